@@ -1,0 +1,1 @@
+"""Counterfactual batches from a plan."""

@@ -1,0 +1,1 @@
+"""PyTorch training of Counterfactual Generative Networks."""
