@@ -1,0 +1,206 @@
+"""Read and write checkpoints: tensors and plain values only, never code.
+
+Two files in a run folder: `cgn.pt`, light, what export reads; and `resume.pt`, everything that training needs
+to go on exactly where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from cgnrt.errors import CheckpointError
+from torch import Tensor, nn
+
+from .mnist.models import CGN
+
+FORMAT = "cgnrt-mnist-cgn"
+FORMAT_VERSION = 1
+
+
+def load_tensors(path: str | os.PathLike[str]) -> Any:
+    """Load what `torch.save` wrote, on the CPU, if it holds nothing but tensors and plain values.
+
+    Raises:
+      CheckpointError: the file is missing, damaged, no torch checkpoint, or a pickle that would run code.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(
+            f"load '{path}': file is unreadable ({error.strerror or error}), expected a checkpoint. "
+            f"Check the path."
+        ) from error
+    if not head:
+        raise CheckpointError(
+            f"load '{path}': file is empty, expected a checkpoint. Train or fetch it again."
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"load '{path}': file is a git-LFS pointer, expected the checkpoint itself. Run: git lfs pull"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols: the errors below tell
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "Weights only load failed" not in str(error):
+            found = "no torch checkpoint or damaged"
+        else:
+            found = "a pickle with code or foreign classes in it, or damaged"
+        raise CheckpointError(
+            f"load '{path}': content is {found}, expected tensors and plain values only. "
+            f"Nothing in it was run; save it again as a state dict ({_first_line(error)})."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        raise CheckpointError(
+            f"load '{path}': content is damaged or no torch checkpoint, expected tensors and plain "
+            f"values only. Get it again ({_first_line(error)})."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = next(
+        (line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0] if lines else ""
+    )
+    return reason[:160] or type(error).__name__
+
+
+def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint beside `path`, then rename it there, so that `path` is never half-written.
+
+    Raises:
+      CheckpointError: the disk refused; an older file at `path` is left as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        raise CheckpointError(
+            f"save '{path}': write has failed ({_first_line(error)}), expected a writable disk with room. "
+            f"Free some space and resume."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(module: nn.Module, state: Any, subject: str) -> None:
+    """Copy a state dict into `module`, strictly.
+
+    Raises:
+      CheckpointError: naming the keys that are missing, unknown, or of another shape or type.
+    """
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"load '{subject}': content is {type(state).__name__}, expected a state dict of named tensors. "
+            f"Check that it is a checkpoint of this model."
+        )
+    expected = module.state_dict()
+    problems = []
+    if missing := [key for key in expected if key not in state]:
+        problems.append(f"missing keys are {_some(missing)}")
+    if unknown := [str(key) for key in state if key not in expected]:
+        problems.append(f"unknown keys are {_some(unknown)}")
+    for key, tensor in expected.items():
+        got = state.get(key)
+        if got is None:
+            continue
+        if not isinstance(got, Tensor):
+            problems.append(f"'{key}' is {type(got).__name__}, expected a tensor")
+        elif got.shape != tensor.shape:
+            problems.append(f"'{key}' is {tuple(got.shape)}, expected {tuple(tensor.shape)}")
+        elif got.is_floating_point() != tensor.is_floating_point():
+            problems.append(f"'{key}' is {got.dtype}, expected {tensor.dtype}")
+        elif got.is_floating_point() and not bool(torch.isfinite(got).all()):
+            problems.append(f"'{key}' has values that are not finite, expected finite ones")
+    if problems:
+        raise CheckpointError(
+            f"load '{subject}': {'; '.join(problems[:6])}. Expected exactly the {len(expected)} tensors of "
+            f"{type(module).__name__}. Check that it is a checkpoint of this model."
+        )
+    module.load_state_dict(dict(state), strict=True)
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+@dataclass(frozen=True)
+class CGNCheckpoint:
+    """A trained MNIST CGN and what is known about it."""
+
+    model: CGN  # in evaluation mode
+    variant: str | None = None  # None for the authors' files, which do not tell
+    class_names: dict[str, list[str]] | None = None  # by mechanism: shape, texture, background
+    training_data: str | None = None
+    step: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def load_cgn(path: str | os.PathLike[str]) -> CGNCheckpoint:
+    """Load a CGN that this package trained (`cgn.pt`, `resume.pt`) or the authors' `ckp.pth`, strictly.
+
+    Raises:
+      CheckpointError: as `load_tensors` and `load_state`, or the checkpoint is of another kind or version.
+    """
+    content = load_tensors(path)
+    subject = os.fspath(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"load '{subject}': content is {type(content).__name__}, expected a state dict of named tensors. "
+            f"Check that it is an MNIST CGN checkpoint."
+        )
+    if "format" not in content:
+        return CGNCheckpoint(_build(content, subject))
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"load '{subject}': format is {content['format']!r}, expected '{FORMAT}'. "
+            f"Check that it is an MNIST CGN checkpoint."
+        )
+    version = content.get("format_version")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise CheckpointError(
+            f"load '{subject}': format version is {version!r}, expected 1..{FORMAT_VERSION}. Upgrade cgnrt."
+        )
+    return CGNCheckpoint(
+        _build(content.get("model"), subject),
+        variant=content.get("variant"),
+        class_names=content.get("class_names"),
+        training_data=content.get("training_data"),
+        step=content.get("step"),
+        config=dict(content.get("config") or {}),
+    )
+
+
+def _build(state: Any, subject: str) -> CGN:
+    """A CGN of the size that the tensors have; where they make no sense, the default, which then names them."""
+    size = (10, 32, 32, 32)
+    try:
+        n_classes, embedding = state["label_emb.weight"].shape
+        channels = state["f_shape.4.weight"].shape[0]
+        linear = state["f_shape.0.weight"]
+        resolution = 4 * round((linear.shape[0] / (2 * channels)) ** 0.5)
+        noise_size = linear.shape[1] - embedding
+        # Contiguous: memory of that size is really there, so a made-up shape cannot ask for more.
+        if n_classes == embedding and noise_size > 0 and resolution > 0 and linear.is_contiguous():
+            size = (n_classes, noise_size, channels, resolution)
+    except (KeyError, AttributeError, ValueError, IndexError, TypeError, ZeroDivisionError):
+        pass
+    model = CGN(*size, init="normal")
+    load_state(model, state, subject)
+    return model.eval()

@@ -1,0 +1,265 @@
+"""The CGN for the MNIST variants and its discriminators (Sec. 3, App. B).
+
+Module names follow the authors' code, so that their published checkpoints load with `strict=True`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .init import initialise
+
+MASK_RANGE = (1e-4, 0.9999)  # the binary entropy of Eq. 3 needs masks away from 0 and 1
+
+
+class Parts(NamedTuple):
+    """What the three mechanisms draw, before the composer."""
+
+    mask: Tensor  # (n, 1, h, w) in MASK_RANGE
+    foreground: Tensor  # (n, 3, h, w) in [-1, 1], after the texture shuffle
+    background: Tensor  # likewise
+
+
+def compose(parts: Parts) -> Tensor:
+    """Blend foreground over background through the mask: the fixed composer C of Eq. 2.
+
+    Returns:
+      (n, 3, h, w) in [-1, 1].
+    """
+    return parts.mask * parts.foreground + (1 - parts.mask) * parts.background
+
+
+def _upsample_block(c_in: int, c_out: int) -> list[nn.Module]:
+    return [
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.LeakyReLU(0.2),
+    ]
+
+
+def _shape_layers(size_in: int, channels: int, resolution: int) -> list[nn.Module]:
+    start = resolution // 4
+    wide = 2 * channels
+    return [
+        nn.Linear(size_in, wide * start * start),
+        nn.Unflatten(1, (wide, start, start)),
+        nn.InstanceNorm2d(wide),
+        *_upsample_block(wide, channels),
+        nn.InstanceNorm2d(channels),
+        *_upsample_block(channels, 1),
+        nn.InstanceNorm2d(1),
+    ]
+
+
+def _texture_layers(size_in: int, channels: int, resolution: int) -> list[nn.Module]:
+    start = resolution // 4
+    wide = 2 * channels
+    return [
+        nn.Linear(size_in, wide * start * start),
+        nn.Unflatten(1, (wide, start, start)),
+        *_upsample_block(wide, wide),
+        *_upsample_block(wide, channels),
+        nn.Conv2d(channels, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.Tanh(),
+    ]
+
+
+class _CyclicShift(torch.autograd.Function):
+    """Roll every image by its own offset. The gradient is the opposite roll, not a slow scatter."""
+
+    @staticmethod
+    def _gather(images: Tensor, shifts: Tensor) -> Tensor:
+        n, c, h, w = images.shape
+        y = (torch.arange(h, device=images.device) - shifts[:, :1]) % h
+        x = (torch.arange(w, device=images.device) - shifts[:, 1:]) % w
+        flat = (y[:, :, None] * w + x[:, None, :]).reshape(n, 1, h * w)
+        return images.reshape(n, c, h * w).gather(2, flat.expand(n, c, h * w)).reshape(n, c, h, w)
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, shifts: Tensor) -> Tensor:
+        ctx.save_for_backward(shifts)
+        return _CyclicShift._gather(images, shifts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (shifts,) = ctx.saved_tensors
+        return _CyclicShift._gather(gradient, -shifts), None
+
+
+def cyclic_shift(images: Tensor, shifts: Tensor) -> Tensor:
+    """Roll each image on the torus: the texture shuffle of Sec. 3.1 (tile 2 x 2, crop at random).
+
+    Args:
+      images: (n, c, h, w).
+      shifts: (n, 2) int64 (dy, dx); `out[i, :, y, x] = images[i, :, (y - dy) % h, (x - dx) % w]`.
+    """
+    rolled: Tensor = _CyclicShift.apply(images, shifts)  # type: ignore[no-untyped-call]
+    return rolled
+
+
+def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Nearest x2 up-sampling and a padded 3x3 convolution as one 4x4 stride-2 transposed convolution.
+
+    Exactly the same function with 16 instead of 36 multiplications per output and channel pair, since
+    neighbouring taps of the convolution read the same input pixel. Each 4x4 kernel is the 3x3 one, flipped
+    and summed over the 2x2 output pixels that an input pixel fills.
+
+    Args:
+      x: (n, c_in, h, w).
+      weight: (c_out, c_in, 3, 3) of the convolution.
+    Returns:
+      (n, c_out, 2h, 2w).
+    """
+    c_out, c_in = weight.shape[:2]
+    kernels = weight.flip(2, 3).reshape(c_out * c_in, 1, 3, 3)
+    spread = F.conv2d(kernels, kernels.new_ones(1, 1, 2, 2), padding=1)
+    return F.conv_transpose2d(x, spread.reshape(c_out, c_in, 4, 4).transpose(0, 1), stride=2, padding=1)
+
+
+def _run_fused(mechanism: nn.Sequential, x: Tensor) -> Tensor:
+    layers = iter(mechanism)
+    for layer in layers:
+        if isinstance(layer, nn.Upsample):
+            weight = next(layers).weight
+            x = upsample_conv(x, cast(Tensor, weight))
+        else:
+            x = layer(x)
+    return x
+
+
+class CGN(nn.Module):
+    """Three independent mechanisms that share one label embedding (App. B).
+
+    Args:
+      n_classes: classes, and the size of the label embedding.
+      noise_size: z, the length of u of each mechanism; u ~ N(0, 1).
+      channels: width of the last convolutions; the first are twice as wide.
+      resolution: h and w of the pictures, a multiple of 4.
+      init: how the weights start, "orthogonal" or "normal", with `gain`.
+
+    Attributes:
+      fused: compute up-sampling and convolution in one step (`upsample_conv`): the same function, faster to
+        train. Off by default, so that the module runs as it is written.
+    """
+
+    def __init__(
+        self,
+        n_classes: int = 10,
+        noise_size: int = 32,
+        channels: int = 32,
+        resolution: int = 32,
+        *,
+        init: Literal["orthogonal", "normal"] = "orthogonal",
+        gain: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if resolution < 4 or resolution % 4:
+            raise ValueError(f"build CGN: resolution is {resolution}, expected a positive multiple of 4.")
+        self.n_classes = n_classes
+        self.noise_size = noise_size
+        self.channels = channels
+        self.resolution = resolution
+        self.fused = False
+        size_in = noise_size + n_classes
+        self.label_emb = nn.Embedding(n_classes, n_classes)
+        self.f_shape = nn.Sequential(*_shape_layers(size_in, channels, resolution))
+        self.f_text1 = nn.Sequential(*_texture_layers(size_in, channels, resolution))  # foreground
+        self.f_text2 = nn.Sequential(*_texture_layers(size_in, channels, resolution))  # background
+        initialise(self, init, gain)
+
+    def forward(
+        self,
+        shape: Tensor,
+        texture: Tensor | None = None,
+        background: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
+        shifts: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Parts:
+        """Draw n masks, foregrounds and backgrounds.
+
+        Args:
+          shape, texture, background: (n,) int64 class labels of each mechanism; texture and background are
+            the shape's if left out (the training distribution), and others give counterfactuals (Sec. 3.2).
+          noise: (n, 3, z) u of shape, texture and background; drawn independently if left out.
+          shifts: (n, 2, 2) int64 rolls (dy, dx) of foreground and background; drawn if left out.
+          generator: where noise and shifts are drawn from.
+        """
+        n = len(shape)
+        device = self.label_emb.weight.device
+        if noise is None:
+            noise = torch.randn(n, 3, self.noise_size, generator=generator, device=device)
+        if shifts is None:
+            shifts = torch.randint(self.resolution, (n, 2, 2), generator=generator, device=device)
+        labels = (shape, shape if texture is None else texture, shape if background is None else background)
+        inputs = [torch.cat([noise[:, k], self.label_emb(y)], dim=1) for k, y in enumerate(labels)]
+        run = _run_fused if self.fused else nn.Sequential.__call__
+        return Parts(
+            mask=run(self.f_shape, inputs[0]).clamp(*MASK_RANGE),
+            foreground=cyclic_shift(run(self.f_text1, inputs[1]), shifts[:, 0]),
+            background=cyclic_shift(run(self.f_text2, inputs[2]), shifts[:, 1]),
+        )
+
+
+class DiscLin(nn.Module):
+    """Linear discriminator, conditioned on the label; for flat colours. forward -> (n,) scores."""
+
+    def __init__(
+        self, n_classes: int = 10, width: int = 512, resolution: int = 32, dropout: float = 0.4
+    ) -> None:
+        super().__init__()
+        self.label_embedding = nn.Embedding(n_classes, n_classes)
+        self.model = nn.Sequential(
+            nn.Linear(3 * resolution * resolution + n_classes, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, width),
+            nn.Dropout(dropout),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, width),
+            nn.Dropout(dropout),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, 1),
+        )
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.model(torch.cat([images.flatten(1), self.label_embedding(labels)], dim=1))
+        return scores.squeeze(1)
+
+
+class DiscConv(nn.Module):
+    """Convolutional discriminator for textures; the label is a fourth channel. forward -> (n,) scores."""
+
+    def __init__(self, n_classes: int = 10, width: int = 32) -> None:
+        super().__init__()
+        self.label_embedding = nn.Embedding(n_classes, 1)
+
+        def block(c_in: int, c_out: int, kernel: int, stride: int) -> list[nn.Module]:
+            return [
+                nn.Conv2d(c_in, c_out, kernel, stride, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.LeakyReLU(0.2),
+            ]
+
+        self.model = nn.Sequential(
+            *block(4, width, 3, 1),
+            *block(width, 2 * width, 3, 1),
+            *block(2 * width, 4 * width, 4, 2),
+            *block(4 * width, 4 * width, 4, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(4 * width, 1, 1, bias=False),
+            nn.Flatten(0),
+        )
+        initialise(self, "normal", 0.02)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        n, _, h, w = images.shape
+        plane = self.label_embedding(labels).reshape(n, 1, 1, 1).expand(n, 1, h, w)
+        scores: Tensor = self.model(torch.cat([images, plane], dim=1))
+        return scores
