@@ -1,0 +1,37 @@
+"""The plan file: reading, checking and writing. `docs/plan-format.md` is its specification."""
+
+from __future__ import annotations
+
+from cgnrt.plan.limits import FORMAT_VERSION, MECHANISM_NAMES, STREAM_VERSION
+from cgnrt.plan.manifest import (
+    EmbeddingSpec,
+    Manifest,
+    MechanismSpec,
+    MemberSpec,
+    NoiseSpec,
+    TensorSpec,
+    Truncation,
+)
+from cgnrt.plan.onnx_graph import ExternalInitializer, external_initializers, relocate, validate_graph
+from cgnrt.plan.reader import Mechanism, Plan
+from cgnrt.plan.writer import write_plan
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MECHANISM_NAMES",
+    "STREAM_VERSION",
+    "EmbeddingSpec",
+    "ExternalInitializer",
+    "Manifest",
+    "Mechanism",
+    "MechanismSpec",
+    "MemberSpec",
+    "NoiseSpec",
+    "Plan",
+    "TensorSpec",
+    "Truncation",
+    "external_initializers",
+    "relocate",
+    "validate_graph",
+    "write_plan",
+]

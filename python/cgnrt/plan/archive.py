@@ -1,0 +1,240 @@
+"""The outer layer of a plan: a stored ZIP whose every byte is determined by its members.
+
+`index_members` checks a mapped file and says where each member lies; `archive_layout` makes the same headers
+for writing. The order of the checks is part of the specification: sizes before offsets, offsets before
+contents, and nothing is allocated by a number that was not compared with the file's size first.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cgnrt.plan.limits import ALIGNMENT, MAX_FILE_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MEMBER_NAME
+from cgnrt.plan.refusal import COPY_AGAIN, refuse, show
+
+LOCAL = struct.Struct("<4s5H3I2H")
+CENTRAL = struct.Struct("<4s6H3I5H2I")
+END = struct.Struct("<4s4H2IH")
+LOCAL_SIGNATURE = b"PK\x03\x04"
+CENTRAL_SIGNATURE = b"PK\x01\x02"
+END_SIGNATURE = b"PK\x05\x06"
+
+_VERSION = 10  # "version needed to extract": 1.0, plain stored files
+_DATE = 0x0021  # 1980-01-01, the earliest that ZIP can say: equal members give equal bytes
+_PADDING = struct.Struct("<2sH")  # one extra field "CG" of zeros brings the data to the alignment
+_PADDING_ID = b"CG"
+_REWRITTEN = "Plans cannot be repacked by other tools: export it again with cgnrt-export."
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a member lies in the file."""
+
+    name: str
+    header: int  # offset of its local header
+    start: int  # offset of its data, a multiple of ALIGNMENT
+    size: int
+    crc: int
+
+
+def _padding(offset: int, name: bytes) -> bytes:
+    """The extra field of a local header at `offset`, so that the data after it is aligned."""
+    zeros = -(offset + LOCAL.size + len(name) + _PADDING.size) % ALIGNMENT
+    return _PADDING.pack(_PADDING_ID, zeros) + bytes(zeros)
+
+
+def archive_layout(members: Sequence[tuple[str, memoryview]]) -> tuple[list[bytes], bytes]:
+    """The local headers (padding included) and the closing directory for members in this order.
+
+    Raises:
+      PlanError: a name or the number or size of the members is beyond the format's limits.
+    """
+    if len(members) > MAX_MEMBERS:
+        raise refuse("number of members", len(members), f"<= {MAX_MEMBERS}", "Leave some out.")
+    headers: list[bytes] = []
+    directory = bytearray()
+    offset = 0
+    for name, data in members:
+        check_name(name)
+        raw = name.encode("ascii")
+        if offset + data.nbytes > MAX_FILE_BYTES:
+            raise refuse("file size", f"over {MAX_FILE_BYTES} bytes", "less than 4 GiB", "Leave members out.")
+        crc = zlib.crc32(data)
+        extra = _padding(offset, raw)
+        sizes = (crc, data.nbytes, data.nbytes)
+        headers.append(
+            LOCAL.pack(LOCAL_SIGNATURE, _VERSION, 0, 0, 0, _DATE, *sizes, len(raw), len(extra)) + raw + extra
+        )
+        directory += CENTRAL.pack(
+            CENTRAL_SIGNATURE, _VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, len(raw), 0, 0, 0, 0, 0, offset
+        )
+        directory += raw
+        offset += len(headers[-1]) + data.nbytes
+    if offset + len(directory) + END.size > MAX_FILE_BYTES:
+        raise refuse("file size", f"over {MAX_FILE_BYTES} bytes", "less than 4 GiB", "Leave members out.")
+    end = END.pack(END_SIGNATURE, 0, 0, len(members), len(members), len(directory), offset, 0)
+    return headers, bytes(directory) + end
+
+
+def check_name(name: str) -> None:
+    """Refuse a member name that is not a short, relative, plain ASCII path."""
+    if len(name) > MAX_NAME_BYTES or MEMBER_NAME.fullmatch(name) is None:
+        rule = (
+            f"up to {MAX_NAME_BYTES} of A-Z a-z 0-9 _ . - in parts joined by '/', none starting with . or -"
+        )
+        raise refuse("member name", show(name), rule)
+
+
+def index_members(data: memoryview) -> dict[str, Entry]:
+    """Check the archive around the members and say where each lies, in the order of the file.
+
+    Args:
+      data: the whole file.
+
+    Raises:
+      PlanError: any byte outside the members' data is not what `archive_layout` would have written.
+    """
+    size = data.nbytes
+    if size > MAX_FILE_BYTES:
+        raise refuse("file size", f"{size} bytes", f"<= {MAX_FILE_BYTES}")
+    if size < END.size:
+        raise refuse("file size", f"{size} bytes", f">= {END.size} (a ZIP end record)", COPY_AGAIN)
+    count, directory_start, directory_size = _read_end(data)
+    entries: dict[str, Entry] = {}
+    position, expected = directory_start, 0
+    for _ in range(count):
+        entry, position = _read_central(data, position, directory_start + directory_size)
+        if entry.name in entries:
+            raise refuse(f"member {entry.name!r}", "there twice", "each name once")
+        expected = _check_local(data, entry, expected, directory_start)
+        entries[entry.name] = entry
+    if position != directory_start + directory_size:
+        raise refuse(
+            "ZIP directory size",
+            directory_size,
+            f"{position - directory_start} (its {count} entries)",
+            COPY_AGAIN,
+        )
+    if expected != directory_start:
+        raise refuse(
+            "ZIP directory offset", directory_start, f"{expected} (the end of the last member)", COPY_AGAIN
+        )
+    return entries
+
+
+def _read_end(data: memoryview) -> tuple[int, int, int]:
+    """The end record, which must be the last 22 bytes: number of members, directory's offset and size."""
+    position = data.nbytes - END.size
+    signature, disk, directory_disk, here, count, size, start, comment = END.unpack_from(data, position)
+    if signature != END_SIGNATURE:
+        raise refuse(
+            "end of the file",
+            f"{show(bytes(signature))}...",
+            f"a ZIP end record ({END_SIGNATURE!r}...)",
+            COPY_AGAIN,
+        )
+    if (disk, directory_disk) != (0, 0) or here != count:
+        raise refuse("ZIP end record", "that of a split archive", "one disk", _REWRITTEN)
+    if comment:
+        raise refuse("ZIP comment length", comment, "0", _REWRITTEN)
+    if not 1 <= count <= MAX_MEMBERS:
+        raise refuse("number of members", count, f"1..{MAX_MEMBERS} (no zip64)")
+    if start + size != position:
+        raise refuse(
+            "ZIP directory", f"bytes {start}..{start + size}", f"one that ends at byte {position}", COPY_AGAIN
+        )
+    return count, start, size
+
+
+def _read_central(data: memoryview, position: int, end: int) -> tuple[Entry, int]:
+    """One entry of the directory at `position`, and where the next begins."""
+    if end - position < CENTRAL.size:
+        raise refuse(
+            "ZIP directory", f"cut short at byte {position}", "one entry for each member", COPY_AGAIN
+        )
+    fields = CENTRAL.unpack_from(data, position)
+    signature, made_by, version, flags, method, time, date, crc, stored, size = fields[:10]
+    name_size, extra_size, comment_size, disk, internal, external, header = fields[10:]
+    if signature != CENTRAL_SIGNATURE:
+        raise refuse(
+            f"ZIP directory at byte {position}", show(signature), f"{CENTRAL_SIGNATURE!r}", COPY_AGAIN
+        )
+    position += CENTRAL.size
+    if not 1 <= name_size <= MAX_NAME_BYTES or end - position < name_size:
+        raise refuse(
+            "member name length", name_size, f"1..{MAX_NAME_BYTES}, within the ZIP directory", COPY_AGAIN
+        )
+    name = bytes(data[position : position + name_size]).decode("latin-1")
+    check_name(name)
+    _check_fields(
+        f"directory entry {name!r}",
+        {
+            "flags": (flags, 0),
+            "compression method": (method, 0),
+            "version made by": (made_by, _VERSION),
+            "version needed": (version, _VERSION),
+            "time": (time, 0),
+            "date": (date, _DATE),
+            "extra field length": (extra_size, 0),
+            "comment length": (comment_size, 0),
+            "disk": (disk, 0),
+            "internal attributes": (internal, 0),
+            "external attributes": (external, 0),
+            "stored size": (stored, size),
+        },
+    )
+    entry = Entry(name, header, header + LOCAL.size + name_size, size, crc)
+    extra = len(_padding(header, name.encode("ascii")))
+    return Entry(name, header, entry.start + extra, size, crc), position + name_size
+
+
+def _check_local(data: memoryview, entry: Entry, expected: int, limit: int) -> int:
+    """Check a member's own header against the directory; return where its data ends."""
+    if entry.header != expected:
+        rule = f"{expected} (members follow each other without gap or overlap)"
+        raise refuse(f"offset of member {entry.name!r}", entry.header, rule, COPY_AGAIN)
+    if entry.start > limit or entry.size > limit - entry.start:
+        rule = f"one that ends before the ZIP directory at byte {limit}"
+        found = f"bytes {entry.start}..{entry.start + entry.size}"
+        raise refuse(f"data of member {entry.name!r}", found, rule, COPY_AGAIN)
+    fields = LOCAL.unpack_from(data, entry.header)
+    signature, version, flags, method, time, date, crc, stored, size, name_size, extra_size = fields
+    raw = entry.name.encode("ascii")
+    padding = _padding(entry.header, raw)
+    _check_fields(
+        f"local header {entry.name!r}",
+        {
+            "signature": (signature, LOCAL_SIGNATURE),
+            "flags": (flags, 0),
+            "compression method": (method, 0),
+            "version needed": (version, _VERSION),
+            "time": (time, 0),
+            "date": (date, _DATE),
+            "CRC": (crc, entry.crc),
+            "stored size": (stored, entry.size),
+            "size": (size, entry.size),
+            "name length": (name_size, len(raw)),
+            "extra field length": (extra_size, len(padding)),
+        },
+    )
+    found = bytes(data[entry.header + LOCAL.size : entry.start])
+    if found != raw + padding:
+        raise refuse(
+            f"local header {entry.name!r}: name and padding",
+            show(found),
+            show(raw + padding, 160),
+            COPY_AGAIN,
+        )
+    return entry.start + entry.size
+
+
+def _check_fields(subject: str, fields: Mapping[str, tuple[object, object]]) -> None:
+    for field, (found, rule) in fields.items():
+        if found != rule:
+            note = {"flags": " (not encrypted, no descriptor)", "compression method": " (stored)"}.get(
+                field, ""
+            )
+            raise refuse(f"{subject}: {field}", show(found), f"{rule!r}{note}", _REWRITTEN)

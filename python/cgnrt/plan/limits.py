@@ -1,0 +1,44 @@
+"""Numbers of the plan format: versions, names and the caps that bound every allocation while loading.
+
+`docs/plan-format.md` is the specification; a number that changes here changes there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+FORMAT_VERSION: Final = 1
+STREAM_VERSION: Final = 1
+
+MANIFEST_NAME: Final = "manifest.json"
+MECHANISM_NAMES: Final = ("shape", "texture", "background")
+# The name of each mechanism's picture among its graph's outputs.
+PICTURE_NAMES: Final = {"shape": "mask", "texture": "foreground", "background": "background"}
+
+ALIGNMENT: Final = 64  # bytes; a member's data starts at a multiple, so that engines can read it in place
+MAX_FILE_BYTES: Final = 0xFFFF_FFFE  # no zip64: every offset and size fits 32 bits
+MAX_MEMBERS: Final = 256
+MAX_NAME_BYTES: Final = 128
+MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+MAX_MANIFEST_BYTES: Final = 4 << 20
+MAX_JSON_DEPTH: Final = 16
+MAX_JSON_VALUES: Final = 400_000
+MAX_STRING_CHARS: Final = 4096
+MAX_INTEGER_DIGITS: Final = 19
+
+MAX_CLASSES: Final = 65_536
+MAX_VECTOR: Final = 65_536  # elements of a noise vector or of a class embedding
+MAX_RESOLUTION: Final = 8192  # pixels along one side
+
+MAX_GRAPH_BYTES: Final = 64 << 20
+MAX_NODES: Final = 20_000
+MAX_TENSORS: Final = 20_000  # initializers
+MAX_NODE_LINKS: Final = 4096  # inputs, outputs or attributes of one node
+MAX_RANK: Final = 8
+# Elements of one tensor anywhere in a graph, per image of the batch: 512 MiB as float32.
+MAX_ELEMENTS: Final = 1 << 27
+# Lowest and highest version of the default ONNX operator set that the shape rules of `onnx_shapes` cover.
+MIN_OPSET: Final = 13
+MAX_OPSET: Final = 24

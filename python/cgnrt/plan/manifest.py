@@ -1,0 +1,133 @@
+"""What `manifest.json` says, as frozen dataclasses. `schema.py` makes them from JSON and checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
+
+NoiseMode = Literal["independent", "shared"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Distribution = Literal["normal", "truncated_normal"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A named input or output of a graph; the first dimension is `"n"`, the batch."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSpec:
+    """A mechanism's noise u: `size` numbers an image, drawn from `distribution`."""
+
+    size: int
+    distribution: Distribution = "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """Where the class embedding table lies: little-endian float32, row-major, `shape` = (classes, e)."""
+
+    member: str
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MechanismSpec:
+    """One mechanism: f_shape, f_text or f_bg (paper Sec. 3)."""
+
+    graph: str  # member with the ONNX graph
+    weights: str | None  # member with its external weights
+    embedding: EmbeddingSpec
+    classes: tuple[str, ...]  # class i is row i of the embedding table
+    noise: NoiseSpec
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]  # the picture first
+    range: tuple[float, float]  # of the picture's values
+    roll: bool  # the runtime rolls the picture on a torus (MNIST texture shuffle)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """The factor that scales truncated noise: allowed range and default."""
+
+    minimum: float
+    maximum: float
+    default: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """Size in bytes and SHA-256 (lower-case hex) of a member."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`manifest.json`; `docs/plan-format.md` explains each field."""
+
+    family: str
+    exported_by: str
+    resolution: tuple[int, int]  # (height, width) in pixels
+    mechanisms: Mapping[str, MechanismSpec]
+    noise_mode: NoiseMode = "independent"
+    truncation: Truncation | None = None
+    precision: Precision = "fp32"
+    sources: tuple[Mapping[str, str], ...] = ()
+    training_data: str | None = None
+    members: Mapping[str, MemberSpec] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+    stream_version: int = STREAM_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as JSON values, keys in the order of the specification."""
+        truncation = self.truncation
+        return {
+            "format_version": self.format_version,
+            "stream_version": self.stream_version,
+            "family": self.family,
+            "exported_by": self.exported_by,
+            "resolution": list(self.resolution),
+            "noise_mode": self.noise_mode,
+            "truncation": truncation
+            and {
+                "minimum": truncation.minimum,
+                "maximum": truncation.maximum,
+                "default": truncation.default,
+            },
+            "precision": self.precision,
+            "mechanisms": {name: _mechanism_dict(spec) for name, spec in self.mechanisms.items()},
+            "sources": [dict(source) for source in self.sources],
+            "training_data": self.training_data,
+            "members": {
+                name: {"size": spec.size, "sha256": spec.sha256} for name, spec in self.members.items()
+            },
+            "parity": dict(self.parity),
+        }
+
+
+def _mechanism_dict(spec: MechanismSpec) -> dict[str, Any]:
+    return {
+        "graph": spec.graph,
+        "weights": spec.weights,
+        "embedding": {"member": spec.embedding.member, "shape": list(spec.embedding.shape)},
+        "classes": list(spec.classes),
+        "noise": {"size": spec.noise.size, "distribution": spec.noise.distribution},
+        "inputs": [_tensor_dict(tensor) for tensor in spec.inputs],
+        "outputs": [_tensor_dict(tensor) for tensor in spec.outputs],
+        "range": list(spec.range),
+        "roll": spec.roll,
+    }
+
+
+def _tensor_dict(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}

@@ -1,0 +1,250 @@
+"""`Plan`: a checked, mapped plan file."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import stat
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgnrt.errors import PlanError
+from cgnrt.plan.archive import Entry, index_members
+from cgnrt.plan.foreign import recognize
+from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
+from cgnrt.plan.manifest import Manifest, MechanismSpec
+from cgnrt.plan.onnx_graph import validate_graph
+from cgnrt.plan.refusal import COPY_AGAIN, EXPORT_AGAIN, refuse, within
+from cgnrt.plan.schema import parse_manifest
+from cgnrt.plan.strict_json import parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """One mechanism's members, in place in the mapped file.
+
+    Attributes:
+      name: `shape`, `texture` or `background`.
+      spec: its entry in the manifest.
+      graph: the ONNX graph, read-only.
+      weights: its external weights, read-only, aligned to 64 bytes; None where the graph has none.
+      embedding: (classes, e) float32, a read-only view.
+    """
+
+    name: str
+    spec: MechanismSpec
+    graph: memoryview
+    weights: memoryview | None
+    embedding: NDArray[np.float32]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; class i is row i of `embedding`."""
+        return self.spec.classes
+
+
+class Plan:
+    """A plan file, checked and mapped. Use `Plan.open`.
+
+    Attributes:
+      path: as it was given.
+      digest: SHA-256 (hex) of the manifest, which holds the SHA-256 of every other member.
+      manifest: what the plan says of itself.
+      mechanisms: `shape`, `texture` and `background`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        digest: str,
+        manifest: Manifest,
+        mechanisms: Mapping[str, Mechanism],
+        members: Mapping[str, memoryview],
+        mapping: mmap.mmap,
+    ) -> None:
+        self.path = path
+        self.digest = digest
+        self.manifest = manifest
+        self._mechanisms: Mapping[str, Mechanism] | None = mechanisms
+        self._members: Mapping[str, memoryview] | None = members
+        self._mapping: mmap.mmap | None = mapping
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Plan:
+        """Map a plan and check it. Nothing in it is executed, unpickled or copied.
+
+        Args:
+          path: the file.
+          verify: compare every member with its SHA-256. All other checks are made in any case.
+
+        Raises:
+          PlanError: the file is missing, foreign, damaged or hostile; the message names what was found.
+        """
+        return open_plan(path, verify, f"load {os.fspath(path)!r}")
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]:
+        if self._mechanisms is None:
+            raise ValueError(f"plan {self.path!r} is closed.")
+        return self._mechanisms
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of all members but the manifest, in the order of the file."""
+        return tuple(name for name in self._open_members() if name != MANIFEST_NAME)
+
+    def member(self, name: str) -> memoryview:
+        """The bytes of a member, read-only and in place. The view keeps the mapping alive.
+
+        Raises:
+          KeyError: the plan has no such member.
+        """
+        members = self._open_members()
+        if name not in members:
+            raise KeyError(f"member: name is {name!r}, expected one of {', '.join(members)}.")
+        return members[name]
+
+    def _open_members(self) -> Mapping[str, memoryview]:
+        if self._members is None:
+            raise ValueError(f"plan {self.path!r} is closed.")
+        return self._members
+
+    def close(self) -> None:
+        """Let go of the file. The mapping itself lives as long as any view of a member does."""
+        mapping, self._mapping = self._mapping, None
+        self._members = self._mechanisms = None
+        if mapping is not None:
+            try:
+                mapping.close()
+            except BufferError:
+                pass  # someone still holds a view: the last one to go unmaps the file
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Plan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
+
+
+def open_plan(path: str | os.PathLike[str], verify: bool, operation: str) -> Plan:
+    """`Plan.open` with its own words for the operation, so that the writer can check what it wrote."""
+    try:
+        return _load(os.fspath(path), verify)
+    except PlanError as error:
+        raise within(operation, error) from error.__cause__
+
+
+def _load(path: str, verify: bool) -> Plan:
+    mapping = _map(path)
+    data = memoryview(mapping)
+    recognize(data)
+    entries = index_members(data)
+    first = next(iter(entries))
+    if first != MANIFEST_NAME:
+        raise refuse("first member", repr(first), repr(MANIFEST_NAME))
+    members = {name: data[entry.start : entry.start + entry.size] for name, entry in entries.items()}
+    raw = _manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
+    manifest = parse_manifest(parse_json(raw))
+    _check_members(manifest, entries)
+    if verify:
+        _check_hashes(manifest, members)
+    mechanisms = {}
+    for name, spec in manifest.mechanisms.items():
+        try:
+            mechanisms[name] = _load_mechanism(name, spec, members)
+        except PlanError as error:
+            raise within(f"mechanism {name!r}", error) from None
+    return Plan(path, hashlib.sha256(raw).hexdigest(), manifest, mechanisms, members, mapping)
+
+
+def _map(path: str) -> mmap.mmap:
+    """Map a regular file, read-only."""
+    try:
+        # Non-blocking: a FIFO must be refused, not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise refuse("file", "missing", "a plan", "Check the path, or make one with cgnrt-export.") from None
+    except ValueError as error:  # a NUL in the path
+        raise refuse("path", str(error), "a file name", "Check the path.") from None
+    except OSError as error:
+        raise refuse(
+            "file", f"unreadable ({error.strerror})", "a plan", "Check the path and its rights."
+        ) from error
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise refuse("file", "a directory", "a plan", "Give the plan file itself.")
+        if not stat.S_ISREG(status.st_mode):
+            raise refuse("file", "not a regular file", "a plan", "Give the plan file itself.")
+        if status.st_size == 0:
+            raise refuse("file", "empty", "a plan", COPY_AGAIN)
+        return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise refuse("file", f"not mappable ({error})", "a plan on a local disk", COPY_AGAIN) from error
+    finally:
+        os.close(descriptor)
+
+
+def _manifest_bytes(entry: Entry, data: memoryview) -> bytes:
+    if entry.size > MAX_MANIFEST_BYTES:
+        raise refuse("manifest size", f"{entry.size} bytes", f"<= {MAX_MANIFEST_BYTES}")
+    raw = bytes(data)
+    # Nothing in the plan holds the manifest's hash, so its CRC is what finds damage in it.
+    if zlib.crc32(raw) != entry.crc:
+        raise refuse("manifest CRC", f"{zlib.crc32(raw):#010x}", f"{entry.crc:#010x}", COPY_AGAIN)
+    return raw
+
+
+def _check_members(manifest: Manifest, entries: Mapping[str, Entry]) -> None:
+    """The archive and the manifest list the same members, of the same sizes."""
+    for name in entries:
+        if name != MANIFEST_NAME and name not in manifest.members:
+            raise refuse(f"member {name!r}", "in the file alone", "every member in the manifest")
+    for name, spec in manifest.members.items():
+        if name not in entries:
+            raise refuse(f"member {name!r}", "missing", "every member of the manifest", COPY_AGAIN)
+        if entries[name].size != spec.size:
+            found = f"{entries[name].size} bytes"
+            raise refuse(
+                f"member {name!r}", found, f"{spec.size} bytes (its size in the manifest)", COPY_AGAIN
+            )
+
+
+def _check_hashes(manifest: Manifest, members: Mapping[str, memoryview]) -> None:
+    for name, spec in manifest.members.items():
+        found = hashlib.sha256(members[name]).hexdigest()
+        if found != spec.sha256:
+            raise refuse(
+                f"SHA-256 of member {name!r}",
+                f"{found[:16]}...",
+                f"{spec.sha256[:16]}... (the manifest's)",
+                COPY_AGAIN,
+            )
+
+
+def _load_mechanism(name: str, spec: MechanismSpec, members: Mapping[str, memoryview]) -> Mechanism:
+    graph = members[spec.graph]
+    if graph.nbytes > MAX_GRAPH_BYTES:
+        raise refuse("graph size", f"{graph.nbytes} bytes", f"<= {MAX_GRAPH_BYTES}")
+    weights = members[spec.weights] if spec.weights is not None else None
+    location = spec.weights.rpartition("/")[2] if spec.weights is not None else None
+    try:
+        validate_graph(graph, inputs=spec.inputs, outputs=spec.outputs, location=location, weights=weights)
+    except PlanError as error:
+        raise within("graph", error) from None
+    # The schema has compared the table's size with its shape.
+    table = np.frombuffer(members[spec.embedding.member], dtype="<f4").reshape(spec.embedding.shape)
+    if not np.isfinite(table).all():
+        raise refuse("embedding", "a table with NaN or infinity", "finite numbers", EXPORT_AGAIN)
+    return Mechanism(name, spec, graph, weights, table)

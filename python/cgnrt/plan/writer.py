@@ -1,0 +1,132 @@
+"""`write_plan`: a plan appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from cgnrt.errors import PlanError
+from cgnrt.plan.archive import archive_layout
+from cgnrt.plan.limits import FORMAT_VERSION, MANIFEST_NAME, STREAM_VERSION
+from cgnrt.plan.manifest import Manifest
+from cgnrt.plan.reader import open_plan
+from cgnrt.plan.refusal import refuse, within
+from cgnrt.plan.schema import parse_manifest
+from cgnrt.plan.strict_json import check_json
+
+Buffer = bytes | bytearray | memoryview
+
+
+def write_plan(
+    path: str | os.PathLike[str],
+    manifest: Manifest | Mapping[str, Any],
+    members: Mapping[str, Buffer],
+    *,
+    force: bool = False,
+) -> str:
+    """Write a plan file. Equal arguments give equal bytes.
+
+    The file is written beside the target, checked by the code that reads plans, and renamed: a full disk, a kill
+    or a refusal leaves the target as it was. A kill may leave a hidden `.<name>.<random>.tmp` behind.
+
+    Args:
+      path: the plan to make.
+      manifest: all fields but `members`; the versions may be left out of a mapping.
+      members: contents by member name, written in this order after the manifest. NumPy arrays that are
+        C-contiguous will do.
+      force: replace an existing file.
+
+    Returns:
+      The plan's digest: SHA-256 (hex) of its manifest.
+
+    Raises:
+      PlanError: the target exists, the disk is full, or the contents are not a valid plan.
+    """
+    target = os.fspath(path)
+    operation = f"write {target!r}"
+    try:
+        return _write(target, manifest, members, force, operation)
+    except OSError as error:
+        raise PlanError(
+            f"{operation}: file is not writable ({error.strerror or error}), expected room and the right to write"
+            " there. Nothing was left behind."
+        ) from error
+
+
+def _write(
+    target: str,
+    manifest: Manifest | Mapping[str, Any],
+    members: Mapping[str, Buffer],
+    force: bool,
+    operation: str,
+) -> str:
+    views = {name: memoryview(data).cast("B") for name, data in members.items()}
+    try:
+        if not force:
+            _refuse_existing(target)
+        raw = _manifest_bytes(manifest, views)
+        layout = [(MANIFEST_NAME, memoryview(raw)), *views.items()]
+        headers, ending = archive_layout(layout)
+    except PlanError as error:
+        raise within(operation, error) from None
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            for header, (_, data) in zip(headers, layout, strict=True):
+                file.write(header)
+                file.write(data)
+            file.write(ending)
+            file.flush()
+            os.fsync(file.fileno())
+        with open_plan(temporary, True, operation) as plan:
+            digest = plan.digest
+        _publish(temporary, target, force, operation)
+    finally:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+    return digest
+
+
+def _manifest_bytes(manifest: Manifest | Mapping[str, Any], views: Mapping[str, memoryview]) -> bytes:
+    given = manifest.to_dict() if isinstance(manifest, Manifest) else dict(manifest)
+    value = {"format_version": FORMAT_VERSION, "stream_version": STREAM_VERSION, **given}
+    value["members"] = {
+        name: {"size": data.nbytes, "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in views.items()
+    }
+    check_json(value)
+    # Through JSON and back: tuples become lists, as the reader will see them.
+    checked = parse_manifest(json.loads(json.dumps(value, allow_nan=False)))
+    return (json.dumps(checked.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _refuse_existing(target: str) -> None:
+    if os.path.lexists(target):
+        raise refuse("file", "there already", "a new name", "Give another name, or force=True (--force).")
+
+
+def _publish(temporary: str, target: str, force: bool, operation: str) -> None:
+    """Give the finished file its name, and make the name last."""
+    if force:
+        os.replace(temporary, target)
+    else:
+        try:
+            os.link(temporary, target)  # unlike rename, fails where the name was taken meanwhile
+        except FileExistsError:
+            try:
+                _refuse_existing(target)
+            except PlanError as error:
+                raise within(operation, error) from None
+            raise
+        except OSError:  # a file system without hard links
+            os.replace(temporary, target)
+    folder = os.open(os.path.dirname(target) or ".", os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
