@@ -1,1 +1,34 @@
-"""Counterfactual batches from a plan."""
+"""Counterfactual batches from a plan.
+
+    import cgnrt
+    gen = cgnrt.Generator("cgn.plan")
+    batch = gen.sample(256, seed=0)
+
+Importing this imports neither torch nor any engine library.
+"""
+
+from __future__ import annotations
+
+from cgnrt.batch import Batch, BFloat16Array
+from cgnrt.errors import BackendError, CgnrtError, CheckpointError, MissingDependencyError, PlanError
+from cgnrt.generator import Generator
+from cgnrt.ops import build_info, compose
+from cgnrt.plan import Plan
+from cgnrt.sampling import Labels, Noise
+
+__all__ = [
+    "BFloat16Array",
+    "BackendError",
+    "Batch",
+    "CgnrtError",
+    "CheckpointError",
+    "Generator",
+    "Labels",
+    "MissingDependencyError",
+    "Noise",
+    "Plan",
+    "PlanError",
+    "build_info",
+    "compose",
+]
+__version__ = "0.1.0"

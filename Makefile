@@ -1,0 +1,64 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and a C++17 compiler: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# torch goes in first and pinned, so that no other package pulls in another build of it.
+TORCH  ?= torch==2.13.0
+# Extra pip arguments for torch alone, for example an --index-url with the CPU or CUDA build of your choice.
+TORCH_PIP_ARGS ?=
+PLAN   ?= plans/double-colored.plan
+
+BIN     := $(VENV)/bin
+# What the compiled part of the package is made from; Python files are used where they lie.
+SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
+
+.PHONY: demo test test-all lint format bench clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/cgnrt sheet $(PLAN) -n 10 --seed 7 -o out/demo.png --force
+	$(BIN)/cgnrt bench $(PLAN)
+
+test: $(VENV)/.full
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.full
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh')
+
+bench: $(VENV)/.full
+	$(BIN)/python bench/ops.py
+	$(BIN)/python bench/generator.py
+	$(BIN)/python bench/startup.py
+
+clean:
+	rm -rf $(VENV) build out
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"cgnrt: Python is {v[0]}.{v[1]}, expected 3.11 or newer. Run: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+# The runtime alone, with both CPU engines and without torch.
+$(VENV)/.runtime: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q -e '.[cpu]'
+	touch $@
+
+# Everything: training, export, tests.
+$(VENV)/.full: $(VENV)/.runtime
+	$(BIN)/python -m pip install -q '$(TORCH)' $(TORCH_PIP_ARGS)
+	$(BIN)/python -m pip install -q -e '.[cpu,train,export,test]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.full
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@

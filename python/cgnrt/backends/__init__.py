@@ -1,0 +1,115 @@
+"""Engine libraries behind one protocol, and the choice between them.
+
+`auto` takes the fastest that is installed and can run on the device; one that is asked for by name and cannot run
+is an error, never a quiet fallback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cgnrt.backends.base import PRECISIONS, Backend, Device, Engine
+from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
+from cgnrt.backends.openvino import OpenVinoBackend
+from cgnrt.errors import BackendError, MissingDependencyError
+from cgnrt.plan import Mechanism
+
+__all__ = ["BACKENDS", "Backend", "Choice", "Device", "Engine", "choose", "load_engine", "supports"]
+
+# The fastest first (docs/performance.md).
+BACKENDS: dict[str, Backend] = {b.name: b for b in (OpenVinoBackend(), OnnxRuntimeBackend())}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will run a plan on this machine, and why."""
+
+    backend: Backend
+    device: Device
+    precision: str
+    reason: str
+
+
+def choose(
+    subject: str,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    default_precision: str = "fp32",
+) -> Choice:
+    """Pick backend, device and precision for a plan.
+
+    Args:
+      subject: what is loaded, for messages.
+      backend: "auto" or a name in `BACKENDS`.
+      device: "auto", "cpu", "cuda" or "cuda:<index>".
+      precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the machine cannot
+        run that.
+    Raises:
+      ValueError: an unknown name.
+      MissingDependencyError: the backend asked for, or every backend, is not installed.
+      BackendError: what was asked for cannot run here.
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}.")
+    # Later issues' CUDA engines make "auto" prefer a card; today every engine runs on the CPU.
+    where = Device.parse("cpu" if device == "auto" else device)
+    candidates = _candidates(subject, backend)
+    wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
+    refusals = []
+    for asked in wanted:
+        for candidate in candidates:
+            refusal = candidate.refusal(where, asked)
+            if refusal is None:
+                return Choice(candidate, where, asked, _reason(backend, candidates, candidate, refusals))
+            refusals.append(f"{asked} on {candidate.name}: {refusal}")
+    raise BackendError(f"load {subject}: no engine can run it as asked: {'; '.join(refusals)}.")
+
+
+def load_engine(
+    mechanism: Mechanism,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Engine:
+    """Compile one mechanism; arguments and errors as in `choose`."""
+    choice = choose(f"mechanism '{mechanism.name}'", backend=backend, device=device, precision=precision)
+    return choice.backend.load(mechanism, choice.device, choice.precision, threads)
+
+
+def supports(backend: str, precision: str, device: str = "cpu") -> bool:
+    """Whether a backend is installed and runs a precision natively on this machine."""
+    candidate = BACKENDS[backend]
+    return candidate.installed() and candidate.refusal(Device.parse(device), precision) is None
+
+
+def _candidates(subject: str, name: str) -> list[Backend]:
+    if name == "auto":
+        found = [candidate for candidate in BACKENDS.values() if candidate.installed()]
+        if not found:
+            raise MissingDependencyError(
+                f"load {subject}: no engine is installed, expected one of {', '.join(BACKENDS)}. "
+                "Run: pip install 'cgnrt[cpu]'"
+            )
+        return found
+    if name not in BACKENDS:
+        raise ValueError(f"load {subject}: backend is {name!r}, expected 'auto' or one of {', '.join(BACKENDS)}.")
+    candidate = BACKENDS[name]
+    if not candidate.installed():
+        raise MissingDependencyError(
+            f"load {subject}: backend '{name}' is not installed. Run: pip install 'cgnrt[{candidate.extra}]'"
+        )
+    return [candidate]
+
+
+def _reason(asked: str, candidates: list[Backend], chosen: Backend, refusals: list[str]) -> str:
+    if asked != "auto":
+        reason = "asked for by name"
+    elif len(candidates) == 1:
+        reason = "the only engine installed"
+    else:
+        reason = f"the fastest of {', '.join(candidate.name for candidate in candidates)}"
+    return "; ".join([reason, *(f"not {refusal}" for refusal in refusals)])

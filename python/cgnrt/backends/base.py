@@ -1,0 +1,94 @@
+"""The protocol between the runtime and the engine libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from cgnrt.plan import Mechanism
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where an engine runs and where its outputs lie: `cpu`, or `cuda` with an index."""
+
+    kind: str = "cpu"
+    index: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """Read `"cpu"`, `"cuda"` or `"cuda:1"`.
+
+        Raises:
+          ValueError: anything else.
+        """
+        kind, colon, index = text.partition(":")
+        if kind == "cuda" and (not colon or index.isdecimal()):
+            return cls("cuda", int(index or 0))
+        if text == "cpu":
+            return cls()
+        raise ValueError(f"load: device is {text!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:<index>'.")
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+class Engine(Protocol):
+    """One mechanism, compiled. Not thread-safe: one caller at a time."""
+
+    def run(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray] | None = None,
+        stream: Any = None,
+    ) -> dict[str, np.ndarray]:
+        """Run the graph on one batch.
+
+        Args:
+          inputs: every named input of the manifest, float32, C-contiguous, one batch size for all.
+          outputs: arrays to write into, by output name; None leaves the choice to the engine.
+          stream: where to enqueue on a device that has streams; ignored on the CPU.
+        Returns:
+          Every named output, on the engine's device. Arrays that the engine chose itself are only good until
+          its next run.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """An engine library."""
+
+    name: str
+    package: str
+    extra: str
+
+    def installed(self) -> bool:
+        """Whether the package is there, told without importing it."""
+        ...
+
+    def version(self) -> str:
+        """The version of the engine library."""
+        ...
+
+    def refusal(self, device: Device, precision: str) -> str | None:
+        """Why this backend cannot run `precision` on `device` on this machine; None where it can."""
+        ...
+
+    def load(self, mechanism: Mechanism, device: Device, precision: str, threads: int | None) -> Engine:
+        """Compile one mechanism of a plan.
+
+        Raises:
+          BackendError: the engine refuses the graph.
+        """
+        ...
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,100 @@
+"""OpenVINO: the fastest engine on x86 CPUs (fp32, and bf16 where the processor has it)."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cgnrt.backends.base import Device, available_cores
+from cgnrt.errors import BackendError
+from cgnrt.plan import Mechanism
+from cgnrt.plan.onnx_graph import relocate
+
+# OpenVINO's ONNX reader takes the offset of an initializer at this location for an address in memory.
+_MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+@functools.cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+class OpenVinoEngine:
+    def __init__(self, mechanism: Mechanism, precision: str, threads: int | None) -> None:
+        graph = bytes(mechanism.graph)
+        # The engine may read the weights where they are mapped, so the mapping must outlive it.
+        self._weights = mechanism.weights
+        if self._weights is not None:
+            address = np.frombuffer(self._weights, np.uint8).ctypes.data
+            graph = relocate(graph, _MEMORY_LOCATION, address)
+        config = {
+            # Never left to the library: where there is AMX it would compute in bf16 unasked.
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads or available_cores(),
+            "NUM_STREAMS": 1,
+        }
+        try:
+            model = _core().read_model(model=graph)
+            self._request = _core().compile_model(model, "CPU", config).create_infer_request()
+        except Exception as error:
+            raise BackendError(
+                f"load mechanism '{mechanism.name}': OpenVINO refused the graph: {_first_line(error)}"
+            ) from error
+        self._outputs = [spec.name for spec in mechanism.spec.outputs]
+
+    def run(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray] | None = None,
+        stream: Any = None,
+    ) -> dict[str, np.ndarray]:
+        try:
+            self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+        except Exception as error:
+            raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
+        produced = {name: self._request.get_tensor(name).data for name in self._outputs}
+        if outputs is None:
+            return produced
+        for name, target in outputs.items():
+            target[...] = produced[name]
+        return {**produced, **outputs}
+
+
+class OpenVinoBackend:
+    name = "openvino"
+    package = "openvino"
+    extra = "cpu"
+
+    def installed(self) -> bool:
+        return importlib.util.find_spec("openvino") is not None
+
+    def version(self) -> str:
+        import openvino
+
+        return str(openvino.__version__)
+
+    def refusal(self, device: Device, precision: str) -> str | None:
+        if device.kind != "cpu":
+            return f"it runs on the CPU, not on {device}"
+        if precision not in _HINTS:
+            return f"it has no {precision} on the CPU"
+        if precision == "bf16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return "this processor has no bf16 instructions, where OpenVINO would quietly compute in fp32"
+        return None
+
+    def load(
+        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
+    ) -> OpenVinoEngine:
+        return OpenVinoEngine(mechanism, precision, threads)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,121 @@
+"""What a Generator hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from cgnrt import _core
+from cgnrt.errors import MissingDependencyError
+from cgnrt.sampling import Labels, Noise
+
+
+class BFloat16Array:
+    """bfloat16 values, which NumPy has no type for. They leave by DLPack: `torch.from_dlpack(batch.images)`.
+
+    `bits` is the uint16 array of the same shape that holds them.
+    """
+
+    dtype = "bfloat16"
+
+    def __init__(self, bits: np.ndarray) -> None:
+        self.bits = bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bits.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.bits.nbytes
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def __getitem__(self, key: Any) -> BFloat16Array:
+        return BFloat16Array(self.bits[key])
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # kDLCPU
+
+    def __dlpack__(self, **options: object) -> object:
+        return _core.bfloat16_dlpack(self.bits)
+
+    def __array__(self, *args: object, **options: object) -> NoReturn:
+        raise TypeError(
+            "convert images: dtype is bfloat16, expected one that NumPy has. "
+            "Use batch.torch(), torch.from_dlpack(batch.images), or Generator(dtype='float32')."
+        )
+
+    def __repr__(self) -> str:
+        return f"BFloat16Array(shape={self.shape})"
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Counterfactual images with their labels and everything needed to make them again.
+
+    Attributes:
+      images: (n, 3, h, w), or (n, h, w, 3) for the NHWC layout, in the generator's dtype and range.
+      labels: `Labels(shape, texture, background)`, int64 (n,) each.
+      seed: the stream that they are drawn from.
+      indices: (n,) int64, their numbers in it.
+      index: (n, 3) int32 rows of the mask, foreground and background pools; None without a pool.
+      mask: (n, 1, h, w) float32 in [0, 1]; None unless asked for with `parts=True`, as are the next three.
+      foreground: (n, 3, h, w) float32 in the plan's range, after the roll.
+      background: likewise.
+      pre_mask: the shape mechanism's picture before its saliency head (Fig. 2); None where the plan has none.
+    """
+
+    images: Any
+    labels: Labels
+    seed: int
+    indices: np.ndarray
+    index: np.ndarray | None = None
+    mask: Any = None
+    foreground: Any = None
+    background: Any = None
+    pre_mask: Any = None
+    draw_noise: Callable[[], Noise] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def noise(self) -> Noise:
+        """The noise of every sample; given back as `noise=` with one label changed it is the counterfactual.
+
+        Drawn again on demand for pools and streams, so that a batch does not carry what few ask for.
+        """
+        if self.draw_noise is None:
+            raise ValueError("noise: this batch was made without any, expected one from a Generator.")
+        return self.draw_noise()
+
+    def torch(self) -> Batch:
+        """The same batch with torch tensors that share its memory.
+
+        Raises:
+          MissingDependencyError: torch is not installed.
+        """
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingDependencyError(
+                "batch.torch: torch is not installed. Run: pip install 'cgnrt[train]'"
+            ) from error
+
+        def share(array: Any) -> Any:
+            if array is None:
+                return None
+            return torch.from_dlpack(array) if isinstance(array, BFloat16Array) else torch.from_numpy(array)
+
+        shared = {
+            name: share(getattr(self, name))
+            for name in ("images", "indices", "index", "mask", "foreground", "background", "pre_mask")
+        }
+        return replace(self, labels=Labels(*map(share, self.labels)), **shared)

@@ -1,0 +1,444 @@
+"""Generator: a plan's mechanisms and the composer, from a request to a Batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cgnrt import ops
+from cgnrt import requests as rq
+from cgnrt.backends import Choice, choose
+from cgnrt.batch import Batch, BFloat16Array
+from cgnrt.errors import PlanError
+from cgnrt.interpolation import interpolation_request
+from cgnrt.networks import PICTURES, Networks, chunks
+from cgnrt.pixels import PixelFormat
+from cgnrt.plan import Plan
+from cgnrt.pools import Pool, PoolKey
+from cgnrt.requests import Label, Request
+from cgnrt.sampling import (
+    MECHANISMS,
+    STREAM_VERSION,
+    DrawOptions,
+    Labels,
+    MechanismDraws,
+    Noise,
+    Sampler,
+    resolve_indices,
+    resolve_seed,
+)
+
+
+class Generator:
+    """Counterfactual batches from a plan (Sec. 3.2).
+
+    Args:
+      path: the plan file.
+      device: "auto" or "cpu".
+      backend: "auto" (the fastest that is installed), "openvino" or "onnxruntime".
+      precision: "auto" (the plan's default where this machine runs it, else fp32), "fp32" or "bf16".
+      threads: of the engines and the composer; None takes the cores that this process may use.
+      dtype: of the images: "float32", "float16", "bfloat16" or "uint8" (0..255).
+      layout: "NCHW" or "NHWC".
+      range: (low, high) of the images; None is (-1, 1), and (0, 255) for uint8.
+      normalize: (mean, std), three numbers each, of images in [0, 1]; instead of `range`.
+      shared_noise: all mechanisms take the shape's noise; None is the plan's noise mode.
+    Raises:
+      PlanError: the file is no good plan.
+      BackendError: no engine can run it as asked.
+      ValueError: an argument is not as above.
+
+    Sample i of stream `seed` is the same labels and noise whatever the batch size, thread count or machine; pixels
+    agree to the engine's tolerance. A Generator pickles as (path, digest, options) and opens its engines on first
+    use in each process. Calls from several threads take turns.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        dtype: str = "float32",
+        layout: str = "NCHW",
+        range: Sequence[float] | None = None,
+        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        shared_noise: bool | None = None,
+    ) -> None:
+        self._options = {
+            "device": device, "backend": backend, "precision": precision, "threads": threads, "dtype": dtype,
+            "layout": layout, "range": range, "normalize": normalize, "shared_noise": shared_noise,
+        }  # fmt: skip
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+        self.plan = Plan.open(path)
+        manifest = self.plan.manifest
+        if manifest.stream_version != STREAM_VERSION:
+            raise PlanError(
+                f"load '{path}': stream version is {manifest.stream_version}, expected {STREAM_VERSION}. "
+                "Use the cgnrt that made it, or export again with cgnrt-export."
+            )
+        self.resolution: tuple[int, int] = tuple(manifest.resolution)
+        mechanisms = self.plan.mechanisms
+        self._pixels = PixelFormat.make(
+            dtype=dtype, layout=layout, range=range, normalize=normalize,
+            source=tuple(mechanisms["texture"].spec.range),
+        )  # fmt: skip
+        self._sampler = Sampler(
+            {
+                name: MechanismDraws(
+                    len(m.classes), m.spec.noise.size, m.spec.noise.distribution, bool(m.spec.roll)
+                )
+                for name, m in mechanisms.items()
+            },
+            self.resolution,
+        )
+        self._names = rq.ClassNames({name: m.classes for name, m in mechanisms.items()})
+        self._shared_noise = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
+        if self._shared_noise and len({m.spec.noise.size for m in mechanisms.values()}) > 1:
+            raise ValueError(f"load '{path}': shared_noise is on, expected one noise size for all mechanisms.")
+        self._choice: Choice = choose(
+            f"'{path}'", backend=backend, device=device, precision=precision,
+            default_precision=manifest.precision,
+        )  # fmt: skip
+        self._threads = threads
+        self._networks: Networks | None = None
+        self._networks_pid = 0
+        self._pool: Pool | None = None
+
+    # What it is.
+
+    @property
+    def backend(self) -> str:
+        return self._choice.backend.name
+
+    @property
+    def device(self) -> str:
+        return str(self._choice.device)
+
+    @property
+    def precision(self) -> str:
+        return self._choice.precision
+
+    @property
+    def reason(self) -> str:
+        """Why this backend and precision."""
+        return self._choice.reason
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Class names of each mechanism, by index."""
+        return self._names.names
+
+    def __repr__(self) -> str:
+        return (
+            f"Generator({str(self.plan.path)!r}, backend={self.backend!r}, device={self.device!r}, "
+            f"precision={self.precision!r}: {self.reason})"
+        )
+
+    # Samples.
+
+    def sample(
+        self,
+        n: int | None = None,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        indices: Any = None,
+        do: Mapping[str, Label] | None = None,
+        labels: str = "independent",
+        classes: Mapping[str, Sequence[Label]] | None = None,
+        shared_noise: bool | None = None,
+        per_noise: int = 1,
+        hold: str = "shape",
+        noise: Any = None,
+        truncation: Any = None,
+        pool: int | tuple[int, int, int] | None = None,
+        parts: bool = False,
+        out: Any = None,
+    ) -> Batch:
+        """Samples `start` to `start + n - 1` of a stream.
+
+        Args:
+          n: how many; may be 0.
+          seed: 0 to 2**64 - 1; None draws one, which is in `batch.seed`.
+          indices: any int64 stream indices (n,), instead of n and start.
+          do: mechanism -> class index or name, an intervention (Sec. 2.2): replaces labels only.
+          labels: "independent" for counterfactuals, "shared" for one label for all mechanisms.
+          classes: mechanism -> classes to draw from.
+          shared_noise: overrides the generator's.
+          per_noise: counterfactuals for each shape label and noise (App. A.3); not with `pool`.
+          hold: "shape", or "all" to fix the noise of every mechanism in such a group.
+          noise: (shape, texture, background[, rolls]), (n, z) each, or a `batch.noise`; None entries are drawn.
+          truncation: a number, or (n,), for plans that have it.
+          pool: sizes (M, F, B), or one for all: the networks run M, F and B times and images are composed from
+            the results. A Generator keeps its last pool for the next call with the same seed and options.
+          parts: also return mask, foreground and background as composed, and pre_mask.
+          out: where to write the images, C-contiguous; new memory otherwise.
+        Raises:
+          TypeError, ValueError: the message names the argument, what it is and what is expected.
+        """
+        where = resolve_indices(n, start, indices)
+        options = self._draw_options(seed, do, labels, classes, shared_noise, per_noise, hold)
+        if pool is not None:
+            self._check_pool_alone(options, noise)
+            return self._from_pool(where, options, rq.check_pool(pool), truncation, parts, out)
+        drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
+        return self._render(self._request(where, options, Labels(*drawn), noise, truncation), parts, out)
+
+    def __call__(
+        self,
+        shape: Any = None,
+        texture: Any = None,
+        background: Any = None,
+        *,
+        seed: int | None = None,
+        start: int = 0,
+        noise: Any = None,
+        **options: Any,
+    ) -> Batch:
+        """`sample` with the given labels set: class indices or names, one for all samples or (n,) each.
+
+        n is the common length of the labels or the noise; labels left out are drawn. Other options are `sample`'s.
+        """
+        given = dict(zip(MECHANISMS, (shape, texture, background), strict=True))
+        unknown = set(options) - _CALL_OPTIONS
+        if unknown:
+            raise TypeError(f"sample: option is {min(unknown)!r}, expected one of {', '.join(sorted(_CALL_OPTIONS))}.")
+        out, parts = options.pop("out", None), options.pop("parts", False)
+        truncation, indices = options.pop("truncation", None), options.pop("indices", None)
+        n = options.pop("n", None)
+        single = {m: v for m, v in given.items() if isinstance(v, int | str | np.integer)}
+        several = {
+            m: self._names.indices(m, v) for m, v in given.items() if v is not None and m not in single
+        }
+        lengths = {m: len(v) for m, v in several.items()}
+        if noise is not None:
+            lengths |= {f"noise of {m}": len(u) for m, u in zip(MECHANISMS, noise, strict=False) if u is not None}
+        if indices is not None:
+            lengths["indices"] = len(indices)
+        if n is not None:
+            lengths["n"] = n
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"sample: lengths are {lengths}, expected one for all.")
+        count = next(iter(lengths.values()), 1)
+        where = resolve_indices(None if indices is not None else count, start, indices)
+        resolved = self._draw_options(seed, single, **{**_CALL_DEFAULTS, **options})
+        drawn = (
+            several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS
+        )
+        return self._render(self._request(where, resolved, Labels(*drawn), noise, truncation), parts, out)
+
+    def interpolate(
+        self,
+        frames: int,
+        *,
+        mechanisms: str | Sequence[str] = "all",
+        shape: Any = None,
+        texture: Any = None,
+        background: Any = None,
+        seed: int | None = None,
+        start: int = 0,
+        end: int = 1,
+        noise: Any = None,
+        truncation: float | None = None,
+        parts: bool = False,
+    ) -> Batch:
+        """Images on the way between two (u, y) pairs (App. D.2).
+
+        Args:
+          frames: how many, both ends included; at least 2.
+          mechanisms: which of them move: "all", a name or several; the others stay at the first end.
+          shape, texture, background: (from, to) labels, or one label for both; None takes those of the two samples.
+          seed, start, end: the stream, and the two samples in it that give noise and labels.
+          noise: a `batch.noise` of length 2, the two ends; instead of those of the stream.
+        Returns:
+          A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
+        """
+        options = self._draw_options(seed, None, **_CALL_DEFAULTS)
+        ends = {"shape": shape, "texture": texture, "background": background}
+        request, embeddings = interpolation_request(
+            self._sampler, self._names, {m: v.embedding for m, v in self.plan.mechanisms.items()}, options,
+            frames, mechanisms, ends, (start, end), noise,
+        )  # fmt: skip
+        request = replace(
+            request, truncation=rq.check_truncation(self.plan.manifest.truncation, truncation, frames)
+        )
+        return self._render(request, parts, None, embeddings)
+
+    # How.
+
+    def _draw_options(
+        self, seed: Any, do: Any, labels: Any, classes: Any, shared_noise: Any, per_noise: Any, hold: Any
+    ) -> DrawOptions:
+        rq.check_choice("labels", labels, ("independent", "shared"))
+        rq.check_choice("hold", hold, ("shape", "all"))
+        shared = self._shared_noise if shared_noise is None else bool(shared_noise)
+        sizes = {m.noise_size for m in self._sampler.mechanisms.values()}
+        if shared and len(sizes) > 1:
+            raise ValueError("sample: shared_noise is on, expected one noise size for all mechanisms.")
+        if labels == "shared":
+            counts = {m.classes for m in self._sampler.mechanisms.values()}
+            if len(counts) > 1 or classes:
+                raise ValueError(
+                    "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
+                )
+        return DrawOptions(
+            seed=resolve_seed(seed), labels=labels, do=rq.check_do(self._names, do),
+            classes=rq.check_classes(self._names, classes), shared_noise=shared,
+            per_noise=rq.check_per_noise(per_noise), hold=hold,
+        )  # fmt: skip
+
+    def _request(
+        self, where: np.ndarray, options: DrawOptions, labels: Labels, noise: Any, truncation: Any
+    ) -> Request:
+        n = len(where)
+        given = rq.check_noise(self._sampler, noise, n)
+        bounds = self.plan.manifest.truncation
+        return Request(
+            self._sampler, where, options, labels, given, rq.check_truncation(bounds, truncation, n)
+        )
+
+    def _render(
+        self, request: Request, parts: bool, out: Any, embeddings: Mapping[str, np.ndarray] | None = None
+    ) -> Batch:
+        n = len(request.indices)
+        images = self._images(n, out)
+        kept: dict[str, np.ndarray] = {}
+        networks = self._open_networks() if n else None
+        for part in chunks(n, self.resolution):
+            if networks is None:
+                break
+            noise = request.noise(part)
+            truncation = None if request.truncation is None else request.truncation[part]
+            with networks.lock:
+                outputs: dict[str, np.ndarray] = {}
+                for column, name in enumerate(MECHANISMS):
+                    table = self.plan.mechanisms[name].embedding
+                    embedding = table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
+                    outputs |= networks.run(name, noise[column], embedding, truncation)
+                self._compose(outputs, None, noise.rolls, images[part])
+                if parts:
+                    self._keep(kept, outputs, noise.rolls, part, n)
+        if parts and not n:
+            kept = self._no_parts()
+        return Batch(
+            images=self._wrap(images, out), labels=request.labels, seed=request.options.seed,
+            indices=request.indices, draw_noise=request.noise, **kept,
+        )  # fmt: skip
+
+    def _from_pool(
+        self, where: np.ndarray, options: DrawOptions, sizes: tuple[int, int, int], truncation: Any,
+        parts: bool, out: Any,
+    ) -> Batch:  # fmt: skip
+        factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
+        key = PoolKey(options, sizes, None if factor is None else float(factor[0, 0]))
+        pool = self._pool
+        if pool is None or pool.key != key:
+            pool = self._pool = Pool.build(key, self.plan, self._sampler, self._open_networks())
+        index = self._sampler.pool_picks(options.seed, sizes, where)
+        rolls = self._sampler.rolls(options, where)
+        images = self._images(len(where), out)
+        pictures = dict(zip(PICTURES.values(), pool.pictures, strict=True))
+        self._compose(pictures, index, rolls, images)
+        kept: dict[str, np.ndarray] = {}
+        if parts:
+            chosen = {name: p[index[:, column]] for column, (name, p) in enumerate(pictures.items())}
+            self._keep(kept, chosen, rolls, slice(None), len(where))
+        chosen_labels = (pool.labels[column][index[:, column]] for column in range(3))
+        sampler = self._sampler
+        return Batch(
+            images=self._wrap(images, out), labels=Labels(*chosen_labels), seed=options.seed, indices=where,
+            index=index, draw_noise=lambda: pool.gather_noise(sampler, index, where), **kept,
+        )  # fmt: skip
+
+    def _check_pool_alone(self, options: DrawOptions, noise: Any) -> None:
+        for name, is_set in (
+            ("per_noise", options.per_noise > 1),
+            ("noise", noise is not None),
+            ("labels='shared'", options.labels == "shared"),
+        ):
+            if is_set:
+                raise ValueError(
+                    f"sample: {name} is set beside a pool, expected one of the two: pool entries meet at random."
+                )
+
+    def _images(self, n: int, out: Any) -> Any:
+        if out is None:
+            return self._pixels.empty(n, *self.resolution)
+        expected = self._pixels.empty(0, *self.resolution).shape[1:]
+        if tuple(getattr(out, "shape", ())) != (n, *expected):
+            raise ValueError(f"sample: out is {getattr(out, 'shape', out)!r}, expected shape {(n, *expected)}.")
+        return out
+
+    def _wrap(self, images: Any, out: Any) -> Any:
+        return BFloat16Array(images) if out is None and self._pixels.dtype == "bfloat16" else images
+
+    def _compose(
+        self, pictures: Mapping[str, np.ndarray], index: np.ndarray | None, rolls: np.ndarray, images: Any
+    ) -> None:
+        ops.compose(
+            pictures["mask"], pictures["foreground"], pictures["background"], index,
+            rolls=rolls if self._sampler.has_rolls or rolls.any() else None,
+            dtype=self._pixels.dtype, layout=self._pixels.layout,
+            scale=self._pixels.scale, bias=self._pixels.bias,
+            clamp=self.plan.mechanisms["texture"].spec.range, out=images, threads=self._threads or 0,
+        )  # fmt: skip
+
+    def _keep(
+        self, kept: dict[str, np.ndarray], pictures: Mapping[str, np.ndarray], rolls: np.ndarray,
+        part: slice, n: int,
+    ) -> None:  # fmt: skip
+        for name, picture in pictures.items():
+            if name in ("foreground", "background"):
+                picture = roll_each(picture, rolls[:, 0 if name == "foreground" else 1])
+            kept.setdefault(name, np.empty((n, *picture.shape[1:]), np.float32))[part] = picture
+
+    def _no_parts(self) -> dict[str, np.ndarray]:
+        specs = (spec for m in self.plan.mechanisms.values() for spec in m.spec.outputs)
+        return {spec.name: np.empty((0, *map(int, spec.shape[1:])), np.float32) for spec in specs}
+
+    def _open_networks(self) -> Networks:
+        # Engines do not survive a fork: their worker threads stay behind in the parent.
+        if self._networks is None or self._networks_pid != os.getpid():
+            self._networks = Networks(self.plan, self._choice, self._threads)
+            self._networks_pid = os.getpid()
+        return self._networks
+
+    # Between processes.
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(Path(self.plan.path).absolute()), self.plan.digest, self._options)
+
+
+# What `generator(...)` takes besides labels, seed, start and noise.
+_CALL_DEFAULTS: dict[str, Any] = {
+    "labels": "independent", "classes": None, "shared_noise": None, "per_noise": 1, "hold": "shape",
+}  # fmt: skip
+_CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation", "parts", "out"}
+
+
+def roll_each(pictures: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Shift picture i of (n, c, h, w) cyclically by `shifts[i]` = (dy, dx)."""
+    n, _, height, width = pictures.shape
+    rows = (np.arange(height) - shifts[:, :1]) % height
+    columns = (np.arange(width) - shifts[:, 1:]) % width
+    rolled: np.ndarray = pictures[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return rolled.transpose(0, 3, 1, 2)
+
+
+def _reopen(path: str, digest: str, options: dict[str, Any]) -> Generator:
+    generator = Generator(path, **options)
+    if generator.plan.digest != digest:
+        raise PlanError(
+            f"load '{path}': digest is {generator.plan.digest[:12]}, expected {digest[:12]}. "
+            "The file was replaced since this generator was made."
+        )
+    return generator

@@ -1,0 +1,53 @@
+"""`cgnrt bench`: images per second of one plan on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cgnrt.generator import Generator
+from cgnrt.machine import describe_machine
+
+
+def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, seed: int) -> dict[str, Any]:
+    """Time fresh samples, and pool samples that use every entry `reuse` times.
+
+    A new seed for every timed call, so that no cached pool answers. Returns medians in images per second.
+    """
+    seeds = iter(range(seed, seed + 1_000_000))
+    pool = max(1, batch // reuse)
+    cases: dict[str, Callable[[], object]] = {
+        "reuse 1": lambda: generator.sample(batch, seed=next(seeds)),
+        f"pool {pool}, reuse {reuse}": lambda: generator.sample(batch, seed=next(seeds), pool=pool),
+    }
+    rows = []
+    for name, call in cases.items():
+        call()
+        times = []
+        deadline = time.perf_counter() + seconds
+        while not times or time.perf_counter() < deadline:
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+        rows.append({"case": name, "images_per_second": batch / statistics.median(times), "calls": len(times)})
+    return {
+        "plan": str(generator.plan.path), "digest": generator.plan.digest, "backend": generator.backend,
+        "precision": generator.precision, "device": generator.device, "reason": generator.reason,
+        "batch": batch, "rows": rows, "machine": describe_machine(),
+    }  # fmt: skip
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [
+        f"{result['plan']}: {result['backend']} {result['precision']} on {result['device']} ({result['reason']})",
+        f"{result['machine']['cpu']}, {result['machine']['cores']} cores, "
+        f"matrix extensions: {', '.join(result['machine']['matrix_extensions']) or 'none'}",
+    ]
+    lines += [
+        f"  {row['case']:<24} {row['images_per_second']:>12,.0f} images/s   ({row['calls']} calls of {result['batch']})"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""The three mechanisms of one plan, compiled in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from cgnrt.backends import Choice
+from cgnrt.backends.base import Engine
+from cgnrt.plan import Mechanism, Plan
+from cgnrt.sampling import MECHANISMS
+
+# Measured (docs/performance.md): from 64 pictures of 32 x 32 on, engines gain nothing more from a larger batch, and
+# the activations of a chunk stay in the last-level cache. Larger pictures get fewer per chunk.
+_CHUNK_PIXELS = 128 * 32 * 32
+
+# The picture that each mechanism's graph must give.
+PICTURES = {"shape": "mask", "texture": "foreground", "background": "background"}
+
+
+class Networks:
+    """Engines of a plan. `lock` is held while outputs, which the engines own, are in use."""
+
+    def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
+        self.lock = threading.Lock()
+        self._mechanisms = plan.mechanisms
+        self._engines: dict[str, Engine] = {
+            name: choice.backend.load(plan.mechanisms[name], choice.device, choice.precision, threads)
+            for name in MECHANISMS
+        }
+
+    def run(
+        self, name: str, noise: np.ndarray, embedding: np.ndarray, truncation: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """One mechanism's named outputs for one chunk, good until its next run.
+
+        Args:
+          noise: (n, z) float32 before truncation.  embedding: (n, e) float32.  truncation: (n, 1) float32.
+        """
+        mechanism: Mechanism = self._mechanisms[name]
+        inputs = {"noise": noise, "class_embedding": embedding}
+        if truncation is not None:
+            inputs["noise"] = noise * truncation
+            if any(spec.name == "truncation" for spec in mechanism.spec.inputs):
+                inputs["truncation"] = truncation
+        return self._engines[name].run(inputs)
+
+
+def chunks(n: int, resolution: tuple[int, int]) -> Iterator[slice]:
+    """Cut n samples into slices of nearly one size, none above what suits the engines."""
+    largest = max(1, _CHUNK_PIXELS // (resolution[0] * resolution[1]))
+    count = -(-n // largest)
+    for k in range(count):
+        yield slice(n * k // count, n * (k + 1) // count)

@@ -1,0 +1,185 @@
+"""From what a caller asks for to checked labels, noise and draw options."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Noise, Sampler
+
+Label = int | str
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request for n images: labels are set, noise is drawn chunk by chunk.
+
+    Attributes:
+      indices: (n,) int64 stream indices.
+      options: what the draws depend on.
+      labels: int64 (n,) each.
+      given: the caller's noise; None entries are drawn.
+      truncation: (n, 1) float32 factor of the noise, None for plans without one.
+    """
+
+    sampler: Sampler
+    indices: np.ndarray
+    options: DrawOptions
+    labels: Labels
+    given: tuple[np.ndarray | None, ...]
+    truncation: np.ndarray | None
+
+    def noise(self, part: slice = slice(None)) -> Noise:
+        """Noise and rolls of some of the samples."""
+        indices = self.indices[part]
+        drawn = [
+            self.sampler.noise(self.options, name, indices) if given is None else given[part]
+            for name, given in zip(MECHANISMS, self.given[:3], strict=True)
+        ]
+        rolls = self.sampler.rolls(self.options, indices) if self.given[3] is None else self.given[3][part]
+        return Noise(*drawn, rolls)
+
+
+class ClassNames:
+    """The plan's class names: index <-> name, with close matches for a misspelt one."""
+
+    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+        self.names = {mechanism: tuple(names[mechanism]) for mechanism in MECHANISMS}
+        self._index = {m: {name: i for i, name in enumerate(found)} for m, found in self.names.items()}
+
+    def index(self, field: str, mechanism: str, label: Label) -> int:
+        """The class index of one label; an int is always an index, a str always a name.
+
+        Raises:
+          TypeError, ValueError: it is neither, out of range, or unknown.
+        """
+        names = self.names[mechanism]
+        if isinstance(label, str):
+            if label not in self._index[mechanism]:
+                close = difflib.get_close_matches(label, names, n=3)
+                hint = f"one of {', '.join(map(repr, close))}" if close else f"one of {len(names)} class names"
+                raise ValueError(f"sample: {field} is {label!r}, expected {hint}. See: cgnrt inspect")
+            return self._index[mechanism][label]
+        if isinstance(label, bool) or not isinstance(label, int | np.integer):
+            raise TypeError(f"sample: {field} is {label!r}, expected a class index (int) or name (str).")
+        if not 0 <= label < len(names):
+            raise ValueError(f"sample: {field} is {label}, expected 0..{len(names) - 1}.")
+        return int(label)
+
+    def indices(self, mechanism: str, labels: Any) -> np.ndarray:
+        """Class indices of a sequence of labels, int64 (n,)."""
+        if isinstance(labels, np.ndarray) or not isinstance(labels, Sequence):
+            array = np.asarray(labels)
+            if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
+                raise TypeError(
+                    f"sample: {mechanism} is {array.dtype} {array.shape}, expected one dimension of class "
+                    "indices (int) or names (str)."
+                )
+            labels = array.tolist()
+        found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(labels)]
+        return np.asarray(found, np.int64)
+
+
+def check_do(names: ClassNames, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:
+    """An intervention as (mechanism, class index) pairs."""
+    do = {} if do is None else do
+    _check_mechanisms("do", do)
+    return tuple((m, names.index(f"do[{m!r}]", m, do[m])) for m in MECHANISMS if m in do)
+
+
+def check_classes(
+    names: ClassNames, classes: Mapping[str, Sequence[Label]] | None
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Class subsets as (mechanism, class indices) pairs."""
+    classes = {} if classes is None else classes
+    _check_mechanisms("classes", classes)
+    subsets = []
+    for mechanism in MECHANISMS:
+        if mechanism not in classes:
+            continue
+        subset = classes[mechanism]
+        if isinstance(subset, str) or not len(subset):
+            raise ValueError(f"sample: classes[{mechanism!r}] is {subset!r}, expected a sequence of classes.")
+        found = (names.index(f"classes[{mechanism!r}][{i}]", mechanism, c) for i, c in enumerate(subset))
+        subsets.append((mechanism, tuple(found)))
+    return tuple(subsets)
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"sample: {name} is {value!r}, expected {' or '.join(map(repr, choices))}.")
+
+
+def check_per_noise(per_noise: object) -> int:
+    if isinstance(per_noise, bool) or not isinstance(per_noise, int | np.integer) or per_noise < 1:
+        raise ValueError(f"sample: per_noise is {per_noise!r}, expected an int of at least 1.")
+    return int(per_noise)
+
+
+def check_pool(pool: Any) -> tuple[int, int, int]:
+    """Pool sizes (masks, foregrounds, backgrounds); one number stands for all three."""
+    sizes = (pool,) * 3 if isinstance(pool, int | np.integer) else tuple(pool)
+    whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) for size in sizes)
+    if len(sizes) != 3 or not whole or min(sizes) < 1 or max(sizes) > 2**31 - 1:
+        raise ValueError(f"sample: pool is {pool!r}, expected three sizes of at least 1 (shape, texture, background).")
+    return int(sizes[0]), int(sizes[1]), int(sizes[2])
+
+
+def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None, ...]:
+    """A caller's (shape, texture, background[, rolls]) as float32 (n, z) arrays; None entries stay None."""
+    if noise is None:
+        return (None,) * 4
+    given = tuple(noise)
+    if len(given) not in (3, 4):
+        raise ValueError(
+            f"sample: noise has {len(given)} parts, expected 3 or 4 (shape, texture, background, rolls)."
+        )
+    checked: list[np.ndarray | None] = []
+    for name, array in zip(MECHANISMS, given, strict=False):
+        if array is None:
+            checked.append(None)
+            continue
+        array = np.asarray(array)
+        expected = (n, sampler.mechanisms[name].noise_size)
+        if array.dtype.kind != "f" or array.shape != expected:
+            raise ValueError(
+                f"sample: noise of {name} is {array.dtype} {array.shape}, expected float32 {expected}."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"sample: noise of {name} has values that are not finite.")
+        checked.append(np.ascontiguousarray(array, np.float32))
+    rolls = given[3] if len(given) == 4 else None
+    if rolls is not None:
+        rolls = np.asarray(rolls)
+        if rolls.dtype.kind != "i" or rolls.shape != (n, 2, 2):
+            raise ValueError(f"sample: rolls are {rolls.dtype} {rolls.shape}, expected int32 {(n, 2, 2)}.")
+        rolls = np.ascontiguousarray(rolls, np.int32)
+    return (*checked, rolls)
+
+
+def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
+    """The truncation of every sample, float32 (n, 1), from a number or (n,); `bounds` is the manifest's."""
+    if bounds is None:
+        if truncation is not None:
+            raise ValueError(f"sample: truncation is {truncation}, expected none: this plan has no truncation.")
+        return None
+    values = np.asarray(bounds.default if truncation is None else truncation, np.float32)
+    if values.shape not in ((), (n,)):
+        raise ValueError(f"sample: truncation has shape {values.shape}, expected a number or ({n},).")
+    if not ((values >= bounds.minimum) & (values <= bounds.maximum)).all():
+        raise ValueError(
+            f"sample: truncation is {truncation}, expected {bounds.minimum}..{bounds.maximum}."
+        )
+    return np.ascontiguousarray(np.broadcast_to(values, (n,)).reshape(n, 1))
+
+
+def _check_mechanisms(field: str, mapping: Mapping[str, Any]) -> None:
+    for key in mapping:
+        if key not in MECHANISMS:
+            close = difflib.get_close_matches(str(key), MECHANISMS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"sample: {field} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}")

@@ -1,0 +1,172 @@
+"""Which labels and which noise: sample i of stream `seed` is the same on every machine, batch size and device.
+
+Every draw is a pure function of (seed, sample index, slot), by counter-based Philox 4x32-10, so the stream is
+indexable, resumable and shardable with nothing to coordinate. One slot for each mechanism and purpose: no option
+moves another draw. A change of what sample i is raises `STREAM_VERSION`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from cgnrt import ops
+
+STREAM_VERSION = 1
+MECHANISMS = ("shape", "texture", "background")
+
+# Slots: purpose * 3 + mechanism. They are part of the stream's definition (STREAM_VERSION).
+_LABEL, _NOISE, _ROLL, _POOL = 0, 3, 6, 9
+
+_MAX_SEED = 2**64 - 1
+_MAX_INDEX = 2**63 - 1
+
+
+class Labels(NamedTuple):
+    """One label for each mechanism, int64 (n,) each."""
+
+    shape: np.ndarray
+    texture: np.ndarray
+    background: np.ndarray
+
+
+class Noise(NamedTuple):
+    """The exogenous noise u of each mechanism, float32 (n, z) before truncation, and the rolls.
+
+    `rolls` is (n, 2, 2) int32: the cyclic shift (dy, dx) in pixels of the foreground and of the background, the
+    texture shuffle of the MNIST CGN (Sec. 3.1); zero where a mechanism has none.
+    """
+
+    shape: np.ndarray
+    texture: np.ndarray
+    background: np.ndarray
+    rolls: np.ndarray
+
+
+@dataclass(frozen=True)
+class MechanismDraws:
+    """What the sampler must know of a mechanism: facts of the plan."""
+
+    classes: int
+    noise_size: int
+    distribution: str
+    roll: bool
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """What fixes every draw of a stream besides the index.
+
+    Attributes:
+      seed: 0 to 2**64 - 1.
+      labels: "independent" draws a label for each mechanism (counterfactual), "shared" one for all.
+      do: mechanism -> class index, an intervention (Sec. 2.2): replaces labels and nothing else.
+      classes: mechanism -> class indices that labels are drawn from.
+      shared_noise: all mechanisms take the shape's noise.
+      per_noise: samples k*g .. k*g + k - 1 share the shape's label and noise (App. A.3).
+      hold: what a group shares besides: "shape" nothing, "all" the noise and rolls of every mechanism.
+    """
+
+    seed: int
+    labels: str = "independent"
+    do: tuple[tuple[str, int], ...] = ()
+    classes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    shared_noise: bool = False
+    per_noise: int = 1
+    hold: str = "shape"
+
+
+class Sampler:
+    """Draws labels, noise, rolls and pool picks for the mechanisms of one plan."""
+
+    def __init__(self, mechanisms: Mapping[str, MechanismDraws], resolution: tuple[int, int]) -> None:
+        self.mechanisms = {name: mechanisms[name] for name in MECHANISMS}
+        self._resolution = resolution
+
+    def labels(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
+        """Labels of one mechanism, int64 (n,)."""
+        do = dict(options.do)
+        if mechanism in do:
+            return np.full(len(indices), do[mechanism], np.int64)
+        grouped = mechanism == "shape" or options.labels == "shared"
+        slot = _LABEL + (0 if options.labels == "shared" else MECHANISMS.index(mechanism))
+        subset = dict(options.classes).get(mechanism)
+        bound = self.mechanisms[mechanism].classes if subset is None else len(subset)
+        drawn = ops.integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
+        return drawn.astype(np.int64) if subset is None else np.asarray(subset, np.int64)[drawn]
+
+    def noise(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
+        """Noise of one mechanism before truncation, float32 (n, z)."""
+        held = mechanism == "shape" or options.shared_noise or options.hold == "all"
+        slot = _NOISE + (0 if options.shared_noise else MECHANISMS.index(mechanism))
+        spec = self.mechanisms[mechanism]
+        draw = ops.truncated_normal if spec.distribution == "truncated_normal" else ops.normal
+        return draw(options.seed, _groups(options, indices, held), slot, spec.noise_size)
+
+    def rolls(self, options: DrawOptions, indices: np.ndarray) -> np.ndarray:
+        """Rolls of foreground and background, int32 (n, 2, 2); zero for a mechanism without the flag."""
+        rolls = np.zeros((len(indices), 2, 2), np.int32)
+        held = options.shared_noise or options.hold == "all"
+        for column, mechanism in enumerate(("texture", "background")):
+            if self.mechanisms[mechanism].roll:
+                slot = _ROLL + MECHANISMS.index(mechanism)
+                rolls[:, column] = ops.integers(
+                    options.seed, _groups(options, indices, held), slot, self._resolution, 2
+                )
+        return rolls
+
+    def pool_picks(self, seed: int, sizes: tuple[int, int, int], indices: np.ndarray) -> np.ndarray:
+        """Which pool entries each sample is composed of, int32 (n, 3)."""
+        return ops.integers(seed, indices, _POOL, sizes, 3)
+
+    @property
+    def has_rolls(self) -> bool:
+        return self.mechanisms["texture"].roll or self.mechanisms["background"].roll
+
+
+def _groups(options: DrawOptions, indices: np.ndarray, held: bool) -> np.ndarray:
+    return indices // options.per_noise if held and options.per_noise > 1 else indices
+
+
+def resolve_seed(seed: int | None) -> int:
+    """The seed itself, or a fresh one for None.
+
+    Raises:
+      TypeError, ValueError: not an integer from 0 to 2**64 - 1.
+    """
+    if seed is None:
+        return secrets.randbits(63)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"sample: seed is {seed!r}, expected an int or None.")
+    if not 0 <= seed <= _MAX_SEED:
+        raise ValueError(f"sample: seed is {seed}, expected 0..2**64 - 1.")
+    return int(seed)
+
+
+def resolve_indices(n: int | None, start: int, indices: object) -> np.ndarray:
+    """Stream indices as int64 (n,): `start` .. `start + n - 1`, or the given ones.
+
+    Raises:
+      TypeError, ValueError: n or start is negative or no integer, or both n and indices are given.
+    """
+    if indices is not None:
+        array = np.asarray(indices)
+        if n is not None and n != array.size:
+            raise ValueError(f"sample: n is {n} beside {array.size} indices, expected one of the two.")
+        if array.ndim != 1 or (array.size and array.dtype.kind != "i"):
+            raise TypeError(
+                f"sample: indices are {array.dtype} {array.shape}, expected one dimension of int64."
+            )
+        return array.astype(np.int64)
+    for name, value in (("n", n), ("start", start)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"sample: {name} is {value!r}, expected an int.")
+        if not 0 <= value <= _MAX_INDEX:
+            raise ValueError(f"sample: {name} is {value}, expected 0 or more, and at most 2**63 - 1.")
+    if start + int(n or 0) > _MAX_INDEX:
+        raise ValueError(f"sample: start + n is {start + int(n or 0)}, expected at most 2**63 - 1.")
+    return np.arange(start, start + int(n or 0), dtype=np.int64)

@@ -1,0 +1,26 @@
+"""Plans that ship in the repo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden_plan() -> Path:
+    """A tiny plan of format version 1: 8 x 8 px, 3 classes, rolls."""
+    return ROOT / "tests" / "plan" / "golden" / "v1.plan"
+
+
+@pytest.fixture(scope="session")
+def demo_plan() -> Path:
+    """The double-colored MNIST CGN that `make demo` runs."""
+    return ROOT / "plans" / "double-colored.plan"

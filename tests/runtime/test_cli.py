@@ -1,0 +1,121 @@
+"""The `cgnrt` command as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgnrt import Generator
+from cgnrt.cli import main
+
+
+def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(golden_plan)]) == 0
+    text = capsys.readouterr().out
+    assert main(["inspect", "--json", str(golden_plan)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert Generator(golden_plan).plan.digest == found["digest"]
+    assert found["digest"][:12] in text
+
+
+def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cgnrt.cli._STEP", 16)  # so that the file is written in several steps
+    target = tmp_path / "deep" / "out.npz"
+    arguments = ["sample", str(golden_plan), "-n", "50", "-o", str(target), "--seed", "4", "--start", "3"]
+    assert main([*arguments, "--do", "texture=1"]) == 0
+    expected = Generator(golden_plan, dtype="uint8", layout="NHWC").sample(50, seed=4, start=3, do={"texture": 1})
+    with np.load(target, allow_pickle=False) as found:
+        assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
+        np.testing.assert_array_equal(found["labels_shape"], expected.labels.shape)
+        np.testing.assert_array_equal(found["labels_texture"], 1)
+        np.testing.assert_array_equal(found["indices"], np.arange(3, 53))
+        assert found["seed"].tolist() == [4]
+    assert [p.name for p in target.parent.iterdir()] == ["out.npz"]
+
+
+def test_sample_of_nothing(golden_plan: Path, tmp_path: Path) -> None:
+    assert main(["sample", str(golden_plan), "-n", "0", "-o", str(tmp_path / "x.npz")]) == 0
+    with np.load(tmp_path / "x.npz") as found:
+        assert found["images"].shape == (0, 8, 8, 3)
+
+
+def test_sheet(golden_plan: Path, tmp_path: Path) -> None:
+    target = tmp_path / "sheet.png"
+    assert main(["sheet", str(golden_plan), "-n", "3", "-o", str(target), "--tile", "40"]) == 0
+    with Image.open(target) as image:
+        found = np.asarray(image)
+    batch = Generator(golden_plan, dtype="uint8", layout="NHWC").sample(3, seed=0)
+    # The last composite is the corner of the sheet, inside a gap of 6: 8 px drawn as 40.
+    corner = found[-46:-6, -46:-6].reshape(8, 5, 8, 5, 3)[:, 2, :, 2]
+    np.testing.assert_array_equal(corner, batch.images[-1])
+
+
+def test_bench(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", str(golden_plan), "--seconds", "0.01", "--batch", "32", "--reuse", "4"]
+    assert main(arguments) == 0
+    assert "images/s" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["case"] for row in rows] == ["reuse 1", "pool 8, reuse 4"]
+    assert all(row["images_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "missing.plan"], "missing.plan"),
+        (["sample", "PLAN", "-n", "-2", "-o", "x.npz"], "n is -2, expected 0 or more"),
+        (["sample", "PLAN", "-n", "2", "-o", "x.png"], "expected a name that ends in .npz"),
+        (["sample", "PLAN", "-n", "2", "-o", "x.npz", "--do", "colour=1"], "do key is 'colour'"),
+        (["sheet", "PLAN", "-n", "0", "-o", "x.png"], "n is 0 and tile 96"),
+        (["bench", "PLAN", "--reuse", "0"], "expected positive numbers"),
+        (["sheet", "PLAN", "-o", "x.png", "--backend", "tvm"], "backend is 'tvm'"),
+    ],
+)
+def test_failures_exit_1_and_leave_nothing(
+    golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([str(golden_plan) if a == "PLAN" else a for a in arguments]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert not captured.out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["draw"], ["sample", "x.plan"], ["sheet", "x", "-o", "y", "--do", "z"]])
+def test_usage_exits_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["sample", "sheet"])
+def test_existing_files_are_kept_without_force(golden_plan: Path, tmp_path: Path, command: str) -> None:
+    target = tmp_path / ("x.npz" if command == "sample" else "x.png")
+    target.write_text("mine")
+    arguments = [command, str(golden_plan), "-n", "2", "-o", str(target)]
+    assert main(arguments) == 1
+    assert target.read_text() == "mine"
+    assert main([*arguments, "--force"]) == 0
+    assert target.stat().st_size > 100
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(
+    golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = tmp_path / "x.npz"
+    target.write_text("mine")
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    assert main(["sample", str(golden_plan), "-n", "2", "-o", str(target), "--force"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert target.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]

@@ -1,0 +1,61 @@
+"""Generators cross process borders: pickled, spawned, forked, and shared by threads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import shutil
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cgnrt import Generator, PlanError
+
+from .conftest import ENGINE_TOLERANCE
+
+
+def draw(generator: Generator, start: int) -> np.ndarray:
+    images: np.ndarray = generator.sample(20, seed=1, start=start).images
+    return images
+
+
+def test_pickles_as_path_digest_and_options(golden_plan: Path) -> None:
+    gen = Generator(golden_plan, dtype="uint8", layout="NHWC", backend="onnxruntime")
+    again = pickle.loads(pickle.dumps(gen))
+    assert len(pickle.dumps(gen)) < 1000
+    assert again.backend == "onnxruntime"
+    np.testing.assert_array_equal(draw(gen, 0), draw(again, 0))
+
+
+def test_a_plan_exchanged_behind_a_pickle_is_an_error(golden_plan: Path, demo_plan: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "cgn.plan"
+    shutil.copy(golden_plan, plan)
+    pickled = pickle.dumps(Generator(plan))
+    plan.unlink()
+    shutil.copy(demo_plan, plan)
+    with pytest.raises(PlanError, match="digest is .* The file was replaced"):
+        pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+# Python warns of forking beside threads; that a generator survives just this is what the test shows.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_works_in_worker_processes_after_use_in_the_parent(
+    golden_plan: Path, backend: str, method: str
+) -> None:
+    gen = Generator(golden_plan, backend=backend)
+    expected = draw(gen, 0), draw(gen, 20)
+    with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as workers:
+        found = [workers.submit(draw, gen, start) for start in (0, 20)]
+        for mine, its in zip(expected, found, strict=True):
+            np.testing.assert_allclose(its.result(timeout=60), mine, atol=ENGINE_TOLERANCE)
+
+
+def test_threads_take_turns(golden_plan: Path, backend: str) -> None:
+    gen = Generator(golden_plan, backend=backend)
+    expected = [draw(gen, start) for start in range(0, 400, 20)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda start: draw(gen, start), range(0, 400, 20)))
+    np.testing.assert_allclose(found, expected, atol=ENGINE_TOLERANCE)
