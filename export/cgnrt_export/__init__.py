@@ -1,1 +1,49 @@
-"""From a trained CGN to a plan: checkpoint readers, inference forms, ONNX, parity."""
+"""From trained mechanisms to a plan: checkpoint readers, inference forms, ONNX, parity.
+
+    from cgnrt_export import MechanismModule, export_plan
+    report = export_plan("my.plan", {"shape": MechanismModule(...), "texture": ..., "background": ...},
+    family="mine")
+
+torch and onnx are imported on first use, so that `cgnrt-export --help` needs neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cgnrt_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from cgnrt_export.api import export_plan
+    from cgnrt_export.inference import InferenceForm, count_macs, inference_form
+    from cgnrt_export.mechanism import MechanismModule
+    from cgnrt_export.readers import read_checkpoint
+    from cgnrt_export.report import ParityReport
+
+__all__ = [
+    "ExportError",
+    "InferenceForm",
+    "MechanismModule",
+    "ParityReport",
+    "count_macs",
+    "export_plan",
+    "inference_form",
+    "read_checkpoint",
+]
+
+_HOMES = {
+    "InferenceForm": "inference",
+    "MechanismModule": "mechanism",
+    "ParityReport": "report",
+    "count_macs": "inference",
+    "export_plan": "api",
+    "inference_form": "inference",
+    "read_checkpoint": "readers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

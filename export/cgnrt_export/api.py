@@ -1,0 +1,198 @@
+"""The public function: three torch modules in, a verified plan out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cgnrt
+from cgnrt.errors import CgnrtError
+from cgnrt.files import written_beside
+from cgnrt.plan import Plan, write_plan
+from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
+from torch import nn
+
+from cgnrt_export.causes import first_cause
+from cgnrt_export.errors import ExportError
+from cgnrt_export.inference import InferenceForm, inference_form
+from cgnrt_export.mechanism import CheckedMechanism, MechanismModule, check_mechanisms, convert_module
+from cgnrt_export.onnx_writer import write_onnx
+from cgnrt_export.parity import BATCH_SIZES, measure_parity
+from cgnrt_export.report import ParityReport
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def export_plan(
+    path: str | os.PathLike[str],
+    mechanisms: Mapping[str, MechanismModule],
+    *,
+    family: str,
+    noise_mode: Literal["independent", "shared"] = "independent",
+    precision: str = "auto",
+    truncation: Mapping[str, float] | None = None,
+    sources: Sequence[Mapping[str, str]] = (),
+    training_data: str | None = None,
+    reference: Mapping[str, nn.Module] | None = None,
+    seed: int = 0,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+) -> ParityReport:
+    """Write three torch modules as a plan, and prove that the plan computes what they compute.
+
+    Each module is rewritten for inference (`inference_form`), written as ONNX, and the plan is opened again
+    and run by every engine that is installed, against the module as it is. The report of that is in the
+    plan's manifest. The modules are not changed.
+
+    Args:
+      path: the plan to write. It appears only if everything went well.
+      mechanisms: `shape`, `texture` and `background`; see `MechanismModule`.
+      family: what kind of model it is, in a word; information for people.
+      noise_mode: whether the runtime draws noise for each mechanism, or one for all, by default.
+      precision: the plan's default: "auto" (the fastest with at least 40 dB PSNR of the composite), "fp32",
+        "bf16" or "fp16".
+      truncation: {"minimum", "maximum", "default"} of the factor on truncated noise, or None. With it the
+        modules take a third argument (n, 1).
+      sources: what it was made from: {"name", "sha256", ...} each, strings only.
+      training_data: what it was trained on, for people.
+      reference: modules to compare with, by mechanism, where they are others than those that are exported: a
+        module that was rewritten by hand is compared with the one as trained.
+      seed: of the random inputs of the comparison.
+      batch_sizes: of the comparison.
+      force: replace an existing file.
+      progress: called with a line for each step.
+    Returns:
+      The parity report.
+    Raises:
+      TypeError, ValueError: a module or another argument is not as described; the message names which.
+      ExportError: a module cannot be written as ONNX, or the plan's fp32 differs from it by more than 1e-4.
+      PlanError: the plan breaks a limit of the format, or the file cannot be written.
+      CgnrtError: the file exists and `force` is off, no engine is installed, or the disk is full. Nothing
+        half-written is left behind.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"export '{path}': precision is {precision!r}, expected one of {', '.join(PRECISIONS)}."
+        )
+    if noise_mode not in ("independent", "shared"):
+        raise ValueError(
+            f"export '{path}': noise_mode is {noise_mode!r}, expected 'independent' or 'shared'."
+        )
+    interval = None if truncation is None else (truncation["minimum"], truncation["maximum"])
+    with written_beside(Path(path), force=force) as beside:
+        progress("check the modules")
+        checked = check_mechanisms(
+            mechanisms, truncation=None if truncation is None else truncation["default"]
+        )
+        references = _references(checked, reference or {})
+        forms = {}
+        members: dict[str, bytes] = {}
+        entries = {}
+        tables: dict[bytes, str] = {}
+        for name, mechanism in checked.items():
+            progress(f"rewrite and convert {name}")
+            forms[name] = _form(mechanism)
+            entries[name] = _add_mechanism(members, tables, mechanism, forms[name])
+        height, width = checked["shape"].resolution
+        manifest: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "stream_version": STREAM_VERSION,
+            "family": family,
+            "exported_by": f"cgnrt {cgnrt.__version__}",
+            "resolution": [height, width],
+            "noise_mode": noise_mode,
+            "truncation": None if truncation is None else dict(truncation),
+            "precision": "fp32",
+            "mechanisms": entries,
+            "sources": [dict(source) for source in sources],
+            "training_data": training_data,
+            "parity": {},
+        }
+        write_plan(beside, manifest, members)
+        with Plan.open(beside) as plan:
+            tested = plan.manifest.members
+            try:
+                report = measure_parity(
+                    plan,
+                    checked,
+                    forms,
+                    references,
+                    precision=precision,
+                    seed=seed,
+                    batch_sizes=batch_sizes,
+                    truncation=interval,
+                    progress=progress,
+                )
+            except ExportError as error:
+                raise ExportError(f"export '{path}': {error}.") from error
+        manifest |= {"precision": report.precision, "parity": report.to_json()}
+        write_plan(beside, manifest, members, force=True)
+        with Plan.open(beside) as plan:
+            if plan.manifest.members != tested:
+                raise CgnrtError(
+                    f"export '{path}': members differ from those tested, expected the same bytes."
+                )
+    return report
+
+
+def _references(
+    checked: Mapping[str, CheckedMechanism], given: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    if unknown := set(given) - set(checked):
+        raise ValueError(f"export: reference has {sorted(unknown)}, expected names of mechanisms.")
+    return {
+        name: convert_module(given[name]) if name in given else mechanism.module
+        for name, mechanism in checked.items()
+    }
+
+
+def _form(mechanism: CheckedMechanism) -> InferenceForm:
+    try:
+        return inference_form(mechanism.module, mechanism.example)
+    except Exception as error:
+        raise ExportError(
+            f"export mechanism '{mechanism.name}': torch.export cannot trace it: {first_cause(error)}. "
+            "Let no shape and no branch inside depend on the batch size or on values."
+        ) from error
+
+
+def _add_mechanism(
+    members: dict[str, bytes], tables: dict[bytes, str], mechanism: CheckedMechanism, form: InferenceForm
+) -> dict[str, Any]:
+    """Add a mechanism's graph, weights and embedding to the members, and give its entry of the manifest."""
+    name = mechanism.name
+    try:
+        onnx = write_onnx(form.module, mechanism.example, [mechanism.picture], weights_name=f"{name}.weights")
+    except ExportError as error:
+        raise ExportError(f"export mechanism '{name}': {error}.") from error
+    members[f"mechanisms/{name}.onnx"] = onnx.graph
+    if onnx.weights is not None:
+        members[f"mechanisms/{name}.weights"] = onnx.weights
+    table = mechanism.embedding.numpy().astype("<f4").tobytes()
+    # Mechanisms of one CGN mostly share their embedding: it is stored once.
+    embedding = tables.setdefault(table, f"mechanisms/{name}.embedding")
+    members[embedding] = table
+    height, width = mechanism.resolution
+    return {
+        "graph": f"mechanisms/{name}.onnx",
+        "weights": None if onnx.weights is None else f"mechanisms/{name}.weights",
+        "embedding": {"member": embedding, "shape": list(mechanism.embedding.shape)},
+        "classes": list(mechanism.classes),
+        "noise": {"size": mechanism.noise_size, "distribution": mechanism.noise_distribution},
+        "inputs": [
+            {"name": key, "shape": ["n", value.shape[1]], "dtype": "float32"}
+            for key, value in mechanism.example.items()
+        ],
+        "outputs": [
+            {
+                "name": mechanism.picture,
+                "shape": ["n", 1 if name == "shape" else 3, height, width],
+                "dtype": "float32",
+            }
+        ],
+        "range": list(mechanism.range),
+        "roll": mechanism.roll,
+    }

@@ -1,0 +1,103 @@
+"""The `cgnrt-export` command.
+
+The report goes to stdout, progress and messages to stderr; exit 0 ok, 1 failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from cgnrt.errors import CgnrtError, MissingDependencyError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        # So that a terminated export, too, takes its unfinished file away.
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _export(arguments)
+    except (CgnrtError, ValueError, TypeError) as error:
+        print(f"cgnrt-export: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cgnrt-export: interrupted; nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cgnrt-export",
+        description="Write a trained CGN as a plan, and prove that the plan computes the same.",
+    )
+    parser.add_argument(
+        "checkpoint", type=Path, help="the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan to write")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="the plan's default precision; auto (the default) is the fastest with at least 40 dB PSNR",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=("colored", "double-colored", "wildlife"),
+        help="names the classes of a checkpoint that does not name them",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs that the plan is checked with (0)")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    try:
+        from cgnrt_export.api import export_plan
+        from cgnrt_export.readers import read_checkpoint
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "onnx", "onnxscript"):
+            raise
+        raise MissingDependencyError(
+            f"export: {error.name} is not installed. Run: pip install 'cgnrt[export]'"
+        ) from error
+    checkpoint = read_checkpoint(arguments.checkpoint, variant=arguments.variant)
+    if checkpoint.note:
+        _say(f"note: {checkpoint.note}")
+    report = export_plan(
+        arguments.output,
+        checkpoint.mechanisms,
+        family=checkpoint.family,
+        precision=arguments.precision,
+        sources=checkpoint.sources,
+        training_data=checkpoint.training_data,
+        seed=arguments.seed,
+        force=arguments.force,
+        progress=_say,
+    )
+    size = arguments.output.stat().st_size
+    if arguments.json:
+        print(json.dumps({"plan": str(arguments.output), "size": size, "report": report.to_json()}, indent=2))
+    else:
+        print(f"{report.table()}\nwrote {arguments.output}, {size:,} bytes")
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

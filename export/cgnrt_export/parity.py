@@ -1,0 +1,218 @@
+"""Run a written plan against the torch modules it came from, on random inputs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from cgnrt.backends import BACKENDS
+from cgnrt.plan import Plan
+from torch import nn
+
+from cgnrt_export.causes import first_cause
+from cgnrt_export.errors import ExportError
+from cgnrt_export.inference import InferenceForm
+from cgnrt_export.mechanism import CheckedMechanism
+from cgnrt_export.report import Measure, MechanismReport, ParityReport
+from cgnrt_export.runners import (
+    AUTO_PRECISIONS,
+    Floats,
+    Inputs,
+    Pictures,
+    Runner,
+    composite,
+    composite_float64,
+    cover,
+    draw_inputs,
+    run_torch,
+    runners,
+)
+
+# One alone, one that is no multiple of a vector, and enough for statistics.
+BATCH_SIZES = (1, 7, 64)
+FP32_TOLERANCE = 1e-4  # for pictures in [-1, 1]; in proportion for other ranges
+AUTO_PSNR_DB = 40.0
+_OVERFLOWN = 65504.0  # stands for infinity and NaN, so that they count and a report has finite numbers only
+
+
+class _Error:
+    """Differences of one picture, gathered over batches."""
+
+    def __init__(self) -> None:
+        self.largest = 0.0
+        self.largest_float64: float | None = None
+        self.squares = 0.0
+        self.count = 0
+
+    def add(self, got: Floats, expected: Floats, truth: Floats | None) -> None:
+        got = np.nan_to_num(got.astype(np.float64), nan=_OVERFLOWN, posinf=_OVERFLOWN, neginf=-_OVERFLOWN)
+        difference = got - expected
+        self.largest = max(self.largest, float(np.abs(difference).max()))
+        self.squares += float(np.square(difference).sum())
+        self.count += difference.size
+        if truth is not None:
+            self.largest_float64 = max(self.largest_float64 or 0.0, float(np.abs(got - truth).max()))
+
+    def measure(self, runner: Runner, width: float) -> Measure:
+        mean_square = self.squares / self.count
+        psnr = 10 * math.log10(width**2 / mean_square) if mean_square else None
+        return Measure(
+            runner.precision,
+            runner.measured,
+            _rounded(self.largest),
+            None if self.largest_float64 is None else _rounded(self.largest_float64),
+            None if psnr is None else round(psnr, 2),
+        )
+
+
+def measure_parity(
+    plan: Plan,
+    mechanisms: Mapping[str, CheckedMechanism],
+    forms: Mapping[str, InferenceForm],
+    references: Mapping[str, nn.Module],
+    *,
+    precision: str,
+    seed: int,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    truncation: tuple[float, float] | None = None,
+    progress: Callable[[str], None] = lambda message: None,
+) -> ParityReport:
+    """Compare every engine on this machine, at every precision that it has, with the torch modules.
+
+    Args:
+      plan: the plan as written, open.
+      mechanisms, forms: what the plan was written from.
+      references: the modules as trained, on the CPU, float32, eval mode, by mechanism.
+      precision: "auto" or the plan's default precision; one that is asked for must be measurable.
+      seed: of the inputs.
+      batch_sizes: run one after another; the last is repeated until every class (256 at most) has been seen.
+      truncation: (minimum, maximum) to draw from, where the plan has it.
+    Raises:
+      ExportError: fp32 differs from torch by more than `FP32_TOLERANCE`, or the precision asked for cannot
+        run.
+      MissingDependencyError: no engine is installed.
+    """
+    sizes = cover(batch_sizes, max(len(mechanism.classes) for mechanism in mechanisms.values()))
+    batches = list(draw_inputs(mechanisms, sizes, seed, truncation))
+    expected = [run_torch(references, inputs, torch.float32) for inputs in batches]
+    truth = _run_float64(references, batches)
+    measures: dict[str, list[Measure]] = {name: [] for name in (*mechanisms, "composite")}
+    not_measured: dict[str, str] = {}
+    low, high = mechanisms["texture"].range
+    widths = {name: m.range[1] - m.range[0] for name, m in mechanisms.items()} | {"composite": high - low}
+    for runner in runners(plan, forms, precision):
+        progress(f"parity: {runner.precision} by {runner.measured}")
+        try:
+            errors = _compare(runner, batches, expected, truth)
+        except RuntimeError as error:
+            # The emulation may lack a kernel for an operation; engines raise BackendError, which is no
+            # RuntimeError.
+            not_measured[runner.precision] = first_cause(error)
+            continue
+        for name, gathered in errors.items():
+            measures[name].append(gathered.measure(runner, widths[name]))
+    _check_fp32(measures, widths)
+    chosen, reason = _choose(precision, measures["composite"], not_measured)
+    return ParityReport(
+        precision=chosen,
+        reason=reason,
+        engines={name: backend.version() for name, backend in BACKENDS.items() if backend.installed()},
+        torch=torch.__version__,
+        seed=seed,
+        batch_sizes=sizes,
+        mechanisms={
+            name: MechanismReport(
+                forms[name].rewrites,
+                forms[name].macs_before,
+                forms[name].macs_after,
+                _torch_error(name, expected, truth),
+                tuple(measures[name]),
+            )
+            for name in mechanisms
+        },
+        composite=tuple(measures["composite"]),
+        not_measured=not_measured,
+    )
+
+
+def _compare(
+    runner: Runner, batches: Sequence[Inputs], expected: Sequence[Pictures], truth: Sequence[Pictures] | None
+) -> dict[str, _Error]:
+    errors = {name: _Error() for name in (*expected[0], "composite")}
+    for k, inputs in enumerate(batches):
+        got, right = runner.run(inputs), expected[k]
+        true = None if truth is None else truth[k]
+        for name, picture in got.items():
+            errors[name].add(picture, right[name], None if true is None else true[name])
+        errors["composite"].add(
+            composite(got, inputs.rolls),
+            composite(right, inputs.rolls),
+            None if true is None else composite_float64(true, inputs.rolls),
+        )
+    return errors
+
+
+def _run_float64(references: Mapping[str, nn.Module], batches: Sequence[Inputs]) -> list[Pictures] | None:
+    """The pictures in float64; None where a module insists on another dtype inside."""
+    double = {name: copy.deepcopy(module).double() for name, module in references.items()}
+    try:
+        return [run_torch(double, inputs, torch.float64) for inputs in batches]
+    except RuntimeError:
+        return None
+
+
+def _check_fp32(measures: Mapping[str, Sequence[Measure]], widths: Mapping[str, float]) -> None:
+    for name, found in measures.items():
+        allowed = FP32_TOLERANCE * max(1.0, widths[name] / 2)
+        for measure in found:
+            if measure.precision == "fp32" and measure.max_abs_error > allowed:
+                raise ExportError(
+                    f"the largest fp32 error of the {name} by {measure.measured} is "
+                    f"{measure.max_abs_error:.3g}, expected at most {allowed:.3g} against torch. "
+                    "The plan was not written"
+                )
+
+
+def _choose(asked: str, found: Sequence[Measure], not_measured: Mapping[str, str]) -> tuple[str, str]:
+    """The plan's default precision, and why."""
+    lowest = {
+        precision: min(
+            (math.inf if m.psnr_db is None else m.psnr_db for m in found if m.precision == precision),
+            default=None,
+        )
+        for precision in ("fp32", "bf16", "fp16")
+    }
+    if asked != "auto":
+        if lowest[asked] is None:
+            raise ExportError(
+                f"precision is {asked}, expected one that can be measured here: "
+                f"{not_measured.get(asked, 'no engine has it')}. Choose another with --precision"
+            )
+        return asked, f"asked for; {_decibels(lowest[asked])}"
+    for precision in AUTO_PRECISIONS:
+        psnr = lowest[precision]
+        if psnr is not None and psnr >= AUTO_PSNR_DB:
+            return precision, f"the fastest with at least {AUTO_PSNR_DB:g} dB: {_decibels(psnr)}"
+    tried = ", ".join(f"{p} has {_decibels(lowest[p])}" for p in AUTO_PRECISIONS)
+    return "fp32", f"no faster one has {AUTO_PSNR_DB:g} dB: {tried}"
+
+
+def _decibels(psnr: float | None) -> str:
+    if psnr is None:
+        return "not been measured"
+    return "no error" if psnr == math.inf else f"{psnr:.1f} dB"
+
+
+def _torch_error(name: str, expected: Sequence[Pictures], truth: Sequence[Pictures] | None) -> float | None:
+    if truth is None:
+        return None
+    pairs = zip(expected, truth, strict=True)
+    return _rounded(max(float(np.abs(single[name] - double[name]).max()) for single, double in pairs))
+
+
+def _rounded(value: float) -> float:
+    """Four digits: what follows is noise, and would differ from one machine to the next."""
+    return float(f"{value:.3e}")

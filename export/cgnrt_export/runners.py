@@ -1,0 +1,166 @@
+"""Random inputs, and every way to compute the three pictures from them: torch, the engines, emulation."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cgnrt import ops
+from cgnrt.backends import BACKENDS, load_engine, supports
+from cgnrt.errors import MissingDependencyError
+from cgnrt.plan import Plan
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cgnrt_export.inference import InferenceForm
+from cgnrt_export.mechanism import CheckedMechanism
+
+# Fastest first. Half-precision floats overflow where bfloat16 does not, and no CPU engine gains by them.
+AUTO_PRECISIONS = ("bf16",)
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+Floats = NDArray[np.floating]
+Pictures = dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch: inputs of each mechanism by name, and the rolls of foreground and background (n, 2, 2)."""
+
+    mechanisms: Mapping[str, Mapping[str, Tensor]]
+    rolls: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to compute the three pictures of a batch."""
+
+    precision: str
+    measured: str
+    run: Callable[[Inputs], Pictures]
+
+
+def draw_inputs(
+    mechanisms: Mapping[str, CheckedMechanism],
+    batch_sizes: Sequence[int],
+    seed: int,
+    truncation: tuple[float, float] | None = None,
+) -> Iterator[Inputs]:
+    """Random noise, rolls and truncation; each mechanism's classes in an order of its own, all in turn."""
+    generator = np.random.default_rng(seed)
+    total = sum(batch_sizes)
+    h, w = mechanisms["shape"].resolution
+    labels = {
+        name: np.concatenate(
+            [generator.permutation(len(m.classes)) for _ in range(-(-total // len(m.classes)))]
+        )[:total]
+        for name, m in mechanisms.items()
+    }
+    start = 0
+    for n in batch_sizes:
+        inputs = {}
+        for name, mechanism in mechanisms.items():
+            noise = generator.standard_normal((n, mechanism.noise_size))
+            while mechanism.noise_distribution == "truncated_normal" and (outside := np.abs(noise) > 2).any():
+                noise[outside] = generator.standard_normal(int(outside.sum()))
+            given = {
+                "noise": torch.from_numpy(noise.astype(np.float32)),
+                "class_embedding": mechanism.embedding[torch.from_numpy(labels[name][start : start + n])],
+            }
+            if truncation is not None:
+                factor = torch.from_numpy(generator.uniform(*truncation, (n, 1)).astype(np.float32))
+                given |= {"noise": given["noise"] * factor, "truncation": factor}
+            inputs[name] = given
+        rolls = generator.integers(0, (h, w), (n, 2, 2)).astype(np.int32)
+        for position, name in enumerate(("texture", "background")):
+            if not mechanisms[name].roll:
+                rolls[:, position] = 0
+        yield Inputs(inputs, rolls)
+        start += n
+
+
+def composite(pictures: Pictures, rolls: NDArray[np.int32]) -> Floats:
+    """The composer's picture of a batch (Eq. 2), as the runtime computes it; float32 (n, 3, h, w)."""
+    parts = (np.ascontiguousarray(pictures[name], np.float32) for name in ("shape", "texture", "background"))
+    return np.asarray(ops.compose(*parts, rolls=rolls))
+
+
+def composite_float64(pictures: Pictures, rolls: NDArray[np.int32]) -> Floats:
+    """The same in float64 arithmetic of NumPy's."""
+    mask = pictures["shape"]
+    composed: Floats = mask * _rolled(pictures["texture"], rolls[:, 0])
+    composed += (1 - mask) * _rolled(pictures["background"], rolls[:, 1])
+    return composed
+
+
+def _rolled(pictures: Floats, shifts: NDArray[np.int32]) -> Floats:
+    return np.stack([np.roll(p, shift, (1, 2)) for p, shift in zip(pictures, shifts.tolist(), strict=True)])
+
+
+def cover(batch_sizes: Sequence[int], classes: int) -> tuple[int, ...]:
+    """The batch sizes, the last repeated until there is a sample for each class, for 256 of them at most."""
+    sizes = list(batch_sizes)
+    while sum(sizes) < min(classes, 256):
+        sizes.append(sizes[-1])
+    return tuple(sizes)
+
+
+def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Iterator[Runner]:
+    """Every installed engine at every precision that it has on this machine, fp32 first.
+
+    A precision that no engine has here is emulated with the inference forms in torch, weights and activations
+    rounded, if it may become the plan's default: `auto` considers it, or it is the one `asked` for.
+
+    Raises:
+      MissingDependencyError: no engine is installed.
+    """
+    installed = [name for name, backend in BACKENDS.items() if backend.installed()]
+    if not installed:
+        raise MissingDependencyError(
+            f"export: no engine is installed, expected one of {', '.join(BACKENDS)}. "
+            "Run: pip install 'cgnrt[cpu]'"
+        )
+    for precision in ("fp32", "bf16", "fp16"):
+        native = [name for name in installed if supports(name, precision)]
+        for name in native:
+            yield Runner(precision, name, _engines(plan, name, precision))
+        if not native and (precision == asked or precision in AUTO_PRECISIONS):
+            dtype = _DTYPES[precision]
+            emulated = {name: copy.deepcopy(form.module).to(dtype) for name, form in forms.items()}
+            label = f"emulated: torch {str(dtype).removeprefix('torch.')}"
+            yield Runner(precision, label, functools.partial(run_torch, emulated, dtype=dtype))
+
+
+def _engines(plan: Plan, backend: str, precision: str) -> Callable[[Inputs], Pictures]:
+    engines = {
+        name: load_engine(mechanism, backend=backend, precision=precision)
+        for name, mechanism in plan.mechanisms.items()
+    }
+    outputs = {name: mechanism.spec.outputs[0].name for name, mechanism in plan.mechanisms.items()}
+
+    def run(inputs: Inputs) -> Pictures:
+        return {
+            # A copy: what an engine gives is its own, until its next run.
+            name: engine.run(_numpy(inputs.mechanisms[name]))[outputs[name]].copy()
+            for name, engine in engines.items()
+        }
+
+    return run
+
+
+def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def run_torch(modules: Mapping[str, nn.Module], inputs: Inputs, dtype: torch.dtype) -> Pictures:
+    """The pictures by torch modules of this dtype; float64 from float64, else float32."""
+    result = torch.float64 if dtype is torch.float64 else torch.float32
+    with torch.no_grad():
+        return {
+            name: module(*(value.to(dtype) for value in inputs.mechanisms[name].values())).to(result).numpy()
+            for name, module in modules.items()
+        }
