@@ -132,7 +132,7 @@ def _read_end(data: memoryview) -> tuple[int, int, int]:
     if signature != END_SIGNATURE:
         raise refuse(
             "end of the file",
-            f"{show(bytes(signature))}...",
+            show(signature),
             f"a ZIP end record ({END_SIGNATURE!r}...)",
             COPY_AGAIN,
         )
@@ -220,8 +220,8 @@ def _check_local(data: memoryview, entry: Entry, expected: int, limit: int) -> i
             "extra field length": (extra_size, len(padding)),
         },
     )
-    found = bytes(data[entry.header + LOCAL.size : entry.start])
-    if found != raw + padding:
+    written = bytes(data[entry.header + LOCAL.size : entry.start])
+    if written != raw + padding:
         raise refuse(
             f"local header {entry.name!r}: name and padding",
             show(found),
@@ -229,6 +229,9 @@ def _check_local(data: memoryview, entry: Entry, expected: int, limit: int) -> i
             COPY_AGAIN,
         )
     return entry.start + entry.size
+
+
+_NOTES = {"flags": " (not encrypted, no descriptor)", "compression method": " (stored)"}
 
 
 def _check_fields(subject: str, fields: Mapping[str, tuple[object, object]]) -> None:

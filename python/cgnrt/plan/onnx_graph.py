@@ -8,7 +8,10 @@ from typing import NamedTuple
 from cgnrt.plan import wire
 from cgnrt.plan.limits import ALIGNMENT
 from cgnrt.plan.manifest import TensorSpec
-from cgnrt.plan.onnx_model import Model, Tensor, Value, parse_model, parse_tensor
+from cgnrt.plan.onnx_model import Model, Value, parse_model
+from cgnrt.plan.onnx_rules import RULES
+from cgnrt.plan.onnx_shapes import check_shapes
+from cgnrt.plan.onnx_tensor import Tensor, parse_tensor
 from cgnrt.plan.refusal import refuse, show
 
 
@@ -30,11 +33,9 @@ def external_initializers(graph: bytes | memoryview) -> list[ExternalInitializer
     """
     model = parse_model(bytes(graph))
     return [
-        ExternalInitializer(
-            name, tensor.dtype.name, tensor.dims, tensor.external.offset, tensor.external.length
-        )
+        ExternalInitializer(name, tensor.dtype.name, tensor.dims, external.offset, external.length)
         for name, tensor in model.initializers.items()
-        if tensor.external is not None
+        if (external := tensor.external) is not None
     ]
 
 
@@ -58,17 +59,19 @@ def validate_graph(
     Raises:
       PlanError: the model is malformed, refers to anything else, or could grow beyond the format's limits.
     """
-    model = parse_model(bytes(graph))
+    data = bytes(graph)
+    model = parse_model(data)
     _check_weights(model.initializers.values(), location, weights)
     _check_interface(model.inputs, inputs, "input")
     _check_interface(model.outputs, outputs, "output")
     _check_links(model)
+    check_shapes(model, data, weights, inputs, outputs, RULES)
 
 
 def _check_weights(
     tensors: Iterable[Tensor], location: str | None, weights: bytes | memoryview | None
 ) -> None:
-    """External data lies in the graph's own weights member, aligned, in bounds, and leaves nothing uncovered."""
+    """External data lies in the graph's own weights member, aligned, in bounds, and covers all of it."""
     size = len(weights) if weights is not None else 0
     ranges: set[tuple[int, int]] = set()
     for tensor in tensors:
@@ -150,8 +153,8 @@ def relocate(graph: bytes | memoryview, location: str, base_address: int) -> byt
     """The graph with its external data moved: another location, and `base_address` added to every offset.
 
     With `location="*/_ORT_MEM_ADDR_/*"` and the address of the mapped weights, OpenVINO and ONNX Runtime read
-    the weights where they lie. The memory must outlive whatever was made of the result. The graph must come from
-    a checked plan: location and offsets in the result are trusted by whoever reads it.
+    the weights where they lie. The memory must outlive whatever was made of the result. The graph must come
+    from a checked plan: whoever reads the result trusts its location and offsets.
 
     Args:
       graph: a graph member.

@@ -1,8 +1,8 @@
 """An ONNX model file as plain Python objects, read without the onnx package.
 
-Only what a feed-forward network needs: nodes, initializers, typed inputs and outputs. Whatever could carry code,
-paths or a second meaning (subgraphs, functions, sparse tensors, training information, other operator domains,
-external data anywhere but in initializers) is refused here by name. `onnx_graph.py` checks what was read.
+Only what a feed-forward network needs: nodes, initializers, typed inputs and outputs. Whatever could carry
+code, paths or a second meaning (subgraphs, functions, sparse tensors, training information, other operator
+domains, external data anywhere but in initializers) is refused here by name. `onnx_graph` checks the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from cgnrt.errors import PlanError
 from cgnrt.plan import wire
 from cgnrt.plan.limits import (
-    MAX_ELEMENTS,
     MAX_GRAPH_BYTES,
     MAX_NODE_LINKS,
     MAX_NODES,
@@ -23,6 +22,7 @@ from cgnrt.plan.limits import (
     MAX_TENSORS,
     MIN_OPSET,
 )
+from cgnrt.plan.onnx_tensor import DATA_TYPES, DataType, Once, Tensor, floats, parse_tensor
 from cgnrt.plan.refusal import EXPORT_AGAIN, refuse, show, within
 from cgnrt.plan.wire import BYTES, FIXED32, VARINT, Field
 
@@ -36,59 +36,8 @@ _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO,
     13,
     15,
 )
-_TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 9, 13, 14
-_EXTERNAL_KEYS = ("location", "offset", "length")
 
 _SUBGRAPH_STEP = "Export a feed-forward network without control flow."
-
-
-@dataclass(frozen=True, slots=True)
-class DataType:
-    """An element type that plans may use."""
-
-    name: str
-    size: int  # bytes
-    numpy: str | None  # little-endian NumPy dtype, where NumPy has one
-    typed_field: int | None = None  # the TensorProto field that may hold it instead of raw_data
-
-
-DATA_TYPES: Mapping[int, DataType] = {
-    1: DataType("float32", 4, "<f4", 4),
-    2: DataType("uint8", 1, "u1"),
-    3: DataType("int8", 1, "i1"),
-    6: DataType("int32", 4, "<i4", 5),
-    7: DataType("int64", 8, "<i8", 7),
-    9: DataType("bool", 1, "?"),
-    10: DataType("float16", 2, "<f2"),
-    11: DataType("float64", 8, "<f8"),
-    16: DataType("bfloat16", 2, None),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class External:
-    """A piece of the weights member, as the graph names it."""
-
-    location: str
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An initializer or a constant. `span` is where its raw bytes lie in the graph; `numbers` its typed values."""
-
-    name: str
-    dtype: DataType
-    dims: tuple[int, ...]
-    elements: int
-    span: tuple[int, int] | None
-    numbers: tuple[int | float, ...] | None
-    external: External | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.elements * self.dtype.size
 
 
 Attribute = int | float | str | list[int] | list[float] | list[str] | Tensor
@@ -127,22 +76,6 @@ class Model:
     outputs: list[Value] = field(default_factory=list)
 
 
-class _Once:
-    """Refuses a singular field that comes twice: protobuf would merge the two, other readers take one."""
-
-    def __init__(self, what: str, repeated: tuple[int, ...], known: tuple[int, ...]) -> None:
-        self.what, self.repeated, self.known = what, repeated, known
-        self.seen = 0
-
-    def check(self, number: int) -> None:
-        if number not in self.known:
-            raise refuse(f"{self.what} field", number, "a field of ONNX IR version 4..13 that plans use")
-        if number not in self.repeated:
-            if self.seen >> number & 1:
-                raise refuse(f"{self.what} field {number}", "there twice", "a singular field")
-            self.seen |= 1 << number
-
-
 def parse_model(data: bytes) -> Model:
     """Read a graph member.
 
@@ -152,7 +85,7 @@ def parse_model(data: bytes) -> Model:
     if len(data) > MAX_GRAPH_BYTES:
         raise refuse("graph size", f"{len(data)} bytes", f"<= {MAX_GRAPH_BYTES}")
     model = Model()
-    once = _Once("model", (_MODEL_OPSET, 14), (1, 2, 3, 4, 5, 6, 7, 8, 14))
+    once = Once("model", (_MODEL_OPSET, 14), (1, 2, 3, 4, 5, 6, 7, 8, 14))
     opsets: dict[str, int] = {}
     for item in wire.fields(data, 0, len(data)):
         if item.number == _MODEL_TRAINING:
@@ -185,7 +118,7 @@ def parse_model(data: bytes) -> Model:
 
 def _parse_opset(data: bytes, item: Field) -> tuple[str, int]:
     wire.want(item, BYTES, "operator set")
-    once = _Once("operator set", (), (1, 2))
+    once = Once("operator set", (), (1, 2))
     domain, version = "", 0
     for part in wire.fields(data, item.value, item.end):
         once.check(part.number)
@@ -209,7 +142,7 @@ def check_domain(domain: str) -> str:
 
 def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
     repeated = (_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO, 16)
-    once = _Once("graph", repeated, (1, 2, 5, 10, 11, 12, 13, 16))
+    once = Once("graph", repeated, (1, 2, 5, 10, 11, 12, 13, 16))
     infos = 0
     for item in wire.fields(data, start, end):
         if item.number == _GRAPH_SPARSE:
@@ -243,7 +176,7 @@ def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
 
 
 def _parse_node(data: bytes, item: Field, index: int) -> Node:
-    once = _Once("node", (1, 2, 5, 9), (1, 2, 3, 4, 5, 6, 7, 9))
+    once = Once("node", (1, 2, 5, 9), (1, 2, 3, 4, 5, 6, 7, 9))
     inputs: list[str] = []
     outputs: list[str] = []
     attributes: dict[str, Attribute] = {}
@@ -284,9 +217,9 @@ _ATTRIBUTE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9}
 
 def _parse_attribute(data: bytes, item: Field) -> tuple[str, Attribute]:
     wire.want(item, BYTES, "attribute")
-    once = _Once("attribute", (7, 8, 9), (1, 2, 3, 4, 5, 7, 8, 9, 13, 20))
+    once = Once("attribute", (7, 8, 9), (1, 2, 3, 4, 5, 7, 8, 9, 13, 20))
     name, kind = "", 0
-    floats: list[float] = []
+    numbers: list[float] = []
     ints: list[int] = []
     strings: list[str] = []
     single: Attribute | None = None
@@ -312,7 +245,7 @@ def _parse_attribute(data: bytes, item: Field) -> tuple[str, Attribute]:
             if single.external is not None:
                 raise refuse("tensor attribute", "external data", "external data in initializers only")
         elif part.number == 7:
-            floats += _floats(data, part, "floats attribute")
+            numbers += floats(data, part, "floats attribute")
         elif part.number == 8:
             ints += wire.signed_list(data, part, "ints attribute", MAX_NODE_LINKS)
         elif part.number == 9:
@@ -320,13 +253,13 @@ def _parse_attribute(data: bytes, item: Field) -> tuple[str, Attribute]:
         elif part.number == 20:
             wire.want(part, VARINT, "attribute type")
             kind = part.value
-        if max(len(floats), len(ints), len(strings)) > MAX_NODE_LINKS:
+        if max(len(numbers), len(ints), len(strings)) > MAX_NODE_LINKS:
             raise refuse("attribute length", f"over {MAX_NODE_LINKS}", f"<= {MAX_NODE_LINKS}")
     if kind not in _ATTRIBUTE_FIELDS:
         raise refuse(f"attribute {show(name)}", f"of type {kind}", "numbers, strings or a dense tensor")
     if not found <= {_ATTRIBUTE_FIELDS[kind]}:
         raise refuse(f"attribute {show(name)}", "with values of two types", "the type that it declares")
-    lists: dict[int, Attribute] = {6: floats, 7: ints, 8: strings}
+    lists: dict[int, Attribute] = {6: numbers, 7: ints, 8: strings}
     defaults: dict[int, Attribute] = {1: 0.0, 2: 0, 3: ""}
     value = lists.get(kind, single if single is not None else defaults.get(kind))
     if value is None:
@@ -334,135 +267,8 @@ def _parse_attribute(data: bytes, item: Field) -> tuple[str, Attribute]:
     return name, value
 
 
-def _floats(data: bytes, part: Field, what: str) -> list[float]:
-    """A repeated float field's part."""
-    if part.wire == FIXED32:
-        return [struct.unpack("<f", part.value.to_bytes(4, "little"))[0]]
-    wire.want(part, BYTES, what)
-    size = part.end - part.value
-    if size % 4 or size > 4 * MAX_NODE_LINKS:
-        raise refuse(f"size of {what}", f"{size} bytes", f"a multiple of 4, <= {4 * MAX_NODE_LINKS}")
-    return list(struct.unpack_from(f"<{size // 4}f", data, part.value))
-
-
-def parse_tensor(data: bytes, item: Field, what: str) -> Tensor:
-    """Read a TensorProto and check that its bytes are exactly those of its dimensions."""
-    wire.want(item, BYTES, what)
-    once = _Once(what, (1, 4, 5, 7, _TENSOR_EXTERNAL, 16), (1, 2, 4, 5, 7, 8, _TENSOR_RAW, 12, 13, 14, 16))
-    name, kind, location = "", 0, 0
-    dims: list[int] = []
-    span: tuple[int, int] | None = None
-    typed: dict[int, list[int | float]] = {}
-    pairs: dict[str, str] = {}
-    for part in wire.fields(data, item.value, item.end):
-        once.check(part.number)
-        if part.number == 1:
-            dims += wire.signed_list(data, part, "dims", MAX_RANK)
-            if len(dims) > MAX_RANK:
-                raise refuse(f"{what} {show(name)}: rank", f"over {MAX_RANK}", f"<= {MAX_RANK}")
-        elif part.number == 2:
-            wire.want(part, VARINT, "data type")
-            kind = part.value
-        elif part.number == 4:
-            typed.setdefault(4, []).extend(_floats(data, part, "float_data"))
-        elif part.number in (5, 7):
-            typed.setdefault(part.number, []).extend(
-                wire.signed_list(data, part, f"{what} integers", MAX_NODE_LINKS)
-            )
-        elif part.number == 8:
-            name = wire.text(data, part, f"{what} name")
-        elif part.number == _TENSOR_RAW:
-            wire.want(part, BYTES, "raw_data")
-            span = (part.value, part.end)
-        elif part.number == _TENSOR_EXTERNAL:
-            key, value = parse_pair(data, part, "external_data")
-            if key in pairs:
-                raise refuse(f"{what} external_data {show(key)}", "there twice", "each key once")
-            if len(pairs) >= len(_EXTERNAL_KEYS):
-                raise refuse(f"{what} external_data", "over three keys", ", ".join(_EXTERNAL_KEYS))
-            pairs[key] = value
-        elif part.number == _TENSOR_LOCATION:
-            wire.want(part, VARINT, "data_location")
-            location = part.value
-        if any(len(values) > MAX_NODE_LINKS for values in typed.values()):
-            raise refuse(f"length of {what}'s typed data", f"over {MAX_NODE_LINKS}", "raw_data instead")
-    subject = f"{what} {show(name)}"
-    if kind not in DATA_TYPES:
-        names = ", ".join(known.name for known in DATA_TYPES.values())
-        raise refuse(f"{subject}: data type", "string (8)" if kind == 8 else kind, f"one of {names}")
-    dtype = DATA_TYPES[kind]
-    elements = count_elements(dims, f"{subject}: dims")
-    if location not in (0, 1):
-        raise refuse(f"{subject}: data_location", location, "0 (inline) or 1 (external)")
-    if bool(pairs) != (location == 1):
-        raise refuse(
-            f"{subject}: external_data", sorted(pairs), "entries exactly where data_location is external"
-        )
-    stores = (span is not None) + len(typed) + bool(pairs)
-    if stores > 1:
-        raise refuse(f"{subject}: data", "there twice", "one of raw_data, typed data, external_data")
-    external = _parse_external(pairs, subject) if pairs else None
-    numbers: tuple[int | float, ...] | None = None
-    if external is not None:
-        size = external.length
-    elif typed:
-        (number, values), *_ = typed.items()
-        if number != dtype.typed_field:
-            raise refuse(f"{subject}: typed data", f"field {number}", f"raw_data or {dtype.name}'s own field")
-        numbers = tuple(values)
-        size = len(values) * dtype.size
-    else:
-        size = span[1] - span[0] if span else 0
-    if size != elements * dtype.size:
-        rule = f"{elements * dtype.size} ({dtype.name} {dims})"
-        raise refuse(f"{subject}: bytes of data", size, rule)
-    return Tensor(name, dtype, tuple(dims), elements, span, numbers, external)
-
-
-def count_elements(dims: list[int] | tuple[int, ...], what: str) -> int:
-    """The product of dimensions, refused before it can overflow anything."""
-    elements = 1
-    for dim in dims:
-        if dim < 0:
-            raise refuse(what, show(list(dims)), "sizes >= 0")
-        elements *= dim
-    if elements > MAX_ELEMENTS or any(dim > MAX_ELEMENTS for dim in dims):
-        raise refuse(what, f"{show(list(dims))}, {elements} elements", f"<= {MAX_ELEMENTS} elements")
-    return elements
-
-
-def parse_pair(data: bytes, item: Field, what: str) -> tuple[str, str]:
-    """A StringStringEntryProto."""
-    wire.want(item, BYTES, what)
-    once = _Once(what, (), (1, 2))
-    pair = {1: "", 2: ""}
-    for part in wire.fields(data, item.value, item.end):
-        once.check(part.number)
-        pair[part.number] = wire.text(data, part, what)
-    return pair[1], pair[2]
-
-
-def _parse_external(pairs: Mapping[str, str], subject: str) -> External:
-    for key in pairs:
-        if key not in _EXTERNAL_KEYS:
-            raise refuse(f"{subject}: external_data key", show(key), ", ".join(_EXTERNAL_KEYS))
-    for key in _EXTERNAL_KEYS:
-        if key not in pairs:
-            raise refuse(f"{subject}: external_data {key}", "missing", "all of " + ", ".join(_EXTERNAL_KEYS))
-    return External(
-        pairs["location"],
-        *(_decimal(pairs[key], f"{subject}: external_data {key}") for key in ("offset", "length")),
-    )
-
-
-def _decimal(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19) or (len(text) > 1 and text[0] == "0"):
-        raise refuse(what, show(text), "a plain decimal number")
-    return int(text)
-
-
 def _parse_value(data: bytes, item: Field, what: str) -> Value:
-    once = _Once(what, (4,), (1, 2, 3, 4))
+    once = Once(what, (4,), (1, 2, 3, 4))
     name = ""
     dtype: DataType | None = None
     dims: tuple[int | str | None, ...] | None = None
@@ -481,7 +287,7 @@ def _parse_type(
     data: bytes, item: Field, what: str
 ) -> tuple[DataType | None, tuple[int | str | None, ...] | None]:
     wire.want(item, BYTES, f"{what} type")
-    once = _Once(f"{what} type", (), (1, 6))
+    once = Once(f"{what} type", (), (1, 6))
     dtype: DataType | None = None
     dims: tuple[int | str | None, ...] | None = None
     for part in wire.fields(data, item.value, item.end):
@@ -491,7 +297,7 @@ def _parse_type(
         wire.want(part, BYTES, f"{what} type")
         if part.number == 6:
             continue
-        tensor_once = _Once(f"{what} tensor type", (), (1, 2))
+        tensor_once = Once(f"{what} tensor type", (), (1, 2))
         for entry in wire.fields(data, part.value, part.end):
             tensor_once.check(entry.number)
             if entry.number == 1:
@@ -510,7 +316,7 @@ def _parse_shape(data: bytes, item: Field, what: str) -> tuple[int | str | None,
     for part in wire.fields(data, item.value, item.end):
         if part.number != 1 or part.wire != BYTES or len(dims) >= MAX_RANK:
             raise refuse(f"{what} shape", "not a list of dimensions", f"up to {MAX_RANK} dimensions")
-        once = _Once(f"{what} dimension", (), (1, 2, 3))
+        once = Once(f"{what} dimension", (), (1, 2, 3))
         dim: int | str | None = None
         for entry in wire.fields(data, part.value, part.end):
             once.check(entry.number)

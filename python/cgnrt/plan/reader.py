@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -120,10 +121,9 @@ class Plan:
         mapping, self._mapping = self._mapping, None
         self._members = self._mechanisms = None
         if mapping is not None:
-            try:
+            # BufferError: someone still holds a view; the last one to go unmaps the file.
+            with contextlib.suppress(BufferError):
                 mapping.close()
-            except BufferError:
-                pass  # someone still holds a view: the last one to go unmaps the file
 
     def __enter__(self) -> Plan:
         return self

@@ -112,7 +112,7 @@ class _Node:
     def integer(self, low: int, high: int) -> int:
         if type(self.value) is not int or not low <= self.value <= high:
             self.fail(f"an integer in {low}..{high}")
-        return cast(int, self.value)
+        return self.value
 
     def number(self) -> float:
         if type(self.value) not in (int, float):
@@ -122,17 +122,17 @@ class _Node:
     def flag(self) -> bool:
         if type(self.value) is not bool:
             self.fail("true or false")
-        return cast(bool, self.value)
+        return self.value
 
     def text(self, limit: int = 256) -> str:
         if not isinstance(self.value, str) or not 1 <= len(self.value) <= limit:
             self.fail(f"a string of 1..{limit} characters")
-        return cast(str, self.value)
+        return self.value
 
     def choice(self, *options: str) -> str:
         if self.value not in options or not isinstance(self.value, str):
             self.fail(" or ".join(repr(option) for option in options))
-        return cast(str, self.value)
+        return self.value
 
     def member(self) -> str:
         name = self.text()

@@ -1,7 +1,8 @@
 """The protobuf wire format, read in place and without a schema compiler.
 
-Strict where protobuf is lenient: groups, over-long numbers and doubled singular fields are refused, because two
-readers could understand them differently, and what was checked must be what the engine reads.
+Strict where protobuf is lenient: groups and over-long numbers are refused here, doubled singular fields by
+the callers, because two readers could understand them differently, and what was checked must be what the
+engine reads.
 """
 
 from __future__ import annotations
@@ -55,28 +56,35 @@ def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
     position = start
     while position < end:
         tag = position
-        key, position = read_varint(data, position, end)
+        key = data[position]
+        position += 1
+        if key >= 0x80:
+            key, position = read_varint(data, tag, end)
         number, wire = key >> 3, key & 7
         if not 1 <= number < 1 << 29:
             raise refuse(f"protobuf field at byte {tag}", f"number {number}", "1..536870911", COPY_AGAIN)
-        if wire == BYTES:
-            size, position = read_varint(data, position, end)
-            if size > end - position:
-                found = f"{size} bytes long"
+        if wire in (BYTES, VARINT):
+            # Nearly all numbers take one byte: reading those here doubles the speed of opening a plan.
+            if position < end and data[position] < 0x80:
+                value = data[position]
+                position += 1
+            else:
+                value, position = read_varint(data, position, end)
+            if wire == VARINT:
+                yield Field(number, wire, value, position, tag)
+                continue
+            if value > end - position:
+                found = f"{value} bytes long"
                 raise refuse(f"protobuf field at byte {tag}", found, f"<= {end - position} left", COPY_AGAIN)
-            yield Field(number, wire, position, position + size, tag)
-            position += size
-        elif wire == VARINT:
-            value, position = read_varint(data, position, end)
-            yield Field(number, wire, value, position, tag)
+            yield Field(number, wire, position, position + value, tag)
+            position += value
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
             if size > end - position:
                 raise _cut(end)
-            yield Field(
-                number, wire, int.from_bytes(data[position : position + size], "little"), position + size, tag
-            )
+            value = int.from_bytes(data[position : position + size], "little")
             position += size
+            yield Field(number, wire, value, position, tag)
         else:
             raise refuse(f"protobuf field at byte {tag}", f"wire type {wire}", "0, 1, 2 or 5", COPY_AGAIN)
 

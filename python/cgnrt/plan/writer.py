@@ -30,8 +30,8 @@ def write_plan(
 ) -> str:
     """Write a plan file. Equal arguments give equal bytes.
 
-    The file is written beside the target, checked by the code that reads plans, and renamed: a full disk, a kill
-    or a refusal leaves the target as it was. A kill may leave a hidden `.<name>.<random>.tmp` behind.
+    The file is written beside the target, checked by the code that reads plans, and renamed: a full disk, a
+    kill or a refusal leaves the target as it was. A kill may leave a hidden `.<name>.<random>.tmp` behind.
 
     Args:
       path: the plan to make.
@@ -51,9 +51,10 @@ def write_plan(
     try:
         return _write(target, manifest, members, force, operation)
     except OSError as error:
-        raise PlanError(
-            f"{operation}: file is not writable ({error.strerror or error}), expected room and the right to write"
-            " there. Nothing was left behind."
+        found = f"not writable ({error.strerror or error})"
+        step = "Nothing was left behind; make room, or give another path."
+        raise within(
+            operation, refuse("file", found, "a place with room and the right to write", step)
         ) from error
 
 
