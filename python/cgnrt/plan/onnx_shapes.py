@@ -1,8 +1,8 @@
 """How large every tensor of a graph becomes, worked out before an engine sees the graph.
 
 Engines fold constants and reserve memory while they load, so a few bytes of a hostile graph (a
-ConstantOfShape, an Expand, a Concat of a Concat ...) could ask for terabytes. Every operator that plans may
-use has a rule in `onnx_rules`; the rules are run once with a batch of `BATCH` images, with the values of small
+ConstantOfShape, an Expand, a Concat of a Concat ...) could ask for terabytes. Every operator that plans
+may use has a rule in `onnx_rules`; the rules are run once with a batch of `BATCH` images, the values of small
 tensors carried along where sizes are computed from them, and each result is compared with the format's limit.
 """
 
