@@ -1,0 +1,72 @@
+#include <memory>
+
+#include "bindings/arguments.h"
+#include "bindings/exchange.h"
+#include "bindings/module.h"
+#include "ops/compose_call.h"
+
+namespace py = pybind11;
+
+namespace cgnrt {
+namespace {
+
+std::unique_ptr<Borrowed> borrow_optional(const py::object& object, const std::string& subject) {
+  if (object.is_none()) return nullptr;
+  return std::make_unique<Borrowed>(object, subject);
+}
+
+std::optional<std::pair<float, float>> clamp_argument(const py::object& object) {
+  if (object.is_none()) return std::nullopt;
+  const std::vector<float> values = floats_argument(object, "compose clamp");
+  if (values.size() != 2) refuse("compose clamp", "length", std::to_string(values.size()), "2, (low, high)");
+  return std::make_pair(values[0], values[1]);
+}
+
+py::object compose_python(const py::object& masks, const py::object& foregrounds,
+                          const py::object& backgrounds, const py::object& index, const py::object& rolls,
+                          const py::object& dtype, const py::object& layout, const py::object& scale,
+                          const py::object& bias, const py::object& clamp, const py::object& out,
+                          const py::object& threads, const std::string& implementation) {
+  static constexpr DType kOutputs[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kUInt8};
+  static constexpr Layout kLayouts[] = {Layout::kNCHW, Layout::kNHWC};
+  const Borrowed masks_in(masks, "compose masks");
+  const Borrowed foregrounds_in(foregrounds, "compose foregrounds");
+  const Borrowed backgrounds_in(backgrounds, "compose backgrounds");
+  const auto index_in = borrow_optional(index, "compose index");
+  const auto rolls_in = borrow_optional(rolls, "compose rolls");
+  ComposeCall call;
+  call.masks = masks_in.tensor();
+  call.foregrounds = foregrounds_in.tensor();
+  call.backgrounds = backgrounds_in.tensor();
+  if (index_in) call.index = index_in->tensor();
+  if (rolls_in) call.rolls = rolls_in->tensor();
+  call.output =
+      kOutputs[choice_argument(dtype, "compose dtype", {"float32", "float16", "bfloat16", "uint8"})];
+  call.layout = kLayouts[choice_argument(layout, "compose layout", {"NCHW", "NHWC"})];
+  call.scale = floats_argument(scale, "compose scale");
+  call.bias = floats_argument(bias, "compose bias");
+  call.clamp = clamp_argument(clamp);
+  call.threads = static_cast<int>(integer_argument(threads, "compose threads", 0, 1024));
+  call.implementation = implementation;
+  const std::vector<std::int64_t> shape = compose_shape(call);
+  const py::object result = out.is_none() ? new_array(call.output, shape) : out;
+  const Borrowed result_out(result, "compose out");
+  {
+    py::gil_scoped_release unlocked;
+    compose(call, result_out.tensor());
+  }
+  return result;
+}
+
+}  // namespace
+
+void bind_compose(py::module_& module) {
+  module.def("compose", &compose_python, py::arg("masks"), py::arg("foregrounds"), py::arg("backgrounds"),
+             py::arg("index") = py::none(), py::kw_only(), py::arg("rolls") = py::none(),
+             py::arg("dtype") = "float32", py::arg("layout") = "NCHW", py::arg("scale") = py::none(),
+             py::arg("bias") = py::none(), py::arg("clamp") = py::none(), py::arg("out") = py::none(),
+             py::arg("threads") = 0, py::arg("implementation") = "auto",
+             "Blend foregrounds over backgrounds through soft masks; see cgnrt.ops.compose.");
+}
+
+}  // namespace cgnrt

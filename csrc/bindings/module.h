@@ -1,0 +1,10 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace cgnrt {
+
+void bind_compose(pybind11::module_& module);
+void bind_noise(pybind11::module_& module);
+
+}  // namespace cgnrt

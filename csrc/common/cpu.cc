@@ -1,0 +1,109 @@
+#include "common/cpu.h"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace cgnrt {
+namespace {
+
+#if defined(CGNRT_HAVE_X86_VARIANTS)
+bool runs_v3() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+}
+
+bool runs_v4() {
+  return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+std::vector<Isa> detect_isas() {
+  std::vector<Isa> isas;
+#if defined(CGNRT_HAVE_X86_VARIANTS)
+  __builtin_cpu_init();
+  if (runs_v4()) isas.push_back(Isa::kX86V4);
+  if (runs_v3()) isas.push_back(Isa::kX86V3);
+#endif
+  isas.push_back(Isa::kBaseline);
+  return isas;
+}
+
+}  // namespace
+
+const std::vector<Isa>& cpu_isas() {
+  static const std::vector<Isa> isas = detect_isas();
+  return isas;
+}
+
+const char* name_of(Isa isa) {
+  switch (isa) {
+    case Isa::kX86V4:
+      return "x86-64-v4";
+    case Isa::kX86V3:
+      return "x86-64-v3";
+    case Isa::kBaseline:
+      break;
+  }
+  return "baseline";
+}
+
+Isa pick_isa(const char* name) {
+  if (name == nullptr) return cpu_isas().front();
+  std::string names = "'auto', 'reference'";
+  for (const Isa isa : cpu_isas()) {
+    if (std::strcmp(name, name_of(isa)) == 0) return isa;
+    names += std::string(", '") + name_of(isa) + "'";
+  }
+  throw std::invalid_argument(std::string("implementation is '") + name + "', expected one of " + names);
+}
+
+std::vector<std::string> cpu_features() {
+  std::vector<std::string> features;
+#if defined(__x86_64__)
+  struct Bit {
+    const char* name;
+    int leaf;  // 1, or 7 with the subleaf
+    int subleaf;
+    char reg;
+    int bit;
+  };
+  static constexpr Bit kBits[] = {
+      {"sse4_2", 1, 0, 'c', 20},   {"avx", 1, 0, 'c', 28},        {"f16c", 1, 0, 'c', 29},
+      {"fma", 1, 0, 'c', 12},      {"avx2", 7, 0, 'b', 5},        {"avx512f", 7, 0, 'b', 16},
+      {"avx512bw", 7, 0, 'b', 30}, {"avx512vl", 7, 0, 'b', 31},   {"avx512_vnni", 7, 0, 'c', 11},
+      {"avx_vnni", 7, 1, 'a', 4},  {"avx512_bf16", 7, 1, 'a', 5}, {"avx512_fp16", 7, 0, 'd', 23},
+      {"amx_tile", 7, 0, 'd', 24}, {"amx_int8", 7, 0, 'd', 25},   {"amx_bf16", 7, 0, 'd', 22},
+      {"amx_fp16", 7, 1, 'a', 21},
+  };
+  for (const Bit& bit : kBits) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid_count(bit.leaf, bit.subleaf, &a, &b, &c, &d)) continue;
+    const unsigned value = bit.reg == 'a' ? a : bit.reg == 'b' ? b : bit.reg == 'c' ? c : d;
+    if ((value >> bit.bit) & 1u) features.emplace_back(bit.name);
+  }
+#elif defined(__aarch64__)
+  features.emplace_back("asimd");
+#endif
+  return features;
+}
+
+std::int64_t last_level_cache_bytes() {
+  static const std::int64_t bytes = [] {
+    std::int64_t found = 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    found = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return found > 0 ? found : std::int64_t{32} << 20;
+  }();
+  return bytes;
+}
+
+}  // namespace cgnrt

@@ -1,0 +1,155 @@
+#include "common/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cfenv>
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace cgnrt {
+namespace {
+
+// The ops' bits must not depend on what another library did to rounding or to denormals in this thread.
+class DefaultFloatEnvironment {
+ public:
+  DefaultFloatEnvironment() {
+    std::fegetenv(&saved_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
+  DefaultFloatEnvironment(const DefaultFloatEnvironment&) = delete;
+  DefaultFloatEnvironment& operator=(const DefaultFloatEnvironment&) = delete;
+
+ private:
+  std::fenv_t saved_;
+};
+
+// Threads inherit the signal mask: they start with every signal blocked, so that handlers run on the user's
+// threads.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &saved_);
+  }
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+
+ private:
+  sigset_t saved_;
+};
+
+void run_alone(std::int64_t tasks, const std::function<void(std::int64_t)>& body) {
+  DefaultFloatEnvironment environment;
+  for (std::int64_t task = 0; task < tasks; ++task) body(task);
+}
+
+class ThreadPool {
+ public:
+  void run(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body) {
+    std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
+    if (!turn.owns_lock()) return run_alone(tasks, body);
+    const int helpers = static_cast<int>(std::min<std::int64_t>(threads, tasks)) - 1;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      body_ = &body;
+      tasks_ = tasks;
+      next_.store(0, std::memory_order_relaxed);
+      vacancies_ = helpers;
+      grow(helpers);
+    }
+    for (int i = 0; i < helpers; ++i) wake_.notify_one();
+    drain(body, tasks);
+    std::unique_lock<std::mutex> lock(mutex_);
+    vacancies_ = 0;  // a helper that wakes only now is too late
+    done_.wait(lock, [this] { return active_ == 0; });
+  }
+
+ private:
+  void grow(int size) {
+    BlockedSignals blocked;
+    try {
+      for (; size_ < size; ++size_) std::thread([this] { work(); }).detach();
+    } catch (const std::system_error&) {
+      // No more threads to be had: those there are, and the caller, do the work.
+    }
+  }
+
+  void work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return vacancies_ > 0; });
+      --vacancies_;
+      ++active_;
+      const std::function<void(std::int64_t)>& body = *body_;
+      const std::int64_t tasks = tasks_;
+      lock.unlock();
+      drain(body, tasks);
+      lock.lock();
+      if (--active_ == 0) done_.notify_one();
+    }
+  }
+
+  void drain(const std::function<void(std::int64_t)>& body, std::int64_t tasks) {
+    DefaultFloatEnvironment environment;
+    for (;;) {
+      const std::int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
+      if (task >= tasks) return;
+      body(task);
+    }
+  }
+
+  std::mutex turn_;   // held by the call that has the pool
+  std::mutex mutex_;  // guards what follows, but for next_
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  const std::function<void(std::int64_t)>* body_ = nullptr;
+  std::int64_t tasks_ = 0;
+  std::atomic<std::int64_t> next_{0};
+  int vacancies_ = 0;  // helpers that the current call still admits
+  int active_ = 0;     // helpers at work
+  int size_ = 0;
+};
+
+// Never destroyed: its threads outlive static destruction.
+std::atomic<ThreadPool*> g_pool{nullptr};
+
+// A forked child has the pool's memory but none of its threads, and perhaps a lock that nobody will release:
+// it leaves that pool alone and makes another.
+void forget_pool() { g_pool.store(nullptr); }
+
+[[maybe_unused]] const int g_fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);
+
+ThreadPool& pool() {
+  ThreadPool* current = g_pool.load();
+  if (current != nullptr) return *current;
+  ThreadPool* created = new ThreadPool;
+  if (g_pool.compare_exchange_strong(current, created)) return *created;
+  delete created;
+  return *current;
+}
+
+}  // namespace
+
+int available_cpus() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+void parallel_for(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body) {
+  if (threads <= 1 || tasks <= 1) return run_alone(tasks, body);
+  pool().run(tasks, threads, body);
+}
+
+}  // namespace cgnrt

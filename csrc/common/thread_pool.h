@@ -1,0 +1,19 @@
+// A small persistent pool of threads, shared by the ops.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace cgnrt {
+
+// CPUs this process may run on (its affinity mask), at least 1.
+int available_cpus();
+
+// Runs body(0) ... body(tasks - 1), each once, on at most `threads` threads, the caller's among them, and
+// returns when all have finished. The body must not throw. Tasks are handed out in order, one at a time.
+//
+// The pool starts with the first parallel call and grows to the largest number asked for. While another
+// thread's call holds it, a call runs on its own thread alone. A forked child starts a pool of its own.
+void parallel_for(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body);
+
+}  // namespace cgnrt

@@ -1,0 +1,67 @@
+#include <cstdint>
+
+#include "common/convert.h"
+#include "ops/compose.h"
+#include "ops/compose_pixel.h"
+
+namespace cgnrt {
+namespace {
+
+float load(const void* data, std::int64_t at, DType dtype) {
+  if (dtype == DType::kFloat16) return half_to_float(static_cast<const std::uint16_t*>(data)[at]);
+  return static_cast<const float*>(data)[at];
+}
+
+void store(void* data, std::int64_t at, DType dtype, float value) {
+  switch (dtype) {
+    case DType::kFloat16:
+      static_cast<std::uint16_t*>(data)[at] = float_to_half(value);
+      break;
+    case DType::kBFloat16:
+      static_cast<std::uint16_t*>(data)[at] = float_to_bfloat16(value);
+      break;
+    case DType::kUInt8:
+      static_cast<std::uint8_t*>(data)[at] = float_to_uint8(value);
+      break;
+    default:
+      static_cast<float*>(data)[at] = value;
+  }
+}
+
+// Offset of pixel (y, x) of the rolled texture within the texture as it is stored.
+std::int64_t rolled(const ComposeArgs& a, std::int64_t y, std::int64_t x, std::int64_t dy, std::int64_t dx) {
+  const std::int64_t source_y = (y - dy + a.height) % a.height;
+  const std::int64_t source_x = (x - dx + a.width) % a.width;
+  return source_y * a.width + source_x;
+}
+
+}  // namespace
+
+void compose_ref(const ComposeArgs& a) {
+  const std::int64_t plane = a.height * a.width;
+  for (std::int64_t i = 0; i < a.n; ++i) {
+    const ComposeItem& item = a.items[i];
+    for (std::int64_t c = 0; c < a.channels; ++c) {
+      for (std::int64_t y = 0; y < a.height; ++y) {
+        for (std::int64_t x = 0; x < a.width; ++x) {
+          const std::int64_t mask_at = item.mask * plane + y * a.width + x;
+          const std::int64_t foreground_at = (item.foreground * a.channels + c) * plane +
+                                             rolled(a, y, x, item.foreground_dy, item.foreground_dx);
+          const std::int64_t background_at = (item.background * a.channels + c) * plane +
+                                             rolled(a, y, x, item.background_dy, item.background_dx);
+          float value = blend(load(a.masks, mask_at, a.input), load(a.foregrounds, foreground_at, a.input),
+                              load(a.backgrounds, background_at, a.input));
+          if (a.clamp) value = clamp_to(value, a.clamp_low, a.clamp_high);
+          if (a.scale != nullptr) value = value * a.scale[c];
+          if (a.bias != nullptr) value = value + a.bias[c];
+          const std::int64_t at = a.layout == Layout::kNCHW
+                                      ? (i * a.channels + c) * plane + y * a.width + x
+                                      : ((i * a.height + y) * a.width + x) * a.channels + c;
+          store(a.out, at, a.output, value);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace cgnrt

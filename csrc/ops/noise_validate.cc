@@ -1,0 +1,91 @@
+#include "common/cpu.h"
+#include "ops/noise.h"
+
+namespace cgnrt {
+namespace {
+
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 32;
+
+// Reads the indices once, into memory of our own: what was checked is what is used, whoever writes meanwhile.
+std::vector<std::int64_t> checked_indices(const NoiseCall& call, const std::string& subject) {
+  const std::int64_t* given = static_cast<const std::int64_t*>(call.indices.data);
+  std::vector<std::int64_t> indices(given, given + call.indices.shape[0]);
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    if (indices[i] < 0) {
+      refuse(subject, "indices[" + std::to_string(i) + "]", std::to_string(indices[i]), ">= 0");
+    }
+  }
+  return indices;
+}
+
+}  // namespace
+
+DType noise_dtype(NoiseKind kind) {
+  switch (kind) {
+    case NoiseKind::kWords:
+      return DType::kUInt32;
+    case NoiseKind::kIntegers:
+      return DType::kInt32;
+    default:
+      return DType::kFloat32;
+  }
+}
+
+std::vector<std::int64_t> noise_shape(const NoiseCall& call) {
+  const std::string operation = call.operation;
+  const std::string subject = operation + " indices";
+  if (call.indices.device.kind != DeviceKind::kCpu) {
+    refuse(subject, "device", call.indices.device.name, "cpu",
+           "This build has no kernel of the noise for that device.");
+  }
+  if (call.indices.dtype != DType::kInt64) refuse(subject, "dtype", call.indices.dtype_name, "int64");
+  if (call.indices.shape.size() != 1) refuse(subject, "shape", to_string(call.indices.shape), "(n,)");
+  require_plain(subject, call.indices);
+  if (call.size < 0 || call.size > kMaxSize) {
+    refuse(operation + " size", "size", std::to_string(call.size), "0..2^32");
+  }
+  if (call.kind == NoiseKind::kIntegers) {
+    if (call.bounds.size() != 1 && call.bounds.size() != static_cast<std::size_t>(call.size)) {
+      refuse(operation + " bound", "length", std::to_string(call.bounds.size()),
+             std::to_string(call.size) + ", one for each number");
+    }
+    for (std::size_t i = 0; i < call.bounds.size(); ++i) {
+      if (call.bounds[i] < 1 || call.bounds[i] > 0x80000000u) {
+        refuse(operation + " bound", "bound[" + std::to_string(i) + "]", std::to_string(call.bounds[i]),
+               "1..2^31");
+      }
+    }
+  }
+  return {call.indices.shape[0], call.size};
+}
+
+void noise(const NoiseCall& call, const Tensor& out) {
+  const std::string operation = call.operation;
+  const std::vector<std::int64_t> shape = noise_shape(call);
+  if (out.device.kind != DeviceKind::kCpu) refuse(operation + " out", "device", out.device.name, "cpu");
+  require_out(operation + " out", out, noise_dtype(call.kind), shape);
+  require_apart(operation, out, "indices", call.indices);
+  const bool reference = call.implementation == "reference";
+  const char* isa = call.implementation == "auto" ? nullptr : call.implementation.c_str();
+  if (!reference) pick_isa(isa);
+
+  const std::vector<std::int64_t> indices = checked_indices(call, operation + " indices");
+  std::vector<std::uint32_t> bounds = call.bounds;
+  if (bounds.size() == 1) bounds.resize(static_cast<std::size_t>(call.size), bounds[0]);
+  NoiseArgs args{};
+  args.kind = call.kind;
+  args.seed = call.seed;
+  args.indices = indices.data();
+  args.n = shape[0];
+  args.slot = call.slot;
+  args.size = call.size;
+  args.bounds = bounds.data();
+  args.out = out.data;
+  if (reference) {
+    noise_ref(args);
+  } else {
+    noise_cpu(args, isa);
+  }
+}
+
+}  // namespace cgnrt

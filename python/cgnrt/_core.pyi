@@ -1,0 +1,42 @@
+from collections.abc import Sequence
+from typing import Any
+
+# A tensor is any object with the buffer protocol or DLPack; what is made anew is a NumPy array.
+
+def compose(
+    masks: Any,
+    foregrounds: Any,
+    backgrounds: Any,
+    index: Any | None = None,
+    *,
+    rolls: Any | None = None,
+    dtype: str = "float32",
+    layout: str = "NCHW",
+    scale: float | Sequence[float] | None = None,
+    bias: float | Sequence[float] | None = None,
+    clamp: tuple[float, float] | None = None,
+    out: Any | None = None,
+    threads: int = 0,
+    implementation: str = "auto",
+) -> Any: ...
+def normal(
+    seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None, implementation: str = "auto"
+) -> Any: ...
+def truncated_normal(
+    seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None, implementation: str = "auto"
+) -> Any: ...
+def integers(
+    seed: int,
+    indices: Any,
+    slot: int,
+    bound: int | Sequence[int],
+    size: int = 1,
+    *,
+    out: Any | None = None,
+    implementation: str = "auto",
+) -> Any: ...
+def philox(
+    seed: int, indices: Any, slot: int, blocks: int, *, out: Any | None = None, implementation: str = "auto"
+) -> Any: ...
+def bfloat16_dlpack(bits: Any, *, max_version: tuple[int, int] | None = None) -> Any: ...
+def build_info() -> dict[str, Any]: ...
