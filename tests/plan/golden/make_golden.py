@@ -1,0 +1,117 @@
+"""Makes the golden plan of the current format version: 8 x 8 pixels, three classes, networks of one layer.
+
+    python tests/plan/golden/make_golden.py OUTPUT.plan
+
+Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The committed plan of
+a version is never made again once that version is released: it shows that old files stay readable.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from cgnrt.plan import write_plan
+
+SIZE, NOISE, EMBEDDING = 8, 4, 3
+CLASSES = {
+    "shape": ["disc", "square", "cross"],
+    "texture": ["stripes", "dots", "plain"],
+    "background": ["sea", "sky", "sand"],
+}
+PICTURES = {"shape": ("mask", 1), "texture": ("foreground", 3), "background": ("background", 3)}
+
+
+def numbers(count: int, salt: int) -> np.ndarray:
+    """Numbers in [-1, 1) that look random and are the same everywhere (a multiplicative hash)."""
+    words = (np.arange(count, dtype=np.uint64) + np.uint64(1 + 1000 * salt)) * np.uint64(2654435761)
+    return ((words % np.uint64(1 << 32)) / np.float64(1 << 31) - 1).astype("<f4")
+
+
+def external(name: str, array: np.ndarray, blob: bytearray, location: str) -> TensorProto:
+    """An initializer whose bytes are appended to `blob` at the next multiple of 64."""
+    blob += bytes(-len(blob) % 64)
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", len(blob)), ("length", array.nbytes)):
+        tensor.external_data.add(key=key, value=str(value))
+    blob += array.tobytes()
+    return tensor
+
+
+def make_mechanism(name: str, salt: int) -> tuple[bytes, bytes]:
+    """Graph and weights: picture = activation(Gemm([noise, class_embedding])) as (n, c, 8, 8)."""
+    picture, channels = PICTURES[name]
+    pixels = channels * SIZE * SIZE
+    blob = bytearray()
+    weight = (1.5 * numbers((NOISE + EMBEDDING) * pixels, salt)).reshape(pixels, NOISE + EMBEDDING)
+    bias = 0.5 * numbers(pixels, salt + 10)
+    initializers = [
+        external("weight", weight.astype("<f4"), blob, f"{name}.weights"),
+        external("bias", bias.astype("<f4"), blob, f"{name}.weights"),
+        helper.make_tensor("picture_shape", TensorProto.INT64, [4], [-1, channels, SIZE, SIZE]),
+    ]
+    nodes = [
+        helper.make_node("Concat", ["noise", "class_embedding"], ["joined"], axis=1),
+        helper.make_node("Gemm", ["joined", "weight", "bias"], ["flat"], transB=1),
+        helper.make_node("Reshape", ["flat", "picture_shape"], ["logits"]),
+        helper.make_node("Sigmoid" if name == "shape" else "Tanh", ["logits"], [picture]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [
+            helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["n", NOISE]),
+            helper.make_tensor_value_info("class_embedding", TensorProto.FLOAT, ["n", EMBEDDING]),
+        ],
+        [helper.make_tensor_value_info(picture, TensorProto.FLOAT, ["n", channels, SIZE, SIZE])],
+        initializers,
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    return model.SerializeToString(deterministic=True), bytes(blob)
+
+
+def make_plan() -> tuple[dict[str, object], dict[str, bytes]]:
+    """Manifest (without members) and members of the golden plan."""
+    members: dict[str, bytes] = {}
+    mechanisms: dict[str, object] = {}
+    for salt, (name, (picture, channels)) in enumerate(PICTURES.items(), 1):
+        graph, weights = make_mechanism(name, salt)
+        stem = f"mechanisms/{name}"
+        table = numbers(len(CLASSES[name]) * EMBEDDING, salt + 20)
+        members |= {f"{stem}.onnx": graph, f"{stem}.weights": weights, f"{stem}.embedding": table.tobytes()}
+        mechanisms[name] = {
+            "graph": f"{stem}.onnx",
+            "weights": f"{stem}.weights",
+            "embedding": {"member": f"{stem}.embedding", "shape": [len(CLASSES[name]), EMBEDDING]},
+            "classes": CLASSES[name],
+            "noise": {"size": NOISE, "distribution": "normal"},
+            "inputs": [
+                {"name": "noise", "shape": ["n", NOISE], "dtype": "float32"},
+                {"name": "class_embedding", "shape": ["n", EMBEDDING], "dtype": "float32"},
+            ],
+            "outputs": [{"name": picture, "shape": ["n", channels, SIZE, SIZE], "dtype": "float32"}],
+            "range": [0, 1] if name == "shape" else [-1, 1],
+            "roll": name != "shape",
+        }
+    manifest = {
+        "format_version": 1,
+        "stream_version": 1,
+        "family": "golden",
+        "exported_by": "cgnrt 0.1.0",
+        "resolution": [SIZE, SIZE],
+        "noise_mode": "independent",
+        "truncation": None,
+        "precision": "fp32",
+        "mechanisms": mechanisms,
+        "sources": [{"name": "make_golden.py", "sha256": "0" * 64}],
+        "training_data": None,
+        "parity": {"fp32": {"mask": {"max_abs": 0.0}}},
+    }
+    return manifest, members
+
+
+if __name__ == "__main__":
+    print(write_plan(sys.argv[1], *make_plan()))
