@@ -2,8 +2,8 @@
 
     python tests/plan/golden/make_golden.py OUTPUT.plan
 
-Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The committed plan of
-a version is never made again once that version is released: it shows that old files stay readable.
+Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The committed plan
+of a version is never made again once that version is released: it shows that old files stay readable.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from onnx import TensorProto, helper
-
 from cgnrt.plan import write_plan
+from onnx import TensorProto, helper
 
 SIZE, NOISE, EMBEDDING = 8, 4, 3
 CLASSES = {

@@ -1,0 +1,145 @@
+"""What is inside a plan, for people (`describe`) and for programs (`to_json`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cgnrt.plan import Mechanism, Plan, TensorSpec, external_initializers
+
+_CLASSES_SHOWN = 10
+_PARITY_LINES = 24
+_LINE_CHARS = 100
+
+
+def describe(plan: Plan) -> str:
+    """A few screens of text: the manifest, each mechanism, the parity report in short, the members.
+
+    Everything that comes from the file was checked to be free of control characters when it was opened.
+    """
+    manifest = plan.manifest
+    height, width = manifest.resolution
+    truncation = manifest.truncation
+    facts = [
+        ("plan", plan.path),
+        ("digest", plan.digest),
+        ("family", manifest.family),
+        ("resolution", f"{height} x {width} px (height x width)"),
+        ("noise", manifest.noise_mode),
+        (
+            "truncation",
+            f"{truncation.minimum:g} .. {truncation.maximum:g}, default {truncation.default:g}"
+            if truncation
+            else "none",
+        ),
+        ("precision", manifest.precision),
+        ("exported by", manifest.exported_by),
+        ("training data", manifest.training_data or "not said"),
+        ("versions", f"format {manifest.format_version}, stream {manifest.stream_version}"),
+        *(("source", _source(source)) for source in manifest.sources),
+    ]
+    lines = [f"{name:<14}{value}" for name, value in facts]
+    for mechanism in plan.mechanisms.values():
+        lines += ["", *_describe_mechanism(mechanism)]
+    lines += ["", "parity", *(f"  {line}" for line in _parity_lines(manifest.parity))]
+    names = ("manifest.json", *plan.members)
+    sizes = [plan.member(name).nbytes for name in names]
+    lines += ["", f"members ({len(names)}, {_bytes(sum(sizes))})"]
+    lines += [f"  {_bytes(size):>10}  {name}" for name, size in zip(names, sizes, strict=True)]
+    return "\n".join(lines)
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The manifest as it is, with what the file adds: path, digest, size, and the weights of each graph."""
+    graphs = {}
+    for name, mechanism in plan.mechanisms.items():
+        pieces = external_initializers(mechanism.graph)
+        graphs[name] = [
+            {"name": piece.name, "dtype": piece.dtype, "shape": list(piece.dims), "bytes": piece.length}
+            for piece in pieces
+        ]
+    names = ("manifest.json", *plan.members)
+    return {
+        "path": plan.path,
+        "digest": plan.digest,
+        "size": sum(plan.member(name).nbytes for name in names),
+        "manifest": plan.manifest.to_dict(),
+        "weights": graphs,
+    }
+
+
+def _describe_mechanism(mechanism: Mechanism) -> list[str]:
+    spec = mechanism.spec
+    low, high = spec.range
+    graph, weights = mechanism.graph.nbytes, mechanism.weights.nbytes if mechanism.weights is not None else 0
+    rows, columns = spec.embedding.shape
+    return [
+        f"{mechanism.name}  (graph {_bytes(graph)}, weights {_bytes(weights)})",
+        f"  {'takes':<12}{', '.join(_tensor(tensor) for tensor in spec.inputs)}",
+        f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}",
+        f"  {'range':<12}{low:g} .. {high:g}{', rolled at random on a torus' if spec.roll else ''}",
+        f"  {'noise':<12}{spec.noise.size} x {spec.noise.distribution}",
+        f"  {'embedding':<12}{rows} x {columns}",
+        f"  {'classes':<12}{_classes(mechanism.classes)}",
+    ]
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} ({', '.join(map(str, spec.shape))}) {spec.dtype}"
+
+
+def _classes(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_CLASSES_SHOWN])
+    rest = len(names) - _CLASSES_SHOWN
+    return f"{len(names)}: {_cut(shown)}{f', and {rest} more' if rest > 0 else ''}"
+
+
+def _source(source: Mapping[str, str]) -> str:
+    others = [f"{key} {value}" for key, value in source.items() if key not in ("name", "sha256")]
+    return _cut("; ".join([f"{source['name']} (SHA-256 {source['sha256'][:16]}...)", *others]))
+
+
+def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
+    """The report's values, one line for each group of plain ones, whatever its form."""
+    lines: list[str] = []
+    for line in _flatten("", parity):
+        if len(lines) == _PARITY_LINES:
+            return [*lines, "... (the whole report: --json)"]
+        lines.append(_cut(line))
+    return lines or ["not measured"]
+
+
+def _flatten(path: str, value: Any) -> Iterator[str]:
+    """Lines `path: key value, key value`; depth and number of values are bounded by the format."""
+    if isinstance(value, Mapping):
+        plain = {key: item for key, item in value.items() if not isinstance(item, Mapping | list | tuple)}
+        if plain:
+            words = ", ".join(f"{key} {_plain(item)}" for key, item in plain.items())
+            yield f"{path}: {words}" if path else words
+        for key, item in value.items():
+            if key not in plain:
+                yield from _flatten(f"{path}.{key}" if path else str(key), item)
+    elif isinstance(value, list | tuple):
+        if any(isinstance(item, Mapping | list | tuple) for item in value):
+            for item in value:
+                yield from _flatten(path, item)
+        elif value:
+            yield f"{path}: {', '.join(map(_plain, value))}"
+    else:
+        yield f"{path}: {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LINE_CHARS else text[: _LINE_CHARS - 3] + "..."
+
+
+def _bytes(size: int) -> str:
+    if size < 10_000:
+        return f"{size} B"
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
