@@ -224,7 +224,7 @@ def _check_local(data: memoryview, entry: Entry, expected: int, limit: int) -> i
     if written != raw + padding:
         raise refuse(
             f"local header {entry.name!r}: name and padding",
-            show(found),
+            show(written),
             show(raw + padding, 160),
             COPY_AGAIN,
         )

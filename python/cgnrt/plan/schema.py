@@ -325,8 +325,10 @@ def _parse_tensors(
             raise refuse(part["name"].path, show(name), "each name once")
         part["dtype"].choice("float32")
         shape = part["shape"].value
-        if not isinstance(shape, list) or not any(_same(shape, option[name]) for option in shapes):
-            part["shape"].fail(" or ".join(dict.fromkeys(show(list(option[name])) for option in shapes)))
+        options = [option[name] for option in shapes]
+        if not isinstance(shape, list) or not any(_same(shape, option) for option in options):
+            rule = " or ".join(dict.fromkeys(show(list(option)) for option in options))
+            raise refuse(part["shape"].path, show(shape), rule)
         tensors.append(TensorSpec(name, tuple(shape)))
     return tuple(tensors)
 

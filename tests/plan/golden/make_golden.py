@@ -2,8 +2,8 @@
 
     python tests/plan/golden/make_golden.py OUTPUT.plan
 
-Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The committed plan
-of a version is never made again once that version is released: it shows that old files stay readable.
+Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The plan of a
+version is never made again once that version is released: it shows that old files stay readable.
 """
 
 from __future__ import annotations

@@ -1,0 +1,197 @@
+"""What a plan gives once it is open, and the golden plan."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.util
+import mmap
+import pickle
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cgnrt.errors import PlanError
+from cgnrt.plan import MECHANISM_NAMES, Manifest, Plan, external_initializers, write_plan
+
+GOLDEN_DIGEST = "8e230311774c6760be03a9b45b2c3a4d3e846339de272beb70a14fb397b31e6d"
+GOLDEN_SHA256 = "b7d9917a0368df13309f6e57ac439abb2e12da0de52dcbd5dab66f820b0803e5"
+
+
+def test_golden_plan_opens_and_is_unchanged(golden_plan: Path) -> None:
+    assert hashlib.sha256(golden_plan.read_bytes()).hexdigest() == GOLDEN_SHA256
+    with Plan.open(golden_plan) as plan:
+        assert plan.digest == GOLDEN_DIGEST
+        assert plan.manifest.format_version == 1
+        assert tuple(plan.mechanisms) == MECHANISM_NAMES
+        shape = plan.mechanisms["shape"]
+        assert shape.classes == ("disc", "square", "cross")
+        assert shape.spec.noise.size == 4
+        assert (shape.spec.roll, plan.mechanisms["texture"].spec.roll) == (False, True)
+        assert [spec.shape for spec in plan.mechanisms["texture"].spec.outputs] == [("n", 3, 8, 8)]
+
+
+def test_golden_script_makes_the_golden_plan(golden_plan: Path, tmp_path: Path) -> None:
+    script = golden_plan.parent / "make_golden.py"
+    spec = importlib.util.spec_from_file_location("make_golden", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    write_plan(tmp_path / "again.plan", *module.make_plan())
+    assert (tmp_path / "again.plan").read_bytes() == golden_plan.read_bytes()
+
+
+def test_any_zip_tool_reads_a_plan(golden_plan: Path) -> None:
+    with zipfile.ZipFile(golden_plan) as archive, Plan.open(golden_plan) as plan:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["manifest.json", *plan.members]
+        for name in plan.members:
+            assert archive.read(name) == plan.member(name)
+        assert hashlib.sha256(archive.read("manifest.json")).hexdigest() == plan.digest
+
+
+def test_members_are_aligned_read_only_and_in_place(golden_plan: Path) -> None:
+    with Plan.open(golden_plan) as plan:
+        for name in ("manifest.json", *plan.members):
+            view = plan.member(name)
+            assert view.readonly
+            assert np.frombuffer(view, np.uint8).ctypes.data % 64 == 0
+        shape = plan.mechanisms["shape"]
+        assert shape.weights is not None
+        assert shape.weights.readonly
+        assert not shape.embedding.flags.writeable
+        assert shape.embedding.dtype == np.float32
+        assert shape.embedding.shape == (3, 3)
+        raw = plan.member("mechanisms/shape.embedding")
+        assert np.shares_memory(shape.embedding, np.frombuffer(raw, np.uint8))
+
+
+def test_views_outlive_the_plan(golden_plan: Path) -> None:
+    plan = Plan.open(golden_plan)
+    mechanism, view = plan.mechanisms["shape"], plan.member("mechanisms/shape.weights")
+    expected = bytes(view)
+    plan.close()
+    plan.close()  # twice does no harm
+    del plan
+    gc.collect()
+    assert bytes(view) == expected
+    assert np.isfinite(mechanism.embedding).all()
+
+
+def test_a_closed_plan_says_so(golden_plan: Path) -> None:
+    plan = Plan.open(golden_plan)
+    plan.close()
+    with pytest.raises(ValueError, match="is closed"):
+        plan.member("manifest.json")
+    with pytest.raises(ValueError, match="is closed"):
+        _ = plan.mechanisms
+
+
+def test_closing_unmaps_when_no_view_is_left(golden_plan: Path) -> None:
+    def mapped() -> bool:
+        return str(golden_plan) in Path("/proc/self/maps").read_text()
+
+    gc.collect()
+    before = mapped()
+    plan = Plan.open(golden_plan)
+    assert mapped()
+    plan.close()
+    gc.collect()
+    assert mapped() == before
+
+
+def test_an_unknown_member_is_a_key_error(golden_plan: Path) -> None:
+    with Plan.open(golden_plan) as plan, pytest.raises(KeyError, match=r"name is 'x', expected one of"):
+        plan.member("x")
+
+
+def test_round_trip(parts: Any, tmp_path: Path) -> None:
+    parts.manifest |= {
+        "training_data": "MNIST, \u00e9t\u00e9",
+        "noise_mode": "shared",
+        "truncation": {"minimum": 0.1, "maximum": 1, "default": 0.5},
+        "parity": {"a": [1, 2.5, None, True, {"b": "c"}]},
+        "sources": [{"name": "ckp.pth", "sha256": "a" * 64, "url": "x"}],
+        "precision": "bf16",
+    }
+    parts.members["engines/any.bin"] = b"\0" * 100
+    digest = write_plan(tmp_path / "a.plan", parts.manifest, parts.members)
+    with Plan.open(tmp_path / "a.plan") as plan:
+        assert plan.digest == digest
+        found = plan.manifest.to_dict()
+        members = found.pop("members")
+        assert found == parts.manifest
+        assert {name: bytes(plan.member(name)) for name in plan.members} == parts.members
+        assert {name: entry["size"] for name, entry in members.items()} == {
+            name: len(data) for name, data in parts.members.items()
+        }
+        assert isinstance(plan.manifest, Manifest)
+        # A Manifest does as well as a mapping, and gives the same bytes; so does any buffer.
+        views = {name: plan.member(name) for name in plan.members}
+        assert write_plan(tmp_path / "b.plan", plan.manifest, views) == digest
+    assert (tmp_path / "a.plan").read_bytes() == (tmp_path / "b.plan").read_bytes()
+
+
+def test_mechanisms_may_share_a_table(parts: Any) -> None:
+    for name in ("texture", "background"):
+        parts.manifest["mechanisms"][name]["embedding"]["member"] = "mechanisms/shape.embedding"
+        del parts.members[f"mechanisms/{name}.embedding"]
+    with Plan.open(parts.save()) as plan:
+        assert np.shares_memory(plan.mechanisms["shape"].embedding, plan.mechanisms["texture"].embedding)
+
+
+def test_a_graph_may_hold_its_weights(parts: Any) -> None:
+    parts.set_graph(parts.inline())
+    with Plan.open(parts.save()) as plan:
+        assert plan.mechanisms["shape"].weights is None
+        assert external_initializers(plan.mechanisms["shape"].graph) == []
+
+
+def test_external_initializers(golden_plan: Path) -> None:
+    with Plan.open(golden_plan) as plan:
+        found = external_initializers(plan.mechanisms["texture"].graph)
+    assert found == [("weight", "float32", (192, 7), 0, 5376), ("bias", "float32", (192,), 5376, 768)]
+
+
+def test_the_whole_plan_reads_from_paths_and_strings(golden_plan: Path) -> None:
+    assert Plan.open(str(golden_plan)).path == str(golden_plan)
+    assert "golden" in repr(Plan.open(golden_plan))
+
+
+def test_errors_pickle() -> None:
+    error = pickle.loads(pickle.dumps(PlanError("load 'x': file is missing.")))
+    assert isinstance(error, PlanError)
+    assert str(error) == "load 'x': file is missing."
+
+
+def test_the_mapping_is_read_only(golden_plan: Path) -> None:
+    plan = Plan.open(golden_plan)
+    assert isinstance(plan.member("manifest.json").obj, mmap.mmap)
+    with pytest.raises(TypeError):
+        plan.member("manifest.json")[0] = 0
+
+
+def test_reading_needs_only_numpy() -> None:
+    code = (
+        "import sys, cgnrt.plan, cgnrt.inspect; "
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_opening_is_quick(golden_plan: Path) -> None:
+    """A bound that only an accident (quadratic code, a slow import) passes; 1 ms is usual."""
+    Plan.open(golden_plan)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        Plan.open(golden_plan).close()
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.1
