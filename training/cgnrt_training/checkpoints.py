@@ -188,7 +188,7 @@ def load_cgn(path: str | os.PathLike[str]) -> CGNCheckpoint:
 
 
 def _build(state: Any, subject: str) -> CGN:
-    """A CGN of the size that the tensors have; where they make no sense, the default, which then names them."""
+    """A CGN of the size that the tensors have, or the default size, whose check then names the faults."""
     size = (10, 32, 32, 32)
     try:
         n_classes, embedding = state["label_emb.weight"].shape

@@ -208,11 +208,38 @@ class CGN(nn.Module):
         )
 
 
+class _Head(nn.Module):
+    """Features and label -> (n,) scores; with `projection`, each class weighs the features for itself."""
+
+    def __init__(self, n_classes: int, width: int, projection: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        self.by_class = nn.Embedding(n_classes, width) if projection else None
+        if self.by_class is not None:
+            nn.init.normal_(self.by_class.weight, std=width**-0.5)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.linear(features).squeeze(1)
+        if self.by_class is not None:
+            scores = scores + (features * self.by_class(labels)).sum(1)
+        return scores
+
+
 class DiscLin(nn.Module):
-    """Linear discriminator, conditioned on the label; for flat colours. forward -> (n,) scores."""
+    """Linear discriminator, conditioned on the label; for flat colours. forward -> (n,) scores.
+
+    Args:
+      projection: also judge each class by its own weights (Miyato & Koyama, 2018); the authors only
+        concatenate the label to the input, from which shapes learn their label slowly.
+    """
 
     def __init__(
-        self, n_classes: int = 10, width: int = 512, resolution: int = 32, dropout: float = 0.4
+        self,
+        n_classes: int = 10,
+        width: int = 512,
+        resolution: int = 32,
+        dropout: float = 0.4,
+        projection: bool = False,
     ) -> None:
         super().__init__()
         self.label_embedding = nn.Embedding(n_classes, n_classes)
@@ -225,18 +252,23 @@ class DiscLin(nn.Module):
             nn.Linear(width, width),
             nn.Dropout(dropout),
             nn.LeakyReLU(0.2),
-            nn.Linear(width, 1),
         )
+        self.head = _Head(n_classes, width, projection)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        scores: Tensor = self.model(torch.cat([images.flatten(1), self.label_embedding(labels)], dim=1))
-        return scores.squeeze(1)
+        features = self.model(torch.cat([images.flatten(1), self.label_embedding(labels)], dim=1))
+        scores: Tensor = self.head(features, labels)
+        return scores
 
 
 class DiscConv(nn.Module):
-    """Convolutional discriminator for textures; the label is a fourth channel. forward -> (n,) scores."""
+    """Convolutional discriminator for textures; the label is a fourth channel. forward -> (n,) scores.
 
-    def __init__(self, n_classes: int = 10, width: int = 32) -> None:
+    Args:
+      projection: as in `DiscLin`.
+    """
+
+    def __init__(self, n_classes: int = 10, width: int = 32, projection: bool = False) -> None:
         super().__init__()
         self.label_embedding = nn.Embedding(n_classes, 1)
 
@@ -253,13 +285,13 @@ class DiscConv(nn.Module):
             *block(2 * width, 4 * width, 4, 2),
             *block(4 * width, 4 * width, 4, 2),
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(4 * width, 1, 1, bias=False),
-            nn.Flatten(0),
+            nn.Flatten(),
         )
         initialise(self, "normal", 0.02)
+        self.head = _Head(n_classes, 4 * width, projection)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         n, _, h, w = images.shape
         plane = self.label_embedding(labels).reshape(n, 1, 1, 1).expand(n, 1, h, w)
-        scores: Tensor = self.model(torch.cat([images, plane], dim=1))
+        scores: Tensor = self.head(self.model(torch.cat([images, plane], dim=1)), labels)
         return scores

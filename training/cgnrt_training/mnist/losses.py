@@ -1,0 +1,60 @@
+"""The losses of the MNIST CGN (Sec. 3.1, App. C.1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..squeezenet import SqueezeNetFeatures
+
+
+def adversarial(scores: Tensor, *, real: bool) -> Tensor:
+    """Least squares GAN: scores should be 1 for what counts as real, else 0."""
+    return (scores - (1.0 if real else 0.0)).square().mean()
+
+
+def binary_entropy(mask: Tensor) -> Tensor:
+    """Mean entropy of the mask's pixels in bits (Eq. 3, first line); the mask lies strictly within (0, 1)."""
+    return -(mask * mask.log2() + (1 - mask) * (1 - mask).log2()).mean()
+
+
+def mask_interval(mask: Tensor, tau: float = 0.1) -> Tensor:
+    """How far the mean of each mask lies outside [tau, 1 - tau] (Eq. 3, second line); against empty masks."""
+    mean = mask.flatten(1).mean(1)
+    return (F.relu(tau - mean) + F.relu(mean - (1 - tau))).mean()
+
+
+class StyleLoss(nn.Module):
+    """Perceptual loss: distance of Gram matrices of image features (Johnson et al., 2016).
+
+    The authors take VGG-16; this takes SqueezeNet 1.1, which is a fortieth of the size.
+
+    Args:
+      weights_path: a SqueezeNet 1.1 state dict with torchvision's key names.
+      weights: of the four feature maps, shallow to deep; 0 leaves one out.
+    """
+
+    def __init__(self, weights_path: str | os.PathLike[str], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.weights = tuple(weights)
+        depth = max((k + 1 for k, weight in enumerate(self.weights) if weight), default=0)
+        self.features = SqueezeNetFeatures.load(weights_path, depth)
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Weighted sum over the feature maps; images and targets (n, 3, h, w) in [-1, 1], paired."""
+        with torch.no_grad():
+            wanted = self.features(targets)
+        loss = images.new_zeros(())
+        for weight, a, b in zip(self.weights, self.features(images), wanted, strict=False):
+            if weight:
+                loss = loss + weight * F.mse_loss(_gram(a), _gram(b), reduction="sum") / len(images)
+        return loss
+
+
+def _gram(features: Tensor) -> Tensor:
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])

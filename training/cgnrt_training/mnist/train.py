@@ -1,0 +1,280 @@
+"""Train a CGN on an MNIST variant: the whole loop, from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from cgnrt.errors import CgnrtError, CheckpointError
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .. import checkpoints
+from ..config import Config
+from .data import VariantMnist
+from .losses import StyleLoss, adversarial, binary_entropy, mask_interval
+from .models import CGN, DiscConv, DiscLin, compose
+from .sheet import save_png, sheet
+
+COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
+
+
+class TrainingError(CgnrtError):
+    """Training cannot go on: a loss is not finite, or a run folder does not fit."""
+
+
+class Run:
+    """Everything that training changes, and so everything that a checkpoint holds."""
+
+    def __init__(self, config: Config) -> None:
+        torch.manual_seed(config.train.seed)
+        model, disc = config.model, config.discriminator
+        self.config = config
+        self.step = 0
+        self.cgn = CGN(10, model.noise_size, model.channels, init=model.init, gain=model.gain)
+        self.cgn.fused = True
+        self.discriminator: nn.Module = (
+            DiscLin(10, disc.width, dropout=disc.dropout, projection=disc.projection)
+            if disc.kind == "linear"
+            else DiscConv(10, disc.width, disc.projection)
+        )
+        self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
+        betas = (config.optimizer.beta1, config.optimizer.beta2)
+        self.optimizer_g = torch.optim.Adam(self.cgn.parameters(), config.optimizer.lr_generator, betas)
+        self.optimizer_d = torch.optim.Adam(
+            self.discriminator.parameters(), config.optimizer.lr_discriminator, betas
+        )
+
+    def set_learning_rates(self) -> None:
+        """Cosine from the configured rates to `final_lr` of them at the last step."""
+        c = self.config.optimizer
+        progress = min(1.0, self.step / self.config.train.steps)
+        factor = c.final_lr + (1 - c.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+        self.optimizer_g.param_groups[0]["lr"] = c.lr_generator * factor
+        self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the averaged weights and batch norm statistics towards the present ones."""
+        if self.average is self.cgn:
+            return
+        decay = min(self.config.train.ema, (self.step + 1) / (self.step + 10))  # forget the start quickly
+        for old, new in zip(_tensors(self.average), _tensors(self.cgn), strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, 1 - decay)
+            else:
+                old.copy_(new)
+
+    def light(self, data: VariantMnist) -> dict[str, Any]:
+        """`cgn.pt`: what export reads."""
+        return {
+            "format": checkpoints.FORMAT,
+            "format_version": checkpoints.FORMAT_VERSION,
+            "model": self.average.state_dict(),
+            "config": self.config.to_dict(),
+            "step": self.step,
+            "variant": self.config.variant,
+            "class_names": data.class_names,
+            "training_data": f"{data.variant} MNIST, made from {len(data)} of MNIST's training digits",
+        }
+
+    def resume_state(self, data: VariantMnist) -> dict[str, Any]:
+        """`resume.pt`: the light checkpoint and all else that the next step depends on."""
+        return self.light(data) | {
+            "cgn": self.cgn.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer_g": self.optimizer_g.state_dict(),
+            "optimizer_d": self.optimizer_d.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Take up the state of `resume.pt`.
+
+        Raises:
+          CheckpointError: it is missing, damaged or of another kind.
+        """
+        state = checkpoints.load_tensors(path)
+        needed = ("model", "cgn", "discriminator", "optimizer_g", "optimizer_d", "rng", "step")
+        if not isinstance(state, dict) or any(key not in state for key in needed):
+            raise CheckpointError(
+                f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
+                f"Start anew with --force."
+            )
+        checkpoints.load_state(self.average, state["model"], str(path))
+        checkpoints.load_state(self.cgn, state["cgn"], str(path))
+        checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
+        self.optimizer_g.load_state_dict(state["optimizer_g"])
+        self.optimizer_d.load_state_dict(state["optimizer_d"])
+        torch.set_rng_state(state["rng"])
+        self.step = state["step"]
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def train(
+    config: Config,
+    data: VariantMnist,
+    output: Path,
+    *,
+    perceptual_weights: Path | None = None,
+    resume: bool = False,
+    log: TextIO | None = None,
+) -> Path:
+    """Train until `config.train.steps` and leave `cgn.pt`, `resume.pt`, sheets and logs in `output`.
+
+    A run that is stopped at any moment and resumed gives the same bits as one that was not (on one machine,
+    with one number of threads).
+
+    Args:
+      perceptual_weights: SqueezeNet 1.1 for the perceptual loss; without it that loss is off.
+      resume: go on from `output/resume.pt`.
+    Returns:
+      The path of the light checkpoint.
+    Raises:
+      TrainingError: a loss is not finite; the last checkpoint stays.
+      CheckpointError: a checkpoint cannot be read or written.
+    """
+    log = log or sys.stderr
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "samples").mkdir(exist_ok=True)
+    run = Run(config)
+    if resume:
+        run.restore(output / "resume.pt")
+        print(f"resume '{output}' at step {run.step}", file=log)
+    style = None
+    if any(config.loss.perceptual):
+        if perceptual_weights is None:
+            print("perceptual loss: off, no weights given (--perceptual-weights SQUEEZENET.pth)", file=log)
+        else:
+            style = StyleLoss(perceptual_weights, config.loss.perceptual)
+    board = _board(output, run.step, log)
+    run.cgn.train()
+    run.discriminator.train()
+
+    batch_size, steps = config.train.batch_size, config.train.steps
+    progress = tqdm(
+        total=steps, initial=run.step, disable=not sys.stderr.isatty(), desc=config.variant, file=sys.stderr
+    )
+    while run.step < steps:
+        run.set_learning_rates()
+        real, y_real = _real_batch(data, run.step, batch_size, config.train.seed)
+
+        # Generator: its composites should pass as real.
+        run.discriminator.requires_grad_(False)
+        y_gen = y_real if config.loss.pair_labels else torch.randint(10, (batch_size,))
+        parts = run.cgn(y_gen)
+        fake = compose(parts)
+        losses = {
+            "adversarial": adversarial(run.discriminator(fake, y_gen), real=True),
+            "binary": config.loss.binary * binary_entropy(parts.mask),
+        }
+        if config.loss.mask:
+            losses["mask"] = config.loss.mask * mask_interval(parts.mask, config.loss.mask_tau)
+        if style is not None:
+            losses["perceptual"] = style(fake, real)
+        run.optimizer_g.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        run.optimizer_g.step()
+
+        # Discriminator: tell them apart.
+        run.discriminator.requires_grad_(True)
+        losses["d_real"] = adversarial(run.discriminator(real, y_real), real=True)
+        losses["d_fake"] = adversarial(run.discriminator(fake.detach(), y_gen), real=False)
+        run.optimizer_d.zero_grad(set_to_none=True)
+        ((losses["d_real"] + losses["d_fake"]) / 2).backward()  # type: ignore[no-untyped-call]
+        run.optimizer_d.step()
+
+        run.update_average()
+        values = {name: loss.item() for name, loss in losses.items()}
+        if broken := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise TrainingError(
+                f"train '{output}': loss {', '.join(broken)} is not finite at step {run.step}, expected a "
+                f"number. The last checkpoint is kept: lower the learning rates and resume from it or start anew."
+            )
+        run.step += 1
+        progress.update()
+        _report(run, parts.mask.detach(), values, output, board, data, log, progress)
+    progress.close()
+    if board is not None:
+        board.close()
+    checkpoints.save(run.resume_state(data), output / "resume.pt")
+    checkpoints.save(run.light(data), output / "cgn.pt")
+    return output / "cgn.pt"
+
+
+def _real_batch(data: VariantMnist, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Real images and labels of one step, a function of the step alone; every epoch has its own order."""
+    n = len(data)
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    epochs = {position // n for position in positions}
+    orders = {
+        epoch: torch.randperm(
+            n, generator=torch.Generator().manual_seed((seed << 20) + epoch & (1 << 63) - 1)
+        )
+        for epoch in epochs
+    }
+    batch = data.batch(
+        [position // n * n + int(orders[position // n][position % n]) for position in positions]
+    )
+    return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+
+
+def _report(
+    run: Run,
+    mask: Tensor,
+    values: dict[str, float],
+    output: Path,
+    board: Any,
+    data: VariantMnist,
+    log: TextIO,
+    progress: Any,
+) -> None:
+    """Scalars, sheets and checkpoints that are due at this step."""
+    every = run.config.log
+    if run.step % every.scalars_every == 0:
+        values |= {"mean_mask": mask.mean().item()}
+        low, high = COLLAPSED
+        if not low < values["mean_mask"] < high:
+            print(
+                f"step {run.step}: mean mask is {values['mean_mask']:.3f}, expected {low}..{high}: the "
+                f"masks have collapsed. Start anew with another seed, or with loss.mask > 0.",
+                file=log,
+            )
+        with (output / "scalars.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": run.step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, run.step)
+        progress.set_postfix(
+            adv=f"{values['adversarial']:.2f}", mask=f"{values['mean_mask']:.2f}", refresh=False
+        )
+    if run.step % every.samples_every == 0 or run.step == run.config.train.steps:
+        picture = sheet(run.average)
+        save_png(picture, output / "samples" / f"step-{run.step:06d}.png")
+        if board is not None:
+            board.add_image("samples", picture, run.step)
+    if run.step % every.checkpoint_every == 0:
+        checkpoints.save(run.resume_state(data), output / "resume.pt")
+        checkpoints.save(run.light(data), output / "cgn.pt")
+
+
+def _board(output: Path, step: int, log: TextIO) -> Any:
+    """A TensorBoard writer, or None where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "tensorboard":
+            raise
+        print("TensorBoard: off, not installed. Run: pip install 'cgnrt[train]'", file=log)
+        return None
+    return SummaryWriter(str(output / "tensorboard"), purge_step=step or None)
