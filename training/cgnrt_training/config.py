@@ -37,7 +37,6 @@ class DiscriminatorConfig:
     width: int = 512  # ref., by variant: 512 linear, 32 conv
     dropout: float = 0.4  # ref.; linear only
     projection: bool = False  # each class judges by its own weights too; not in ref., learns labels faster
-    projection: bool = False  # each class judges by its own weights too; not in ref., learns labels faster
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class LossConfig:
     mask: float = 0.0  # mask interval, Eq. 3; 0 in ref. on MNIST
     mask_tau: float = 0.1  # tau of Eq. 3: the mean mask stays within [tau, 1 - tau]
     perceptual: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # Gram losses, shallow to deep; ref.
-    pair_labels: bool = False  # compare with a real image of the same class; ref. with any (False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class TrainConfig:
 
     steps: int = 46_875  # 15 epochs of 50,000 images; ref.
     batch_size: int = 16  # ref.
+    texture_reuse: int = 1  # shapes of one class in a row that share a texture and a background; 1 in ref.
     ema: float = 0.0  # decay of averaged weights, which are then what is saved; 0 is off, as in ref.
     seed: int = 0
 
@@ -120,7 +119,16 @@ _REFERENCE: dict[Variant, dict[str, dict[str, Any]]] = {
     },
 }
 
-_POSITIVE = {"noise_size", "channels", "width", "steps", "batch_size", "scalars_every", "samples_every"} | {
+_POSITIVE = {
+    "texture_reuse",
+    "noise_size",
+    "channels",
+    "width",
+    "steps",
+    "batch_size",
+    "scalars_every",
+    "samples_every",
+} | {
     "checkpoint_every",
     "lr_generator",
     "lr_discriminator",
@@ -294,6 +302,12 @@ def _check(config: Config) -> None:
         else:
             continue
         raise ValueError(f"configure: {key} is {value}, expected {rule}.")
+    batch_size, reuse = config.train.batch_size, config.train.texture_reuse
+    if batch_size % reuse:
+        raise ValueError(
+            f"configure: train.batch_size is {batch_size}, expected a multiple of "
+            f"train.texture_reuse {reuse}."
+        )
 
 
 def _close(word: str, names: Sequence[str]) -> str:

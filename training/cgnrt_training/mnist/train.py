@@ -157,11 +157,12 @@ def train(
             print("perceptual loss: off, no weights given (--perceptual-weights SQUEEZENET.pth)", file=log)
         else:
             style = StyleLoss(perceptual_weights, config.loss.perceptual)
+    _trim(output / "scalars.jsonl", run.step)
     board = _board(output, run.step, log)
     run.cgn.train()
     run.discriminator.train()
 
-    batch_size, steps = config.train.batch_size, config.train.steps
+    batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
     progress = tqdm(
         total=steps, initial=run.step, disable=not sys.stderr.isatty(), desc=config.variant, file=sys.stderr
     )
@@ -171,8 +172,8 @@ def train(
 
         # Generator: its composites should pass as real.
         run.discriminator.requires_grad_(False)
-        y_gen = y_real if config.loss.pair_labels else torch.randint(10, (batch_size,))
-        parts = run.cgn(y_gen)
+        y_gen = torch.randint(10, (batch_size // reuse,)).repeat_interleave(reuse)
+        parts = run.cgn(y_gen, texture_reuse=reuse)
         fake = compose(parts)
         losses = {
             "adversarial": adversarial(run.discriminator(fake, y_gen), real=True),
@@ -199,7 +200,7 @@ def train(
         if broken := [name for name, value in values.items() if not math.isfinite(value)]:
             raise TrainingError(
                 f"train '{output}': loss {', '.join(broken)} is not finite at step {run.step}, expected a "
-                f"number. The last checkpoint is kept: lower the learning rates and resume from it or start anew."
+                f"number. The last checkpoint is kept: lower the learning rates or start anew."
             )
         run.step += 1
         progress.update()
@@ -277,4 +278,12 @@ def _board(output: Path, step: int, log: TextIO) -> Any:
             raise
         print("TensorBoard: off, not installed. Run: pip install 'cgnrt[train]'", file=log)
         return None
-    return SummaryWriter(str(output / "tensorboard"), purge_step=step or None)
+    return SummaryWriter(str(output / "tensorboard"), purge_step=step + 1 if step else 0)
+
+
+def _trim(path: Path, step: int) -> None:
+    """Drop the scalars of steps that are about to be done again."""
+    if path.exists():
+        lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
