@@ -112,7 +112,11 @@ CASES: list[tuple[str, Any, str]] = [
         "shape.onnx",
         r"mechanisms\.shape\.graph is 'shape\.onnx', expected mechanisms/<stem>",
     ),
-    ("mechanisms.shape.graph", "mechanisms/none.onnx", r"mechanisms\.shape\.weights is .*expected .* or null"),
+    (
+        "mechanisms.shape.graph",
+        "mechanisms/none.onnx",
+        r"mechanisms\.shape\.weights is .*expected .* or null",
+    ),
     (
         "mechanisms.shape.weights",
         "mechanisms/texture.weights",

@@ -87,7 +87,7 @@ class Plan:
         Raises:
           PlanError: the file is missing, foreign, damaged or hostile; the message names what was found.
         """
-        return open_plan(path, verify, f"load {os.fspath(path)!r}")
+        return open_plan(os.fsdecode(path), verify, f"load {os.fsdecode(path)!r}")
 
     @property
     def mechanisms(self) -> Mapping[str, Mechanism]:
@@ -137,10 +137,10 @@ class Plan:
         return f"Plan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
 
 
-def open_plan(path: str | os.PathLike[str], verify: bool, operation: str) -> Plan:
+def open_plan(path: str, verify: bool, operation: str) -> Plan:
     """`Plan.open` with its own words for the operation, so that the writer can check what it wrote."""
     try:
-        return _load(os.fspath(path), verify)
+        return _load(path, verify)
     except PlanError as error:
         raise within(operation, error) from error.__cause__
 

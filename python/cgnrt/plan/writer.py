@@ -45,8 +45,9 @@ def write_plan(
 
     Raises:
       PlanError: the target exists, the disk is full, or the contents are not a valid plan.
+      TypeError: a member is not a buffer.
     """
-    target = os.fspath(path)
+    target = os.fsdecode(path)
     operation = f"write {target!r}"
     try:
         return _write(target, manifest, members, force, operation)
@@ -65,7 +66,7 @@ def _write(
     force: bool,
     operation: str,
 ) -> str:
-    views = {name: memoryview(data).cast("B") for name, data in members.items()}
+    views = {name: _view(name, data) for name, data in members.items()}
     try:
         if not force:
             _refuse_existing(target)
@@ -75,7 +76,8 @@ def _write(
     except PlanError as error:
         raise within(operation, error) from None
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    # Cut, so that the temporary name fits wherever the target's does.
+    temporary = os.path.join(folder, f".{name[:60]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             for header, (_, data) in zip(headers, layout, strict=True):
@@ -91,6 +93,16 @@ def _write(
         if os.path.lexists(temporary):
             os.unlink(temporary)
     return digest
+
+
+def _view(name: str, data: Buffer) -> memoryview:
+    """The bytes of a member, in place."""
+    try:
+        view = memoryview(data)
+        return view.cast("B") if view.nbytes else memoryview(b"")
+    except TypeError:
+        rule = "a C-contiguous buffer (bytes, memoryview, NumPy array)"
+        raise TypeError(f"write_plan: member {name!r} is {type(data).__name__}, expected {rule}.") from None
 
 
 def _manifest_bytes(manifest: Manifest | Mapping[str, Any], views: Mapping[str, memoryview]) -> bytes:
