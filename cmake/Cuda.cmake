@@ -1,8 +1,9 @@
-# cgnrt_enable_cuda(): enables the CUDA language as CGNRT_CUDA says and sets CGNRT_WITH_CUDA in the caller's scope. Call
-# it before any target is made: architectures set later do not reach them.
+# cgnrt_find_cuda(): sets CGNRT_WITH_CUDA in the caller's scope, as CGNRT_CUDA says. The caller then enables the language
+# at the top level (a function would lose its variables) and before any target is made: architectures set later do not
+# reach them.
 include(CheckLanguage)
 
-function(cgnrt_enable_cuda)
+function(cgnrt_find_cuda)
   if(NOT CGNRT_CUDA MATCHES "^(AUTO|ON|OFF)$")
     message(FATAL_ERROR "CGNRT_CUDA is '${CGNRT_CUDA}', expected AUTO, ON or OFF.")
   endif()
@@ -18,7 +19,6 @@ function(cgnrt_enable_cuda)
   # Compiles a small program in a project of its own: a broken toolkit counts as none.
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    enable_language(CUDA)
     set(CGNRT_WITH_CUDA ON PARENT_SCOPE)
     message(STATUS "CGNRT_CUDA: ${CMAKE_CUDA_COMPILER} for ${CMAKE_CUDA_ARCHITECTURES}")
   elseif(CGNRT_CUDA STREQUAL "ON")

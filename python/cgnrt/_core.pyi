@@ -40,3 +40,16 @@ def philox(
 ) -> Any: ...
 def bfloat16_dlpack(bits: Any, *, max_version: tuple[int, int] | None = None) -> Any: ...
 def build_info() -> dict[str, Any]: ...
+
+class Engine:
+    def __init__(
+        self,
+        input_widths: Sequence[int],
+        weight: Any,
+        bias: Any,
+        shape: Sequence[int],
+        layers: Sequence[dict[str, Any]],
+        *,
+        isa: str | None = None,
+    ) -> None: ...
+    def run(self, inputs: Sequence[Any], *, out: Any | None = None, threads: int = 0) -> Any: ...

@@ -1,0 +1,88 @@
+// A small image generator (a linear layer, then up-sampling convolutions) as our own CPU engine runs it: every image
+// on one thread from noise to pixels, activations in the second-level cache, no barrier between layers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/cpu.h"
+
+namespace cgnrt {
+
+// Images that a task takes through the linear layer together, so that its weights are read once for all of them.
+constexpr int kGroup = 6;
+// Every row of an activation is a whole number of runs of this many pixels.
+constexpr int kRun = 8;
+
+struct PictureShape {
+  int channels = 0;
+  int height = 0;
+  int width = 0;
+  std::int64_t pixels() const { return static_cast<std::int64_t>(height) * width; }
+  std::int64_t count() const { return channels * pixels(); }
+  // With a border of `pad` pixels around every channel.
+  std::int64_t padded(int pad) const {
+    return static_cast<std::int64_t>(channels) * (height + 2 * pad) * (width + 2 * pad);
+  }
+};
+
+enum class LayerKind {
+  kUpConv,        // nearest x2 up-sampling and a 3x3 convolution, given as a 4x4 transposed convolution of stride 2
+  kConv3,         // 3x3 convolution, padding 1
+  kInstanceNorm,  // in place, as are the following
+  kLeakyRelu,
+  kTanh,
+  kClip,
+};
+
+// Floats aligned to a cache line.
+class Floats {
+ public:
+  Floats() = default;
+  explicit Floats(std::size_t count) : storage_(new Line[(count + 15) / 16]()) {}
+  float* data() { return reinterpret_cast<float*>(storage_.get()); }
+  const float* data() const { return reinterpret_cast<const float*>(storage_.get()); }
+
+ private:
+  struct alignas(64) Line {
+    float values[16];
+  };
+  std::unique_ptr<Line[]> storage_;
+};
+
+struct Layer {
+  LayerKind kind = LayerKind::kTanh;
+  PictureShape in;
+  PictureShape out;
+  std::vector<float> weight;  // up-conv: (in, out, 4, 4); conv: (out, in, 3, 3); instance norm: scale (in)
+  std::vector<float> bias;    // (out)
+  float slope = 1;            // of the leaky ReLU behind a convolution, or of kLeakyRelu; 1 is none
+  float epsilon = 0;
+  float low = 0;
+  float high = 0;
+  int out_pad = 0;  // border of zeros that the next convolution wants around this layer's output
+  Floats packed;    // the weight as the kernel of this instruction set reads it
+};
+
+struct Network {
+  std::vector<int> input_widths;  // of the inputs, in the order in which they are concatenated
+  int inputs = 0;                 // their sum
+  std::vector<float> linear_weight;  // (first.count(), inputs)
+  std::vector<float> linear_bias;    // (first.count())
+  Floats linear_packed;
+  PictureShape first;
+  int first_pad = 0;
+  std::vector<Layer> layers;
+  PictureShape last;
+  Isa isa = Isa::kBaseline;
+};
+
+// Completes shapes and paddings, checks that every size fits its neighbours and the kernels, and packs the weights.
+// Throws std::invalid_argument that names the layer.
+void prepare(Network& network, const char* isa);
+
+// Runs n images. inputs[k] is (n, input_widths[k]); out is (n, last). threads 0 is every CPU of the process.
+void run(const Network& network, const std::vector<const float*>& inputs, std::int64_t n, float* out, int threads);
+
+}  // namespace cgnrt

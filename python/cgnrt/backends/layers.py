@@ -1,0 +1,194 @@
+"""A plan's graph as the layers of the native engine, or why it is not such a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cgnrt.plan import Mechanism
+from cgnrt.plan.onnx_model import Model, Node, parse_model
+
+# The taps of a transposed convolution that stands for up-sampling and a 3x3 convolution satisfy t0 + t2 = t1 + t3
+# along each axis; so far apart, relative to the largest tap, may rounding put the two sides.
+_TAPS_TOLERANCE = 1e-5
+
+
+class Unsupported(Exception):
+    """What the native engine lacks for a graph."""
+
+
+@dataclass
+class Program:
+    """Constructor arguments of `_core.Engine`. `inputs` are the graph's, in the order of their concatenation."""
+
+    inputs: list[str]
+    widths: list[int]
+    weight: np.ndarray
+    bias: np.ndarray
+    shape: list[int]
+    layers: list[dict[str, Any]] = field(default_factory=list)
+
+
+def compile_layers(mechanism: Mechanism) -> Program:
+    """Read Concat, Gemm, Reshape, then a chain of the layers that the engine has.
+
+    Raises:
+      Unsupported: the graph is anything else.
+    """
+    graph = _Chain(mechanism)
+    program = _head(graph, mechanism)
+    while (node := graph.take()) is not None:
+        compile_node = _LAYERS.get(node.op)
+        if compile_node is None:
+            raise Unsupported(f"operator {node.op}.")
+        layer = compile_node(graph, node)
+        before = program.layers[-1] if program.layers else {"kind": ""}
+        if layer["kind"] == "leaky_relu" and before["kind"] in ("up_conv", "conv3") and "slope" not in before:
+            before["slope"] = layer["slope"]
+        else:
+            program.layers.append(layer)
+    return program
+
+
+class _Chain:
+    """The graph's nodes one behind the other, each fed by the one before and by constants."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self._graph = bytes(mechanism.graph)
+        self._weights = mechanism.weights
+        self.model: Model = parse_model(self._graph)
+        if len(self.model.outputs) != 1:
+            raise Unsupported("graphs with more than one output.")
+        self._nodes = list(self.model.nodes)
+        self.value = ""
+
+    def take(self, op: str | None = None) -> Node | None:
+        """The next node; it must take the value of the last one, and be an `op` if one is asked for."""
+        if not self._nodes:
+            if self.value != self.model.outputs[0].name:
+                raise Unsupported("graphs whose last node is not their output.")
+            return None
+        node = self._nodes.pop(0)
+        if op is not None and node.op != op:
+            raise Unsupported(f"{node.op} where a graph begins with Concat, Gemm, Reshape.")
+        if self.value and (node.inputs[0] != self.value or self.value in node.inputs[1:]):
+            raise Unsupported("branches.")
+        self.value = node.outputs[0]
+        return node
+
+    def constant(self, name: str) -> np.ndarray:
+        tensor = self.model.initializers.get(name)
+        if tensor is None or tensor.dtype.numpy is None:
+            raise Unsupported(f"computed weights ({name}).")
+        if tensor.numbers is not None:
+            return np.asarray(tensor.numbers, tensor.dtype.numpy).reshape(tensor.dims)
+        if tensor.external is not None and self._weights is not None:
+            where = slice(tensor.external.offset, tensor.external.offset + tensor.external.length)
+            raw: bytes | memoryview = self._weights[where]
+        elif tensor.span is not None:
+            raw = self._graph[slice(*tensor.span)]
+        else:
+            raw = b""
+        return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.dims)
+
+
+def _head(graph: _Chain, mechanism: Mechanism) -> Program:
+    concat = graph.take("Concat")
+    sizes = {spec.name: spec.shape[1] for spec in mechanism.spec.inputs}
+    if concat is None or set(concat.inputs) != set(sizes) or concat.attributes.get("axis") not in (1, -1):
+        raise Unsupported("graphs that do not begin with Concat of their inputs.")
+    gemm = graph.take("Gemm")
+    attributes: Mapping[str, Any] = gemm.attributes if gemm is not None else {}
+    plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
+    if gemm is None or not plain or len(gemm.inputs) != 3:
+        raise Unsupported("matrix products other than a linear layer with bias.")
+    weight = graph.constant(gemm.inputs[1])
+    reshape = graph.take("Reshape")
+    shape = graph.constant(reshape.inputs[1]).tolist() if reshape is not None else []
+    if len(shape) != 4 or min(shape[1:]) < 1:
+        raise Unsupported("reshapes but to (n, channels, height, width).")
+    return Program(
+        list(concat.inputs),
+        [int(sizes[name]) for name in concat.inputs],
+        np.ascontiguousarray(weight if attributes.get("transB", 0) else weight.T, np.float32),
+        _floats(graph.constant(gemm.inputs[2])),
+        [int(size) for size in shape[1:]],
+    )
+
+
+def _up_conv(graph: _Chain, node: Node) -> dict[str, Any]:
+    _expect(node, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1], group=1)
+    _expect(node, output_padding=[0, 0], dilations=[1, 1], auto_pad="NOTSET")
+    weight = _floats(graph.constant(node.inputs[1]))
+    limit = _TAPS_TOLERANCE * float(np.abs(weight).max(initial=0))
+    for taps in (weight.swapaxes(2, 3), weight):
+        if np.abs(taps[..., 0] + taps[..., 2] - taps[..., 1] - taps[..., 3]).max(initial=0) > limit:
+            raise Unsupported("transposed convolutions but those that stand for up-sampling and a 3x3 convolution.")
+    return {"kind": "up_conv", "weight": weight, "bias": _bias(graph, node, weight.shape[1])}
+
+
+def _conv3(graph: _Chain, node: Node) -> dict[str, Any]:
+    _expect(node, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], group=1, dilations=[1, 1])
+    _expect(node, auto_pad="NOTSET")
+    weight = _floats(graph.constant(node.inputs[1]))
+    return {"kind": "conv3", "weight": weight, "bias": _bias(graph, node, weight.shape[0])}
+
+
+def _instance_norm(graph: _Chain, node: Node) -> dict[str, Any]:
+    return {
+        "kind": "instance_norm",
+        "weight": _floats(graph.constant(node.inputs[1])),
+        "bias": _floats(graph.constant(node.inputs[2])),
+        "epsilon": float(node.attributes.get("epsilon", 1e-5)),  # type: ignore[arg-type]
+    }
+
+
+def _leaky_relu(graph: _Chain, node: Node) -> dict[str, Any]:
+    return {"kind": "leaky_relu", "slope": float(node.attributes.get("alpha", 0.01))}  # type: ignore[arg-type]
+
+
+def _relu(graph: _Chain, node: Node) -> dict[str, Any]:
+    return {"kind": "leaky_relu", "slope": 0.0}
+
+
+def _tanh(graph: _Chain, node: Node) -> dict[str, Any]:
+    return {"kind": "tanh"}
+
+
+def _clip(graph: _Chain, node: Node) -> dict[str, Any]:
+    limits = [float("-inf"), float("inf")]
+    for k, name in enumerate(node.inputs[1:3]):
+        if name:
+            limits[k] = float(graph.constant(name).reshape(()))
+    return {"kind": "clip", "low": limits[0], "high": limits[1]}
+
+
+_LAYERS = {
+    "ConvTranspose": _up_conv,
+    "Conv": _conv3,
+    "InstanceNormalization": _instance_norm,
+    "LeakyRelu": _leaky_relu,
+    "Relu": _relu,
+    "Tanh": _tanh,
+    "Clip": _clip,
+}
+
+
+def _expect(node: Node, **wanted: Any) -> None:
+    for name, value in wanted.items():
+        found = node.attributes.get(name, value)
+        if found != value and found not in ([], ""):
+            raise Unsupported(f"{node.op} with {name} {found}.")
+
+
+def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
+    return _floats(graph.constant(node.inputs[2])) if len(node.inputs) > 2 else np.zeros(channels, np.float32)
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.float32:
+        raise Unsupported(f"{array.dtype} weights.")
+    return np.ascontiguousarray(array)
