@@ -7,6 +7,7 @@ other: the variant's values, a TOML file, and `--set section.key=value`. An unkn
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -285,8 +286,8 @@ def _check(config: Config) -> None:
     for key, value in _flat(config.to_dict()).items():
         name = key.rpartition(".")[2]
         numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(number, float) and number != number for number in numbers):
-            rule = "a number"
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            rule = "a finite number"
         elif name in _POSITIVE and value <= 0:
             rule = "> 0"
         elif name in _UNIT and not 0 <= value < 1:

@@ -192,7 +192,7 @@ class CGN(nn.Module):
           noise: (n, 3, z) u of shape, texture and background; drawn independently if left out.
           shifts: (n, 2, 2) int64 rolls (dy, dx) of foreground and background; drawn if left out.
           generator: where noise and shifts are drawn from.
-          texture_reuse: k draws the textures of rows 0, k, 2k, ... alone and gives each to k rows, rolled anew.
+          texture_reuse: k draws the textures of rows 0, k, 2k, ... alone and rolls each anew for k rows.
             It saves most of the work, for the shape is the smallest network. n must be a multiple.
         """
         n = len(shape)

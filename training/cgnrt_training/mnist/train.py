@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TextIO
@@ -158,56 +159,54 @@ def train(
         else:
             style = StyleLoss(perceptual_weights, config.loss.perceptual)
     _trim(output / "scalars.jsonl", run.step)
-    board = _board(output, run.step, log)
     run.cgn.train()
     run.discriminator.train()
 
     batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
-    progress = tqdm(
-        total=steps, initial=run.step, disable=not sys.stderr.isatty(), desc=config.variant, file=sys.stderr
-    )
-    while run.step < steps:
-        run.set_learning_rates()
-        real, y_real = _real_batch(data, run.step, batch_size, config.train.seed)
+    silent = not sys.stderr.isatty()
+    with (
+        _board(output, run.step, log) as board,
+        tqdm(total=steps, initial=run.step, disable=silent, desc=config.variant, file=sys.stderr) as progress,
+    ):
+        while run.step < steps:
+            run.set_learning_rates()
+            real, y_real = _real_batch(data, run.step, batch_size, config.train.seed)
 
-        # Generator: its composites should pass as real.
-        run.discriminator.requires_grad_(False)
-        y_gen = torch.randint(10, (batch_size // reuse,)).repeat_interleave(reuse)
-        parts = run.cgn(y_gen, texture_reuse=reuse)
-        fake = compose(parts)
-        losses = {
-            "adversarial": adversarial(run.discriminator(fake, y_gen), real=True),
-            "binary": config.loss.binary * binary_entropy(parts.mask),
-        }
-        if config.loss.mask:
-            losses["mask"] = config.loss.mask * mask_interval(parts.mask, config.loss.mask_tau)
-        if style is not None:
-            losses["perceptual"] = style(fake, real)
-        run.optimizer_g.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        run.optimizer_g.step()
+            # Generator: its composites should pass as real.
+            run.discriminator.requires_grad_(False)
+            y_gen = torch.randint(10, (batch_size // reuse,)).repeat_interleave(reuse)
+            parts = run.cgn(y_gen, texture_reuse=reuse)
+            fake = compose(parts)
+            losses = {
+                "adversarial": adversarial(run.discriminator(fake, y_gen), real=True),
+                "binary": config.loss.binary * binary_entropy(parts.mask),
+            }
+            if config.loss.mask:
+                losses["mask"] = config.loss.mask * mask_interval(parts.mask, config.loss.mask_tau)
+            if style is not None:
+                losses["perceptual"] = style(fake, real)
+            run.optimizer_g.zero_grad(set_to_none=True)
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+            run.optimizer_g.step()
 
-        # Discriminator: tell them apart.
-        run.discriminator.requires_grad_(True)
-        losses["d_real"] = adversarial(run.discriminator(real, y_real), real=True)
-        losses["d_fake"] = adversarial(run.discriminator(fake.detach(), y_gen), real=False)
-        run.optimizer_d.zero_grad(set_to_none=True)
-        ((losses["d_real"] + losses["d_fake"]) / 2).backward()  # type: ignore[no-untyped-call]
-        run.optimizer_d.step()
+            # Discriminator: tell them apart.
+            run.discriminator.requires_grad_(True)
+            losses["d_real"] = adversarial(run.discriminator(real, y_real), real=True)
+            losses["d_fake"] = adversarial(run.discriminator(fake.detach(), y_gen), real=False)
+            run.optimizer_d.zero_grad(set_to_none=True)
+            ((losses["d_real"] + losses["d_fake"]) / 2).backward()  # type: ignore[no-untyped-call]
+            run.optimizer_d.step()
 
-        run.update_average()
-        values = {name: loss.item() for name, loss in losses.items()}
-        if broken := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise TrainingError(
-                f"train '{output}': loss {', '.join(broken)} is not finite at step {run.step}, expected a "
-                f"number. The last checkpoint is kept: lower the learning rates or start anew."
-            )
-        run.step += 1
-        progress.update()
-        _report(run, parts.mask.detach(), values, output, board, data, log, progress)
-    progress.close()
-    if board is not None:
-        board.close()
+            run.update_average()
+            values = {name: loss.item() for name, loss in losses.items()}
+            if broken := [name for name, value in values.items() if not math.isfinite(value)]:
+                raise TrainingError(
+                    f"train '{output}': loss {', '.join(broken)} is not finite at step {run.step}, expected "
+                    f"a number. The last checkpoint is kept: lower the learning rates or start anew."
+                )
+            run.step += 1
+            progress.update()
+            _report(run, parts.mask.detach(), values, output, board, data, log, progress)
     checkpoints.save(run.resume_state(data), output / "resume.pt")
     checkpoints.save(run.light(data), output / "cgn.pt")
     return output / "cgn.pt"
@@ -269,7 +268,8 @@ def _report(
         checkpoints.save(run.light(data), output / "cgn.pt")
 
 
-def _board(output: Path, step: int, log: TextIO) -> Any:
+@contextmanager
+def _board(output: Path, step: int, log: TextIO) -> Iterator[Any]:
     """A TensorBoard writer, or None where tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -277,8 +277,11 @@ def _board(output: Path, step: int, log: TextIO) -> Any:
         if (error.name or "").partition(".")[0] != "tensorboard":
             raise
         print("TensorBoard: off, not installed. Run: pip install 'cgnrt[train]'", file=log)
-        return None
-    return SummaryWriter(str(output / "tensorboard"), purge_step=step + 1 if step else 0)
+        yield None
+        return
+    # A resumed run does the steps after its checkpoint again: TensorBoard drops what it had of them.
+    with SummaryWriter(str(output / "tensorboard"), purge_step=step + 1 if step else 0) as writer:
+        yield writer
 
 
 def _trim(path: Path, step: int) -> None:

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from cgnrt.errors import CheckpointError
+from cgnrt_training import checkpoints
+from cgnrt_training.checkpoints import load_cgn, load_tensors, save
+from cgnrt_training.mnist.models import CGN
+
+
+class RunsCode:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch was-run",)
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return CGN().state_dict()
+
+
+def own(state: dict[str, torch.Tensor], **changes: object) -> dict[str, object]:
+    return {"format": "cgnrt-mnist-cgn", "format_version": 1, "model": state, "variant": "colored"} | changes
+
+
+def test_authors_layout_loads_strictly(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    """A bare state dict of 57 tensors, as the authors published it."""
+    torch.save(state, tmp_path / "ckp.pth")
+    loaded = load_cgn(tmp_path / "ckp.pth")
+    assert len(state) == 57
+    for key, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, state[key])
+    assert not loaded.model.training
+    assert loaded.variant is None
+
+
+def test_own_layout_round_trip(tmp_path: Path) -> None:
+    cgn = CGN(7, 12, 4, 16)
+    names = {"shape": ["a"], "texture": ["b"], "background": ["c"]}
+    save(own(cgn.state_dict(), class_names=names, step=9, training_data="x"), tmp_path / "cgn.pt")
+    loaded = load_cgn(tmp_path / "cgn.pt")
+    model = loaded.model
+    assert (model.n_classes, model.noise_size, model.channels, model.resolution) == (7, 12, 4, 16)
+    assert (loaded.variant, loaded.class_names, loaded.step, loaded.training_data) == (
+        "colored",
+        names,
+        9,
+        "x",
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), cgn.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_in_a_pickle_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": RunsCode()}, "evil.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(
+        CheckpointError, match=r"a pickle with code or foreign classes in it.*Nothing in it was run"
+    ):
+        load_cgn("evil.pt")
+    assert not Path("was-run").exists()
+
+
+def test_bare_pickle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evil.pt").write_bytes(pickle.dumps(RunsCode()))
+    with pytest.raises(CheckpointError, match="expected tensors and plain values only"):
+        load_tensors("evil.pt")
+    assert not Path("was-run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git-LFS pointer"),
+        (b"just some text, no checkpoint", "no torch checkpoint"),
+        (b"PK\x03\x04 broken zip", "no torch checkpoint"),
+    ],
+)
+def test_foreign_files(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_tensors(tmp_path / "a.pt")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No such file or directory"):
+        load_tensors(tmp_path / "none.pt")
+
+
+def test_truncated(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state, tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    for part in (0.1, 0.5, 0.99):
+        (tmp_path / "a.pt").write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_cgn(tmp_path / "a.pt")
+
+
+class TestKeys:
+    def check(self, tmp_path: Path, content: object, message: str) -> None:
+        torch.save(content, tmp_path / "a.pt")
+        with pytest.raises(CheckpointError, match=message):
+            load_cgn(tmp_path / "a.pt")
+
+    def test_missing(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        rest = {key: value for key, value in state.items() if not key.startswith("f_text2.11.")}
+        self.check(
+            tmp_path, rest, r"missing keys are 'f_text2.11.weight', .*Expected exactly the 57 tensors of CGN"
+        )
+
+    def test_without_sizes(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        rest = {key: value for key, value in state.items() if key != "f_shape.0.weight"}
+        self.check(tmp_path, rest, r"missing keys are 'f_shape.0.weight'")
+
+    def test_unknown(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        self.check(
+            tmp_path, state | {"f_shape.13.weight": torch.zeros(1)}, r"unknown keys are 'f_shape.13.weight'"
+        )
+
+    def test_another_model(self, tmp_path: Path) -> None:
+        self.check(
+            tmp_path,
+            {"conv1.weight": torch.zeros(1)},
+            r"missing keys .* and 49 more; unknown keys are 'conv1",
+        )
+
+    def test_shape(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        wrong = state | {"f_text1.10.bias": torch.zeros(4)}
+        self.check(tmp_path, own(wrong), r"'f_text1.10.bias' is \(4,\), expected \(3,\)")
+
+    def test_type(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        self.check(
+            tmp_path, own(state | {"f_text1.10.bias": "x"}), r"'f_text1.10.bias' is str, expected a tensor"
+        )
+
+    def test_not_finite(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        wrong = state | {"f_text1.10.bias": torch.tensor([0.0, torch.nan, 0.0])}
+        self.check(tmp_path, own(wrong), r"'f_text1.10.bias' has values that are not finite")
+
+    def test_made_up_size_asks_for_no_memory(self, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+        wrong = state | {"f_shape.0.weight": torch.zeros(1).expand(2**30, 42)}
+        self.check(tmp_path, wrong, r"'f_shape.0.weight' is \(1073741824, 42\), expected \(4096, 42\)")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (torch.zeros(3), "content is Tensor, expected a state dict"),
+            ({"format": "something"}, "format is 'something', expected 'cgnrt-mnist-cgn'"),
+            (own({}, format_version=2), r"format version is 2, expected 1\.\.1. Upgrade cgnrt"),
+            (own({}, model=5), "content is int, expected a state dict"),
+        ],
+    )
+    def test_content(self, tmp_path: Path, content: object, message: str) -> None:
+        self.check(tmp_path, content, message)
+
+
+def test_save_leaves_the_old_file_when_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cgn.pt"
+    save({"step": 1}, path)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        save({"step": 2}, path)
+    assert load_tensors(path) == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cgn.pt"]
+
+
+def test_another_pickle_protocol_is_an_error_and_no_warning(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "a.pt", pickle_protocol=4)
+    with pytest.raises(CheckpointError, match="Unsupported operand 149"):
+        load_tensors(tmp_path / "a.pt")

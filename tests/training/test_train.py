@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cgnrt.errors import CheckpointError
+from cgnrt_training.checkpoints import load_cgn, load_tensors
+from cgnrt_training.config import Config, override, reference
+from cgnrt_training.mnist import train as loop
+from cgnrt_training.mnist.data import VariantMnist
+from cgnrt_training.mnist.train import TrainingError, train
+from cgnrt_training.squeezenet import SqueezeNetFeatures
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def one_thread():
+    """Bit-equal sums want one number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny(variant: str = "double-colored", **train_settings: object) -> Config:
+    settings = {"steps": 6, "batch_size": 8, "ema": 0.9} | train_settings
+    return override(
+        reference(variant),
+        {
+            "model": {"channels": 4, "noise_size": 4},
+            "discriminator": {"width": 8},
+            "loss": {"perceptual": [0.1, 0, 0, 0]},
+            "train": settings,
+            "log": {"scalars_every": 1, "samples_every": 3, "checkpoint_every": 3},
+        },
+    )
+
+
+@pytest.fixture
+def data(mnist: Path) -> VariantMnist:
+    return VariantMnist("double-colored", mnist)
+
+
+@pytest.fixture
+def squeezenet(tmp_path: Path) -> Path:
+    torch.save(SqueezeNetFeatures().state_dict(), tmp_path / "squeezenet.pth")
+    return tmp_path / "squeezenet.pth"
+
+
+def test_leaves_a_run_folder(data: VariantMnist, tmp_path: Path, squeezenet: Path) -> None:
+    output = tmp_path / "run"
+    log = io.StringIO()
+    config = tiny(texture_reuse=2)
+    path = train(config, data, output, perceptual_weights=squeezenet, log=log)
+    assert path == output / "cgn.pt"
+    checkpoint = load_cgn(path)
+    assert checkpoint.step == 6
+    assert checkpoint.variant == "double-colored"
+    assert checkpoint.class_names == data.class_names
+    assert checkpoint.config == config.to_dict()
+    assert "MNIST" in (checkpoint.training_data or "")
+    assert sorted(p.name for p in (output / "samples").iterdir()) == ["step-000003.png", "step-000006.png"]
+    with Image.open(output / "samples" / "step-000006.png") as picture:
+        assert picture.size == (640, 1280)
+    scalars = [json.loads(line) for line in (output / "scalars.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in scalars] == [1, 2, 3, 4, 5, 6]
+    assert {"adversarial", "binary", "perceptual", "d_real", "d_fake", "mean_mask"} <= set(scalars[0])
+    assert any((output / "tensorboard").iterdir())
+    assert not [p for p in output.rglob("*") if "partial" in p.name]
+    assert log.getvalue() == ""
+
+
+@pytest.mark.parametrize("variant", ["double-colored", "wildlife"])
+def test_resumed_run_equals_uninterrupted_one(
+    variant: str, mnist: Path, textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: dropout, noise, data order over an epoch's end, optimisers, averaged weights, schedule."""
+    source = VariantMnist(variant, mnist, textures=textures if variant == "wildlife" else None)
+    config = override(tiny(variant), {"optimizer": {"final_lr": 0.1}})
+    log = io.StringIO()
+    train(config, source, tmp_path / "whole", log=log)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_late(run: loop.Run) -> None:
+        if run.step == 4:  # after the checkpoint at step 3: step 4 is done, lost and done again
+            raise StoppedError
+
+    original = loop.Run.set_learning_rates
+    monkeypatch.setattr(loop.Run, "set_learning_rates", lambda run: (stop_late(run), original(run)))
+    with pytest.raises(StoppedError):
+        train(config, source, tmp_path / "parts", log=log)
+    monkeypatch.setattr(loop.Run, "set_learning_rates", original)
+    torch.manual_seed(99)
+    train(config, source, tmp_path / "parts", resume=True, log=log)
+
+    assert "at step 3" in log.getvalue()
+    whole, parts = (load_tensors(tmp_path / name / "resume.pt") for name in ("whole", "parts"))
+    assert_equal(whole, parts)
+    assert (tmp_path / "whole/scalars.jsonl").read_text() == (tmp_path / "parts/scalars.jsonl").read_text()
+
+
+def assert_equal(a: object, b: object, where: str = "") -> None:
+    if isinstance(a, dict):
+        assert isinstance(b, dict)
+        assert list(a) == list(b), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert isinstance(b, list | tuple)
+        for k, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{k}]")
+    elif isinstance(a, torch.Tensor):
+        assert isinstance(b, torch.Tensor)
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def test_longer_run_goes_on(data: VariantMnist, tmp_path: Path) -> None:
+    log = io.StringIO()
+    train(tiny(steps=2), data, tmp_path / "run", log=log)
+    train(tiny(steps=4), data, tmp_path / "run", resume=True, log=log)
+    assert load_cgn(tmp_path / "run" / "cgn.pt").step == 4
+
+
+def test_without_weights_the_perceptual_loss_is_off_and_says_so(data: VariantMnist, tmp_path: Path) -> None:
+    log = io.StringIO()
+    train(tiny(steps=1), data, tmp_path / "run", log=log)
+    assert "perceptual loss: off" in log.getvalue()
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    data: VariantMnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def entropy(mask: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return mask.mean() * (float("nan") if len(calls) == 5 else 1)
+
+    monkeypatch.setattr(loop, "binary_entropy", entropy)
+    with pytest.raises(TrainingError, match="loss binary is not finite at step 4"):
+        train(tiny(), data, tmp_path / "run", log=io.StringIO())
+    assert load_cgn(tmp_path / "run" / "cgn.pt").step == 3
+
+
+def test_collapsed_masks_are_reported(
+    data: VariantMnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "COLLAPSED", (0.99, 1.0))
+    log = io.StringIO()
+    train(tiny(steps=1), data, tmp_path / "run", log=log)
+    assert "the masks have collapsed" in log.getvalue()
+
+
+def test_average_is_what_is_saved(data: VariantMnist, tmp_path: Path) -> None:
+    train(tiny(ema=0.0), data, tmp_path / "plain", log=io.StringIO())
+    state = load_tensors(tmp_path / "plain" / "resume.pt")
+    assert_equal(state["model"], state["cgn"])
+    train(tiny(), data, tmp_path / "average", log=io.StringIO())
+    state = load_tensors(tmp_path / "average" / "resume.pt")
+    assert not torch.equal(state["model"]["f_shape.0.weight"], state["cgn"]["f_shape.0.weight"])
+
+
+def test_resume_from_a_foreign_file(data: VariantMnist, tmp_path: Path) -> None:
+    torch.save({"step": 3}, tmp_path / "resume.pt")
+    with pytest.raises(CheckpointError, match="content is no resume state"):
+        train(tiny(), data, tmp_path, resume=True, log=io.StringIO())
