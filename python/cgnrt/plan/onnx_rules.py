@@ -15,6 +15,7 @@ import numpy as np
 
 from cgnrt.plan.onnx_layout import LAYOUT_RULES, Values, broadcast, elements, resolve_axes, resolve_axis
 from cgnrt.plan.onnx_shapes import MAX_VALUES, Info, Operands, Rule
+from cgnrt.plan.onnx_tensor import DATA_TYPES
 from cgnrt.plan.onnx_windows import WINDOW_RULES
 from cgnrt.plan.refusal import refuse, show
 
@@ -36,13 +37,42 @@ def _map(function: Callable[..., Any], arity: int = 2) -> Rule:
         dims = broadcast([info.dims for info in operands])
         values: Values | None = None
         if elements(dims) <= MAX_VALUES and all(info.values is not None for info in operands):
-            apply = np.frompyfunc(function, arity, 1)
+            apply = np.frompyfunc(_exactly(function), arity, 1)
             found: Any = [info.values for info in operands]
             found = apply(*found) if arity != 2 else functools.reduce(apply, found)
-            values = np.array(found, dtype=object).reshape(dims)
+            values = _known(np.array(found, dtype=object).reshape(dims))
         return [Info(dims, values)]
 
     return rule
+
+
+def _exactly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with None (unknown) where an engine could come to another number than Python does.
+
+    A size that is small here and large there is what a hostile graph would look for. Integers stay within 32
+    bits, so that neither int32 nor int64 wraps around; floats are rounded to float32 after each step, as an
+    engine does, which double precision makes exact; nothing is calculated with infinity or NaN.
+    """
+
+    def guarded(*operands: Any) -> Any:
+        for value in operands:
+            if value is None or (isinstance(value, float) and not math.isfinite(value)):
+                return None
+        result = function(*operands)
+        if isinstance(result, float):
+            return float(np.float32(result)) if abs(result) < _FLOAT32_MAX else None
+        if type(result) is int and not -(2**31) <= result < 2**31:
+            return None
+        return result
+
+    return guarded
+
+
+_FLOAT32_MAX = 3.4e38
+
+
+def _known(values: Values) -> Values | None:
+    return None if any(value is None for value in values.reshape(-1)) else values
 
 
 def _broadcast(op: Operands) -> list[Info]:
@@ -50,18 +80,31 @@ def _broadcast(op: Operands) -> list[Info]:
 
 
 def _divide(a: Any, b: Any) -> Any:
+    if b == 0:
+        return None
     if isinstance(a, float) or isinstance(b, float):
         return a / b
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)  # integers round towards zero
+    # Engines disagree on which way negative quotients are rounded.
+    return a // b if a % b == 0 or (a < 0) == (b < 0) else None
+
+
+def _mod(op: Operands) -> list[Info]:
+    if op.integer("fmod", 0):
+        return _broadcast(op)
+    return _map(lambda a, b: a % b if b else None)(op)
 
 
 def _cast(op: Operands) -> list[Info]:
     kind = op.integer("to", 0)
+    if kind not in DATA_TYPES:
+        raise refuse("attribute to", kind, "an element type that plans use")
+    convert = {1: float, 6: int, 7: int, 9: bool}.get(kind)
     values = op[0].values
-    if values is not None:
-        convert: Callable[[Any], Any] = {9: bool, 1: float, 10: float, 11: float, 16: float}.get(kind, int)
-        values = np.array([convert(value) for value in values.reshape(-1)], dtype=object).reshape(op[0].dims)
-    return [Info(op[0].dims, values)]
+    if values is None or convert is None:
+        return _first(op)
+    if kind == 7 and all(type(value) is int for value in values.reshape(-1)):
+        return _keep(op)  # as far as 64 bits: they mark the ends of slices
+    return _map(convert, 1)(op)
 
 
 def _dropout(op: Operands) -> list[Info]:
@@ -166,12 +209,18 @@ def _constant_of_shape(op: Operands) -> list[Info]:
 
 def _range(op: Operands) -> list[Info]:
     (start,), (limit,), (delta,) = (op.numbers(index) for index in range(3))
+    for value in (start, limit, delta):
+        # Of other floats, engines could count one more or less.
+        if isinstance(value, float) and (not value.is_integer() or abs(value) >= 1 << 24):
+            raise refuse("bounds", f"{start}, {limit}, {delta}", "integers")
     count = max(math.ceil((limit - start) / delta), 0)
     values = [start + index * delta for index in range(count)] if count <= MAX_VALUES else None
     return [Info((count,), np.array(values, dtype=object) if values is not None else None)]
 
 
-def _reduce(function: Callable[[list[Any]], Any] | None = None) -> Rule:
+def _reduce(function: Callable[[list[Any]], Any] | None = None, floats: bool = False) -> Rule:
+    """A reduction; `function` carries values where all axes go, `floats` too where order does not matter."""
+
     def rule(op: Operands) -> list[Info]:
         dims = op.dims(0)
         axes = resolve_axes(op, 1, len(dims))
@@ -184,10 +233,13 @@ def _reduce(function: Callable[[list[Any]], Any] | None = None) -> Rule:
             1 if index in axes else dim for index, dim in enumerate(dims) if kept or index not in axes
         )
         values = op[0].values
-        if function is not None and values is not None and len(axes) == len(dims) and values.size:
-            result = function(list(values.reshape(-1)))
-            return [Info(shape, np.array(result, dtype=object).reshape(shape))]
-        return [Info(shape)]
+        if function is None or values is None or len(axes) != len(dims) or not values.size:
+            return [Info(shape)]
+        numbers = list(values.reshape(-1))
+        if any(isinstance(value, float) for value in numbers) and not floats:
+            return [Info(shape)]
+        result = _exactly(lambda *operands: function(list(operands)))(*numbers)
+        return [Info(shape, _known(np.array(result, dtype=object).reshape(shape)))]
 
     return rule
 
@@ -239,14 +291,14 @@ RULES: Mapping[str, Rule] = {
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "CastLike": _first,
-    "Ceil": _map(math.ceil, 1),
+    "Ceil": _map(lambda a: float(math.ceil(a)), 1),
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Div": _map(_divide),
     "Dropout": _dropout,
     "Einsum": _einsum,
     "Equal": _map(lambda a, b: bool(a == b)),
-    "Floor": _map(math.floor, 1),
+    "Floor": _map(lambda a: float(math.floor(a)), 1),
     "Gemm": _gemm,
     "Greater": _map(lambda a, b: bool(a > b)),
     "GreaterOrEqual": _map(lambda a, b: bool(a >= b)),
@@ -256,15 +308,15 @@ RULES: Mapping[str, Rule] = {
     "MatMul": _matmul,
     "Max": _map(max),
     "Min": _map(min),
-    "Mod": _map(lambda a, b: a % b),
+    "Mod": _mod,
     "Mul": _map(lambda a, b: a * b),
     "Neg": _map(lambda a: -a, 1),
     "Not": _map(lambda a: not a, 1),
     "OneHot": _one_hot,
     "Or": _map(lambda a, b: bool(a or b)),
     "Range": _range,
-    "ReduceMax": _reduce(max),
-    "ReduceMin": _reduce(min),
+    "ReduceMax": _reduce(max, floats=True),
+    "ReduceMin": _reduce(min, floats=True),
     "ReduceProd": _reduce(math.prod),
     "ReduceSum": _reduce(sum),
     "Shape": _shape,

@@ -23,6 +23,9 @@ from cgnrt.plan.refusal import refuse, show, within
 
 # A prime that is seldom a network's own size, so that a batch baked into a Reshape does not fit by accident.
 BATCH = 11
+# Sizes are integers, Resize's scales float32, conditions bool. Arithmetic in other types wraps and rounds in its
+# own way, so that their values are not followed.
+_VALUE_TYPES = ("int64", "int32", "float32", "bool")
 # Tensors up to this many elements keep their values: shapes, axes, pads, scales.
 MAX_VALUES = 64
 
@@ -72,7 +75,7 @@ class Operands:
     def numbers(self, index: int) -> list[int | float]:
         values = self[index].values
         if values is None:
-            rule = f"up to {MAX_VALUES} constants, or numbers computed from shapes"
+            rule = f"up to {MAX_VALUES} constants or 32-bit numbers computed from shapes"
             raise refuse(f"input {index} (which sets the size)", "unknown", rule)
         return list(values.reshape(-1))
 
@@ -111,7 +114,7 @@ Rule = Callable[[Operands], list[Info]]
 def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None) -> Info:
     """An initializer's or constant's dimensions, and its values where it is small."""
     values: NDArray[Any] | None = None
-    if tensor.elements <= MAX_VALUES and tensor.dtype.numpy is not None:
+    if tensor.elements <= MAX_VALUES and tensor.dtype.name in _VALUE_TYPES:
         if tensor.numbers is not None:
             values = np.array(tensor.numbers, dtype=object)
         else:
@@ -159,7 +162,7 @@ def check_shapes(
                 elements = _check_size(info.dims, constant)
                 if constant:
                     folded += elements
-                known[name] = Info(info.dims, _small(info.values), constant)
+                known[name] = Info(info.dims, info.values if elements <= MAX_VALUES else None, constant)
             known[""] = None
             if folded > MAX_ELEMENTS:
                 raise refuse("constants computed so far", f"{folded} elements", f"<= {MAX_ELEMENTS} in all")
@@ -194,17 +197,7 @@ def _check_size(dims: tuple[int, ...], constant: bool) -> int:
         if dim < 0:
             raise refuse("shape of the result", show(list(dims)), "sizes >= 0")
         elements *= dim
-    if elements > limit:
+    if elements > limit or any(dim > limit for dim in dims):
         found = f"{show(list(dims))}, {elements} elements"
         raise refuse("shape of the result", found, f"<= {limit} elements")
     return elements
-
-
-def _small(values: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Values that later nodes may compute with: few, and integers within 64 bits."""
-    if values is None or values.size > MAX_VALUES:
-        return None
-    for value in values.reshape(-1):
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise refuse("value", "beyond 64 bits", "a signed 64-bit integer")
-    return values

@@ -23,7 +23,7 @@ def _window(op: Operands, space: tuple[int, ...], kernel: list[int], ceil: bool 
     strides = _numbers(op, "strides", count, 1, 1)
     dilations = _numbers(op, "dilations", count, 1, 1)
     pads = _numbers(op, "pads", 2 * count, 0, 0)
-    auto = op.text("auto_pad", "NOTSET")
+    auto = _auto_pad(op, ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"))
     result: list[int] = []
     for index, size in enumerate(space):
         stride = strides[index]
@@ -31,15 +31,25 @@ def _window(op: Operands, space: tuple[int, ...], kernel: list[int], ceil: bool 
         if auto in ("SAME_UPPER", "SAME_LOWER"):
             result.append(-(-size // stride))
             continue
-        before, after = (0, 0) if auto == "VALID" else (pads[index], pads[index + count])
+        before, after = pads[index], pads[index + count]
         room = size + before + after - reach
         if room < 0:
             raise refuse("window", f"{reach} wide", f"<= {room + reach} (the padded input)")
         steps = -(-room // stride) if ceil else room // stride
         if ceil and steps * stride >= size + before:
-            steps -= 1  # a last window that would start in the padding after the input is left out
+            # Engines disagree on whether such a window is left out.
+            raise refuse("last window", "one that starts beyond the input", "one that overlaps it")
         result.append(steps + 1)
     return tuple(result)
+
+
+def _auto_pad(op: Operands, allowed: tuple[str, ...]) -> str:
+    auto = op.text("auto_pad", "NOTSET")
+    if auto not in allowed:
+        raise refuse("attribute auto_pad", show(auto), " or ".join(map(repr, allowed)))
+    if auto != "NOTSET" and any(op.integers("pads") or []):
+        raise refuse("attribute pads", show(op.integers("pads")), f"none beside auto_pad {auto!r}")
+    return auto
 
 
 def _kernel(op: Operands, weights: tuple[int, ...]) -> list[int]:
@@ -68,17 +78,15 @@ def _conv_transpose(op: Operands) -> list[Info]:
     dilations = _numbers(op, "dilations", count, 1, 1)
     pads = _numbers(op, "pads", 2 * count, 0, 0)
     extra = _numbers(op, "output_padding", count, 0, 0)
-    auto = op.text("auto_pad", "NOTSET")
+    _auto_pad(op, ("NOTSET", "VALID"))  # of SAME, engines make different sizes
     given = op.integers("output_shape")
     space: list[int] = []
     for index, size in enumerate(dims[2:]):
         full = strides[index] * (size - 1) + extra[index] + (kernel[index] - 1) * dilations[index] + 1
         if given is not None:
             space.append(given[index])
-        elif auto in ("SAME_UPPER", "SAME_LOWER"):
-            space.append(size * strides[index])
         else:
-            space.append(full if auto == "VALID" else full - pads[index] - pads[index + count])
+            space.append(full - pads[index] - pads[index + count])
     if given is not None and len(given) != count:
         raise refuse("attribute output_shape", show(given), f"{count} numbers")
     return [Info((dims[0], weights[1] * group, *space))]
@@ -112,11 +120,19 @@ def _resize(op: Operands) -> list[Info]:
         for axis, scale in zip(axes, op.numbers(2), strict=True):
             if not 0 < scale <= 1 << 20:
                 raise refuse("scale", scale, "0 < scale <= 1048576")
-            shape[axis] = math.floor(dims[axis] * scale)
+            shape[axis] = _scaled(dims[axis], scale)
     else:
         for axis, size in zip(axes, op.sizes(3), strict=True):
             shape[axis] = size
     return [Info(tuple(shape))]
+
+
+def _scaled(size: int, scale: float) -> int:
+    """A size that every engine rounds alike, however it calculates."""
+    scaled = size * scale
+    if scaled != round(scaled) and abs(scaled - round(scaled)) < 1e-3:
+        raise refuse("scaled size", f"{size} x {scale}", "no such near-integer (or sizes instead of scales)")
+    return math.floor(scaled)
 
 
 def _block(op: Operands) -> int:
