@@ -11,6 +11,7 @@ from cgnrt_training.mnist.models import (
     Parts,
     compose,
     cyclic_shift,
+    standardise,
     upsample_conv,
 )
 
@@ -151,11 +152,21 @@ def test_resolution_is_checked() -> None:
         CGN(resolution=30)
 
 
-@pytest.mark.parametrize("projection", [False, True])
+def test_standardise_brings_faint_shapes_out() -> None:
+    image = torch.full((1, 3, 8, 8), 0.5)
+    image[:, 0, :4] += 2.0
+    image[:, 1, :4] += 0.5
+    seen = standardise(image)
+    assert seen.mean((2, 3)).abs().max() < 1e-6
+    assert seen[0, 1].std() > 0.7 * seen[0, 0].std() > 0.6
+    assert seen[0, 2].abs().max() == 0  # a flat channel stays flat
+
+
+@pytest.mark.parametrize(("projection", "contrast"), [(False, False), (True, True)])
 @pytest.mark.parametrize("kind", [DiscLin, DiscConv])
-def test_discriminators_see_the_label(kind, projection: bool) -> None:
+def test_discriminators_see_the_label(kind, projection: bool, contrast: bool) -> None:
     torch.manual_seed(0)
-    discriminator = kind(width=8, projection=projection).eval().requires_grad_(False)
+    discriminator = kind(width=8, projection=projection, contrast=contrast).eval().requires_grad_(False)
     images = torch.randn(1, 3, 32, 32).expand(4, -1, -1, -1)
     scores = discriminator(images, torch.tensor([0, 0, 1, 2]))
     assert scores.shape == (4,)

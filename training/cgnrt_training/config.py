@@ -37,6 +37,7 @@ class DiscriminatorConfig:
     kind: Literal["linear", "conv"] = "linear"  # ref., by variant
     width: int = 512  # ref., by variant: 512 linear, 32 conv
     dropout: float = 0.4  # ref.; linear only
+    contrast: bool = False  # also look at the standardised image; not in ref., for low-contrast classes
     projection: bool = False  # each class judges by its own weights too; not in ref., learns labels faster
 
 

@@ -217,6 +217,12 @@ class CGN(nn.Module):
         )
 
 
+def standardise(images: Tensor, floor: float = 0.1) -> Tensor:
+    """(n, 3, h, w) with every channel of every image at mean 0 and, above `floor`, deviation 1."""
+    deviation, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
+    return (images - mean) / (deviation + floor)
+
+
 class _Head(nn.Module):
     """Features and label -> (n,) scores; with `projection`, each class weighs the features for itself."""
 
@@ -240,6 +246,8 @@ class DiscLin(nn.Module):
     Args:
       projection: also judge each class by its own weights (Miyato & Koyama, 2018); the authors only
         concatenate the label to the input, from which shapes learn their label slowly.
+      contrast: also look at the standardised image, so that a shape in a colour close to its background's
+        is judged as strictly as any other.
     """
 
     def __init__(
@@ -249,11 +257,13 @@ class DiscLin(nn.Module):
         resolution: int = 32,
         dropout: float = 0.4,
         projection: bool = False,
+        contrast: bool = False,
     ) -> None:
         super().__init__()
+        self.contrast = contrast
         self.label_embedding = nn.Embedding(n_classes, n_classes)
         self.model = nn.Sequential(
-            nn.Linear(3 * resolution * resolution + n_classes, width),
+            nn.Linear((6 if contrast else 3) * resolution * resolution + n_classes, width),
             nn.LeakyReLU(0.2),
             nn.Linear(width, width),
             nn.Dropout(dropout),
@@ -265,7 +275,9 @@ class DiscLin(nn.Module):
         self.head = _Head(n_classes, width, projection)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        features = self.model(torch.cat([images.flatten(1), self.label_embedding(labels)], dim=1))
+        views = [images, standardise(images)] if self.contrast else [images]
+        flat = [view.flatten(1) for view in views]
+        features = self.model(torch.cat([*flat, self.label_embedding(labels)], dim=1))
         scores: Tensor = self.head(features, labels)
         return scores
 
@@ -274,11 +286,14 @@ class DiscConv(nn.Module):
     """Convolutional discriminator for textures; the label is a fourth channel. forward -> (n,) scores.
 
     Args:
-      projection: as in `DiscLin`.
+      projection, contrast: as in `DiscLin`.
     """
 
-    def __init__(self, n_classes: int = 10, width: int = 32, projection: bool = False) -> None:
+    def __init__(
+        self, n_classes: int = 10, width: int = 32, projection: bool = False, contrast: bool = False
+    ) -> None:
         super().__init__()
+        self.contrast = contrast
         self.label_embedding = nn.Embedding(n_classes, 1)
 
         def block(c_in: int, c_out: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -289,7 +304,7 @@ class DiscConv(nn.Module):
             ]
 
         self.model = nn.Sequential(
-            *block(4, width, 3, 1),
+            *block(7 if contrast else 4, width, 3, 1),
             *block(width, 2 * width, 3, 1),
             *block(2 * width, 4 * width, 4, 2),
             *block(4 * width, 4 * width, 4, 2),
@@ -302,5 +317,6 @@ class DiscConv(nn.Module):
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         n, _, h, w = images.shape
         plane = self.label_embedding(labels).reshape(n, 1, 1, 1).expand(n, 1, h, w)
-        scores: Tensor = self.head(self.model(torch.cat([images, plane], dim=1)), labels)
+        views = [images, standardise(images)] if self.contrast else [images]
+        scores: Tensor = self.head(self.model(torch.cat([*views, plane], dim=1)), labels)
         return scores

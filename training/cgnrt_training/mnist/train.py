@@ -41,9 +41,9 @@ class Run:
         self.cgn = CGN(10, model.noise_size, model.channels, init=model.init, gain=model.gain)
         self.cgn.fused = True
         self.discriminator: nn.Module = (
-            DiscLin(10, disc.width, dropout=disc.dropout, projection=disc.projection)
+            DiscLin(10, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
             if disc.kind == "linear"
-            else DiscConv(10, disc.width, disc.projection)
+            else DiscConv(10, disc.width, disc.projection, disc.contrast)
         )
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
