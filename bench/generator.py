@@ -32,7 +32,9 @@ REUSE = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", type=Path, help="a trained MNIST CGN; random weights otherwise")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--images", type=int, default=1600, help="images per call")
@@ -43,7 +45,9 @@ def main() -> None:
         plan, cgn = prepare(Path(folder), arguments.checkpoint)
         rows = measure(plan, cgn, arguments.images, arguments.rounds)
     print_table("MNIST CGN, images per second and ratios (medians of ratios within a round)", rows)
-    write_json("generator", {"images": arguments.images, "rounds": arguments.rounds, "rows": rows}, arguments.json)
+    write_json(
+        "generator", {"images": arguments.images, "rounds": arguments.rounds, "rows": rows}, arguments.json
+    )
 
 
 def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, CGN]:

@@ -53,11 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--dtype", choices=("uint8", "float32", "float16"), default="uint8")
     sample.add_argument("--layout", choices=("NCHW", "NHWC"), default="NHWC")
     sample.add_argument("--pool", type=_pool, metavar="M,F,B", help="compose from pools of these sizes")
-    sample.add_argument("--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape")
+    sample.add_argument(
+        "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
+    )
     sample.add_argument("--force", action="store_true", help="replace an existing file")
     sample.set_defaults(run=_sample)
 
-    sheet = commands.add_parser("sheet", help="a labelled contact sheet: mask, foreground, background, composite")
+    sheet = commands.add_parser(
+        "sheet", help="a labelled contact sheet: mask, foreground, background, composite"
+    )
     _add_generator(sheet)
     _add_draws(sheet)
     sheet.add_argument("-n", type=int, default=10, help="number of columns (10)")
@@ -79,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_generator(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", type=Path)
-    parser.add_argument("--backend", default="auto", help="auto, openvino or onnxruntime")
+    parser.add_argument("--backend", default="auto", help="auto, native, openvino or onnxruntime")
     parser.add_argument("--device", default="auto", help="auto or cpu")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--threads", type=int, default=None)
@@ -89,9 +93,13 @@ def _add_draws(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
     parser.add_argument(
-        "--do", type=_assignment, action="append", default=[], metavar="MECHANISM=CLASS",
+        "--do",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="MECHANISM=CLASS",
         help="intervene: fix a label, by index or name; may be given again",
-    )  # fmt: skip
+    )
     parser.add_argument("--labels", choices=("independent", "shared"), default="independent")
 
 
@@ -114,9 +122,12 @@ def _sample(arguments: argparse.Namespace) -> None:
         raise ValueError(f"sample: output is '{arguments.output}', expected a name that ends in .npz.")
     generator = _generator(arguments, dtype=arguments.dtype, layout=arguments.layout)
     options = {
-        "seed": arguments.seed, "do": dict(arguments.do), "labels": arguments.labels, "pool": arguments.pool,
+        "seed": arguments.seed,
+        "do": dict(arguments.do),
+        "labels": arguments.labels,
+        "pool": arguments.pool,
         "per_noise": arguments.per_noise,
-    }  # fmt: skip
+    }
     # Checks every option before the first byte is written, and tells the shape of an image.
     image_shape = generator.sample(0, start=arguments.start, **options).images.shape[1:]
     n = arguments.n
@@ -157,9 +168,13 @@ def _sheet(arguments: argparse.Namespace) -> None:
         raise ValueError(f"sheet: n is {arguments.n} and tile {arguments.tile}, expected at least 1 and 8.")
     generator = _generator(arguments, dtype="uint8", layout="NHWC")
     batch = generator.sample(
-        arguments.n, seed=arguments.seed, start=arguments.start, do=dict(arguments.do), labels=arguments.labels,
+        arguments.n,
+        seed=arguments.seed,
+        start=arguments.start,
+        do=dict(arguments.do),
+        labels=arguments.labels,
         parts=True,
-    )  # fmt: skip
+    )
     source = generator.plan.mechanisms["texture"].spec.range
     image = contact_sheet(batch, generator.classes, source=(source[0], source[1]), tile=arguments.tile)
     with written_beside(arguments.output, force=arguments.force) as beside:
@@ -173,9 +188,12 @@ def _bench(arguments: argparse.Namespace) -> None:
     if min(arguments.batch, arguments.reuse) < 1 or arguments.seconds <= 0:
         raise ValueError("bench: batch, reuse and seconds are not all positive, expected positive numbers.")
     result = measure(
-        _generator(arguments), batch=arguments.batch, reuse=arguments.reuse, seconds=arguments.seconds,
+        _generator(arguments),
+        batch=arguments.batch,
+        reuse=arguments.reuse,
+        seconds=arguments.seconds,
         seed=arguments.seed,
-    )  # fmt: skip
+    )
     print(json.dumps(result, indent=2) if arguments.json else table(result))
 
 
@@ -183,9 +201,13 @@ def _generator(arguments: argparse.Namespace, **options: Any) -> Generator:
     from cgnrt.generator import Generator
 
     return Generator(
-        arguments.plan, backend=arguments.backend, device=arguments.device, precision=arguments.precision,
-        threads=arguments.threads, **options,
-    )  # fmt: skip
+        arguments.plan,
+        backend=arguments.backend,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        **options,
+    )
 
 
 def _assignment(text: str) -> tuple[str, int | str]:

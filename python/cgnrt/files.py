@@ -16,13 +16,17 @@ from cgnrt.errors import CgnrtError
 
 @contextlib.contextmanager
 def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
-    """A path beside `target`, whose folder is made, to write to; renamed onto it when the block ends well, removed when it does not.
+    """A path beside `target`, whose folder is made, to write to.
+
+    It is renamed onto the target when the block ends well, and removed when it does not.
 
     Raises:
       CgnrtError: the target exists and `force` is off, or writing failed (a full disk, no such folder).
     """
     if target.exists() and not force:
-        raise CgnrtError(f"write '{target}': the file exists, expected a new one. Pass --force to replace it.")
+        raise CgnrtError(
+            f"write '{target}': the file exists, expected a new one. Pass --force to replace it."
+        )
     beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +41,9 @@ def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def write_npz(
-    path: Path, columns: Mapping[str, tuple[tuple[int, ...], str]], batches: Iterable[Mapping[str, np.ndarray]]
+    path: Path,
+    columns: Mapping[str, tuple[tuple[int, ...], str]],
+    batches: Iterable[Mapping[str, np.ndarray]],
 ) -> None:
     """Write an uncompressed .npz without holding it in memory.
 
@@ -56,7 +62,10 @@ def write_npz(
                     handle.write(np.ascontiguousarray(batch[name], columns[name][1]).data)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, (shape, dtype) in columns.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member, spools[name].open("rb") as spool:
+                with (
+                    archive.open(f"{name}.npy", "w", force_zip64=True) as member,
+                    spools[name].open("rb") as spool,
+                ):
                     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(member, header)
                     while block := spool.read(1 << 20):

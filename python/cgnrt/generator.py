@@ -19,7 +19,7 @@ from cgnrt.interpolation import interpolation_request
 from cgnrt.networks import PICTURES, Networks, chunks
 from cgnrt.pixels import PixelFormat
 from cgnrt.plan import Plan
-from cgnrt.pools import Pool, PoolKey
+from cgnrt.pools import Pool, PoolKey, PoolNoise
 from cgnrt.requests import Label, Request
 from cgnrt.sampling import (
     MECHANISMS,
@@ -27,7 +27,6 @@ from cgnrt.sampling import (
     DrawOptions,
     Labels,
     MechanismDraws,
-    Noise,
     Sampler,
     resolve_indices,
     resolve_seed,
@@ -40,7 +39,7 @@ class Generator:
     Args:
       path: the plan file.
       device: "auto" or "cpu".
-      backend: "auto" (the fastest that is installed), "openvino" or "onnxruntime".
+      backend: "auto" (the fastest that runs the plan), "native", "openvino" or "onnxruntime".
       precision: "auto" (the plan's default where this machine runs it, else fp32), "fp32" or "bf16".
       threads: of the engines and the composer; None takes the cores that this process may use.
       dtype: of the images: "float32", "float16", "bfloat16" or "uint8" (0..255).
@@ -73,9 +72,16 @@ class Generator:
         shared_noise: bool | None = None,
     ) -> None:
         self._options = {
-            "device": device, "backend": backend, "precision": precision, "threads": threads, "dtype": dtype,
-            "layout": layout, "range": range, "normalize": normalize, "shared_noise": shared_noise,
-        }  # fmt: skip
+            "device": device,
+            "backend": backend,
+            "precision": precision,
+            "threads": threads,
+            "dtype": dtype,
+            "layout": layout,
+            "range": range,
+            "normalize": normalize,
+            "shared_noise": shared_noise,
+        }
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
         self.plan = Plan.open(path)
@@ -88,9 +94,12 @@ class Generator:
         self.resolution: tuple[int, int] = tuple(manifest.resolution)
         mechanisms = self.plan.mechanisms
         self._pixels = PixelFormat.make(
-            dtype=dtype, layout=layout, range=range, normalize=normalize,
+            dtype=dtype,
+            layout=layout,
+            range=range,
+            normalize=normalize,
             source=tuple(mechanisms["texture"].spec.range),
-        )  # fmt: skip
+        )
         self._sampler = Sampler(
             {
                 name: MechanismDraws(
@@ -103,11 +112,17 @@ class Generator:
         self._names = rq.ClassNames({name: m.classes for name, m in mechanisms.items()})
         self._shared_noise = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
         if self._shared_noise and len({m.spec.noise.size for m in mechanisms.values()}) > 1:
-            raise ValueError(f"load '{path}': shared_noise is on, expected one noise size for all mechanisms.")
+            raise ValueError(
+                f"load '{path}': shared_noise is on, expected one noise size for all mechanisms."
+            )
         self._choice: Choice = choose(
-            f"'{path}'", backend=backend, device=device, precision=precision,
+            f"'{path}'",
+            backend=backend,
+            device=device,
+            precision=precision,
             default_precision=manifest.precision,
-        )  # fmt: skip
+            mechanisms=list(mechanisms.values()),
+        )
         self._threads = threads
         self._networks: Networks | None = None
         self._networks_pid = 0
@@ -211,7 +226,9 @@ class Generator:
         given = dict(zip(MECHANISMS, (shape, texture, background), strict=True))
         unknown = set(options) - _CALL_OPTIONS
         if unknown:
-            raise TypeError(f"sample: option is {min(unknown)!r}, expected one of {', '.join(sorted(_CALL_OPTIONS))}.")
+            raise TypeError(
+                f"sample: option is {min(unknown)!r}, expected one of {', '.join(sorted(_CALL_OPTIONS))}."
+            )
         out, parts = options.pop("out", None), options.pop("parts", False)
         truncation, indices = options.pop("truncation", None), options.pop("indices", None)
         n = options.pop("n", None)
@@ -221,7 +238,9 @@ class Generator:
         }
         lengths = {m: len(v) for m, v in several.items()}
         if noise is not None:
-            lengths |= {f"noise of {m}": len(u) for m, u in zip(MECHANISMS, noise, strict=False) if u is not None}
+            lengths |= {
+                f"noise of {m}": len(u) for m, u in zip(MECHANISMS, noise, strict=False) if u is not None
+            }
         if indices is not None:
             lengths["indices"] = len(indices)
         if n is not None:
@@ -231,9 +250,7 @@ class Generator:
         count = next(iter(lengths.values()), 1)
         where = resolve_indices(None if indices is not None else count, start, indices)
         resolved = self._draw_options(seed, single, **{**_CALL_DEFAULTS, **options})
-        drawn = (
-            several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS
-        )
+        drawn = (several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS)
         return self._render(self._request(where, resolved, Labels(*drawn), noise, truncation), parts, out)
 
     def interpolate(
@@ -265,9 +282,16 @@ class Generator:
         options = self._draw_options(seed, None, **_CALL_DEFAULTS)
         ends = {"shape": shape, "texture": texture, "background": background}
         request, embeddings = interpolation_request(
-            self._sampler, self._names, {m: v.embedding for m, v in self.plan.mechanisms.items()}, options,
-            frames, mechanisms, ends, (start, end), noise,
-        )  # fmt: skip
+            self._sampler,
+            self._names,
+            {m: v.embedding for m, v in self.plan.mechanisms.items()},
+            options,
+            frames,
+            mechanisms,
+            ends,
+            (start, end),
+            noise,
+        )
         request = replace(
             request, truncation=rq.check_truncation(self.plan.manifest.truncation, truncation, frames)
         )
@@ -291,10 +315,14 @@ class Generator:
                     "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
                 )
         return DrawOptions(
-            seed=resolve_seed(seed), labels=labels, do=rq.check_do(self._names, do),
-            classes=rq.check_classes(self._names, classes), shared_noise=shared,
-            per_noise=rq.check_per_noise(per_noise), hold=hold,
-        )  # fmt: skip
+            seed=resolve_seed(seed),
+            labels=labels,
+            do=rq.check_do(self._names, do),
+            classes=rq.check_classes(self._names, classes),
+            shared_noise=shared,
+            per_noise=rq.check_per_noise(per_noise),
+            hold=hold,
+        )
 
     def _request(
         self, where: np.ndarray, options: DrawOptions, labels: Labels, noise: Any, truncation: Any
@@ -322,7 +350,9 @@ class Generator:
                 outputs: dict[str, np.ndarray] = {}
                 for column, name in enumerate(MECHANISMS):
                     table = self.plan.mechanisms[name].embedding
-                    embedding = table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
+                    embedding = (
+                        table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
+                    )
                     outputs |= networks.run(name, noise[column], embedding, truncation)
                 self._compose(outputs, None, noise.rolls, images[part])
                 if parts:
@@ -330,14 +360,23 @@ class Generator:
         if parts and not n:
             kept = self._no_parts()
         return Batch(
-            images=self._wrap(images, out), labels=request.labels, seed=request.options.seed,
-            indices=request.indices, draw_noise=request.noise, **kept,
-        )  # fmt: skip
+            images=self._wrap(images, out),
+            labels=request.labels,
+            seed=request.options.seed,
+            indices=request.indices,
+            draw_noise=request.noise,
+            **kept,
+        )
 
     def _from_pool(
-        self, where: np.ndarray, options: DrawOptions, sizes: tuple[int, int, int], truncation: Any,
-        parts: bool, out: Any,
-    ) -> Batch:  # fmt: skip
+        self,
+        where: np.ndarray,
+        options: DrawOptions,
+        sizes: tuple[int, int, int],
+        truncation: Any,
+        parts: bool,
+        out: Any,
+    ) -> Batch:
         factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
         key = PoolKey(options, sizes, None if factor is None else float(factor[0, 0]))
         pool = self._pool
@@ -353,11 +392,15 @@ class Generator:
             chosen = {name: p[index[:, column]] for column, (name, p) in enumerate(pictures.items())}
             self._keep(kept, chosen, rolls, slice(None), len(where))
         chosen_labels = (pool.labels[column][index[:, column]] for column in range(3))
-        sampler = self._sampler
         return Batch(
-            images=self._wrap(images, out), labels=Labels(*chosen_labels), seed=options.seed, indices=where,
-            index=index, draw_noise=lambda: pool.gather_noise(sampler, index, where), **kept,
-        )  # fmt: skip
+            images=self._wrap(images, out),
+            labels=Labels(*chosen_labels),
+            seed=options.seed,
+            indices=where,
+            index=index,
+            draw_noise=PoolNoise(self._sampler, options, index, where),
+            **kept,
+        )
 
     def _check_pool_alone(self, options: DrawOptions, noise: Any) -> None:
         for name, is_set in (
@@ -375,7 +418,9 @@ class Generator:
             return self._pixels.empty(n, *self.resolution)
         expected = self._pixels.empty(0, *self.resolution).shape[1:]
         if tuple(getattr(out, "shape", ())) != (n, *expected):
-            raise ValueError(f"sample: out is {getattr(out, 'shape', out)!r}, expected shape {(n, *expected)}.")
+            raise ValueError(
+                f"sample: out is {getattr(out, 'shape', out)!r}, expected shape {(n, *expected)}."
+            )
         return out
 
     def _wrap(self, images: Any, out: Any) -> Any:
@@ -385,17 +430,28 @@ class Generator:
         self, pictures: Mapping[str, np.ndarray], index: np.ndarray | None, rolls: np.ndarray, images: Any
     ) -> None:
         ops.compose(
-            pictures["mask"], pictures["foreground"], pictures["background"], index,
+            pictures["mask"],
+            pictures["foreground"],
+            pictures["background"],
+            index,
             rolls=rolls if self._sampler.has_rolls or rolls.any() else None,
-            dtype=self._pixels.dtype, layout=self._pixels.layout,
-            scale=self._pixels.scale, bias=self._pixels.bias,
-            clamp=self.plan.mechanisms["texture"].spec.range, out=images, threads=self._threads or 0,
-        )  # fmt: skip
+            dtype=self._pixels.dtype,
+            layout=self._pixels.layout,
+            scale=self._pixels.scale,
+            bias=self._pixels.bias,
+            clamp=self.plan.mechanisms["texture"].spec.range,
+            out=images,
+            threads=self._threads or 0,
+        )
 
     def _keep(
-        self, kept: dict[str, np.ndarray], pictures: Mapping[str, np.ndarray], rolls: np.ndarray,
-        part: slice, n: int,
-    ) -> None:  # fmt: skip
+        self,
+        kept: dict[str, np.ndarray],
+        pictures: Mapping[str, np.ndarray],
+        rolls: np.ndarray,
+        part: slice,
+        n: int,
+    ) -> None:
         for name, picture in pictures.items():
             if name in ("foreground", "background"):
                 picture = roll_each(picture, rolls[:, 0 if name == "foreground" else 1])
@@ -420,8 +476,12 @@ class Generator:
 
 # What `generator(...)` takes besides labels, seed, start and noise.
 _CALL_DEFAULTS: dict[str, Any] = {
-    "labels": "independent", "classes": None, "shared_noise": None, "per_noise": 1, "hold": "shape",
-}  # fmt: skip
+    "labels": "independent",
+    "classes": None,
+    "shared_noise": None,
+    "per_noise": 1,
+    "hold": "shape",
+}
 _CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation", "parts", "out"}
 
 

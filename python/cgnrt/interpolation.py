@@ -25,9 +25,13 @@ def interpolation_request(
     """A request with the noise of every frame set, and the class embeddings (frames, e) of each mechanism."""
     if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
         raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
-    moving = set(MECHANISMS if mechanisms == "all" else [mechanisms] if isinstance(mechanisms, str) else mechanisms)
+    moving = set(
+        MECHANISMS if mechanisms == "all" else [mechanisms] if isinstance(mechanisms, str) else mechanisms
+    )
     if not moving or not moving <= set(MECHANISMS):
-        raise ValueError(f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}.")
+        raise ValueError(
+            f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}."
+        )
     indices = np.asarray(samples, np.int64)
     two = Request(sampler, indices, options, _no_labels(), check_noise(sampler, noise, 2), None).noise()
     steps = np.linspace(0, 1, int(frames), dtype=np.float32)[:, None]
@@ -67,7 +71,9 @@ def _label_pair(names: ClassNames, mechanism: str, given: Any, drawn: np.ndarray
     pair = (given, given) if isinstance(given, int | str | np.integer) else tuple(given)
     if len(pair) != 2:
         raise ValueError(f"interpolate: {mechanism} has {len(pair)} labels, expected (from, to) or one.")
-    return names.index(f"{mechanism}[0]", mechanism, pair[0]), names.index(f"{mechanism}[1]", mechanism, pair[1])
+    return names.index(f"{mechanism}[0]", mechanism, pair[0]), names.index(
+        f"{mechanism}[1]", mechanism, pair[1]
+    )
 
 
 def _no_labels() -> Labels:

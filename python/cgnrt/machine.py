@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import platform
 from pathlib import Path
 from typing import Any
-
-from cgnrt.backends.base import available_cores
 
 # What engines gain from in low precision, by the kernel's names for it.
 _MATRIX = ("avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "amx_fp16")
@@ -25,6 +25,17 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether the processor multiplies bf16 matrices in hardware."""
+    return "amx_bf16" in describe_machine()["matrix_extensions"]
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -31,12 +31,20 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
             begin = time.perf_counter()
             call()
             times.append(time.perf_counter() - begin)
-        rows.append({"case": name, "images_per_second": batch / statistics.median(times), "calls": len(times)})
+        rows.append(
+            {"case": name, "images_per_second": batch / statistics.median(times), "calls": len(times)}
+        )
     return {
-        "plan": str(generator.plan.path), "digest": generator.plan.digest, "backend": generator.backend,
-        "precision": generator.precision, "device": generator.device, "reason": generator.reason,
-        "batch": batch, "rows": rows, "machine": describe_machine(),
-    }  # fmt: skip
+        "plan": str(generator.plan.path),
+        "digest": generator.plan.digest,
+        "backend": generator.backend,
+        "precision": generator.precision,
+        "device": generator.device,
+        "reason": generator.reason,
+        "batch": batch,
+        "rows": rows,
+        "machine": describe_machine(),
+    }
 
 
 def table(result: dict[str, Any]) -> str:

@@ -48,16 +48,27 @@ class Pool:
                 if key.truncation is not None:
                     truncation = np.full((len(noise), 1), key.truncation, np.float32)
                 with networks.lock:
-                    outputs = networks.run(name, noise, plan.mechanisms[name].embedding[found[part]], truncation)
+                    outputs = networks.run(
+                        name, noise, plan.mechanisms[name].embedding[found[part]], truncation
+                    )
                     picture[part] = outputs[PICTURES[name]]
             pictures.append(picture)
             labels.append(found)
         return cls(key, (pictures[0], pictures[1], pictures[2]), Labels(*labels))
 
-    def gather_noise(self, sampler: Sampler, index: np.ndarray, indices: np.ndarray) -> Noise:
-        """The noise behind samples that were composed from `index`, (n, 3)."""
-        drawn = [
-            sampler.noise(self.key.options, name, index[:, column].astype(np.int64))
+
+@dataclass(frozen=True)
+class PoolNoise:
+    """The noise behind samples that were composed from `index`, (n, 3), drawn when called."""
+
+    sampler: Sampler
+    options: DrawOptions
+    index: np.ndarray
+    indices: np.ndarray
+
+    def __call__(self) -> Noise:
+        shape, texture, background = (
+            self.sampler.noise(self.options, name, self.index[:, column].astype(np.int64))
             for column, name in enumerate(MECHANISMS)
-        ]
-        return Noise(*drawn, sampler.rolls(self.key.options, indices))
+        )
+        return Noise(shape, texture, background, self.sampler.rolls(self.options, self.indices))

@@ -61,7 +61,9 @@ class ClassNames:
         if isinstance(label, str):
             if label not in self._index[mechanism]:
                 close = difflib.get_close_matches(label, names, n=3)
-                hint = f"one of {', '.join(map(repr, close))}" if close else f"one of {len(names)} class names"
+                hint = (
+                    f"one of {', '.join(map(repr, close))}" if close else f"one of {len(names)} class names"
+                )
                 raise ValueError(f"sample: {field} is {label!r}, expected {hint}. See: cgnrt inspect")
             return self._index[mechanism][label]
         if isinstance(label, bool) or not isinstance(label, int | np.integer):
@@ -125,7 +127,9 @@ def check_pool(pool: Any) -> tuple[int, int, int]:
     sizes = (pool,) * 3 if isinstance(pool, int | np.integer) else tuple(pool)
     whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) for size in sizes)
     if len(sizes) != 3 or not whole or min(sizes) < 1 or max(sizes) > 2**31 - 1:
-        raise ValueError(f"sample: pool is {pool!r}, expected three sizes of at least 1 (shape, texture, background).")
+        raise ValueError(
+            f"sample: pool is {pool!r}, expected three sizes of at least 1 (shape, texture, background)."
+        )
     return int(sizes[0]), int(sizes[1]), int(sizes[2])
 
 
@@ -165,15 +169,15 @@ def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
     """The truncation of every sample, float32 (n, 1), from a number or (n,); `bounds` is the manifest's."""
     if bounds is None:
         if truncation is not None:
-            raise ValueError(f"sample: truncation is {truncation}, expected none: this plan has no truncation.")
+            raise ValueError(
+                f"sample: truncation is {truncation}, expected none: this plan has no truncation."
+            )
         return None
     values = np.asarray(bounds.default if truncation is None else truncation, np.float32)
     if values.shape not in ((), (n,)):
         raise ValueError(f"sample: truncation has shape {values.shape}, expected a number or ({n},).")
     if not ((values >= bounds.minimum) & (values <= bounds.maximum)).all():
-        raise ValueError(
-            f"sample: truncation is {truncation}, expected {bounds.minimum}..{bounds.maximum}."
-        )
+        raise ValueError(f"sample: truncation is {truncation}, expected {bounds.minimum}..{bounds.maximum}.")
     return np.ascontiguousarray(np.broadcast_to(values, (n,)).reshape(n, 1))
 
 
@@ -182,4 +186,6 @@ def _check_mechanisms(field: str, mapping: Mapping[str, Any]) -> None:
         if key not in MECHANISMS:
             close = difflib.get_close_matches(str(key), MECHANISMS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"sample: {field} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}")
+            raise ValueError(
+                f"sample: {field} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}"
+            )

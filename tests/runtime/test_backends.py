@@ -13,7 +13,7 @@ import pytest
 
 from cgnrt import BackendError, Generator, MissingDependencyError
 from cgnrt import backends as registry
-from cgnrt.backends import BACKENDS, Device, choose, load_engine
+from cgnrt.backends import BACKENDS, choose, load_engine
 from cgnrt.plan import Plan
 
 
@@ -22,7 +22,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         monkeypatch.setattr(BACKENDS[name], "installed", lambda: False)
 
 
-def refusing(monkeypatch: pytest.MonkeyPatch, refusal: Callable[[Device, str], str | None]) -> None:
+def refusing(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str | None]) -> None:
     for candidate in BACKENDS.values():
         monkeypatch.setattr(candidate, "refusal", refusal)
 
@@ -30,7 +30,8 @@ def refusing(monkeypatch: pytest.MonkeyPatch, refusal: Callable[[Device, str], s
 def test_auto_takes_the_fastest_and_says_why(golden_plan: Path) -> None:
     gen = Generator(golden_plan)
     assert (gen.backend, gen.device) == ("openvino", "cpu")
-    assert "the fastest of openvino, onnxruntime" in gen.reason
+    assert gen.reason.startswith("the fastest of native, openvino, onnxruntime")
+    assert "not fp32 on native: mechanism 'shape' has what it lacks: operator" in gen.reason
     assert gen.reason in repr(gen)
 
 
@@ -38,12 +39,12 @@ def test_auto_takes_what_is_installed(golden_plan: Path, monkeypatch: pytest.Mon
     without(monkeypatch, "openvino")
     gen = Generator(golden_plan)
     assert gen.backend == "onnxruntime"
-    assert gen.reason.startswith("the only engine installed")
+    assert gen.reason.startswith("the fastest of native, onnxruntime")
 
 
 def test_nothing_installed(golden_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "openvino", "onnxruntime")
-    with pytest.raises(MissingDependencyError, match=r"no engine is installed.*pip install 'cgnrt\[cpu\]'"):
+    with pytest.raises(MissingDependencyError, match=r"only the native engine.*pip install 'cgnrt\[cpu\]'"):
         Generator(golden_plan)
 
 
@@ -51,14 +52,16 @@ def test_a_missing_backend_asked_for_by_name_is_an_error(
     golden_plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "openvino")
-    with pytest.raises(MissingDependencyError, match="backend 'openvino' is not installed. Run: pip install"):
+    with pytest.raises(
+        MissingDependencyError, match=r"backend .openvino. is not installed. Run: pip install"
+    ):
         Generator(golden_plan, backend="openvino")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tvm"}, "backend is 'tvm', expected 'auto' or one of openvino, onnxruntime"),
+        ({"backend": "tvm"}, "backend is 'tvm', expected 'auto' or one of native, openvino, onnxruntime"),
         ({"precision": "int4"}, "precision is 'int4', expected 'auto' or one of"),
         ({"device": "tpu"}, "device is 'tpu', expected 'auto', 'cpu', 'cuda'"),
     ],
@@ -69,7 +72,10 @@ def test_unknown_names(golden_plan: Path, options: dict[str, Any], message: str)
 
 
 def test_a_device_that_no_engine_runs_on(golden_plan: Path) -> None:
-    with pytest.raises(BackendError, match="no engine can run it as asked: fp32 on openvino: it runs on the CPU"):
+    with pytest.raises(
+        BackendError,
+        match=r"no engine can run it as asked: fp32 on native: it runs on the CPU, not on cuda:1",
+    ):
         Generator(golden_plan, device="cuda:1", precision="fp32")
 
 
@@ -79,16 +85,27 @@ def test_a_precision_asked_for_by_name_is_not_exchanged(golden_plan: Path) -> No
 
 
 def test_the_plans_precision_gives_way_to_fp32_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(monkeypatch, lambda device, precision: None if precision == "fp32" else "no bf16 here")
-    choice = choose("'x'", default_precision="bf16")
+    refusing(
+        monkeypatch, lambda device, precision, mechanisms=(): None if precision == "fp32" else "no bf16 here"
+    )
+    choice = choose("'x'", backend="openvino", default_precision="bf16")
     assert choice.precision == "fp32"
     assert "not bf16 on openvino: no bf16 here" in choice.reason
 
 
 def test_the_plans_precision_is_taken_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(monkeypatch, lambda device, precision: None)
+    refusing(monkeypatch, lambda device, precision, mechanisms=(): None)
+    monkeypatch.setattr(registry, "has_amx", lambda: True)
     assert choose("'x'", default_precision="bf16").precision == "bf16"
     assert choose("'x'", default_precision="bf16", precision="fp32").precision == "fp32"
+
+
+def test_without_amx_native_fp32_goes_before_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(monkeypatch, lambda device, precision, mechanisms=(): None)
+    monkeypatch.setattr(registry, "has_amx", lambda: False)
+    choice = choose("'x'", default_precision="bf16")
+    assert (choice.backend.name, choice.precision) == ("native", "fp32")
+    assert "not bf16: without AMX native fp32 is faster" in choice.reason
 
 
 def test_openvino_refuses_bf16_only_where_the_processor_has_none() -> None:
@@ -114,7 +131,9 @@ def test_a_wrong_input_is_a_backend_error(golden_plan: Path, backend: str) -> No
     with Plan.open(golden_plan) as plan:
         engine = load_engine(plan.mechanisms["shape"], backend=backend)
         with pytest.raises(BackendError, match="run: O"):
-            engine.run({"noise": np.zeros((1, 3), np.float32), "class_embedding": np.zeros((1, 1), np.float32)})
+            engine.run(
+                {"noise": np.zeros((1, 3), np.float32), "class_embedding": np.zeros((1, 1), np.float32)}
+            )
 
 
 def test_import_loads_neither_torch_nor_an_engine() -> None:

@@ -25,31 +25,67 @@ U = np.zeros((2, 4), np.float32)
         (TypeError, {"n": 1, "seed": "x"}, r"seed is 'x', expected an int or None"),
         (TypeError, {"indices": [0.5]}, r"indices are float64 \(1,\), expected one dimension of int64"),
         (ValueError, {"indices": [1, 2], "n": 3}, r"n is 3 beside 2 indices, expected one of the two"),
-        (ValueError, {"n": 1, "do": {"textur": 1}}, r"do key is 'textur', expected .* Did you mean 'texture'\?"),
+        (
+            ValueError,
+            {"n": 1, "do": {"textur": 1}},
+            r"do key is 'textur', expected .* Did you mean 'texture'\?",
+        ),
         (ValueError, {"n": 1, "do": {"texture": 3}}, r"do\['texture'\] is 3, expected 0\.\.2"),
         (ValueError, {"n": 1, "do": {"texture": -1}}, r"do\['texture'\] is -1, expected 0\.\.2"),
         (TypeError, {"n": 1, "do": {"texture": 1.0}}, r"do\['texture'\] is 1\.0, expected a class index"),
-        (ValueError, {"n": 1, "do": {"texture": "zzz"}}, r"do\['texture'\] is 'zzz', expected one of 3 class names"),
+        (
+            ValueError,
+            {"n": 1, "do": {"texture": "zzz"}},
+            r"do\['texture'\] is 'zzz', expected one of 3 class names",
+        ),
         (ValueError, {"n": 1, "labels": "both"}, r"labels is 'both', expected 'independent' or 'shared'"),
         (ValueError, {"n": 1, "hold": "none"}, r"hold is 'none', expected 'shape' or 'all'"),
         (ValueError, {"n": 1, "per_noise": 0}, r"per_noise is 0, expected an int of at least 1"),
         (ValueError, {"n": 1, "classes": {"shape": []}}, r"classes\['shape'\] is \[\], expected a sequence"),
-        (ValueError, {"n": 1, "classes": {"shape": [0, 9]}}, r"classes\['shape'\]\[1\] is 9, expected 0\.\.2"),
-        (ValueError, {"n": 1, "classes": {"shape": [0]}, "labels": "shared"}, r"labels is 'shared', expected"),
+        (
+            ValueError,
+            {"n": 1, "classes": {"shape": [0, 9]}},
+            r"classes\['shape'\]\[1\] is 9, expected 0\.\.2",
+        ),
+        (
+            ValueError,
+            {"n": 1, "classes": {"shape": [0]}, "labels": "shared"},
+            r"labels is 'shared', expected",
+        ),
         (ValueError, {"n": 1, "pool": (0, 1, 1)}, r"pool is \(0, 1, 1\), expected three sizes of at least 1"),
         (ValueError, {"n": 1, "pool": (1, 1)}, r"pool is \(1, 1\), expected three sizes"),
         (ValueError, {"n": 1, "pool": 4, "per_noise": 2}, r"per_noise is set beside a pool"),
         (ValueError, {"n": 1, "pool": 4, "labels": "shared"}, r"labels='shared' is set beside a pool"),
         (ValueError, {"n": 2, "pool": 4, "noise": (U, U, U)}, r"noise is set beside a pool"),
-        (ValueError, {"n": 1, "truncation": 0.5}, r"truncation is 0\.5, expected none: this plan has no truncation"),
-        (ValueError, {"n": 3, "noise": (U, U, U)}, r"noise of shape is float32 \(2, 4\), expected float32 \(3, 4\)"),
+        (
+            ValueError,
+            {"n": 1, "truncation": 0.5},
+            r"truncation is 0\.5, expected none: this plan has no truncation",
+        ),
+        (
+            ValueError,
+            {"n": 3, "noise": (U, U, U)},
+            r"noise of shape is float32 \(2, 4\), expected float32 \(3, 4\)",
+        ),
         (ValueError, {"n": 2, "noise": (U, U)}, r"noise has 2 parts, expected 3 or 4"),
-        (ValueError, {"n": 2, "noise": (U, U * np.nan, U)}, r"noise of texture has values that are not finite"),
+        (
+            ValueError,
+            {"n": 2, "noise": (U, U * np.nan, U)},
+            r"noise of texture has values that are not finite",
+        ),
         (ValueError, {"n": 2, "noise": (U, U, U.astype(int))}, r"noise of background is int64"),
-        (ValueError, {"n": 2, "noise": (U, U, U, np.zeros((2, 2)))}, r"rolls are float64 \(2, 2\), expected int32"),
-        (ValueError, {"n": 2, "out": np.zeros((3, 3, 8, 8), np.float32)}, r"out is \(3, 3, 8, 8\), expected shape"),
+        (
+            ValueError,
+            {"n": 2, "noise": (U, U, U, np.zeros((2, 2)))},
+            r"rolls are float64 \(2, 2\), expected int32",
+        ),
+        (
+            ValueError,
+            {"n": 2, "out": np.zeros((3, 3, 8, 8), np.float32)},
+            r"out is \(3, 3, 8, 8\), expected shape",
+        ),
     ],
-)  # fmt: skip
+)
 def test_sample(gen: Generator, error: type[Exception], options: dict[str, Any], message: str) -> None:
     with pytest.raises(error, match=message):
         gen.sample(**{"seed": 0, **options})
@@ -65,7 +101,7 @@ def test_sample(gen: Generator, error: type[Exception], options: dict[str, Any],
         (TypeError, {"shape": [0], "pool": 3}, r"option is 'pool', expected one of"),
         (TypeError, {"shape": [None]}, r"shape\[0\] is None, expected a class index"),
     ],
-)  # fmt: skip
+)
 def test_call(gen: Generator, error: type[Exception], options: dict[str, Any], message: str) -> None:
     with pytest.raises(error, match=message):
         gen(seed=0, **options)
@@ -85,7 +121,7 @@ def test_a_misspelt_class_name_gets_close_matches(gen: Generator) -> None:
         ({"frames": 3, "shape": (0, 1, 2)}, r"shape has 3 labels, expected \(from, to\) or one"),
         ({"frames": 3, "shape": (0, 5)}, r"shape\[1\] is 5, expected 0\.\.2"),
     ],
-)  # fmt: skip
+)
 def test_interpolate(gen: Generator, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gen.interpolate(**options)

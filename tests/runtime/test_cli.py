@@ -27,7 +27,9 @@ def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch
     target = tmp_path / "deep" / "out.npz"
     arguments = ["sample", str(golden_plan), "-n", "50", "-o", str(target), "--seed", "4", "--start", "3"]
     assert main([*arguments, "--do", "texture=1"]) == 0
-    expected = Generator(golden_plan, dtype="uint8", layout="NHWC").sample(50, seed=4, start=3, do={"texture": 1})
+    expected = Generator(golden_plan, dtype="uint8", layout="NHWC").sample(
+        50, seed=4, start=3, do={"texture": 1}
+    )
     with np.load(target, allow_pickle=False) as found:
         assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
         np.testing.assert_array_equal(found["labels_shape"], expected.labels.shape)
@@ -77,9 +79,13 @@ def test_bench(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_failures_exit_1_and_leave_nothing(
-    golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    arguments: list[str], message: str,
-) -> None:  # fmt: skip
+    golden_plan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([str(golden_plan) if a == "PLAN" else a for a in arguments]) == 1
     captured = capsys.readouterr()
@@ -88,7 +94,9 @@ def test_failures_exit_1_and_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [[], ["draw"], ["sample", "x.plan"], ["sheet", "x", "-o", "y", "--do", "z"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["draw"], ["sample", "x.plan"], ["sheet", "x", "-o", "y", "--do", "z"]]
+)
 def test_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)

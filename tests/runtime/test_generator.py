@@ -174,7 +174,9 @@ def test_interpolation_ends_at_the_two_samples(gen: Generator) -> None:
 
 
 def test_interpolation_moves_only_what_it_is_told_to(gen: Generator) -> None:
-    frames = gen.interpolate(4, mechanisms="texture", texture=(0, gen.classes["texture"][2]), seed=3, parts=True)
+    frames = gen.interpolate(
+        4, mechanisms="texture", texture=(0, gen.classes["texture"][2]), seed=3, parts=True
+    )
     np.testing.assert_allclose(frames.mask, frames.mask[:1].repeat(4, 0), atol=ENGINE_TOLERANCE)
     np.testing.assert_allclose(frames.background, frames.background[:1].repeat(4, 0), atol=ENGINE_TOLERANCE)
     assert frames.labels.texture.tolist() == [0, 0, 2, 2]

@@ -94,7 +94,7 @@ def test_torch_tensor_as_out(golden_plan: Path, plain: np.ndarray) -> None:
         ({"normalize": ((0.5,) * 3,)}, r"normalize has 1 parts, expected \(mean, std\)"),
         ({"threads": 0}, "threads is 0, expected an int of at least 1"),
     ],
-)  # fmt: skip
+)
 def test_bad_output_options(golden_plan: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Generator(golden_plan, **options)

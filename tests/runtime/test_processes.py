@@ -29,14 +29,25 @@ def test_pickles_as_path_digest_and_options(golden_plan: Path) -> None:
     np.testing.assert_array_equal(draw(gen, 0), draw(again, 0))
 
 
-def test_a_plan_exchanged_behind_a_pickle_is_an_error(golden_plan: Path, demo_plan: Path, tmp_path: Path) -> None:
+def test_a_plan_exchanged_behind_a_pickle_is_an_error(
+    golden_plan: Path, demo_plan: Path, tmp_path: Path
+) -> None:
     plan = tmp_path / "cgn.plan"
     shutil.copy(golden_plan, plan)
     pickled = pickle.dumps(Generator(plan))
     plan.unlink()
     shutil.copy(demo_plan, plan)
-    with pytest.raises(PlanError, match="digest is .* The file was replaced"):
+    with pytest.raises(PlanError, match=r"digest is .* The file was replaced"):
         pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("pool", [None, 3])
+def test_batches_pickle_without_the_pool_behind_them(golden_plan: Path, pool: int | None) -> None:
+    batch = Generator(golden_plan).sample(5, seed=1, pool=pool)
+    again = pickle.loads(pickle.dumps(batch))
+    np.testing.assert_array_equal(again.images, batch.images)
+    np.testing.assert_array_equal(again.noise.texture, batch.noise.texture)
+    assert len(pickle.dumps(batch)) < 2 * batch.images.nbytes + 4000
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
@@ -48,9 +59,9 @@ def test_works_in_worker_processes_after_use_in_the_parent(
     gen = Generator(golden_plan, backend=backend)
     expected = draw(gen, 0), draw(gen, 20)
     with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as workers:
-        found = [workers.submit(draw, gen, start) for start in (0, 20)]
+        found = [workers.submit(gen.sample, 20, seed=1, start=start) for start in (0, 20)]
         for mine, its in zip(expected, found, strict=True):
-            np.testing.assert_allclose(its.result(timeout=60), mine, atol=ENGINE_TOLERANCE)
+            np.testing.assert_allclose(its.result(timeout=60).images, mine, atol=ENGINE_TOLERANCE)
 
 
 def test_threads_take_turns(golden_plan: Path, backend: str) -> None:

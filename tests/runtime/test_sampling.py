@@ -18,9 +18,11 @@ def philox(seed: int, index: int, slot: int, block: int) -> list[int]:
     for _ in range(10):
         left, right = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
         counter = [
-            right >> 32 ^ counter[1] ^ key[0], right & 0xFFFFFFFF,
-            left >> 32 ^ counter[3] ^ key[1], left & 0xFFFFFFFF,
-        ]  # fmt: skip
+            right >> 32 ^ counter[1] ^ key[0],
+            right & 0xFFFFFFFF,
+            left >> 32 ^ counter[3] ^ key[1],
+            left & 0xFFFFFFFF,
+        ]
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
     return counter
 
@@ -38,7 +40,7 @@ def sampler() -> Sampler:
 INDICES = np.array([0, 1, 7, 2**32 - 1, 2**32, 2**62], np.int64)
 
 
-@pytest.mark.parametrize(("slot", "mechanism"), enumerate(MECHANISMS))
+@pytest.mark.parametrize(("slot", "mechanism"), list(enumerate(MECHANISMS)))
 def test_labels_are_the_high_half_of_a_product(sampler: Sampler, slot: int, mechanism: str) -> None:
     drawn = sampler.labels(DrawOptions(SEED), mechanism, INDICES)
     assert drawn.dtype == np.int64
@@ -80,8 +82,11 @@ def test_noise_is_a_monotone_function_of_the_words_of_its_slot(sampler: Sampler)
 def test_no_option_moves_another_draw(gen: Generator) -> None:
     plain = gen.sample(40, seed=3)
     options: list[dict[str, object]] = [
-        {"do": {"texture": 2}}, {"labels": "shared"}, {"classes": {"background": [0, 2]}}, {"parts": True},
-    ]  # fmt: skip
+        {"do": {"texture": 2}},
+        {"labels": "shared"},
+        {"classes": {"background": [0, 2]}},
+        {"parts": True},
+    ]
     for option in options:
         other = gen.sample(40, seed=3, **option)  # type: ignore[arg-type]
         for mine, its in zip(plain.noise, other.noise, strict=True):

@@ -6,18 +6,21 @@ is an error, never a quiet fallback.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cgnrt.backends.base import PRECISIONS, Backend, Device, Engine
+from cgnrt.backends.native import NativeBackend
 from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
 from cgnrt.backends.openvino import OpenVinoBackend
 from cgnrt.errors import BackendError, MissingDependencyError
+from cgnrt.machine import has_amx
 from cgnrt.plan import Mechanism
 
 __all__ = ["BACKENDS", "Backend", "Choice", "Device", "Engine", "choose", "load_engine", "supports"]
 
 # The fastest first (docs/performance.md).
-BACKENDS: dict[str, Backend] = {b.name: b for b in (OpenVinoBackend(), OnnxRuntimeBackend())}
+BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), OpenVinoBackend(), OnnxRuntimeBackend())}
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def choose(
     device: str = "auto",
     precision: str = "auto",
     default_precision: str = "fp32",
+    mechanisms: Sequence[Mechanism] = (),
 ) -> Choice:
     """Pick backend, device and precision for a plan.
 
@@ -45,25 +49,38 @@ def choose(
       backend: "auto" or a name in `BACKENDS`.
       device: "auto", "cpu", "cuda" or "cuda:<index>".
       precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the machine cannot
-        run that.
+        run that, or not fast: without AMX the native engine's fp32 is ahead of the libraries' bf16.
+      default_precision: the plan's.
+      mechanisms: what is to be run, since a backend may refuse a graph.
     Raises:
       ValueError: an unknown name.
       MissingDependencyError: the backend asked for, or every backend, is not installed.
       BackendError: what was asked for cannot run here.
     """
     if precision not in ("auto", *PRECISIONS):
-        raise ValueError(f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}.")
+        raise ValueError(
+            f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}."
+        )
     # Later issues' CUDA engines make "auto" prefer a card; today every engine runs on the CPU.
     where = Device.parse("cpu" if device == "auto" else device)
     candidates = _candidates(subject, backend)
     wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
     refusals = []
+    if len(wanted) > 1 and not has_amx():
+        native = next((c for c in candidates if c.name == "native"), None)
+        if native is not None and native.refusal(where, "fp32", mechanisms) is None:
+            refusals.append(f"{wanted.pop(0)}: without AMX native fp32 is faster")
     for asked in wanted:
         for candidate in candidates:
-            refusal = candidate.refusal(where, asked)
+            refusal = candidate.refusal(where, asked, mechanisms)
             if refusal is None:
                 return Choice(candidate, where, asked, _reason(backend, candidates, candidate, refusals))
             refusals.append(f"{asked} on {candidate.name}: {refusal}")
+    if [candidate.name for candidate in candidates] == ["native"] and backend == "auto":
+        raise MissingDependencyError(
+            f"load {subject}: only the native engine is there, and it cannot: {'; '.join(refusals)}. "
+            "Run: pip install 'cgnrt[cpu]'"
+        )
     raise BackendError(f"load {subject}: no engine can run it as asked: {'; '.join(refusals)}.")
 
 
@@ -76,7 +93,13 @@ def load_engine(
     threads: int | None = None,
 ) -> Engine:
     """Compile one mechanism; arguments and errors as in `choose`."""
-    choice = choose(f"mechanism '{mechanism.name}'", backend=backend, device=device, precision=precision)
+    choice = choose(
+        f"mechanism '{mechanism.name}'",
+        backend=backend,
+        device=device,
+        precision=precision,
+        mechanisms=[mechanism],
+    )
     return choice.backend.load(mechanism, choice.device, choice.precision, threads)
 
 
@@ -88,15 +111,11 @@ def supports(backend: str, precision: str, device: str = "cpu") -> bool:
 
 def _candidates(subject: str, name: str) -> list[Backend]:
     if name == "auto":
-        found = [candidate for candidate in BACKENDS.values() if candidate.installed()]
-        if not found:
-            raise MissingDependencyError(
-                f"load {subject}: no engine is installed, expected one of {', '.join(BACKENDS)}. "
-                "Run: pip install 'cgnrt[cpu]'"
-            )
-        return found
+        return [candidate for candidate in BACKENDS.values() if candidate.installed()]
     if name not in BACKENDS:
-        raise ValueError(f"load {subject}: backend is {name!r}, expected 'auto' or one of {', '.join(BACKENDS)}.")
+        raise ValueError(
+            f"load {subject}: backend is {name!r}, expected 'auto' or one of {', '.join(BACKENDS)}."
+        )
     candidate = BACKENDS[name]
     if not candidate.installed():
         raise MissingDependencyError(
@@ -108,8 +127,6 @@ def _candidates(subject: str, name: str) -> list[Backend]:
 def _reason(asked: str, candidates: list[Backend], chosen: Backend, refusals: list[str]) -> str:
     if asked != "auto":
         reason = "asked for by name"
-    elif len(candidates) == 1:
-        reason = "the only engine installed"
     else:
         reason = f"the fastest of {', '.join(candidate.name for candidate in candidates)}"
     return "; ".join([reason, *(f"not {refusal}" for refusal in refusals)])

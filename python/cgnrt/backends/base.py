@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,8 +75,11 @@ class Backend(Protocol):
         """The version of the engine library."""
         ...
 
-    def refusal(self, device: Device, precision: str) -> str | None:
-        """Why this backend cannot run `precision` on `device` on this machine; None where it can."""
+    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
+        """Why this backend cannot run `precision` on `device` on this machine, or one of the mechanisms at all.
+
+        None where it can.
+        """
         ...
 
     def load(self, mechanism: Mechanism, device: Device, precision: str, threads: int | None) -> Engine:
@@ -87,8 +89,3 @@ class Backend(Protocol):
           BackendError: the engine refuses the graph.
         """
         ...
-
-
-def available_cores() -> int:
-    """Cores this process may use, which in a container is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ from cgnrt.plan.onnx_model import Model, Node, parse_model
 _TAPS_TOLERANCE = 1e-5
 
 
-class Unsupported(Exception):
+class UnsupportedGraphError(Exception):
     """What the native engine lacks for a graph."""
 
 
@@ -36,14 +36,14 @@ def compile_layers(mechanism: Mechanism) -> Program:
     """Read Concat, Gemm, Reshape, then a chain of the layers that the engine has.
 
     Raises:
-      Unsupported: the graph is anything else.
+      UnsupportedGraphError: the graph is anything else.
     """
     graph = _Chain(mechanism)
     program = _head(graph, mechanism)
     while (node := graph.take()) is not None:
         compile_node = _LAYERS.get(node.op)
         if compile_node is None:
-            raise Unsupported(f"operator {node.op}.")
+            raise UnsupportedGraphError(f"operator {node.op}.")
         layer = compile_node(graph, node)
         before = program.layers[-1] if program.layers else {"kind": ""}
         if layer["kind"] == "leaky_relu" and before["kind"] in ("up_conv", "conv3") and "slope" not in before:
@@ -61,7 +61,7 @@ class _Chain:
         self._weights = mechanism.weights
         self.model: Model = parse_model(self._graph)
         if len(self.model.outputs) != 1:
-            raise Unsupported("graphs with more than one output.")
+            raise UnsupportedGraphError("graphs with more than one output.")
         self._nodes = list(self.model.nodes)
         self.value = ""
 
@@ -69,20 +69,20 @@ class _Chain:
         """The next node; it must take the value of the last one, and be an `op` if one is asked for."""
         if not self._nodes:
             if self.value != self.model.outputs[0].name:
-                raise Unsupported("graphs whose last node is not their output.")
+                raise UnsupportedGraphError("graphs whose last node is not their output.")
             return None
         node = self._nodes.pop(0)
         if op is not None and node.op != op:
-            raise Unsupported(f"{node.op} where a graph begins with Concat, Gemm, Reshape.")
+            raise UnsupportedGraphError(f"{node.op} where a graph begins with Concat, Gemm, Reshape.")
         if self.value and (node.inputs[0] != self.value or self.value in node.inputs[1:]):
-            raise Unsupported("branches.")
+            raise UnsupportedGraphError("branches.")
         self.value = node.outputs[0]
         return node
 
     def constant(self, name: str) -> np.ndarray:
         tensor = self.model.initializers.get(name)
         if tensor is None or tensor.dtype.numpy is None:
-            raise Unsupported(f"computed weights ({name}).")
+            raise UnsupportedGraphError(f"computed weights ({name}).")
         if tensor.numbers is not None:
             return np.asarray(tensor.numbers, tensor.dtype.numpy).reshape(tensor.dims)
         if tensor.external is not None and self._weights is not None:
@@ -99,17 +99,19 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
     concat = graph.take("Concat")
     sizes = {spec.name: spec.shape[1] for spec in mechanism.spec.inputs}
     if concat is None or set(concat.inputs) != set(sizes) or concat.attributes.get("axis") not in (1, -1):
-        raise Unsupported("graphs that do not begin with Concat of their inputs.")
+        raise UnsupportedGraphError("graphs that do not begin with Concat of their inputs.")
     gemm = graph.take("Gemm")
     attributes: Mapping[str, Any] = gemm.attributes if gemm is not None else {}
-    plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
+    plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get(
+        "transA", 0
+    )
     if gemm is None or not plain or len(gemm.inputs) != 3:
-        raise Unsupported("matrix products other than a linear layer with bias.")
+        raise UnsupportedGraphError("matrix products other than a linear layer with bias.")
     weight = graph.constant(gemm.inputs[1])
     reshape = graph.take("Reshape")
     shape = graph.constant(reshape.inputs[1]).tolist() if reshape is not None else []
     if len(shape) != 4 or min(shape[1:]) < 1:
-        raise Unsupported("reshapes but to (n, channels, height, width).")
+        raise UnsupportedGraphError("reshapes but to (n, channels, height, width).")
     return Program(
         list(concat.inputs),
         [int(sizes[name]) for name in concat.inputs],
@@ -126,7 +128,9 @@ def _up_conv(graph: _Chain, node: Node) -> dict[str, Any]:
     limit = _TAPS_TOLERANCE * float(np.abs(weight).max(initial=0))
     for taps in (weight.swapaxes(2, 3), weight):
         if np.abs(taps[..., 0] + taps[..., 2] - taps[..., 1] - taps[..., 3]).max(initial=0) > limit:
-            raise Unsupported("transposed convolutions but those that stand for up-sampling and a 3x3 convolution.")
+            raise UnsupportedGraphError(
+                "transposed convolutions but those that stand for up-sampling and a 3x3 convolution."
+            )
     return {"kind": "up_conv", "weight": weight, "bias": _bias(graph, node, weight.shape[1])}
 
 
@@ -181,7 +185,7 @@ def _expect(node: Node, **wanted: Any) -> None:
     for name, value in wanted.items():
         found = node.attributes.get(name, value)
         if found != value and found not in ([], ""):
-            raise Unsupported(f"{node.op} with {name} {found}.")
+            raise UnsupportedGraphError(f"{node.op} with {name} {found}.")
 
 
 def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
@@ -190,5 +194,5 @@ def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
 
 def _floats(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.float32:
-        raise Unsupported(f"{array.dtype} weights.")
+        raise UnsupportedGraphError(f"{array.dtype} weights.")
     return np.ascontiguousarray(array)

@@ -8,14 +8,14 @@ refused with the reason, and `auto` goes on to the next backend.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cgnrt import _core
 from cgnrt.backends.base import Device
-from cgnrt.backends.layers import Unsupported, compile_layers
+from cgnrt.backends.layers import UnsupportedGraphError, compile_layers
 from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism
 
@@ -27,8 +27,8 @@ class NativeEngine:
             self._engine = _core.Engine(
                 program.widths, program.weight, program.bias, program.shape, program.layers
             )
-        except (Unsupported, ValueError) as error:
-            raise BackendError(f"load mechanism '{mechanism.name}': the native engine has no {error}") from error
+        except (UnsupportedGraphError, ValueError) as error:
+            raise BackendError(f"mechanism '{mechanism.name}' has what it lacks: {error}") from error
         self._inputs = program.inputs
         self._output = mechanism.spec.outputs[0].name
         self._threads = threads or 0
@@ -58,21 +58,17 @@ class NativeBackend:
     def version(self) -> str:
         return str(_core.build_info()["version"])
 
-    def refusal(self, device: Device, precision: str) -> str | None:
+    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
         if device.kind != "cpu":
             return f"it runs on the CPU, not on {device}"
         if precision != "fp32":
             return f"it has no {precision}"
+        for mechanism in mechanisms:
+            try:
+                NativeEngine(mechanism, None)
+            except BackendError as error:
+                return str(error)
         return None
 
-    def refuses_graph(self, mechanism: Mechanism) -> str | None:
-        try:
-            NativeEngine(mechanism, None)
-        except BackendError as error:
-            return str(error)
-        return None
-
-    def load(
-        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
-    ) -> NativeEngine:
+    def load(self, mechanism: Mechanism, device: Device, precision: str, threads: int | None) -> NativeEngine:
         return NativeEngine(mechanism, threads)

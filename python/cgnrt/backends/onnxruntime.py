@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.base import Device, available_cores
+from cgnrt.backends.base import Device
 from cgnrt.errors import BackendError
+from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
 
 _FATAL_ONLY = 4  # its own log on stderr adds nothing to the exception
@@ -46,9 +47,7 @@ class OnnxRuntimeEngine:
         stream: Any = None,
     ) -> dict[str, np.ndarray]:
         try:
-            produced = dict(
-                zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True)
-            )
+            produced = dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except Exception as error:
             raise BackendError(f"run: ONNX Runtime failed: {error}") from error
         if outputs is None:
@@ -71,7 +70,7 @@ class OnnxRuntimeBackend:
 
         return str(onnxruntime.__version__)
 
-    def refusal(self, device: Device, precision: str) -> str | None:
+    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
         if device.kind != "cpu":
             return f"cgnrt runs it on the CPU only so far, not on {device}"
         if precision != "fp32":

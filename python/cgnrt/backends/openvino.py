@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.base import Device, available_cores
+from cgnrt.backends.base import Device
 from cgnrt.errors import BackendError
+from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
 from cgnrt.plan.onnx_graph import relocate
 
@@ -80,7 +81,7 @@ class OpenVinoBackend:
 
         return str(openvino.__version__)
 
-    def refusal(self, device: Device, precision: str) -> str | None:
+    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
         if device.kind != "cpu":
             return f"it runs on the CPU, not on {device}"
         if precision not in _HINTS:
