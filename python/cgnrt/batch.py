@@ -112,7 +112,9 @@ class Batch:
         def share(array: Any) -> Any:
             if array is None:
                 return None
-            return torch.from_dlpack(array) if isinstance(array, BFloat16Array) else torch.from_numpy(array)
+            if isinstance(array, BFloat16Array):
+                return torch.utils.dlpack.from_dlpack(array)
+            return torch.from_numpy(array)
 
         shared = {
             name: share(getattr(self, name))

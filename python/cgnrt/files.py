@@ -71,5 +71,5 @@ def write_npz(
                     while block := spool.read(1 << 20):
                         member.write(block)
     finally:
-        for spool in spools.values():
-            spool.unlink(missing_ok=True)
+        for path_beside in spools.values():
+            path_beside.unlink(missing_ok=True)

@@ -91,14 +91,14 @@ class Generator:
                 f"load '{path}': stream version is {manifest.stream_version}, expected {STREAM_VERSION}. "
                 "Use the cgnrt that made it, or export again with cgnrt-export."
             )
-        self.resolution: tuple[int, int] = tuple(manifest.resolution)
+        self.resolution = (manifest.resolution[0], manifest.resolution[1])
         mechanisms = self.plan.mechanisms
         self._pixels = PixelFormat.make(
             dtype=dtype,
             layout=layout,
             range=range,
             normalize=normalize,
-            source=tuple(mechanisms["texture"].spec.range),
+            source=mechanisms["texture"].spec.range,
         )
         self._sampler = Sampler(
             {

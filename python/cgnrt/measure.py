@@ -25,7 +25,7 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
     rows = []
     for name, call in cases.items():
         call()
-        times = []
+        times: list[float] = []
         deadline = time.perf_counter() + seconds
         while not times or time.perf_counter() < deadline:
             begin = time.perf_counter()

@@ -36,12 +36,12 @@ class Request:
     def noise(self, part: slice = slice(None)) -> Noise:
         """Noise and rolls of some of the samples."""
         indices = self.indices[part]
-        drawn = [
+        shape, texture, background = (
             self.sampler.noise(self.options, name, indices) if given is None else given[part]
             for name, given in zip(MECHANISMS, self.given[:3], strict=True)
-        ]
+        )
         rolls = self.sampler.rolls(self.options, indices) if self.given[3] is None else self.given[3][part]
-        return Noise(*drawn, rolls)
+        return Noise(shape, texture, background, rolls)
 
 
 class ClassNames:

@@ -96,7 +96,7 @@ class Sampler:
         slot = _LABEL + (0 if options.labels == "shared" else MECHANISMS.index(mechanism))
         subset = dict(options.classes).get(mechanism)
         bound = self.mechanisms[mechanism].classes if subset is None else len(subset)
-        drawn = ops.integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
+        drawn: np.ndarray = ops.integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
         return drawn.astype(np.int64) if subset is None else np.asarray(subset, np.int64)[drawn]
 
     def noise(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
@@ -105,7 +105,8 @@ class Sampler:
         slot = _NOISE + (0 if options.shared_noise else MECHANISMS.index(mechanism))
         spec = self.mechanisms[mechanism]
         draw = ops.truncated_normal if spec.distribution == "truncated_normal" else ops.normal
-        return draw(options.seed, _groups(options, indices, held), slot, spec.noise_size)
+        drawn: np.ndarray = draw(options.seed, _groups(options, indices, held), slot, spec.noise_size)
+        return drawn
 
     def rolls(self, options: DrawOptions, indices: np.ndarray) -> np.ndarray:
         """Rolls of foreground and background, int32 (n, 2, 2); zero for a mechanism without the flag."""
@@ -121,7 +122,8 @@ class Sampler:
 
     def pool_picks(self, seed: int, sizes: tuple[int, int, int], indices: np.ndarray) -> np.ndarray:
         """Which pool entries each sample is composed of, int32 (n, 3)."""
-        return ops.integers(seed, indices, _POOL, sizes, 3)
+        picks: np.ndarray = ops.integers(seed, indices, _POOL, sizes, 3)
+        return picks
 
     @property
     def has_rolls(self) -> bool:
