@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 import cgnrt
 from cgnrt.errors import CgnrtError
 from cgnrt.files import written_beside
 from cgnrt.plan import Plan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
-from torch import nn
-
 from cgnrt_export.causes import first_cause
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm, inference_form
@@ -70,7 +70,7 @@ def export_plan(
       TypeError, ValueError: a module or another argument is not as described; the message names which.
       ExportError: a module cannot be written as ONNX, or the plan's fp32 differs from it by more than 1e-4.
       PlanError: the plan breaks a limit of the format, or the file cannot be written.
-      CgnrtError: the file exists and `force` is off, no engine is installed, or the disk is full. Nothing
+      CgnrtError: the file exists and `force` is off, or the disk is full. Nothing
         half-written is left behind.
     """
     if precision not in PRECISIONS:
@@ -85,7 +85,9 @@ def export_plan(
     with written_beside(Path(path), force=force) as beside:
         progress("check the modules")
         checked = check_mechanisms(
-            mechanisms, truncation=None if truncation is None else truncation["default"]
+            mechanisms,
+            shared_noise=noise_mode == "shared",
+            truncation=None if truncation is None else truncation["default"],
         )
         references = _references(checked, reference or {})
         forms = {}
@@ -127,7 +129,7 @@ def export_plan(
                     progress=progress,
                 )
             except ExportError as error:
-                raise ExportError(f"export '{path}': {error}.") from error
+                raise ExportError(f"export '{path}': {error}") from error
         manifest |= {"precision": report.precision, "parity": report.to_json()}
         write_plan(beside, manifest, members, force=True)
         with Plan.open(beside) as plan:

@@ -6,11 +6,12 @@ The report goes to stdout, progress and messages to stderr; exit 0 ok, 1 failed,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -20,11 +21,9 @@ from cgnrt.errors import CgnrtError, MissingDependencyError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    if threading.current_thread() is threading.main_thread():
-        # So that a terminated export, too, takes its unfinished file away.
-        signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _export(arguments)
+        with _terminable():
+            _export(arguments)
     except (CgnrtError, ValueError, TypeError) as error:
         print(f"cgnrt-export: {error}", file=sys.stderr)
         return 1
@@ -32,6 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("cgnrt-export: interrupted; nothing was written", file=sys.stderr)
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a terminated export, too, take its unfinished file away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

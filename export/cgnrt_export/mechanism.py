@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from cgnrt.plan.limits import MECHANISM_NAMES, PICTURE_NAMES
 from torch import Tensor, nn
 
+from cgnrt.plan.limits import MECHANISM_NAMES, PICTURE_NAMES
 from cgnrt_export.causes import first_cause
 from cgnrt_export.graph import EXAMPLE_BATCH
 
@@ -71,12 +71,13 @@ class CheckedMechanism:
 
 
 def check_mechanisms(
-    mechanisms: Mapping[str, MechanismModule], *, truncation: float | None = None
+    mechanisms: Mapping[str, MechanismModule], *, shared_noise: bool = False, truncation: float | None = None
 ) -> dict[str, CheckedMechanism]:
     """Check a user's mechanisms, alone and together, by what they say and by running them.
 
     Args:
       mechanisms: by name: shape, texture and background.
+      shared_noise: whether all mechanisms take the same noise.
       truncation: the value to try the modules with, where the plan has truncation.
     Raises:
       TypeError, ValueError: the message names the mechanism, what it is and what is expected.
@@ -87,6 +88,9 @@ def check_mechanisms(
             f"{', '.join(map(repr, MECHANISM_NAMES))}."
         )
     checked = {name: _check(name, mechanisms[name], truncation) for name in MECHANISM_NAMES}
+    if shared_noise and len({(m.noise_size, m.noise_distribution) for m in checked.values()}) > 1:
+        found = ", ".join(f"{name} {m.noise_size} {m.noise_distribution}" for name, m in checked.items())
+        raise ValueError(f"export: noise is {found}, expected one for all mechanisms, since it is shared.")
     sizes = {name: mechanism.resolution for name, mechanism in checked.items()}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{name} {h} x {w}" for name, (h, w) in sizes.items())

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from cgnrt.backends import BACKENDS
-from cgnrt.plan import Plan
 from torch import nn
 
+from cgnrt.backends import BACKENDS
+from cgnrt.errors import BackendError
+from cgnrt.plan import Plan
 from cgnrt_export.causes import first_cause
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm
@@ -22,6 +23,7 @@ from cgnrt_export.runners import (
     Floats,
     Inputs,
     Pictures,
+    Run,
     Runner,
     composite,
     composite_float64,
@@ -32,7 +34,7 @@ from cgnrt_export.runners import (
 )
 
 # One alone, one that is no multiple of a vector, and enough for statistics.
-BATCH_SIZES = (1, 7, 64)
+BATCH_SIZES = (1, 7, 32)
 FP32_TOLERANCE = 1e-4  # for pictures in [-1, 1]; in proportion for other ranges
 AUTO_PSNR_DB = 40.0
 _OVERFLOWN = 65504.0  # stands for infinity and NaN, so that they count and a report has finite numbers only
@@ -91,9 +93,8 @@ def measure_parity(
       batch_sizes: run one after another; the last is repeated until every class (256 at most) has been seen.
       truncation: (minimum, maximum) to draw from, where the plan has it.
     Raises:
-      ExportError: fp32 differs from torch by more than `FP32_TOLERANCE`, or the precision asked for cannot
-        run.
-      MissingDependencyError: no engine is installed.
+      ExportError: no engine runs the plan, its fp32 differs from torch by more than `FP32_TOLERANCE`, or the
+        precision asked for cannot run.
     """
     sizes = cover(batch_sizes, max(len(mechanism.classes) for mechanism in mechanisms.values()))
     batches = list(draw_inputs(mechanisms, sizes, seed, truncation))
@@ -106,15 +107,14 @@ def measure_parity(
     for runner in runners(plan, forms, precision):
         progress(f"parity: {runner.precision} by {runner.measured}")
         try:
-            errors = _compare(runner, batches, expected, truth)
-        except RuntimeError as error:
-            # The emulation may lack a kernel for an operation; engines raise BackendError, which is no
-            # RuntimeError.
-            not_measured[runner.precision] = first_cause(error)
+            errors = _compare(runner.start(), batches, expected, truth)
+        except (BackendError, RuntimeError) as error:
+            # An engine refuses a graph; or the emulation, which is torch, lacks a kernel for an operation.
+            not_measured[f"{runner.precision} by {runner.measured}"] = first_cause(error)
             continue
         for name, gathered in errors.items():
             measures[name].append(gathered.measure(runner, widths[name]))
-    _check_fp32(measures, widths)
+    _check_fp32(measures, widths, not_measured)
     chosen, reason = _choose(precision, measures["composite"], not_measured)
     return ParityReport(
         precision=chosen,
@@ -139,11 +139,11 @@ def measure_parity(
 
 
 def _compare(
-    runner: Runner, batches: Sequence[Inputs], expected: Sequence[Pictures], truth: Sequence[Pictures] | None
+    run: Run, batches: Sequence[Inputs], expected: Sequence[Pictures], truth: Sequence[Pictures] | None
 ) -> dict[str, _Error]:
     errors = {name: _Error() for name in (*expected[0], "composite")}
     for k, inputs in enumerate(batches):
-        got, right = runner.run(inputs), expected[k]
+        got, right = run(inputs), expected[k]
         true = None if truth is None else truth[k]
         for name, picture in got.items():
             errors[name].add(picture, right[name], None if true is None else true[name])
@@ -164,15 +164,23 @@ def _run_float64(references: Mapping[str, nn.Module], batches: Sequence[Inputs])
         return None
 
 
-def _check_fp32(measures: Mapping[str, Sequence[Measure]], widths: Mapping[str, float]) -> None:
+def _check_fp32(
+    measures: Mapping[str, Sequence[Measure]], widths: Mapping[str, float], not_measured: Mapping[str, str]
+) -> None:
     for name, found in measures.items():
+        single = [measure for measure in found if measure.precision == "fp32"]
+        if not single:
+            refusals = "; ".join(f"{what}: {why}" for what, why in not_measured.items())
+            raise ExportError(
+                f"no engine runs it here ({refusals}), expected one. Run: pip install 'cgnrt[cpu]'"
+            )
         allowed = FP32_TOLERANCE * max(1.0, widths[name] / 2)
-        for measure in found:
-            if measure.precision == "fp32" and measure.max_abs_error > allowed:
+        for measure in single:
+            if measure.max_abs_error > allowed:
                 raise ExportError(
                     f"the largest fp32 error of the {name} by {measure.measured} is "
                     f"{measure.max_abs_error:.3g}, expected at most {allowed:.3g} against torch. "
-                    "The plan was not written"
+                    "Nothing was written."
                 )
 
 
@@ -189,13 +197,14 @@ def _choose(asked: str, found: Sequence[Measure], not_measured: Mapping[str, str
         if lowest[asked] is None:
             raise ExportError(
                 f"precision is {asked}, expected one that can be measured here: "
-                f"{not_measured.get(asked, 'no engine has it')}. Choose another with --precision"
+                f"{'; '.join(f'{what}: {why}' for what, why in not_measured.items()) or 'no engine has it'}. "
+                "Choose another."
             )
         return asked, f"asked for; {_decibels(lowest[asked])}"
     for precision in AUTO_PRECISIONS:
         psnr = lowest[precision]
         if psnr is not None and psnr >= AUTO_PSNR_DB:
-            return precision, f"the fastest with at least {AUTO_PSNR_DB:g} dB: {_decibels(psnr)}"
+            return precision, f"the fastest with at least {AUTO_PSNR_DB:g} dB; it has {_decibels(psnr)}"
     tried = ", ".join(f"{p} has {_decibels(lowest[p])}" for p in AUTO_PRECISIONS)
     return "fp32", f"no faster one has {AUTO_PSNR_DB:g} dB: {tried}"
 

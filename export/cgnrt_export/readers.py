@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from cgnrt.errors import CheckpointError
+from cgnrt_export.mechanism import MechanismModule
 from cgnrt_training.checkpoints import load_cgn
 from cgnrt_training.mnist.data import COLORED, PALETTE
 from cgnrt_training.mnist.models import CGN, MASK_RANGE
-from torch import Tensor, nn
-
-from cgnrt_export.mechanism import MechanismModule
 
 VARIANTS = ("colored", "double-colored", "wildlife")
 

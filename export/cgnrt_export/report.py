@@ -52,13 +52,13 @@ class ParityReport:
     Attributes:
       precision: the plan's default precision.
       reason: why it is.
-      engines: version by name of every engine that ran the plan.
+      engines: version by name of every engine that is installed.
       torch: version.
       seed: of the random inputs.
       batch_sizes: run one after another; together the number of samples.
       mechanisms: by name.
       composite: of the composed pictures.
-      not_measured: why a precision was not measured, by its name.
+      not_measured: what refused to run, and why.
     """
 
     precision: str
@@ -116,7 +116,8 @@ class ParityReport:
         before = sum(mechanism.macs_before for mechanism in self.mechanisms.values())
         after = sum(mechanism.macs_after for mechanism in self.mechanisms.values())
         macs.append(["all", f"{before / 1e6:.2f}", f"{after / 1e6:.2f}", ""])
-        engines = ", ".join(f"{name} {version}" for name, version in self.engines.items())
+        # OpenVINO's version goes on with a commit and a branch.
+        engines = ", ".join(f"{name} {version.split('-')[0]}" for name, version in self.engines.items())
         lines = [
             *_columns([["mechanism", "MMAC as trained", "as exported", "rewrites"], *macs], right={1, 2}),
             "",
@@ -124,7 +125,7 @@ class ParityReport:
             "",
             f"{sum(self.batch_sizes)} samples in batches of {', '.join(map(str, self.batch_sizes))}, "
             f"seed {self.seed}; torch {self.torch}, {engines}",
-            *(f"{precision} not measured: {why}" for precision, why in self.not_measured.items()),
+            *(f"not measured: {what}: {why}" for what, why in self.not_measured.items()),
             f"default precision: {self.precision} ({self.reason})",
         ]
         return "\n".join(lines)

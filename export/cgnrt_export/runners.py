@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cgnrt import ops
-from cgnrt.backends import BACKENDS, load_engine, supports
-from cgnrt.errors import MissingDependencyError
-from cgnrt.plan import Plan
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cgnrt import ops
+from cgnrt.backends import BACKENDS, load_engine, supports
+from cgnrt.plan import Plan
 from cgnrt_export.inference import InferenceForm
 from cgnrt_export.mechanism import CheckedMechanism
 
@@ -35,13 +34,22 @@ class Inputs:
     rolls: NDArray[np.int32]
 
 
+Run = Callable[[Inputs], Pictures]
+
+
 @dataclass(frozen=True)
 class Runner:
-    """One way to compute the three pictures of a batch."""
+    """One way to compute the three pictures of a batch.
+
+    Attributes:
+      precision: "fp32", "bf16" or "fp16".
+      measured: the engine's name, or "emulated: ...".
+      start: gets it ready; raises BackendError where an engine refuses a graph.
+    """
 
     precision: str
     measured: str
-    run: Callable[[Inputs], Pictures]
+    start: Callable[[], Run]
 
 
 def draw_inputs(
@@ -114,28 +122,18 @@ def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Itera
 
     A precision that no engine has here is emulated with the inference forms in torch, weights and activations
     rounded, if it may become the plan's default: `auto` considers it, or it is the one `asked` for.
-
-    Raises:
-      MissingDependencyError: no engine is installed.
     """
-    installed = [name for name, backend in BACKENDS.items() if backend.installed()]
-    if not installed:
-        raise MissingDependencyError(
-            f"export: no engine is installed, expected one of {', '.join(BACKENDS)}. "
-            "Run: pip install 'cgnrt[cpu]'"
-        )
-    for precision in ("fp32", "bf16", "fp16"):
-        native = [name for name in installed if supports(name, precision)]
+    for precision in ("fp32", *_DTYPES):
+        native = [name for name in BACKENDS if supports(name, precision)]
         for name in native:
-            yield Runner(precision, name, _engines(plan, name, precision))
+            yield Runner(precision, name, functools.partial(_start_engines, plan, name, precision))
         if not native and (precision == asked or precision in AUTO_PRECISIONS):
             dtype = _DTYPES[precision]
-            emulated = {name: copy.deepcopy(form.module).to(dtype) for name, form in forms.items()}
             label = f"emulated: torch {str(dtype).removeprefix('torch.')}"
-            yield Runner(precision, label, functools.partial(run_torch, emulated, dtype=dtype))
+            yield Runner(precision, label, functools.partial(_start_emulation, forms, dtype))
 
 
-def _engines(plan: Plan, backend: str, precision: str) -> Callable[[Inputs], Pictures]:
+def _start_engines(plan: Plan, backend: str, precision: str) -> Run:
     engines = {
         name: load_engine(mechanism, backend=backend, precision=precision)
         for name, mechanism in plan.mechanisms.items()
@@ -150,6 +148,11 @@ def _engines(plan: Plan, backend: str, precision: str) -> Callable[[Inputs], Pic
         }
 
     return run
+
+
+def _start_emulation(forms: Mapping[str, InferenceForm], dtype: torch.dtype) -> Run:
+    emulated = {name: copy.deepcopy(form.module).to(dtype) for name, form in forms.items()}
+    return functools.partial(run_torch, emulated, dtype=dtype)
 
 
 def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:

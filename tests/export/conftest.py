@@ -1,0 +1,94 @@
+"""Small modules and checkpoints for the exporter's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cgnrt_export import MechanismModule, ParityReport, export_plan
+from cgnrt_training.mnist.models import CGN
+
+Mechanisms = dict[str, MechanismModule]
+
+
+def _small_cgn() -> CGN:
+    """A CGN of 16 x 16 pictures whose batch norms have statistics of their own, as after training."""
+    torch.manual_seed(0)
+    model = CGN(n_classes=4, noise_size=6, channels=4, resolution=16, init="normal", gain=0.3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            module.running_mean.normal_(std=0.3)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+class Linear(nn.Module):
+    """The smallest mechanism: one linear layer and a squashing function."""
+
+    def __init__(self, channels: int, squash: Callable[[Tensor], Tensor] = torch.tanh, size: int = 8) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, channels * size * size)
+        self.shape = (channels, size, size)
+        self.squash = squash
+
+    def forward(self, noise: Tensor, class_embedding: Tensor) -> Tensor:
+        return self.squash(self.layer(torch.cat([noise, class_embedding], 1)).unflatten(1, self.shape))
+
+
+@pytest.fixture
+def small_cgn() -> CGN:
+    return _small_cgn()
+
+
+@pytest.fixture(scope="session")
+def authors_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare state dict under the authors' key names."""
+    path = tmp_path_factory.mktemp("checkpoint") / "ckp.pth"
+    torch.save(_small_cgn().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def own() -> Callable[..., Mechanisms]:
+    """Mechanisms of a user's own; keywords replace a mechanism's module or, as a dict, its fields."""
+
+    def make(**replaced: Any) -> Mechanisms:
+        torch.manual_seed(1)
+        mechanisms = {}
+        for name, module in (
+            ("shape", Linear(1, torch.sigmoid)),
+            ("texture", Linear(3)),
+            ("background", Linear(3)),
+        ):
+            fields = {
+                "module": module,
+                "embedding": torch.randn(3, 2),
+                "classes": ["a", "b", "c"],
+                "noise_size": 3,
+            }
+            given = replaced.get(name, {})
+            fields |= given if isinstance(given, dict) else {"module": given}
+            mechanisms[name] = MechanismModule(**fields)
+        return mechanisms
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported(authors_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ParityReport]:
+    """The small CGN, read from its file and exported once for all tests."""
+    from cgnrt_export import read_checkpoint
+
+    path = tmp_path_factory.mktemp("plan") / "cgn.plan"
+    checkpoint = read_checkpoint(authors_checkpoint)
+    report = export_plan(
+        path, checkpoint.mechanisms, family=checkpoint.family, sources=checkpoint.sources, batch_sizes=(1, 7)
+    )
+    return path, report
