@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx
 import pytest
+
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan
 from cgnrt.plan.archive import archive_layout

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan, write_plan
 from cgnrt.plan.archive import CENTRAL, END, LOCAL

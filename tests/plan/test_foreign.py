@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
+
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan
-from onnx import TensorProto, helper
 
 
 def onnx_bytes() -> bytes:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan, external_initializers, validate_graph, wire
 from cgnrt.plan.manifest import TensorSpec
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 ROOT = Path(__file__).parent
 GOLDEN = (ROOT / "golden" / "v1.plan").read_bytes()

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from cgnrt.plan import Plan, wire
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+from cgnrt.plan import Plan, wire
 
 Edit = Callable[[onnx.ModelProto], None]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cgnrt.errors import PlanError
 from cgnrt.plan import MECHANISM_NAMES, Manifest, Plan, external_initializers, write_plan
 

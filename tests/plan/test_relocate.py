@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan, external_initializers, relocate
 from numpy.typing import NDArray
+
+from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan, external_initializers, relocate
 
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
 

@@ -9,12 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
 from cgnrt.errors import PlanError
 from cgnrt.plan.onnx_model import parse_model
 from cgnrt.plan.onnx_rules import RULES
 from cgnrt.plan.onnx_shapes import BATCH, Info, Operands
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, INT = np.float32, np.int64
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan, write_plan
 

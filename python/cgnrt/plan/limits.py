@@ -32,7 +32,7 @@ MAX_CLASSES: Final = 65_536
 MAX_VECTOR: Final = 65_536  # elements of a noise vector or of a class embedding
 MAX_RESOLUTION: Final = 8192  # pixels along one side
 
-MAX_GRAPH_BYTES: Final = 16 << 20
+MAX_GRAPH_BYTES: Final = 4 << 20
 MAX_NODES: Final = 20_000
 MAX_TENSORS: Final = 20_000  # initializers
 MAX_NODE_LINKS: Final = 4096  # inputs, outputs or attributes of one node

@@ -11,8 +11,9 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from cgnrt.plan import write_plan
 from onnx import TensorProto, helper
+
+from cgnrt.plan import write_plan
 
 SIZE, NOISE, EMBEDDING = 8, 4, 3
 CLASSES = {
