@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from cgnrt.errors import CheckpointError
 from cgnrt_training import checkpoints
 from cgnrt_training.checkpoints import load_cgn, load_tensors, save

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_cgn
 
@@ -29,11 +30,7 @@ def resume(mnist: Path, output: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("command", [["--help"], ["mnist", "--help"]])
 def test_help_needs_no_torch(command: list[str]) -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from cgnrt_training.cli import main\n"
-        f"main({command!r})"
-    )
+    code = f"import sys; sys.modules['torch'] = None\nfrom cgnrt_training.cli import main\nmain({command!r})"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from cgnrt_training.config import (
     VARIANTS,
     differences,
@@ -60,7 +61,8 @@ def test_settings() -> None:
         ("loss.binary=nan", r"loss.binary is nan, expected a finite number"),
         ("loss.binary=inf", r"loss.binary is inf, expected a finite number"),
         ("loss.perceptual=[1, 2]", r"loss.perceptual is \[1, 2\], expected a list of 4 numbers"),
-        ("loss.mask_tau=0.5", r"loss.mask_tau is 0.5, expected in \[0, 0.5\)"),
+        ("loss.mask_low=1", r"loss.mask_low is 1.0, expected in \[0, 1\)"),
+        ("loss.mask_high=0.1", r"loss.mask_high is 0.1, expected in \(loss.mask_low, 1\]"),
         ("train.steps=0", "train.steps is 0, expected > 0"),
         ("train.steps=1.5", "train.steps is 1.5, expected a whole number"),
         ("train.seed=-1", "train.seed is -1, expected in 0"),

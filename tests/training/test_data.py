@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cgnrt_training.mnist import data
 from cgnrt_training.mnist.data import VariantMnist
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cgnrt_training.mnist.idx import read_idx
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from cgnrt.errors import CheckpointError
 from cgnrt_training.mnist.losses import StyleLoss, adversarial, binary_entropy, mask_interval
 from cgnrt_training.squeezenet import SqueezeNetFeatures
@@ -24,7 +25,7 @@ def test_binary_entropy_in_bits() -> None:
 
 @pytest.mark.parametrize(("mean", "loss"), [(0.5, 0.0), (0.1, 0.0), (0.04, 0.06), (0.95, 0.05)])
 def test_mask_interval(mean: float, loss: float) -> None:
-    assert mask_interval(torch.full((3, 1, 8, 8), mean), tau=0.1).item() == pytest.approx(loss, abs=1e-6)
+    assert mask_interval(torch.full((3, 1, 8, 8), mean), 0.1, 0.9).item() == pytest.approx(loss, abs=1e-6)
 
 
 @pytest.fixture

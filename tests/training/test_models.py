@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+
 from cgnrt_training.mnist.models import (
     CGN,
     MASK_RANGE,

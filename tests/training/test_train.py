@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
 from cgnrt.errors import CheckpointError
 from cgnrt_training.checkpoints import load_cgn, load_tensors
 from cgnrt_training.config import Config, override, reference
@@ -13,7 +15,6 @@ from cgnrt_training.mnist import train as loop
 from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.train import TrainingError, train
 from cgnrt_training.squeezenet import SqueezeNetFeatures
-from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

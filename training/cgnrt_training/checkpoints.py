@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cgnrt.errors import CheckpointError
 from torch import Tensor, nn
+
+from cgnrt.errors import CheckpointError
 
 from .mnist.models import CGN
 

@@ -47,7 +47,8 @@ class LossConfig:
 
     binary: float = 0.1  # pixel-wise binary entropy of the mask, Eq. 3; ref., by variant
     mask: float = 0.0  # mask interval, Eq. 3; 0 in ref. on MNIST
-    mask_tau: float = 0.1  # tau of Eq. 3: the mean mask stays within [tau, 1 - tau]
+    mask_low: float = 0.1  # tau of Eq. 3: no mask covers less
+    mask_high: float = 0.9  # 1 - tau of Eq. 3: no mask covers more
     perceptual: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # Gram losses, shallow to deep; ref.
 
 
@@ -135,7 +136,7 @@ _POSITIVE = {
     "lr_generator",
     "lr_discriminator",
 }
-_UNIT = {"dropout", "ema", "beta1", "beta2"}  # in [0, 1)
+_UNIT = {"mask_low", "dropout", "ema", "beta1", "beta2"}  # in [0, 1)
 
 
 def reference(variant: str) -> Config:
@@ -293,8 +294,6 @@ def _check(config: Config) -> None:
             rule = "> 0"
         elif name in _UNIT and not 0 <= value < 1:
             rule = "in [0, 1)"
-        elif name == "mask_tau" and not 0 <= value < 0.5:
-            rule = "in [0, 0.5)"
         elif name == "final_lr" and not 0 <= value <= 1:
             rule = "in [0, 1]"
         elif name == "seed" and not 0 <= value < 2**63:
@@ -304,6 +303,10 @@ def _check(config: Config) -> None:
         else:
             continue
         raise ValueError(f"configure: {key} is {value}, expected {rule}.")
+    if not config.loss.mask_low < config.loss.mask_high <= 1:
+        raise ValueError(
+            f"configure: loss.mask_high is {config.loss.mask_high}, expected in (loss.mask_low, 1]."
+        )
     batch_size, reuse = config.train.batch_size, config.train.texture_reuse
     if batch_size % reuse:
         raise ValueError(

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 
 import torch
-from cgnrt.errors import CheckpointError
 from torch import Tensor, nn
+
+from cgnrt.errors import CheckpointError
 
 from .checkpoints import load_state, load_tensors
 

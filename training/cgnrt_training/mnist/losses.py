@@ -22,10 +22,14 @@ def binary_entropy(mask: Tensor) -> Tensor:
     return -(mask * mask.log2() + (1 - mask) * (1 - mask).log2()).mean()
 
 
-def mask_interval(mask: Tensor, tau: float = 0.1) -> Tensor:
-    """How far the mean of each mask lies outside [tau, 1 - tau] (Eq. 3, second line); against empty masks."""
+def mask_interval(mask: Tensor, low: float = 0.1, high: float = 0.9) -> Tensor:
+    """How far the mean of each mask lies outside [low, high], on average (Eq. 3, second line).
+
+    The paper's interval [tau, 1 - tau] forbids empty and full masks. A `high` below one half also decides which
+    of two flat colours is the object: otherwise an inverted mask with exchanged colours draws the same image.
+    """
     mean = mask.flatten(1).mean(1)
-    return (F.relu(tau - mean) + F.relu(mean - (1 - tau))).mean()
+    return (F.relu(low - mean) + F.relu(mean - high)).mean()
 
 
 class StyleLoss(nn.Module):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from cgnrt.errors import CgnrtError, CheckpointError
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from cgnrt.errors import CgnrtError, CheckpointError
 
 from .. import checkpoints
 from ..config import Config
@@ -182,7 +183,9 @@ def train(
                 "binary": config.loss.binary * binary_entropy(parts.mask),
             }
             if config.loss.mask:
-                losses["mask"] = config.loss.mask * mask_interval(parts.mask, config.loss.mask_tau)
+                losses["mask"] = config.loss.mask * mask_interval(
+                    parts.mask, config.loss.mask_low, config.loss.mask_high
+                )
             if style is not None:
                 losses["perceptual"] = style(fake, real)
             run.optimizer_g.zero_grad(set_to_none=True)
