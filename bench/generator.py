@@ -24,7 +24,7 @@ from cgnrt import Generator, ops
 from cgnrt.backends import BACKENDS, load_engine, supports
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS
-from cgnrt_export import export_checkpoint
+from cgnrt_export import export_plan, read_checkpoint
 from cgnrt_training.mnist.models import CGN
 
 BATCH = 100  # of the peers, as the reference generates
@@ -62,7 +62,8 @@ def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, CGN]:
                 cgn(torch.randint(10, (256,)))
         torch.save(cgn.state_dict(), checkpoint)
     plan = folder / "cgn.plan"
-    export_checkpoint(checkpoint, plan)
+    found = read_checkpoint(checkpoint)
+    export_plan(plan, found.mechanisms, family=found.family)
     return plan, load_cgn(checkpoint)
 
 
@@ -75,12 +76,13 @@ def load_cgn(checkpoint: Path) -> CGN:
 
 def measure(path: Path, cgn: CGN, images: int, rounds: int) -> list[dict[str, Any]]:
     seeds = itertools.count(1)
-    precisions = [p for p in ("fp32", "bf16") if any(supports(b, p) for b in BACKENDS)]
+    libraries = [name for name in BACKENDS if name != "native"]
+    precisions = [p for p in ("fp32", "bf16") if any(supports(b, p) for b in libraries)]
     eager = eager_batch(cgn)
     with Plan.open(path) as plan:
         hands = {
             f"by hand: {backend} {p}": by_hand(plan, backend, p)
-            for backend in BACKENDS
+            for backend in libraries
             for p in precisions
             if supports(backend, p)
         }

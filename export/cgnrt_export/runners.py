@@ -124,7 +124,8 @@ def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Itera
     rounded, if it may become the plan's default: `auto` considers it, or it is the one `asked` for.
     """
     for precision in ("fp32", *_DTYPES):
-        native = [name for name in BACKENDS if supports(name, precision)]
+        mechanisms = list(plan.mechanisms.values())
+        native = [name for name in BACKENDS if supports(name, precision, mechanisms=mechanisms)]
         for name in native:
             yield Runner(precision, name, functools.partial(_start_engines, plan, name, precision))
         if not native and (precision == asked or precision in AUTO_PRECISIONS):

@@ -103,10 +103,12 @@ def load_engine(
     return choice.backend.load(mechanism, choice.device, choice.precision, threads)
 
 
-def supports(backend: str, precision: str, device: str = "cpu") -> bool:
-    """Whether a backend is installed and runs a precision natively on this machine."""
+def supports(
+    backend: str, precision: str, *, device: str = "cpu", mechanisms: Sequence[Mechanism] = ()
+) -> bool:
+    """Whether a backend is installed and runs a precision, and the mechanisms given, on this machine."""
     candidate = BACKENDS[backend]
-    return candidate.installed() and candidate.refusal(Device.parse(device), precision) is None
+    return candidate.installed() and candidate.refusal(Device.parse(device), precision, mechanisms) is None
 
 
 def _candidates(subject: str, name: str) -> list[Backend]:
