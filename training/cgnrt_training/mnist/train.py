@@ -48,10 +48,18 @@ class Run:
         )
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
-        self.optimizer_g = torch.optim.Adam(self.cgn.parameters(), config.optimizer.lr_generator, betas)
+        rates = config.optimizer
+        self.optimizer_g = torch.optim.Adam(self.cgn.parameters(), rates.lr_generator, betas, fused=True)
         self.optimizer_d = torch.optim.Adam(
-            self.discriminator.parameters(), config.optimizer.lr_discriminator, betas
+            self.discriminator.parameters(), rates.lr_discriminator, betas, fused=True
         )
+
+    def judge(self, real: Tensor, y_real: Tensor, fake: Tensor, y_fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminator's scores of real and fake images."""
+        if isinstance(self.discriminator, DiscConv):  # its batch norm should not see both at once
+            return self.discriminator(real, y_real), self.discriminator(fake, y_fake)
+        scores: Tensor = self.discriminator(torch.cat([real, fake]), torch.cat([y_real, y_fake]))
+        return scores[: len(real)], scores[len(real) :]
 
     def set_learning_rates(self) -> None:
         """Cosine from the configured rates to `final_lr` of them at the last step."""
@@ -194,8 +202,9 @@ def train(
 
             # Discriminator: tell them apart.
             run.discriminator.requires_grad_(True)
-            losses["d_real"] = adversarial(run.discriminator(real, y_real), real=True)
-            losses["d_fake"] = adversarial(run.discriminator(fake.detach(), y_gen), real=False)
+            scores_real, scores_fake = run.judge(real, y_real, fake.detach(), y_gen)
+            losses["d_real"] = adversarial(scores_real, real=True)
+            losses["d_fake"] = adversarial(scores_fake, real=False)
             run.optimizer_d.zero_grad(set_to_none=True)
             ((losses["d_real"] + losses["d_fake"]) / 2).backward()  # type: ignore[no-untyped-call]
             run.optimizer_d.step()
