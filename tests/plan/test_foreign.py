@@ -57,6 +57,7 @@ CASES = [
     (LFS, r"file is a git-LFS pointer .*Run: git lfs pull"),
     (b"ftrt" + bytes(100), "file is a raw TensorRT engine"),
     (b"ptrt" + bytes(100), "file is a raw TensorRT engine"),
+    (b"vtrt" + bytes(4) + b"\x02", "file is a raw TensorRT engine"),
     (
         zip_bytes("archive/data.pkl", "archive/version"),
         r"file is a torch checkpoint .*cgnrt-export CHECKPOINT",

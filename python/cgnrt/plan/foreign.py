@@ -18,8 +18,6 @@ _MAGIC = (
     (b"BZh", "bzip2 data", "Decompress it first."),
     (b"\xfd7zXZ\x00", "xz data", "Decompress it first."),
     (b"\x28\xb5\x2f\xfd", "zstd data", "Decompress it first."),
-    (b"ftrt", "a raw TensorRT engine", _EXPORT_SOURCE),
-    (b"ptrt", "a raw TensorRT engine", _EXPORT_SOURCE),
     (b"\x93NUMPY", "a NumPy array (.npy)", EXPORT_AGAIN),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", EXPORT_AGAIN),
     (b"\x89PNG\r\n\x1a\n", "a PNG picture", EXPORT_AGAIN),
@@ -44,6 +42,8 @@ def _identify(data: memoryview) -> tuple[str, str]:
     for magic, name, step in _MAGIC:
         if head.startswith(magic):
             return name, step
+    if head[1:4] == b"trt" and head[:1].isalpha():  # ptrt, ftrt, and vtrt of TensorRT-RTX
+        return "a raw TensorRT engine", _EXPORT_SOURCE
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and len(head) > 1:
         # The magic number that torch.save wrote first before it wrote ZIP files.
         if b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:16]:

@@ -61,6 +61,8 @@ def validate_graph(
     """
     data = bytes(graph)
     model = parse_model(data)
+    if weights is not None:
+        weights = memoryview(weights).cast("B")  # its length is in bytes, whatever it is a view of
     _check_weights(model.initializers.values(), location, weights)
     _check_interface(model.inputs, inputs, "input")
     _check_interface(model.outputs, outputs, "output")
@@ -152,9 +154,10 @@ def _check_links(model: Model) -> None:
 def relocate(graph: bytes | memoryview, location: str, base_address: int) -> bytes:
     """The graph with its external data moved: another location, and `base_address` added to every offset.
 
-    With `location="*/_ORT_MEM_ADDR_/*"` and the address of the mapped weights, OpenVINO and ONNX Runtime read
-    the weights where they lie. The memory must outlive whatever was made of the result. The graph must come
-    from a checked plan: whoever reads the result trusts its location and offsets.
+    With `location="*/_ORT_MEM_ADDR_/*"` and the address of the mapped weights, OpenVINO's ONNX reader takes the
+    weights from memory, without a file. (Version 2026.4 copies them while it reads the model. ONNX Runtime does
+    not take such graphs; it has `SessionOptions.add_external_initializers_from_files_in_memory`.) The graph must
+    come from a checked plan, and the memory must outlive the model: whoever reads the result trusts both.
 
     Args:
       graph: a graph member.
