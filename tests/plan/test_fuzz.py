@@ -88,7 +88,7 @@ def test_every_byte_of_the_structure_matters(tmp_path: Path) -> None:
             start = GOLDEN.index(data)
             inside |= set(range(start, start + len(data)))
     outside = sorted(set(range(len(GOLDEN))) - inside)
-    chosen = random.Random(0).sample(outside, 1500)
+    chosen = random.Random(0).sample(outside, 800)
     path = tmp_path / "flipped.plan"
     for position in chosen:
         raw = bytearray(GOLDEN)
@@ -129,7 +129,7 @@ def graph_is_refused_or_fine(raw: bytes) -> None:
         external_initializers(raw)
 
 
-@settings(FUZZ, max_examples=1500)
+@settings(FUZZ, max_examples=600)
 @given(
     positions=st.lists(st.tuples(st.integers(0, len(GRAPH) - 1), st.integers(1, 255)), min_size=1, max_size=3)
 )
@@ -140,7 +140,7 @@ def test_damaged_graphs_with_right_hashes(positions: list[tuple[int, int]]) -> N
     graph_is_refused_or_fine(bytes(raw))
 
 
-@settings(FUZZ, max_examples=500)
+@settings(FUZZ, max_examples=300)
 @given(start=st.integers(0, len(GRAPH)), length=st.integers(0, 40), new=st.binary(max_size=40))
 def test_spliced_graphs(start: int, length: int, new: bytes) -> None:
     graph_is_refused_or_fine(GRAPH[:start] + new + GRAPH[start + length :])
@@ -161,7 +161,7 @@ json_values = st.recursive(
 )
 
 
-@settings(FUZZ, max_examples=400)
+@settings(FUZZ, max_examples=200)
 @given(data=st.data())
 def test_a_manifest_with_any_value_anywhere(data: st.DataObject, parts: Any) -> None:
     """One value of the manifest replaced by any other JSON value: PlanError, or a plan that opens."""
@@ -177,14 +177,14 @@ def test_a_manifest_with_any_value_anywhere(data: st.DataObject, parts: Any) -> 
     walk(manifest.save(), True)
 
 
-@settings(FUZZ, max_examples=500)
+@settings(FUZZ, max_examples=300)
 @given(value=st.integers(0, 2**64 - 1), tail=st.binary(max_size=4))
 def test_varints_round_trip(value: int, tail: bytes) -> None:
     raw = wire.varint(value)
     assert wire.read_varint(raw + tail, 0, len(raw) + len(tail)) == (value, len(raw))
 
 
-@settings(FUZZ, max_examples=500)
+@settings(FUZZ, max_examples=300)
 @given(raw=st.binary(max_size=60))
 def test_any_bytes_as_protobuf(raw: bytes) -> None:
     with contextlib.suppress(PlanError):
