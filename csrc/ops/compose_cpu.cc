@@ -12,7 +12,7 @@ namespace {
 // A thread is worth waking for this many bytes read and written (some 100 us of work).
 constexpr std::int64_t kBytesPerThread = 1 << 20;
 // Tasks are this large, so that threads that lag behind can be evened out.
-constexpr std::int64_t kBytesPerTask = 512 << 10;
+constexpr std::int64_t kBytesPerTask = 2 << 20;
 
 ComposeBlocks blocks_for(Isa isa) {
   switch (isa) {

@@ -1,269 +1,352 @@
 // Compiled once for every instruction set, with CGNRT_ISA naming the namespace. Nothing here may have
 // external linkage but compose_blocks, and no header's inline function may be called unless it is CGNRT_HD:
 // the linker would keep one copy for all instruction sets.
+//
+// A block passes tile by tile through short loops that the compiler vectorises, from one small buffer to the
+// next, all in the first-level cache, and leaves in whole lines. Meanwhile the planes that come next are
+// fetched. All of it is bound by memory: the loops cost less than the waiting that they hide.
 #include "ops/compose_kernel.h"
 
-#include <cstring>
-
-#if defined(__SSE2__) && !defined(CGNRT_PORTABLE)
-#define CGNRT_X86 1
-#include <immintrin.h>
-#endif
-
-#include "common/convert.h"
+#include "ops/casts.h"
 #include "ops/compose_pixel.h"
+#include "ops/compose_roll.h"
+#include "ops/compose_write.h"
 
 namespace cgnrt {
 namespace CGNRT_ISA {
 namespace {
 
-constexpr std::int64_t kMaxInterleaved = 3;  // channels that NHWC interleaves by the block
+constexpr std::int64_t kMaxInterleaved = 3;  // channels that NHWC interleaves block by block
+static_assert(kMaxVectors * kVector >= kBlockPixels, "a row of a block has an entry for each vector");
 
-// One block's working memory: it stays in the first-level cache.
-struct alignas(64) Scratch {
-  float mask[kBlockPixels];
-  float foreground[kBlockPixels];
-  float background[kBlockPixels];
-  float blended[kBlockPixels];
-  unsigned char rolled[kBlockPixels * sizeof(float)];
-  unsigned char cast[kMaxInterleaved * kBlockPixels * sizeof(float)];
-  unsigned char interleaved[kMaxInterleaved * kBlockPixels * sizeof(float)];
+// Pixels of one sample: whole rows, or a part of one row that is longer than a block.
+struct Span {
+  std::int64_t sample;
+  std::int64_t y;
+  std::int64_t x;
+  std::int64_t rows;
+  std::int64_t width;
+  std::int64_t count() const { return rows * width; }
 };
 
-// memcpy for short runs of unpredictable length, without a call.
-inline void copy_run(unsigned char* to, const unsigned char* from, std::int64_t bytes) {
-  if (bytes >= 32) {
-    std::int64_t at = 0;
-    for (; at + 32 <= bytes; at += 32) std::memcpy(to + at, from + at, 32);
-    if (at < bytes) std::memcpy(to + bytes - 32, from + bytes - 32, 32);
-  } else if (bytes >= 16) {
-    std::memcpy(to, from, 16);
-    std::memcpy(to + bytes - 16, from + bytes - 16, 16);
-  } else if (bytes >= 8) {
-    std::memcpy(to, from, 8);
-    std::memcpy(to + bytes - 8, from + bytes - 8, 8);
-  } else {
-    for (std::int64_t at = 0; at < bytes; at += 2) std::memcpy(to + at, from + at, 2);
-  }
-}
+// One of the two textures of a sample.
+struct Texture {
+  const void* pool;
+  std::int64_t first_plane;
+  std::int64_t dy;
+  std::int64_t dx;
+};
 
-// Pixels first..first+count-1 of the rolled plane into `to`: each row of it is two runs of a row as stored.
-inline void roll_run(unsigned char* to, const unsigned char* plane, std::int64_t first, std::int64_t count,
-                     std::int64_t height, std::int64_t width, std::int64_t dy, std::int64_t dx,
-                     std::int64_t size) {
-  std::int64_t y = first / width;
-  std::int64_t x = first - y * width;
-  std::int64_t source_y = y - dy;
-  if (source_y < 0) source_y += height;
-  while (count > 0) {
-    const unsigned char* row = plane + source_y * width * size;
-    const bool wrapped = x < dx;
-    const std::int64_t source_x = wrapped ? x - dx + width : x - dx;
-    std::int64_t run = wrapped ? dx - x : width - x;
-    if (run > count) run = count;
-    copy_run(to, row + source_x * size, run * size);
-    to += run * size;
-    count -= run;
-    x += run;
-    if (x == width) {
-      x = 0;
-      if (++source_y == height) source_y = 0;
-    }
-  }
-}
+// One block's working memory.
+struct alignas(64) Scratch {
+  float mask[kBlockPixels];  // converted from halves
+  float foreground[kBlockPixels];
+  float background[kBlockPixels];
+  float foreground_seams[kBlockPixels];  // or the rolled rows, of odd widths
+  float background_seams[kBlockPixels];
+  RollTable foreground_table;
+  RollTable background_table;
+  unsigned char planes[kMaxInterleaved * kBlockPixels * sizeof(float)];
+};
 
-inline void halves_to_floats(float* __restrict to, const std::uint16_t* __restrict from, std::int64_t count) {
-  std::int64_t at = 0;
-#if defined(__F16C__)
-  for (; at + 8 <= count; at += 8) {
-    _mm256_storeu_ps(to + at, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at))));
-  }
-#endif
-  for (; at < count; ++at) to[at] = half_to_float(from[at]);
-}
-
-inline void floats_to_halves(std::uint16_t* __restrict to, const float* __restrict from, std::int64_t count) {
-  std::int64_t at = 0;
-#if defined(__F16C__)
-  for (; at + 8 <= count; at += 8) {
-    const __m128i halves =
-        _mm256_cvtps_ph(_mm256_loadu_ps(from + at), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), halves);
-  }
-#endif
-  for (; at < count; ++at) to[at] = float_to_half(from[at]);
-}
-
-inline void floats_to_bfloat16s(std::uint16_t* __restrict to, const float* __restrict from,
-                                std::int64_t count) {
-  for (std::int64_t at = 0; at < count; ++at) to[at] = float_to_bfloat16(from[at]);
-}
-
-inline void floats_to_bytes(std::uint8_t* __restrict to, const float* __restrict from, std::int64_t count) {
-  for (std::int64_t at = 0; at < count; ++at) to[at] = float_to_uint8(from[at]);
-}
-
-inline void cast_run(unsigned char* to, const float* from, std::int64_t count, DType output) {
-  switch (output) {
-    case DType::kFloat16:
-      return floats_to_halves(reinterpret_cast<std::uint16_t*>(to), from, count);
-    case DType::kBFloat16:
-      return floats_to_bfloat16s(reinterpret_cast<std::uint16_t*>(to), from, count);
-    case DType::kUInt8:
-      return floats_to_bytes(to, from, count);
-    default:
-      std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
-  }
-}
+struct Form {
+  float low, high;  // of the clamp
+  float scale, bias;
+};
 
 template <bool kClamp, bool kScale, bool kBias>
 inline void blend_run(float* __restrict to, const float* __restrict mask, const float* __restrict foreground,
-                      const float* __restrict background, std::int64_t count, float low, float high,
-                      float scale, float bias) {
+                      const float* __restrict background, std::int64_t count, const Form& form) {
   for (std::int64_t at = 0; at < count; ++at) {
     float value = blend(mask[at], foreground[at], background[at]);
-    if (kClamp) value = clamp_to(value, low, high);
-    if (kScale) value = value * scale;
-    if (kBias) value = value + bias;
+    if (kClamp) value = clamp_to(value, form.low, form.high);
+    if (kScale) value = value * form.scale;
+    if (kBias) value = value + form.bias;
     to[at] = value;
   }
 }
 
-using BlendRun = void (*)(float*, const float*, const float*, const float*, std::int64_t, float, float, float,
-                          float);
+// What comes next, fetched a line at a time while the planes before it are computed: the next channel's
+// planes, or the next block's mask and first planes.
+struct Ahead {
+  const char* mask;
+  const char* foreground;
+  const char* background;
+  std::int64_t bytes_per_pixel;
+};
 
-inline BlendRun blend_for(const ComposeArgs& a) {
-  static constexpr BlendRun kRuns[8] = {
-      blend_run<false, false, false>, blend_run<false, false, true>, blend_run<false, true, false>,
-      blend_run<false, true, true>,   blend_run<true, false, false>, blend_run<true, false, true>,
-      blend_run<true, true, false>,   blend_run<true, true, true>,
+inline void fetch(const Ahead& ahead, std::int64_t at, std::int64_t count) {
+  if (ahead.foreground == nullptr) return;
+  const std::int64_t end = (at + count) * ahead.bytes_per_pixel;
+  for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
+    __builtin_prefetch(ahead.foreground + byte);
+    __builtin_prefetch(ahead.background + byte);
+    __asm__ volatile("");  // a loop of prefetches alone would be dropped as without effect
+  }
+  if (ahead.mask == nullptr) return;
+  for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
+    __builtin_prefetch(ahead.mask + byte);
+    __asm__ volatile("");
+  }
+}
+
+// A part of a plane, as its loops see it. `at` is its place in the block.
+struct Part {
+  Sink sink;
+  std::int64_t at;
+  std::int64_t rows;
+  std::int64_t width;
+  const float* mask;
+  const float* foreground;
+  const float* background;
+  const RollTable* foreground_table;  // null: the rows are as stored, one after the other
+  const RollTable* background_table;
+  Form form;
+  Ahead ahead;
+};
+
+template <bool kClamp, bool kScale, bool kBias>
+void blend_plain(const Part& part) {
+  const Form form = part.form;
+  const std::int64_t count = part.rows * part.width;
+  float* const in_place = part.sink.in_place();
+  alignas(64) float tile[kTile];
+  for (std::int64_t i = 0; i < count; i += kTile) {
+    const std::int64_t at = part.at + i;
+    const std::int64_t pixels = count - i < kTile ? count - i : kTile;
+    float* to = in_place != nullptr ? in_place + at : tile;
+    fetch(part.ahead, at, pixels);
+    if (pixels == kTile) {  // a constant count becomes straight code
+      blend_run<kClamp, kScale, kBias>(to, part.mask + i, part.foreground + i, part.background + i, kTile,
+                                       form);
+    } else {
+      blend_run<kClamp, kScale, kBias>(to, part.mask + i, part.foreground + i, part.background + i, pixels,
+                                       form);
+    }
+    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
+  }
+}
+
+template <bool kClamp, bool kScale, bool kBias>
+void blend_rolled(const Part& part) {
+  const Form form = part.form;
+  const std::ptrdiff_t* const foreground_offsets = part.foreground_table->offsets;
+  const std::ptrdiff_t* const background_offsets = part.background_table->offsets;
+  float* const in_place = part.sink.in_place();
+  alignas(64) float tile[kTile];
+  for (std::int64_t row = 0; row < part.rows; ++row) {
+    const std::int64_t start = row * part.width;
+    for (std::int64_t x = 0; x < part.width; x += kTile) {
+      const std::int64_t at = part.at + start + x;
+      const std::int64_t pixels = part.width - x < kTile ? part.width - x : kTile;
+      float* to = in_place != nullptr ? in_place + at : tile;
+      fetch(part.ahead, at, pixels);
+      for (std::int64_t i = 0; i < pixels; i += kVector) {
+        const std::int64_t v = (x + i) / kVector;
+        blend_run<kClamp, kScale, kBias>(to + i, part.mask + start + x + i,
+                                         part.foreground + start + foreground_offsets[v],
+                                         part.background + start + background_offsets[v], kVector, form);
+      }
+      if (in_place == nullptr) emit(part.sink, at, tile, pixels);
+    }
+  }
+}
+
+template <bool kClamp, bool kScale, bool kBias>
+void blend_part(const Part& part) {
+  if (part.foreground_table != nullptr) return blend_rolled<kClamp, kScale, kBias>(part);
+  blend_plain<kClamp, kScale, kBias>(part);
+}
+
+using BlendPart = void (*)(const Part&);
+
+inline BlendPart blend_for(const ComposeArgs& a) {
+  static constexpr BlendPart kParts[8] = {
+      blend_part<false, false, false>, blend_part<false, false, true>, blend_part<false, true, false>,
+      blend_part<false, true, true>,   blend_part<true, false, false>, blend_part<true, false, true>,
+      blend_part<true, true, false>,   blend_part<true, true, true>,
   };
-  return kRuns[(a.clamp ? 4 : 0) + (a.scale != nullptr ? 2 : 0) + (a.bias != nullptr ? 1 : 0)];
+  return kParts[(a.clamp ? 4 : 0) + (a.scale != nullptr ? 2 : 0) + (a.bias != nullptr ? 1 : 0)];
 }
 
-template <typename T>
-inline void interleave3(T* __restrict to, const T* __restrict c0, const T* __restrict c1,
-                        const T* __restrict c2, std::int64_t count) {
-  for (std::int64_t at = 0; at < count; ++at) {
-    to[3 * at] = c0[at];
-    to[3 * at + 1] = c1[at];
-    to[3 * at + 2] = c2[at];
+// The block's pixels.
+inline Span span_of(const ComposeArgs& a, std::int64_t block) {
+  const std::int64_t per_sample = blocks_per_sample(a);
+  Span span{};
+  span.sample = block / per_sample;
+  block -= span.sample * per_sample;
+  if (a.width <= kBlockPixels) {
+    const std::int64_t rows = kBlockPixels / a.width;
+    span.y = block * rows;
+    span.rows = a.height - span.y < rows ? a.height - span.y : rows;
+    span.width = a.width;
+    return span;
   }
+  const std::int64_t per_row = (a.width + kBlockPixels - 1) / kBlockPixels;
+  span.y = block / per_row;
+  span.x = (block - span.y * per_row) * kBlockPixels;
+  span.rows = 1;
+  span.width = a.width - span.x < kBlockPixels ? a.width - span.x : kBlockPixels;
+  return span;
 }
 
-template <typename T>
-inline void scatter(T* __restrict to, const T* __restrict from, std::int64_t count, std::int64_t stride) {
-  for (std::int64_t at = 0; at < count; ++at) to[at * stride] = from[at];
-}
-
-// Writes around the cache, which saves reading the line first.
-inline void stream_run(unsigned char* to, const unsigned char* from, std::int64_t bytes) {
-#if defined(CGNRT_X86)
-  const std::int64_t head = static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(to) & 15u);
-  std::int64_t at = head < bytes ? head : bytes;
-  std::memcpy(to, from, static_cast<std::size_t>(at));
-  for (; at + 16 <= bytes; at += 16) {
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + at),
-                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)));
-  }
-  std::memcpy(to + at, from + at, static_cast<std::size_t>(bytes - at));
-#else
-  std::memcpy(to, from, static_cast<std::size_t>(bytes));
-#endif
-}
-
-// The run of one plane as floats: a pointer into the plane where it can be, else into `floats`.
-inline const float* plane_run(const ComposeArgs& a, const void* data, std::int64_t plane, std::int64_t first,
-                              std::int64_t count, std::int64_t dy, std::int64_t dx, unsigned char* rolled,
-                              float* floats) {
-  const std::int64_t size = a.input == DType::kFloat16 ? 2 : 4;
-  const std::int64_t area = a.height * a.width;
-  const unsigned char* start = static_cast<const unsigned char*>(data) + plane * area * size;
-  const unsigned char* run = start + first * size;
-  if ((dy | dx) != 0) {
-    unsigned char* to = size == 4 ? reinterpret_cast<unsigned char*>(floats) : rolled;
-    roll_run(to, start, first, count, a.height, a.width, dy, dx, size);
-    run = to;
-  }
-  if (size == 4) return reinterpret_cast<const float*>(run);
-  halves_to_floats(floats, reinterpret_cast<const std::uint16_t*>(run), count);
-  return floats;
-}
-
-inline void compose_block(const ComposeArgs& a, std::int64_t sample, std::int64_t first, std::int64_t count,
-                          BlendRun blend_into, Scratch& s) {
+inline Texture foreground_of(const ComposeArgs& a, std::int64_t sample) {
   const ComposeItem& item = a.items[sample];
+  return {a.foregrounds, item.foreground * a.channels, item.foreground_dy, item.foreground_dx};
+}
+
+inline Texture background_of(const ComposeArgs& a, std::int64_t sample) {
+  const ComposeItem& item = a.items[sample];
+  return {a.backgrounds, item.background * a.channels, item.background_dy, item.background_dx};
+}
+
+// Where pixel (y, x) of plane `plane`, counted in pixels, lies after a roll by (dy, dx).
+inline std::int64_t place(const ComposeArgs& a, std::int64_t plane, std::int64_t y, std::int64_t x,
+                          std::int64_t dy, std::int64_t dx) {
+  y = y < dy ? y - dy + a.height : y - dy;
+  x = x < dx ? x - dx + a.width : x - dx;
+  return (plane * a.height + y) * a.width + x;
+}
+
+// The wraps of rolls are left out of account: good enough to fetch by.
+inline Ahead ahead_of(const ComposeArgs& a, const Span& span, std::int64_t channel, bool with_mask) {
+  const std::int64_t size = a.input == DType::kFloat16 ? 2 : 4;
+  const Texture f = foreground_of(a, span.sample);
+  const Texture b = background_of(a, span.sample);
+  const bool all = span.rows == a.height;  // then fetched from its beginning, whatever the roll
+  const std::int64_t mask = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
+  const std::int64_t foreground = place(a, f.first_plane + channel, span.y, span.x, all ? 0 : f.dy, 0);
+  const std::int64_t background = place(a, b.first_plane + channel, span.y, span.x, all ? 0 : b.dy, 0);
+  return {with_mask ? static_cast<const char*>(a.masks) + mask * size : nullptr,
+          static_cast<const char*>(a.foregrounds) + foreground * size,
+          static_cast<const char*>(a.backgrounds) + background * size, size};
+}
+
+// Pixels as floats: in place, or converted to `buffer`.
+inline const float* floats_at(const ComposeArgs& a, const void* pool, std::int64_t at, std::int64_t count,
+                              float* buffer) {
+  if (a.input == DType::kFloat32) return static_cast<const float*>(pool) + at;
+  halves_to_floats(buffer, static_cast<const std::uint16_t*>(pool) + at, count);
+  return buffer;
+}
+
+// The largest part from (span.y, span.x) on within which neither texture wraps, but for the wrap within whole
+// rows.
+inline Span first_part(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
+  Span part = span;
+  std::int64_t end = span.y + span.rows;
+  if (span.y < f.dy && f.dy < end) end = f.dy;
+  if (span.y < b.dy && b.dy < end) end = b.dy;
+  part.rows = end - span.y;
+  if (span.width == a.width) return part;
+  end = span.x + span.width;
+  if (span.x < f.dx && f.dx < end) end = f.dx;
+  if (span.x < b.dx && b.dx < end) end = b.dx;
+  part.width = end - span.x;
+  return part;
+}
+
+// Composes one channel of `span`, which lies within one block.
+inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t channel, const float* mask,
+                          const Sink& sink, const Ahead& ahead, BlendPart blend_into, Scratch& s) {
+  const Texture f = foreground_of(a, span.sample);
+  const Texture b = background_of(a, span.sample);
+  const bool whole_rows = span.width == a.width;
+  const bool rolled = whole_rows && (f.dx | b.dx) != 0;
+  const bool by_vectors = rolled && a.width % kVector == 0 && a.width >= kMinRolledWidth;
+  Part part{};
+  part.sink = sink;
+  part.form = {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
+               a.bias != nullptr ? a.bias[channel] : 0.0f};
+  part.ahead = ahead;
+  if (by_vectors) {
+    part.foreground_table = &s.foreground_table;
+    part.background_table = &s.background_table;
+  }
+  Span rest = span;
+  while (rest.count() > 0) {
+    const Span now = first_part(a, rest, f, b);
+    part.rows = now.rows;
+    part.width = now.width;
+    part.mask = mask + part.at;
+    const std::int64_t f_at = place(a, f.first_plane + channel, now.y, now.x, f.dy, whole_rows ? 0 : f.dx);
+    const std::int64_t b_at = place(a, b.first_plane + channel, now.y, now.x, b.dy, whole_rows ? 0 : b.dx);
+    part.foreground = floats_at(a, f.pool, f_at, now.count(), s.foreground);
+    part.background = floats_at(a, b.pool, b_at, now.count(), s.background);
+    if (by_vectors) {
+      stage_seams(s.foreground_table, s.foreground_seams, part.foreground, now.rows, a.width);
+      stage_seams(s.background_table, s.background_seams, part.background, now.rows, a.width);
+    } else if (rolled) {
+      copy_rolled(s.foreground_seams, part.foreground, now.rows, a.width, f.dx);
+      copy_rolled(s.background_seams, part.background, now.rows, a.width, b.dx);
+      part.foreground = s.foreground_seams;
+      part.background = s.background_seams;
+    }
+    blend_into(part);
+    part.at += now.count();
+    if (whole_rows) {
+      rest.y += now.rows;
+      rest.rows -= now.rows;
+    } else {
+      rest.x += now.width;
+      rest.width -= now.width;
+    }
+  }
+}
+
+inline void compose_block(const ComposeArgs& a, const Span& span, const Span* next, BlendPart blend_into,
+                          Scratch& s) {
   const std::int64_t size = static_cast<std::int64_t>(size_of(a.output));
   const std::int64_t area = a.height * a.width;
+  const std::int64_t first = span.y * a.width + span.x;
+  const std::int64_t count = span.count();
   const bool planar = a.layout == Layout::kNCHW || a.channels == 1;
-  const bool interleaves = !planar && a.channels == 3;
-  unsigned char* out = static_cast<unsigned char*>(a.out) + sample * a.channels * area * size;
-  const float* mask = plane_run(a, a.masks, item.mask, first, count, 0, 0, s.rolled, s.mask);
+  const bool interleaves = !planar && a.channels == kMaxInterleaved;
+  unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
+  const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
+  const float* mask = floats_at(a, a.masks, mask_at, count, s.mask);
+  if (span.width == a.width && a.width % kVector == 0) {
+    fill_roll_table(s.foreground_table, a.width, a.items[span.sample].foreground_dx);
+    fill_roll_table(s.background_table, a.width, a.items[span.sample].background_dx);
+  }
   for (std::int64_t c = 0; c < a.channels; ++c) {
-    const float* foreground = plane_run(a, a.foregrounds, item.foreground * a.channels + c, first, count,
-                                        item.foreground_dy, item.foreground_dx, s.rolled, s.foreground);
-    const float* background = plane_run(a, a.backgrounds, item.background * a.channels + c, first, count,
-                                        item.background_dy, item.background_dx, s.rolled, s.background);
-    unsigned char* to = out + (c * area + first) * size;
-    const bool direct = planar && !a.streams && a.output == DType::kFloat32;
-    float* blended = direct ? reinterpret_cast<float*>(to) : s.blended;
-    blend_into(blended, mask, foreground, background, count, a.clamp_low, a.clamp_high,
-               a.scale != nullptr ? a.scale[c] : 1.0f, a.bias != nullptr ? a.bias[c] : 0.0f);
-    if (direct) continue;
-    const unsigned char* result = reinterpret_cast<const unsigned char*>(s.blended);
-    if (a.output != DType::kFloat32 || interleaves) {
-      unsigned char* cast = planar && !a.streams ? to : s.cast + (interleaves ? c * kBlockPixels * size : 0);
-      cast_run(cast, s.blended, count, a.output);
-      result = cast;
-    }
-    if (planar) {
-      if (a.streams) stream_run(to, result, count * size);
-    } else if (!interleaves) {
-      unsigned char* strided = out + (first * a.channels + c) * size;
-      if (size == 4) {
-        scatter(reinterpret_cast<float*>(strided), reinterpret_cast<const float*>(result), count, a.channels);
-      } else if (size == 2) {
-        scatter(reinterpret_cast<std::uint16_t*>(strided), reinterpret_cast<const std::uint16_t*>(result),
-                count, a.channels);
-      } else {
-        scatter(strided, result, count, a.channels);
-      }
+    const Ahead ahead = c + 1 < a.channels ? ahead_of(a, span, c + 1, false)
+                        : next != nullptr  ? ahead_of(a, *next, 0, true)
+                                           : Ahead{};
+    unsigned char* buffer = s.planes + (interleaves ? c * kBlockPixels * size : 0);
+    const Sink sink{planar ? out + (c * area + first) * size : buffer, a.output, planar && a.streams};
+    compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
+    if (planar || interleaves) continue;
+    unsigned char* strided = out + (first * a.channels + c) * size;
+    if (size == 4) {
+      scatter<float>(strided, buffer, count, a.channels);
+    } else if (size == 2) {
+      scatter<std::uint16_t>(strided, buffer, count, a.channels);
+    } else {
+      scatter<std::uint8_t>(strided, buffer, count, a.channels);
     }
   }
   if (!interleaves) return;
-  unsigned char* to = out + first * 3 * size;
-  unsigned char* mixed = a.streams ? s.interleaved : to;
+  unsigned char* to = out + first * a.channels * size;
   if (size == 4) {
-    const float* planes = reinterpret_cast<const float*>(s.cast);
-    interleave3(reinterpret_cast<float*>(mixed), planes, planes + kBlockPixels, planes + 2 * kBlockPixels,
-                count);
+    interleave<float>(to, s.planes, kBlockPixels, count, a.streams);
   } else if (size == 2) {
-    const std::uint16_t* planes = reinterpret_cast<const std::uint16_t*>(s.cast);
-    interleave3(reinterpret_cast<std::uint16_t*>(mixed), planes, planes + kBlockPixels,
-                planes + 2 * kBlockPixels, count);
+    interleave<std::uint16_t>(to, s.planes, kBlockPixels, count, a.streams);
   } else {
-    interleave3(mixed, s.cast, s.cast + kBlockPixels, s.cast + 2 * kBlockPixels, count);
+    interleave<std::uint8_t>(to, s.planes, kBlockPixels, count, a.streams);
   }
-  if (a.streams) stream_run(to, s.interleaved, count * 3 * size);
 }
 
 }  // namespace
 
 void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last) {
   Scratch scratch;
-  const BlendRun blend_into = blend_for(a);
-  const std::int64_t area = a.height * a.width;
-  const std::int64_t per_sample = (area + kBlockPixels - 1) / kBlockPixels;
-  std::int64_t sample = first / per_sample;
-  std::int64_t block = first - sample * per_sample;
-  for (std::int64_t i = first; i < last; ++i) {
-    const std::int64_t start = block * kBlockPixels;
-    const std::int64_t count = area - start < kBlockPixels ? area - start : kBlockPixels;
-    compose_block(a, sample, start, count, blend_into, scratch);
-    if (++block == per_sample) {
-      block = 0;
-      ++sample;
-    }
+  const BlendPart blend_into = blend_for(a);
+  for (std::int64_t block = first; block < last; ++block) {
+    const Span span = span_of(a, block);
+    Span next{};
+    if (block + 1 < last) next = span_of(a, block + 1);
+    compose_block(a, span, block + 1 < last ? &next : nullptr, blend_into, scratch);
   }
 #if defined(CGNRT_X86)
   if (a.streams) _mm_sfence();

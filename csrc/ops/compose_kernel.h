@@ -3,16 +3,19 @@
 
 #include <cstdint>
 
+#include "common/hd.h"
 #include "ops/compose.h"
 
 namespace cgnrt {
 
-// A block is a run of pixels of one sample, all channels: the unit of work, small enough for the first-level
-// cache.
+// A block is the unit of work, small enough for the first-level cache with all its channels: as many whole
+// rows of one sample as have this many pixels, or a part of a longer row.
 constexpr std::int64_t kBlockPixels = 1024;
 
-inline std::int64_t blocks_per_sample(const ComposeArgs& a) {
-  return (a.height * a.width + kBlockPixels - 1) / kBlockPixels;
+CGNRT_HD std::int64_t blocks_per_sample(const ComposeArgs& a) {
+  if (a.width > kBlockPixels) return a.height * ((a.width + kBlockPixels - 1) / kBlockPixels);
+  const std::int64_t rows = kBlockPixels / a.width;
+  return (a.height + rows - 1) / rows;
 }
 
 // Composes blocks first..last-1 of the n * blocks_per_sample(a) blocks.

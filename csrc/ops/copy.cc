@@ -1,0 +1,47 @@
+#include "ops/copy.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/thread_pool.h"
+
+#if defined(__SSE2__) && !defined(CGNRT_PORTABLE)
+#define CGNRT_X86 1
+#include <emmintrin.h>
+#endif
+
+namespace cgnrt {
+namespace {
+
+constexpr std::int64_t kTaskBytes = 256 << 10;
+
+void copy_run(unsigned char* to, const unsigned char* from, std::int64_t bytes, bool streams) {
+  std::int64_t at = 0;
+#if defined(CGNRT_X86)
+  if (streams && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
+    for (; at + 64 <= bytes; at += 64) {
+      for (int part = 0; part < 64; part += 16) {
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to + at + part),
+                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at + part)));
+      }
+    }
+    _mm_sfence();
+  }
+#else
+  static_cast<void>(streams);
+#endif
+  std::memcpy(to + at, from + at, static_cast<std::size_t>(bytes - at));
+}
+
+}  // namespace
+
+void copy_bytes(void* to, const void* from, std::int64_t bytes, int threads, bool streams) {
+  const std::int64_t tasks = (bytes + kTaskBytes - 1) / kTaskBytes;
+  parallel_for(tasks, threads > 0 ? threads : available_cpus(), [=](std::int64_t task) {
+    const std::int64_t start = task * kTaskBytes;
+    copy_run(static_cast<unsigned char*>(to) + start, static_cast<const unsigned char*>(from) + start,
+             std::min(kTaskBytes, bytes - start), streams);
+  });
+}
+
+}  // namespace cgnrt
