@@ -9,6 +9,7 @@ TORCH_PIP_ARGS ?=
 PLAN   ?= plans/double-colored.plan
 
 BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
@@ -46,19 +47,24 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"cgnrt: Python is {v[0]}.{v[1]}, expected 3.11 or newer. Run: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
+	$(PIP) install -q --upgrade pip
 
-# The runtime alone, with both CPU engines and without torch.
-$(VENV)/.runtime: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install -q -e '.[cpu]'
+# What builds the package lies in the environment itself, so that a second build compiles only what changed.
+$(VENV)/.build: $(BIN)/python
+	$(PIP) install -q 'scikit-build-core>=1.1' 'pybind11>=3.1' 'cmake>=3.26' ninja
+	touch $@
+
+# The runtime alone, with both CPU engine libraries and without torch.
+$(VENV)/.runtime: $(VENV)/.build $(SOURCES)
+	$(PIP) install -q --no-build-isolation -e '.[cpu]'
 	touch $@
 
 # Everything: training, export, tests.
-$(VENV)/.full: $(VENV)/.runtime
-	$(BIN)/python -m pip install -q '$(TORCH)' $(TORCH_PIP_ARGS)
-	$(BIN)/python -m pip install -q -e '.[cpu,train,export,test]'
-	touch $@
+$(VENV)/.full: $(VENV)/.build $(SOURCES)
+	$(PIP) install -q '$(TORCH)' $(TORCH_PIP_ARGS)
+	$(PIP) install -q --no-build-isolation -e '.[cpu,train,export,test]'
+	touch $(VENV)/.runtime $@
 
 $(VENV)/.dev: $(VENV)/.full
-	$(BIN)/python -m pip install -q -e '.[dev]'
+	$(PIP) install -q --no-build-isolation -e '.[dev]'
 	touch $@

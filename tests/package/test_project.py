@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -49,18 +50,22 @@ def test_cuda_on_without_a_compiler_fails_hard(root: Path, tmp_path: Path) -> No
     import pybind11
 
     command = [
+        sys.executable,
+        "-m",
         "cmake",
         "-S",
         root,
         "-B",
         tmp_path,
         "-DCGNRT_CUDA=ON",
-        "-DCMAKE_CUDA_COMPILER=/nonexistent/nvcc",
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         "-DSKBUILD_PROJECT_NAME=cgnrt",
         "-DSKBUILD_PROJECT_VERSION=0.1.0",
     ]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "CUDACXX": "/nonexistent/nvcc"}
+    done = subprocess.run(
+        [str(c) for c in command], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0
     assert "CGNRT_CUDA" in done.stderr

@@ -27,7 +27,8 @@ def run(*command: object, cwd: Path) -> str:
 def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist and the wheel that was built from it."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, root, cwd=folder)
+    # The tools come from this environment, so that nothing is downloaded.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, root, cwd=folder)
     return folder
 
 
