@@ -36,7 +36,7 @@ def sheet(cgn: CGN, seed: int = 0) -> Tensor:
         mask = parts.mask.expand(-1, 3, -1, -1) * 2 - 1
         rows += [mask, parts.foreground, parts.background, compose(parts)]
     for row in range(ROWS):
-        texture, background = (labels + 1 + row) % n_classes, (labels + 2 + 2 * row) % n_classes
+        texture, background = (labels + 1 + row) % n_classes, (labels + 3 + row) % n_classes
         rows.append(compose(cgn(labels, texture, background, generator=generator)))
     cgn.train(was_training)
     return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(-1, 1) / 2 + 0.5
