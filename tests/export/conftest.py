@@ -17,15 +17,17 @@ Mechanisms = dict[str, MechanismModule]
 
 
 def _small_cgn() -> CGN:
-    """A CGN of 16 x 16 pictures whose batch norms have statistics of their own, as after training."""
+    """A CGN of few channels with biases and batch norm statistics as after training."""
     torch.manual_seed(0)
-    model = CGN(n_classes=4, noise_size=6, channels=4, resolution=16, init="normal", gain=0.3)
+    model = CGN(n_classes=4, noise_size=6, channels=4, resolution=32, init="normal", gain=0.3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
             module.running_mean.normal_(std=0.3)
             module.running_var.uniform_(0.5, 2)
+        elif isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+            nn.init.normal_(module.bias, std=0.3)
     return model.eval()
 
 

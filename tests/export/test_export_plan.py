@@ -28,7 +28,7 @@ def test_the_manifest(exported: Exported) -> None:
     with Plan.open(path) as plan:
         manifest = plan.manifest
         assert manifest.family == "mnist-cgn"
-        assert manifest.resolution == (16, 16)
+        assert manifest.resolution == (32, 32)
         assert manifest.noise_mode == "independent"
         assert manifest.precision == report.precision
         assert manifest.parity == json.loads(json.dumps(report.to_json()))
@@ -39,7 +39,7 @@ def test_the_manifest(exported: Exported) -> None:
             ("noise", ("n", 6)),
             ("class_embedding", ("n", 4)),
         ]
-        assert [(tensor.name, tensor.shape) for tensor in spec.outputs] == [("foreground", ("n", 3, 16, 16))]
+        assert [(tensor.name, tensor.shape) for tensor in spec.outputs] == [("foreground", ("n", 3, 32, 32))]
         assert (spec.range, spec.roll, manifest.mechanisms["shape"].roll) == ((-1, 1), True, False)
         # The three mechanisms share one embedding, which is stored once.
         assert len({mechanism.embedding.member for mechanism in manifest.mechanisms.values()}) == 1
@@ -100,7 +100,7 @@ def test_the_table(exported: Exported) -> None:
 def test_bf16_is_measured_where_it_runs_and_emulated_where_it_does_not(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, authors_checkpoint: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(runners, "supports", lambda backend, precision: precision == "fp32")
+    monkeypatch.setattr(runners, "supports", lambda backend, precision, **_: precision == "fp32")
     mechanisms = read_checkpoint(authors_checkpoint).mechanisms
     report = export_plan(tmp_path / "a.plan", mechanisms, family="f", precision="fp16", batch_sizes=(2,))
     measured = {m.precision: m.measured for m in report.composite}
