@@ -31,7 +31,8 @@ std::vector<float> floats(const py::handle& object, const std::string& subject) 
 float number(const py::dict& spec, const char* key) { return py::cast<float>(spec[key]); }
 
 Layer layer_argument(const py::dict& spec, const std::string& subject) {
-  static const std::vector<std::string> kKinds = {"up_conv", "conv3", "instance_norm", "leaky_relu", "tanh", "clip"};
+  static const std::vector<std::string> kKinds = {"up_conv",    "conv3", "instance_norm",
+                                                  "leaky_relu", "tanh",  "clip"};
   Layer layer;
   layer.kind = static_cast<LayerKind>(choice_argument(spec["kind"], subject + " kind", kKinds));
   if (layer.kind <= LayerKind::kInstanceNorm) {
@@ -51,9 +52,11 @@ class Engine {
  public:
   Engine(const std::vector<int>& input_widths, const py::object& weight, const py::object& bias,
          const std::vector<int>& shape, const std::vector<py::dict>& layers, const py::object& isa) {
-    if (shape.size() != 3) refuse("engine shape", "length", std::to_string(shape.size()), "3 (channels, height, width)");
+    if (shape.size() != 3)
+      refuse("engine shape", "length", std::to_string(shape.size()), "3 (channels, height, width)");
     for (const int width : input_widths) {
-      if (width < 1 || width > kMostSize) refuse("engine inputs", "width", std::to_string(width), "1 or more");
+      if (width < 1 || width > kMostSize)
+        refuse("engine inputs", "width", std::to_string(width), "1 or more");
     }
     network_.input_widths = input_widths;
     network_.linear_weight = floats(weight, "engine linear weight");
@@ -66,9 +69,11 @@ class Engine {
     prepare(network_, isa.is_none() ? nullptr : name.c_str());
   }
 
-  py::object run_images(const std::vector<py::object>& inputs, const py::object& out, const py::object& threads) const {
+  py::object run_images(const std::vector<py::object>& inputs, const py::object& out,
+                        const py::object& threads) const {
     if (inputs.size() != network_.input_widths.size()) {
-      refuse("engine inputs", "count", std::to_string(inputs.size()), std::to_string(network_.input_widths.size()));
+      refuse("engine inputs", "count", std::to_string(inputs.size()),
+             std::to_string(network_.input_widths.size()));
     }
     const std::int64_t thread_count =
         integer_argument(threads, "engine threads", 0, std::numeric_limits<int>::max());
@@ -86,7 +91,8 @@ class Engine {
       if (tensor.shape != expected) refuse(subject, "shape", to_string(tensor.shape), to_string(expected));
       data.push_back(static_cast<const float*>(tensor.data));
     }
-    const std::vector<std::int64_t> shape = {n, network_.last.channels, network_.last.height, network_.last.width};
+    const std::vector<std::int64_t> shape = {n, network_.last.channels, network_.last.height,
+                                             network_.last.width};
     const py::object result = out.is_none() ? new_array(DType::kFloat32, shape) : out;
     const Borrowed target(result, "engine out");
     require_out("engine out", target.tensor(), DType::kFloat32, shape);
@@ -105,7 +111,8 @@ class Engine {
 }  // namespace
 
 void bind_engine(py::module_& module) {
-  py::class_<Engine>(module, "Engine", "A small image generator on the CPU: a linear layer, then convolutions.")
+  py::class_<Engine>(module, "Engine",
+                     "A small image generator on the CPU: a linear layer, then convolutions.")
       .def(py::init<const std::vector<int>&, const py::object&, const py::object&, const std::vector<int>&,
                     const std::vector<py::dict>&, const py::object&>(),
            py::arg("input_widths"), py::arg("weight"), py::arg("bias"), py::arg("shape"), py::arg("layers"),

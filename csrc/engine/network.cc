@@ -34,17 +34,18 @@ void require_count(const std::string& subject, const char* field, std::size_t go
 }
 
 void require_fit(const std::string& subject, const PictureShape& shape, int tile) {
-  const std::string text =
-      std::to_string(shape.channels) + " x " + std::to_string(shape.height) + " x " + std::to_string(shape.width);
+  const std::string text = std::to_string(shape.channels) + " x " + std::to_string(shape.height) + " x " +
+                           std::to_string(shape.width);
   // Bounds that keep every product of sizes far from overflow.
   constexpr int kMost = 4096;
-  if (shape.channels < 1 || shape.height < 1 || shape.width < 1 || shape.channels > kMost || shape.height > kMost ||
-      shape.width > kMost) {
+  if (shape.channels < 1 || shape.height < 1 || shape.width < 1 || shape.channels > kMost ||
+      shape.height > kMost || shape.width > kMost) {
     refuse(subject, "picture", text, "sizes from 1 to " + std::to_string(kMost));
   }
   if (shape.width % kRun != 0 || shape.pixels() % tile != 0) {
     refuse(subject, "picture", text,
-           "a width that " + std::to_string(kRun) + " divides and pixels that " + std::to_string(tile) + " divides");
+           "a width that " + std::to_string(kRun) + " divides and pixels that " + std::to_string(tile) +
+               " divides");
   }
 }
 
@@ -71,7 +72,8 @@ void prepare(Network& network, const char* isa) {
   network.inputs = 0;
   for (const int width : network.input_widths) network.inputs += width;
   require_fit("engine linear", network.first, kernel.tile);
-  require_count("engine linear", "weight", network.linear_weight.size(), network.first.count() * network.inputs);
+  require_count("engine linear", "weight", network.linear_weight.size(),
+                network.first.count() * network.inputs);
   require_count("engine linear", "bias", network.linear_bias.size(), network.first.count());
   PictureShape shape = network.first;
   for (std::size_t k = 0; k < network.layers.size(); ++k) {
@@ -89,7 +91,8 @@ void prepare(Network& network, const char* isa) {
   kernel.pack(network);
 }
 
-void run(const Network& network, const std::vector<const float*>& inputs, std::int64_t n, float* out, int threads) {
+void run(const Network& network, const std::vector<const float*>& inputs, std::int64_t n, float* out,
+         int threads) {
   const EngineKernel& kernel = kernel_for(network.isa);
   const std::int64_t wanted = threads > 0 ? threads : available_cpus();
   // Groups of fewer images where that is what keeps every thread busy.

@@ -1,5 +1,6 @@
-// A small image generator (a linear layer, then up-sampling convolutions) as our own CPU engine runs it: every image
-// on one thread from noise to pixels, activations in the second-level cache, no barrier between layers.
+// A small image generator (a linear layer, then up-sampling convolutions) as our own CPU engine runs it:
+// every image on one thread from noise to pixels, activations in the second-level cache, no barrier between
+// layers.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@
 
 namespace cgnrt {
 
-// Images that a task takes through the linear layer together, so that its weights are read once for all of them.
+// Images that a task takes through the linear layer together, so that its weights are read once for all of
+// them.
 constexpr int kGroup = 6;
 // Every row of an activation is a whole number of runs of this many pixels.
 constexpr int kRun = 8;
@@ -28,8 +30,8 @@ struct PictureShape {
 };
 
 enum class LayerKind {
-  kUpConv,        // nearest x2 up-sampling and a 3x3 convolution, given as a 4x4 transposed convolution of stride 2
-  kConv3,         // 3x3 convolution, padding 1
+  kUpConv,  // nearest x2 up-sampling and a 3x3 convolution, given as a 4x4 transposed convolution of stride 2
+  kConv3,   // 3x3 convolution, padding 1
   kInstanceNorm,  // in place, as are the following
   kLeakyRelu,
   kTanh,
@@ -66,8 +68,8 @@ struct Layer {
 };
 
 struct Network {
-  std::vector<int> input_widths;  // of the inputs, in the order in which they are concatenated
-  int inputs = 0;                 // their sum
+  std::vector<int> input_widths;     // of the inputs, in the order in which they are concatenated
+  int inputs = 0;                    // their sum
   std::vector<float> linear_weight;  // (first.count(), inputs)
   std::vector<float> linear_bias;    // (first.count())
   Floats linear_packed;
@@ -78,11 +80,12 @@ struct Network {
   Isa isa = Isa::kBaseline;
 };
 
-// Completes shapes and paddings, checks that every size fits its neighbours and the kernels, and packs the weights.
-// Throws std::invalid_argument that names the layer.
+// Completes shapes and paddings, checks that every size fits its neighbours and the kernels, and packs the
+// weights. Throws std::invalid_argument that names the layer.
 void prepare(Network& network, const char* isa);
 
 // Runs n images. inputs[k] is (n, input_widths[k]); out is (n, last). threads 0 is every CPU of the process.
-void run(const Network& network, const std::vector<const float*>& inputs, std::int64_t n, float* out, int threads);
+void run(const Network& network, const std::vector<const float*>& inputs, std::int64_t n, float* out,
+         int threads);
 
 }  // namespace cgnrt

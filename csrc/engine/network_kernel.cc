@@ -1,5 +1,5 @@
-// Compiled once for every instruction set, with CGNRT_ISA naming the namespace, and with contraction to FMA: engines
-// agree to a tolerance, unlike the ops. Nothing here may have external linkage but kEngine.
+// Compiled once for every instruction set, with CGNRT_ISA naming the namespace, and with contraction to FMA:
+// engines agree to a tolerance, unlike the ops. Nothing here may have external linkage but kEngine.
 #include "engine/network_kernel.h"
 
 #include <algorithm>
@@ -18,8 +18,8 @@ inline Run load(const float* p) { return *reinterpret_cast<const RunAt*>(p); }
 inline void store(float* p, Run v) { *reinterpret_cast<RunAt*>(p) = v; }
 inline Run all(float x) { return Run{x, x, x, x, x, x, x, x}; }
 
-// A matrix tile is two vectors of positions by up to kRows output channels: as many sums as keep both multipliers
-// busy and still fit the registers.
+// A matrix tile is two vectors of positions by up to kRows output channels: as many sums as keep both
+// multipliers busy and still fit the registers.
 #if defined(__AVX512F__)
 constexpr int kWide = 16;
 typedef float Wide __attribute__((vector_size(64)));
@@ -38,7 +38,8 @@ static_assert(kRows == kGroup, "the linear layer's tiles have a row for each ima
 inline Wide load_wide(const float* p) { return *reinterpret_cast<const WideAt*>(p); }
 inline void store_wide(float* p, Wide v) { *reinterpret_cast<WideAt*>(p) = v; }
 
-// c[m] = start[m] + sum over k of a[k][m] * b[k], m < Rows, rows of kTile positions. Without kStart from zero.
+// c[m] = start[m] + sum over k of a[k][m] * b[k], m < Rows, rows of kTile positions. Without kStart from
+// zero.
 template <int Rows, bool kStart>
 inline void multiply_tile(const float* a, const float* b, int depth, const float* start, float* c) {
   Wide sum[Rows][2];
@@ -64,11 +65,13 @@ inline void multiply_tile(const float* a, const float* b, int depth, const float
   }
 }
 
-// Rows of the next block when `left` output channels remain: never a block of few rows where two of more would do.
+// Rows of the next block when `left` output channels remain: never a block of few rows where two of more
+// would do.
 inline int block_rows(int left) { return left == 8 ? 4 : left == 7 ? 4 : std::min(left, kRows); }
 
 template <bool kStart>
-inline void multiply_block(int rows, const float* a, const float* b, int depth, const float* start, float* c) {
+inline void multiply_block(int rows, const float* a, const float* b, int depth, const float* start,
+                           float* c) {
   switch (rows) {
     case 6:
       return multiply_tile<6, kStart>(a, b, depth, start, c);
@@ -130,8 +133,9 @@ void clear_border(const View& v) {
 // Nearest x2 up-sampling and a 3x3 convolution (w0, w1, w2), along one axis: with S = w0 + w1 + w2,
 //   out[2i]     = S p[i] + w0 (p[i-1] - p[i])
 //   out[2i + 1] = S p[i] - w2 (p[i] - p[i+1])
-// so three products make two outputs. Along both axes nine make four: 9/4 multiply-adds per output and channel pair,
-// against 9 as trained and 4 as a transposed convolution. The nine inputs ("panels"), d for a difference:
+// so three products make two outputs. Along both axes nine make four: 9/4 multiply-adds per output and
+// channel pair, against 9 as trained and 4 as a transposed convolution. The nine inputs ("panels"), d for a
+// difference:
 enum Panel { kPlain, kUp, kDown, kLeft, kRight, kUpLeft, kUpRight, kDownLeft, kDownRight, kPanels };
 
 void fill_panels(const View& in, std::int64_t position, float* panels) {
@@ -211,7 +215,8 @@ void up_conv(const Layer& layer, const View& in, const View& out, float* scratch
           const int x = static_cast<int>((position + s) % layer.in.width);
           const std::int64_t at = static_cast<std::int64_t>(m) * kTile + s;
           const Run shared = load(vertical[a] + at) + bias;
-          store_interleaved(out.row(m, 2 * y + a) + 2 * x, leaky(shared + load(diagonal[0] + at), layer.slope),
+          store_interleaved(out.row(m, 2 * y + a) + 2 * x,
+                            leaky(shared + load(diagonal[0] + at), layer.slope),
                             leaky(shared + load(diagonal[1] + at), layer.slope));
         }
       }
@@ -219,8 +224,8 @@ void up_conv(const Layer& layer, const View& in, const View& out, float* scratch
   }
 }
 
-// The nine (out, in) matrices of the panels, from the 4x4 taps of the transposed convolution: along an axis those are
-// t = (w2, w1 + w2, w0 + w1, w0).
+// The nine (out, in) matrices of the panels, from the 4x4 taps of the transposed convolution: along an axis
+// those are t = (w2, w1 + w2, w0 + w1, w0).
 void pack_up_conv(Layer& layer) {
   const int depth = layer.in.channels;
   const int rows = layer.out.channels;
@@ -237,7 +242,8 @@ void pack_up_conv(Layer& layer) {
         const float* taps = layer.weight.data() + (static_cast<std::size_t>(c) * rows + m) * 16;
         double sum = 0;
         for (int y = 0; y < 4; ++y) {
-          for (int x = 0; x < 4; ++x) sum += axis[vertical[k]][y] * axis[horizontal[k]][x] * double(taps[4 * y + x]);
+          for (int x = 0; x < 4; ++x)
+            sum += axis[vertical[k]][y] * axis[horizontal[k]][x] * double(taps[4 * y + x]);
         }
         matrix[static_cast<std::size_t>(m) * depth + c] = static_cast<float>(sum);
       }
@@ -400,8 +406,8 @@ void apply_in_place(const Layer& layer, const View& v) {
 }
 
 // The linear layer of a whole group, into `count` bordered pictures, one behind the other.
-void linear(const Network& net, const std::vector<const float*>& inputs, std::int64_t first, int count, float* pictures,
-            float* scratch) {
+void linear(const Network& net, const std::vector<const float*>& inputs, std::int64_t first, int count,
+            float* pictures, float* scratch) {
   float* const vectors = scratch;  // [input][image]
   float* const sums = scratch + static_cast<std::int64_t>(net.inputs) * kGroup;
   int k = 0;
@@ -469,8 +475,8 @@ Workspace workspace(const Network& net) {
   return w;
 }
 
-void run_group(const Network& net, const std::vector<const float*>& inputs, std::int64_t first, int count, float* out,
-               float* scratch) {
+void run_group(const Network& net, const std::vector<const float*>& inputs, std::int64_t first, int count,
+               float* out, float* scratch) {
   const Workspace w = workspace(net);
   linear(net, inputs, first, count, scratch + w.pictures, scratch + w.kernel);
   // The last convolution writes where the image is wanted; what follows it works there in place.
@@ -498,7 +504,8 @@ void run_group(const Network& net, const std::vector<const float*>& inputs, std:
       view = result;
       next ^= 1;
     }
-    if (last == net.layers.size()) std::memcpy(out + (first + m) * net.last.count(), view.data, net.last.count() * 4);
+    if (last == net.layers.size())
+      std::memcpy(out + (first + m) * net.last.count(), view.data, net.last.count() * 4);
   }
 }
 

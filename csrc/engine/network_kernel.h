@@ -15,8 +15,8 @@ struct EngineKernel {
   // Working memory of run_group, in floats.
   std::size_t (*scratch)(const Network& network);
   // Images first..first+count-1, count <= kGroup.
-  void (*run_group)(const Network& network, const std::vector<const float*>& inputs, std::int64_t first, int count,
-                    float* out, float* scratch);
+  void (*run_group)(const Network& network, const std::vector<const float*>& inputs, std::int64_t first,
+                    int count, float* out, float* scratch);
 };
 
 namespace baseline {

@@ -40,9 +40,8 @@ CGNRT_HD void floats_to_halves(std::uint16_t* __restrict to, const float* __rest
 
 #if defined(CGNRT_X86)
 
-// Four floats to bfloat16, sign-extended to 32 bits: what the signed pack to 16 bits keeps unchanged.
-CGNRT_HD __m128i bfloat16s_of(const float* from) {
-  const __m128 values = _mm_loadu_ps(from);
+// Floats to bfloat16, sign-extended to 32 bits: what the signed pack to 16 bits keeps unchanged.
+CGNRT_HD __m128i bfloat16s_of(__m128 values) {
   const __m128i bits = _mm_castps_si128(values);
   const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
   const __m128i rounded = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
@@ -51,6 +50,17 @@ CGNRT_HD __m128i bfloat16s_of(const float* from) {
   const __m128i chosen = _mm_or_si128(_mm_and_si128(is_nan, quiet), _mm_andnot_si128(is_nan, rounded));
   return _mm_srai_epi32(chosen, 16);
 }
+
+#if defined(__AVX2__)
+CGNRT_HD __m256i bfloat16s_of(__m256 values) {
+  const __m256i bits = _mm256_castps_si256(values);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x00400000));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(values, values, _CMP_UNORD_Q));
+  return _mm256_srai_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
+}
+#endif
 
 // Four floats to integers that saturate to 0..255 in the packs. The minimum's second operand wins over a NaN,
 // which then converts to the lowest integer, as does what lies far below.
@@ -63,10 +73,19 @@ CGNRT_HD __m128i bytes_of(const float* from) {
 CGNRT_HD void floats_to_bfloat16s(std::uint16_t* __restrict to, const float* __restrict from,
                                   std::int64_t count) {
   std::int64_t at = 0;
+#if defined(CGNRT_X86) && defined(__AVX2__)
+  for (; at + 16 <= count; at += 16) {
+    const __m256i packed = _mm256_packs_epi32(bfloat16s_of(_mm256_loadu_ps(from + at)),
+                                              bfloat16s_of(_mm256_loadu_ps(from + at + 8)));
+    // The pack works on each half: put its quarters in order.
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + at), _mm256_permute4x64_epi64(packed, 0xd8));
+  }
+#endif
 #if defined(CGNRT_X86)
   for (; at + 8 <= count; at += 8) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at),
-                     _mm_packs_epi32(bfloat16s_of(from + at), bfloat16s_of(from + at + 4)));
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(to + at),
+        _mm_packs_epi32(bfloat16s_of(_mm_loadu_ps(from + at)), bfloat16s_of(_mm_loadu_ps(from + at + 4))));
   }
 #endif
   for (; at < count; ++at) to[at] = float_to_bfloat16(from[at]);

@@ -17,7 +17,7 @@ namespace CGNRT_ISA {
 namespace {
 
 constexpr std::int64_t kMaxInterleaved = 3;  // channels that NHWC interleaves block by block
-static_assert(kMaxVectors * kVector >= kBlockPixels, "a row of a block has an entry for each vector");
+static_assert(kMaxVectors * kVector >= kBlockPixels, "a block has an entry for each vector");
 
 // Pixels of one sample: whole rows, or a part of one row that is longer than a block.
 struct Span {
@@ -128,27 +128,32 @@ void blend_plain(const Part& part) {
 }
 
 template <bool kClamp, bool kScale, bool kBias>
-void blend_rolled(const Part& part) {
-  const Form form = part.form;
-  const std::ptrdiff_t* const foreground_offsets = part.foreground_table->offsets;
-  const std::ptrdiff_t* const background_offsets = part.background_table->offsets;
+inline void blend_vectors(float* to, const Part& part, std::int64_t at, std::int64_t count,
+                          const Form& form) {
+  for (std::int64_t i = at; i < at + count; i += kVector) {
+    const float* foreground = part.foreground + i + part.foreground_table->shifts[i / kVector];
+    const float* background = part.background + i + part.background_table->shifts[i / kVector];
+    blend_run<kClamp, kScale, kBias>(to + i - at, part.mask + i, foreground, background, kVector, form);
+  }
+}
+
+template <bool kClamp, bool kScale, bool kBias>
+void blend_rolled(const Part& given) {
+  const Part part = given;
+  const std::int64_t count = part.rows * part.width;
   float* const in_place = part.sink.in_place();
   alignas(64) float tile[kTile];
-  for (std::int64_t row = 0; row < part.rows; ++row) {
-    const std::int64_t start = row * part.width;
-    for (std::int64_t x = 0; x < part.width; x += kTile) {
-      const std::int64_t at = part.at + start + x;
-      const std::int64_t pixels = part.width - x < kTile ? part.width - x : kTile;
-      float* to = in_place != nullptr ? in_place + at : tile;
-      fetch(part.ahead, at, pixels);
-      for (std::int64_t i = 0; i < pixels; i += kVector) {
-        const std::int64_t v = (x + i) / kVector;
-        blend_run<kClamp, kScale, kBias>(to + i, part.mask + start + x + i,
-                                         part.foreground + start + foreground_offsets[v],
-                                         part.background + start + background_offsets[v], kVector, form);
-      }
-      if (in_place == nullptr) emit(part.sink, at, tile, pixels);
+  for (std::int64_t i = 0; i < count; i += kTile) {
+    const std::int64_t at = part.at + i;
+    const std::int64_t pixels = count - i < kTile ? count - i : kTile;
+    float* to = in_place != nullptr ? in_place + at : tile;
+    fetch(part.ahead, at, pixels);
+    if (pixels == kTile) {
+      blend_vectors<kClamp, kScale, kBias>(to, part, i, kTile, part.form);
+    } else {
+      blend_vectors<kClamp, kScale, kBias>(to, part, i, pixels, part.form);
     }
+    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
   }
 }
 
@@ -230,6 +235,13 @@ inline const float* floats_at(const ComposeArgs& a, const void* pool, std::int64
   return buffer;
 }
 
+// Whether rows are rolled sideways and of a width that is read in place, a vector at a time.
+inline bool rolls_by_vectors(const ComposeArgs& a, const Span& span) {
+  const ComposeItem& item = a.items[span.sample];
+  return (item.foreground_dx | item.background_dx) != 0 && span.width == a.width && a.width % kVector == 0 &&
+         a.width >= kMinRolledWidth;
+}
+
 // The largest part from (span.y, span.x) on within which neither texture wraps, but for the wrap within whole
 // rows.
 inline Span first_part(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
@@ -253,7 +265,7 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
   const Texture b = background_of(a, span.sample);
   const bool whole_rows = span.width == a.width;
   const bool rolled = whole_rows && (f.dx | b.dx) != 0;
-  const bool by_vectors = rolled && a.width % kVector == 0 && a.width >= kMinRolledWidth;
+  const bool by_vectors = rolls_by_vectors(a, span);
   Part part{};
   part.sink = sink;
   part.form = {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
@@ -305,9 +317,9 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
   const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
   const float* mask = floats_at(a, a.masks, mask_at, count, s.mask);
-  if (span.width == a.width && a.width % kVector == 0) {
-    fill_roll_table(s.foreground_table, a.width, a.items[span.sample].foreground_dx);
-    fill_roll_table(s.background_table, a.width, a.items[span.sample].background_dx);
+  if (rolls_by_vectors(a, span)) {
+    fill_roll_table(s.foreground_table, span.rows, a.width, a.items[span.sample].foreground_dx);
+    fill_roll_table(s.background_table, span.rows, a.width, a.items[span.sample].background_dx);
   }
   for (std::int64_t c = 0; c < a.channels; ++c) {
     const Ahead ahead = c + 1 < a.channels ? ahead_of(a, span, c + 1, false)

@@ -14,7 +14,7 @@
 namespace cgnrt {
 
 constexpr std::int64_t kVector = 8;
-constexpr std::int64_t kMaxVectors = 128;  // in a row
+constexpr std::int64_t kMaxVectors = 128;  // in a block
 constexpr std::int64_t kMinRolledWidth = 2 * kVector;
 
 // Eight floats at any address, moved as one.
@@ -24,36 +24,44 @@ CGNRT_HD void copy_vector(float* to, const float* from) {
   *reinterpret_cast<Vector*>(to) = *reinterpret_cast<const Vector*>(from);
 }
 
-// Where each vector of a rolled row begins, from the beginning of the row as stored.
+// For each vector of a run of rolled rows, how far from its own place its pixels lie.
 struct RollTable {
-  std::ptrdiff_t offsets[kMaxVectors];
-  std::int64_t seam;  // the vector across the seam, or -1
+  std::ptrdiff_t shifts[kMaxVectors];
   std::int64_t dx;
 };
 
-// For rows of `width` pixels, a multiple of kVector.
-CGNRT_HD void fill_roll_table(RollTable& table, std::int64_t width, std::int64_t dx) {
-  const std::int64_t first = dx / kVector;
+// For `rows` rows of `width` pixels, a multiple of kVector. The vectors across the seam are left to
+// stage_seams.
+CGNRT_HD void fill_roll_table(RollTable& table, std::int64_t rows, std::int64_t width, std::int64_t dx) {
+  const std::int64_t vectors = width / kVector;
+  const std::int64_t of_end = (dx + kVector - 1) / kVector;
   table.dx = dx;
-  table.seam = dx % kVector != 0 ? first : -1;
-  for (std::int64_t v = 0; v < width / kVector; ++v) {
-    table.offsets[v] =
-        static_cast<std::ptrdiff_t>(kVector * v - dx + (v <= first && dx > kVector * v ? width : 0));
-  }
+  std::int64_t v = 0;
+  for (; v < of_end; ++v) table.shifts[v] = static_cast<std::ptrdiff_t>(width - dx);
+  for (; v < vectors; ++v) table.shifts[v] = static_cast<std::ptrdiff_t>(-dx);
+  for (; v < rows * vectors; ++v) table.shifts[v] = table.shifts[v - vectors];
 }
 
-// Copies the seams of `rows` rows to `seams`, rows again `width` apart, and points the table there.
+// Copies the seams of `rows` rows, 2 * kVector floats each, and points the table at them.
 CGNRT_HD void stage_seams(RollTable& table, float* seams, const float* from, std::int64_t rows,
                           std::int64_t width) {
-  if (table.seam < 0) return;
+  const std::int64_t before = table.dx % kVector;  // pixels of the row's end in the vector
+  if (before == 0) return;
+  const std::int64_t seam = table.dx / kVector;
+  // From the place of the first row's seam in the rows to its vector in `seams`.
+  const std::intptr_t distance = reinterpret_cast<std::intptr_t>(seams + kVector - before) -
+                                 reinterpret_cast<std::intptr_t>(from + seam * kVector);
+  std::ptrdiff_t* place = table.shifts + seam;
+  std::ptrdiff_t shift = distance / static_cast<std::intptr_t>(sizeof(float));
   for (std::int64_t row = 0; row < rows; ++row) {
-    copy_vector(seams + row * width, from + row * width + width - kVector);
-    copy_vector(seams + row * width + kVector, from + row * width);
+    copy_vector(seams, from + width - kVector);
+    copy_vector(seams + kVector, from);
+    *place = shift;
+    place += width / kVector;
+    seams += 2 * kVector;
+    from += width;
+    shift += static_cast<std::ptrdiff_t>(2 * kVector - width);
   }
-  const std::intptr_t distance =
-      reinterpret_cast<std::intptr_t>(seams) - reinterpret_cast<std::intptr_t>(from);
-  table.offsets[table.seam] = distance / static_cast<std::intptr_t>(sizeof(float)) +
-                              static_cast<std::ptrdiff_t>(kVector - table.dx % kVector);
 }
 
 // The slow way, for widths that are no multiple of a vector: `rows` rolled rows, one after the other.
