@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cgnrt.errors import MissingDependencyError
 from cgnrt_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -46,4 +47,11 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "onnx", "onnxscript"):
+            raise
+        raise MissingDependencyError(
+            f"export: {error.name} is not installed. Run: pip install 'cgnrt[export]'"
+        ) from error

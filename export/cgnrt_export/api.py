@@ -157,7 +157,7 @@ def _form(mechanism: CheckedMechanism) -> InferenceForm:
     except Exception as error:
         raise ExportError(
             f"export mechanism '{mechanism.name}': torch.export cannot trace it: {first_cause(error)}. "
-            "Let no shape and no branch inside depend on the batch size or on values."
+            "Let no branch depend on values, and take the batch size as x.shape[0], not as len(x)."
         ) from error
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from cgnrt.errors import CgnrtError, MissingDependencyError
+from cgnrt.errors import CgnrtError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,15 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    try:
-        from cgnrt_export.api import export_plan
-        from cgnrt_export.readers import read_checkpoint
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "onnx", "onnxscript"):
-            raise
-        raise MissingDependencyError(
-            f"export: {error.name} is not installed. Run: pip install 'cgnrt[export]'"
-        ) from error
+    from cgnrt_export import export_plan, read_checkpoint  # here, so that --help needs no torch
+
     checkpoint = read_checkpoint(arguments.checkpoint, variant=arguments.variant)
     if checkpoint.note:
         _say(f"note: {checkpoint.note}")

@@ -219,8 +219,8 @@ def _run(subject: str, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tenso
             picture = module(*(value.clone() for value in inputs.values()))
     except Exception as error:
         raise ValueError(
-            f"{subject}: calling it with {shapes} gave {first_cause(error)}, expected a module that takes "
-            f"({', '.join(inputs)}). Wrap it in one that does."
+            f"{subject}: calling it with {shapes} gave {first_cause(error)}, expected a picture from "
+            f"({', '.join(inputs)}) for any batch size. Wrap it in a module that takes these."
         ) from error
     if not isinstance(picture, Tensor):
         raise TypeError(

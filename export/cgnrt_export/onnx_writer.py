@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
+import onnxscript  # noqa: F401  torch.onnx needs it: better missed here than half-way
 import torch
 from onnx import numpy_helper
 from torch import Tensor, fx

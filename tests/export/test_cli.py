@@ -70,20 +70,23 @@ def test_help_without_torch() -> None:
     assert "--precision" in done.stdout
 
 
-def test_without_torch_it_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", ["torch", "onnxscript"])
+def test_without_a_package_it_says_what_to_install(tmp_path: Path, package: str) -> None:
     script = (
         "import importlib.abc, sys\n"
         "class Gone(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'torch':\n"
-        "            raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+        f"        if name == {package!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Gone())\n"
         "from cgnrt_export.cli import main\n"
         f"sys.exit(main(['ckp.pth', '-o', {str(tmp_path / 'cgn.plan')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "cgnrt-export: export: torch is not installed. Run: pip install 'cgnrt[export]'\n"
+    assert (
+        done.stderr == f"cgnrt-export: export: {package} is not installed. Run: pip install 'cgnrt[export]'\n"
+    )
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cgnrt import Plan
 from cgnrt.backends import load_engine
-from cgnrt.errors import CgnrtError
+from cgnrt.errors import BackendError, CgnrtError
+from cgnrt.plan import Mechanism
 from cgnrt_export import ExportError, MechanismModule, ParityReport, export_plan, read_checkpoint, runners
 from cgnrt_export.parity import AUTO_PSNR_DB, FP32_TOLERANCE
 from cgnrt_training.mnist.models import CGN
@@ -175,17 +176,41 @@ def test_modules_that_have_no_onnx_form(own: Make, tmp_path: Path) -> None:
 
     class Branching(nn.Module):
         def forward(self, noise: Tensor, class_embedding: Tensor) -> Tensor:
-            shade = 0.5 if noise.sum() > 0 else 0.4
-            return torch.full((len(noise), 3, 8, 8), shade)
+            shade = 0.5 if noise.abs().sum() > 0 else 0.4
+            return torch.full((noise.shape[0], 3, 8, 8), shade)
+
+    class Counting(nn.Module):
+        def forward(self, noise: Tensor, class_embedding: Tensor) -> Tensor:
+            return torch.tanh(noise[:1, :, None, None]).expand(len(noise), 3, 8, 8) * 0
 
     with pytest.raises(
         ExportError, match=r"export mechanism 'texture': it cannot be written as ONNX.*bessel_j0"
     ):
         export_plan(tmp_path / "own.plan", own(texture=Unknown()), family="own")
-    # Alone or in a batch of three, the example takes one branch: only tracing shows that there are two.
-    constant = {"module": Branching(), "noise_size": 1}
-    with pytest.raises((ExportError, ValueError), match=r"export mechanism 'background': "):
-        export_plan(tmp_path / "own.plan", own(background=constant), family="own")
+    with pytest.raises(
+        ExportError, match=r"mechanism 'background': torch\.export cannot trace it: .*data-dependent"
+    ):
+        export_plan(tmp_path / "own.plan", own(background=Branching()), family="own")
+    with pytest.raises(
+        ExportError, match=r"cannot trace it: .*take the batch size as x\.shape\[0\], not as len\(x\)"
+    ):
+        export_plan(tmp_path / "own.plan", own(shape={}, texture=Counting()), family="own")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_fails(own: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(mechanism: Mechanism, **_: str) -> None:
+        raise BackendError(f"load mechanism '{mechanism.name}': it is too large.")
+
+    monkeypatch.setattr(runners, "load_engine", refuse)
+    with pytest.raises(
+        ExportError,
+        match=r"openvino does not run it: load mechanism 'shape': it is too large\. Nothing was written\.",
+    ):
+        export_plan(tmp_path / "own.plan", own(), family="own", batch_sizes=(3,))
+    monkeypatch.setattr(runners, "BACKENDS", {})
+    with pytest.raises(ExportError, match=r"no installed engine runs it, expected one\. Run: pip install"):
+        export_plan(tmp_path / "own.plan", own(), family="own", batch_sizes=(3,))
     assert not list(tmp_path.iterdir())
 
 

@@ -131,7 +131,7 @@ BAD_OUTPUTS: dict[str, tuple[Callable[[Tensor, Tensor], Any], type[Exception], s
         _needs_three,
         ValueError,
         "calling it with noise (3, 3), class_embedding (3, 2) gave TypeError: forward() missing 1 required "
-        "positional argument: 'truncation', expected a module that takes (noise, class_embedding)",
+        "positional argument: 'truncation', expected a picture from (noise, class_embedding) for any batch size",
     ),
     "a tuple": (lambda u, e: (u, e), TypeError, "output is a tuple, expected one tensor"),
     "too few axes": (
