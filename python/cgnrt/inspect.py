@@ -110,8 +110,15 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
 
 
 def _flatten(path: str, value: Any) -> Iterator[str]:
-    """Lines `path: key value, key value`; depth and number of values are bounded by the format."""
-    if isinstance(value, Mapping):
+    """Lines `path: key value, key value`, and one for each of the exporter's measurements.
+
+    Depth and number of values are bounded by the format.
+    """
+    if isinstance(value, Mapping) and {"precision", "measured", "max_abs_error", "psnr_db"} <= set(value):
+        picture = path.removeprefix("mechanisms.").removesuffix(".measures")
+        error, psnr = _plain(value["max_abs_error"]), _plain(value["psnr_db"])
+        yield f"{picture}: {value['precision']} by {value['measured']}, max error {error}, PSNR {psnr} dB"
+    elif isinstance(value, Mapping):
         plain = {key: item for key, item in value.items() if not isinstance(item, Mapping | list | tuple)}
         if plain:
             words = ", ".join(f"{key} {_plain(item)}" for key, item in plain.items())

@@ -57,6 +57,13 @@ def test_long_things_are_cut(parts: Any) -> None:
     parts.manifest["parity"] = {
         "composite": [{"precision": "bf16", "psnr_db": 55.123456, "max": None}],
         "batches": [1, 2],
+        "mechanisms": {
+            "shape": {
+                "measures": [
+                    {"precision": "fp32", "measured": "native", "max_abs_error": 1e-6, "psnr_db": 120.5}
+                ]
+            }
+        },
         "many": {f"k{index}": {"x": index} for index in range(60)},
     }
     with Plan.open(parts.save()) as plan:
@@ -67,6 +74,7 @@ def test_long_things_are_cut(parts: Any) -> None:
     assert "0.02 .. 1, default 0.5" in text
     assert "  composite: precision bf16, psnr_db 55.12, max -" in lines
     assert "  batches: 1, 2" in lines
+    assert "  shape: fp32 by native, max error 1e-06, PSNR 120.5 dB" in lines
     assert "... (the whole report: --json)" in text
     assert max(map(len, lines)) < 160
     assert len(lines) < 80
