@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include <memory>
 
 #include "bindings/arguments.h"
@@ -26,7 +28,8 @@ py::object compose_python(const py::object& masks, const py::object& foregrounds
                           const py::object& backgrounds, const py::object& index, const py::object& rolls,
                           const py::object& dtype, const py::object& layout, const py::object& scale,
                           const py::object& bias, const py::object& clamp, const py::object& out,
-                          const py::object& threads, const std::string& implementation) {
+                          const py::object& threads, const std::string& implementation,
+                          std::optional<bool> streams) {
   static constexpr DType kOutputs[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kUInt8};
   static constexpr Layout kLayouts[] = {Layout::kNCHW, Layout::kNHWC};
   const Borrowed masks_in(masks, "compose masks");
@@ -48,6 +51,7 @@ py::object compose_python(const py::object& masks, const py::object& foregrounds
   call.clamp = clamp_argument(clamp);
   call.threads = static_cast<int>(integer_argument(threads, "compose threads", 0, 1024));
   call.implementation = implementation;
+  if (streams) call.streaming = *streams ? Streaming::kAlways : Streaming::kNever;
   const std::vector<std::int64_t> shape = compose_shape(call);
   const py::object result = out.is_none() ? new_array(call.output, shape) : out;
   const Borrowed result_out(result, "compose out");
@@ -65,7 +69,7 @@ void bind_compose(py::module_& module) {
              py::arg("index") = py::none(), py::kw_only(), py::arg("rolls") = py::none(),
              py::arg("dtype") = "float32", py::arg("layout") = "NCHW", py::arg("scale") = py::none(),
              py::arg("bias") = py::none(), py::arg("clamp") = py::none(), py::arg("out") = py::none(),
-             py::arg("threads") = 0, py::arg("implementation") = "auto",
+             py::arg("threads") = 0, py::arg("implementation") = "auto", py::arg("streams") = py::none(),
              "Blend foregrounds over backgrounds through soft masks; see cgnrt.ops.compose.");
 }
 

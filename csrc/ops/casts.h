@@ -7,8 +7,9 @@
 
 #include "common/convert.h"
 
-#if defined(__SSE2__) && !defined(CGNRT_PORTABLE)
-#define CGNRT_X86 1
+// AVX2 stands for x86-64-v3, F16C with it. The baseline is plain loops on every machine, so that x86 tests
+// what the others run.
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -17,7 +18,7 @@ namespace cgnrt {
 CGNRT_HD void halves_to_floats(float* __restrict to, const std::uint16_t* __restrict from,
                                std::int64_t count) {
   std::int64_t at = 0;
-#if defined(CGNRT_X86) && defined(__F16C__)
+#if defined(__AVX2__)
   for (; at + 8 <= count; at += 8) {
     _mm256_storeu_ps(to + at, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at))));
   }
@@ -28,7 +29,7 @@ CGNRT_HD void halves_to_floats(float* __restrict to, const std::uint16_t* __rest
 CGNRT_HD void floats_to_halves(std::uint16_t* __restrict to, const float* __restrict from,
                                std::int64_t count) {
   std::int64_t at = 0;
-#if defined(CGNRT_X86) && defined(__F16C__)
+#if defined(__AVX2__)
   for (; at + 8 <= count; at += 8) {
     const __m128i halves =
         _mm256_cvtps_ph(_mm256_loadu_ps(from + at), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -38,20 +39,9 @@ CGNRT_HD void floats_to_halves(std::uint16_t* __restrict to, const float* __rest
   for (; at < count; ++at) to[at] = float_to_half(from[at]);
 }
 
-#if defined(CGNRT_X86)
+#if defined(__AVX2__)
 
 // Floats to bfloat16, sign-extended to 32 bits: what the signed pack to 16 bits keeps unchanged.
-CGNRT_HD __m128i bfloat16s_of(__m128 values) {
-  const __m128i bits = _mm_castps_si128(values);
-  const __m128i odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
-  const __m128i rounded = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
-  const __m128i quiet = _mm_or_si128(bits, _mm_set1_epi32(0x00400000));
-  const __m128i is_nan = _mm_castps_si128(_mm_cmpunord_ps(values, values));
-  const __m128i chosen = _mm_or_si128(_mm_and_si128(is_nan, quiet), _mm_andnot_si128(is_nan, rounded));
-  return _mm_srai_epi32(chosen, 16);
-}
-
-#if defined(__AVX2__)
 CGNRT_HD __m256i bfloat16s_of(__m256 values) {
   const __m256i bits = _mm256_castps_si256(values);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -60,7 +50,6 @@ CGNRT_HD __m256i bfloat16s_of(__m256 values) {
   const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(values, values, _CMP_UNORD_Q));
   return _mm256_srai_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
 }
-#endif
 
 // Four floats to integers that saturate to 0..255 in the packs. The minimum's second operand wins over a NaN,
 // which then converts to the lowest integer, as does what lies far below.
@@ -73,7 +62,7 @@ CGNRT_HD __m128i bytes_of(const float* from) {
 CGNRT_HD void floats_to_bfloat16s(std::uint16_t* __restrict to, const float* __restrict from,
                                   std::int64_t count) {
   std::int64_t at = 0;
-#if defined(CGNRT_X86) && defined(__AVX2__)
+#if defined(__AVX2__)
   for (; at + 16 <= count; at += 16) {
     const __m256i packed = _mm256_packs_epi32(bfloat16s_of(_mm256_loadu_ps(from + at)),
                                               bfloat16s_of(_mm256_loadu_ps(from + at + 8)));
@@ -81,19 +70,12 @@ CGNRT_HD void floats_to_bfloat16s(std::uint16_t* __restrict to, const float* __r
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + at), _mm256_permute4x64_epi64(packed, 0xd8));
   }
 #endif
-#if defined(CGNRT_X86)
-  for (; at + 8 <= count; at += 8) {
-    _mm_storeu_si128(
-        reinterpret_cast<__m128i*>(to + at),
-        _mm_packs_epi32(bfloat16s_of(_mm_loadu_ps(from + at)), bfloat16s_of(_mm_loadu_ps(from + at + 4))));
-  }
-#endif
   for (; at < count; ++at) to[at] = float_to_bfloat16(from[at]);
 }
 
 CGNRT_HD void floats_to_bytes(std::uint8_t* __restrict to, const float* __restrict from, std::int64_t count) {
   std::int64_t at = 0;
-#if defined(CGNRT_X86)
+#if defined(__AVX2__)
   for (; at + 16 <= count; at += 16) {
     const __m128i low = _mm_packs_epi32(bytes_of(from + at), bytes_of(from + at + 4));
     const __m128i high = _mm_packs_epi32(bytes_of(from + at + 8), bytes_of(from + at + 12));

@@ -13,6 +13,9 @@ namespace cgnrt {
 
 enum class Layout { kNCHW, kNHWC };
 
+// Whether the batch is written around the cache: faster where it would not stay there.
+enum class Streaming { kBySize, kNever, kAlways };
+
 // Where one sample of the batch comes from. A roll moves a texture on the torus:
 // rolled[y, x] = texture[(y - dy) mod height, (x - dx) mod width], with 0 <= dy < height and 0 <= dx < width.
 struct ComposeItem {
@@ -43,8 +46,8 @@ struct ComposeArgs {
   bool clamp;  // clamp the blend to [clamp_low, clamp_high]
   float clamp_low;
   float clamp_high;
-  int threads;   // at most this many; 0: chosen by size
-  bool streams;  // write around the cache; compose_cpu sets it, by size
+  int threads;  // at most this many; 0: chosen by size
+  Streaming streaming;
 };
 
 void compose_ref(const ComposeArgs& args);

@@ -25,7 +25,8 @@ struct ComposeCall {
   DType output = DType::kFloat32;
   Layout layout = Layout::kNCHW;
   int threads = 0;
-  std::string implementation = "auto";  // "auto", "reference" or a name in cpu_isas()
+  Streaming streaming = Streaming::kBySize;  // of the tests and the benchmark
+  std::string implementation = "auto";       // "auto", "reference" or a name in cpu_isas()
 };
 
 // Checks the shapes and dtypes of the inputs and gives the shape of the batch. Throws std::invalid_argument.

@@ -38,9 +38,11 @@ void compose_cpu(const ComposeArgs& given, const char* isa) {
   const std::int64_t pixel_bytes = (1 + 2 * a.channels) * static_cast<std::int64_t>(size_of(a.input)) +
                                    a.channels * static_cast<std::int64_t>(size_of(a.output));
   const std::int64_t bytes = a.n * a.height * a.width * pixel_bytes;
-  const std::int64_t out_bytes =
-      a.n * a.height * a.width * a.channels * static_cast<std::int64_t>(size_of(a.output));
-  a.streams = out_bytes > last_level_cache_bytes() / 2;
+  if (a.streaming == Streaming::kBySize) {
+    const std::int64_t out_bytes =
+        a.n * a.height * a.width * a.channels * static_cast<std::int64_t>(size_of(a.output));
+    a.streaming = out_bytes > last_level_cache_bytes() / 2 ? Streaming::kAlways : Streaming::kNever;
+  }
   const std::int64_t block_bytes = std::max<std::int64_t>(1, bytes / blocks);
   std::int64_t threads = a.threads;
   if (threads == 0) threads = std::min<std::int64_t>(available_cpus(), bytes / kBytesPerThread);

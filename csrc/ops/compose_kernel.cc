@@ -314,6 +314,7 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   const std::int64_t count = span.count();
   const bool planar = a.layout == Layout::kNCHW || a.channels == 1;
   const bool interleaves = !planar && a.channels == kMaxInterleaved;
+  const bool streams = a.streaming == Streaming::kAlways;
   unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
   const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
   const float* mask = floats_at(a, a.masks, mask_at, count, s.mask);
@@ -326,7 +327,7 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
                         : next != nullptr  ? ahead_of(a, *next, 0, true)
                                            : Ahead{};
     unsigned char* buffer = s.planes + (interleaves ? c * kBlockPixels * size : 0);
-    const Sink sink{planar ? out + (c * area + first) * size : buffer, a.output, planar && a.streams};
+    const Sink sink{planar ? out + (c * area + first) * size : buffer, a.output, planar && streams};
     compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
     if (planar || interleaves) continue;
     unsigned char* strided = out + (first * a.channels + c) * size;
@@ -341,11 +342,11 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   if (!interleaves) return;
   unsigned char* to = out + first * a.channels * size;
   if (size == 4) {
-    interleave<float>(to, s.planes, kBlockPixels, count, a.streams);
+    interleave<float>(to, s.planes, kBlockPixels, count, streams);
   } else if (size == 2) {
-    interleave<std::uint16_t>(to, s.planes, kBlockPixels, count, a.streams);
+    interleave<std::uint16_t>(to, s.planes, kBlockPixels, count, streams);
   } else {
-    interleave<std::uint8_t>(to, s.planes, kBlockPixels, count, a.streams);
+    interleave<std::uint8_t>(to, s.planes, kBlockPixels, count, streams);
   }
 }
 
@@ -360,8 +361,8 @@ void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last)
     if (block + 1 < last) next = span_of(a, block + 1);
     compose_block(a, span, block + 1 < last ? &next : nullptr, blend_into, scratch);
   }
-#if defined(CGNRT_X86)
-  if (a.streams) _mm_sfence();
+#if defined(__AVX2__)
+  if (a.streaming == Streaming::kAlways) _mm_sfence();
 #endif
 }
 

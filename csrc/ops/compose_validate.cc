@@ -206,6 +206,7 @@ void compose(const ComposeCall& call, const Tensor& out) {
     args.clamp_high = call.clamp->second;
   }
   args.threads = call.threads;
+  args.streaming = call.streaming;
   if (reference) {
     compose_ref(args);
   } else {

@@ -28,7 +28,7 @@ CGNRT_HD void cast_run(unsigned char* to, const float* from, std::int64_t count,
 // Writes around the cache, which saves reading the lines first.
 CGNRT_HD void stream_run(unsigned char* to, const unsigned char* from, std::int64_t bytes) {
   std::int64_t at = 0;
-#if defined(CGNRT_X86)
+#if defined(__AVX2__)
   at = static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(to) & 15u);
   if (at > bytes) at = bytes;
   if (at > 0) std::memcpy(to, from, static_cast<std::size_t>(at));
@@ -49,7 +49,7 @@ CGNRT_HD void stream_run(unsigned char* to, const unsigned char* from, std::int6
 // The same for floats fresh from the loops, whose vectors are read again as they were written.
 CGNRT_HD void stream_floats(float* to, const float* from, std::int64_t count) {
   std::int64_t at = 0;
-#if defined(CGNRT_X86) && defined(__AVX__)
+#if defined(__AVX2__)
   if (reinterpret_cast<std::uintptr_t>(to) % 32 == 0) {
     for (; at + 8 <= count; at += 8) _mm256_stream_ps(to + at, _mm256_loadu_ps(from + at));
   }

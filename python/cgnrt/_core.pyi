@@ -1,7 +1,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-# A tensor is any object with the buffer protocol or DLPack; what is made anew is a NumPy array.
+# A tensor is any object with the buffer protocol or DLPack; what is made anew is a NumPy array. `implementation`
+# ("auto", "reference" or one of build_info()["cpu"]["isas"]) and `streams` (write around the cache) are for tests and
+# benchmarks.
 
 def compose(
     masks: Any,
@@ -18,6 +20,7 @@ def compose(
     out: Any | None = None,
     threads: int = 0,
     implementation: str = "auto",
+    streams: bool | None = None,
 ) -> Any: ...
 def normal(
     seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None, implementation: str = "auto"
@@ -39,6 +42,7 @@ def philox(
     seed: int, indices: Any, slot: int, blocks: int, *, out: Any | None = None, implementation: str = "auto"
 ) -> Any: ...
 def bfloat16_dlpack(bits: Any, *, max_version: tuple[int, int] | None = None) -> Any: ...
+def copy(source: Any, out: Any, *, threads: int = 0, streams: bool = False) -> None: ...
 def build_info() -> dict[str, Any]: ...
 
 class Engine:
