@@ -208,9 +208,6 @@ def test_an_engine_that_fails(own: Make, tmp_path: Path, monkeypatch: pytest.Mon
         match=r"openvino does not run it: load mechanism 'shape': it is too large\. Nothing was written\.",
     ):
         export_plan(tmp_path / "own.plan", own(), family="own", batch_sizes=(3,))
-    monkeypatch.setattr(runners, "BACKENDS", {})
-    with pytest.raises(ExportError, match=r"no installed engine runs it, expected one\. Run: pip install"):
-        export_plan(tmp_path / "own.plan", own(), family="own", batch_sizes=(3,))
     assert not list(tmp_path.iterdir())
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from cgnrt import Plan
@@ -13,12 +14,12 @@ from cgnrt import Plan
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_modules.py"
 
 
-def test_the_example(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLE, tmp_path], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "10 counterfactuals, and 10 with do(texture = red)" in done.stdout
+def test_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(tmp_path)])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert "10 counterfactuals, and 10 with do(texture = red)" in capsys.readouterr().out
     with Plan.open(tmp_path / "own_modules.plan") as plan:
         assert plan.manifest.resolution == (64, 64)
         assert [m.noise.size for m in plan.manifest.mechanisms.values()] == [4, 12, 20]
