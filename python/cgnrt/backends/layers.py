@@ -105,9 +105,10 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
     plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get(
         "transA", 0
     )
-    if gemm is None or not plain or len(gemm.inputs) != 3:
-        raise UnsupportedGraphError("matrix products other than a linear layer with bias.")
+    if gemm is None or not plain:
+        raise UnsupportedGraphError("matrix products other than a linear layer.")
     weight = graph.constant(gemm.inputs[1])
+    weight = np.ascontiguousarray(weight if attributes.get("transB", 0) else weight.T, np.float32)
     reshape = graph.take("Reshape")
     shape = graph.constant(reshape.inputs[1]).tolist() if reshape is not None else []
     if len(shape) != 4 or min(shape[1:]) < 1:
@@ -115,8 +116,8 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
     return Program(
         list(concat.inputs),
         [int(sizes[name]) for name in concat.inputs],
-        np.ascontiguousarray(weight if attributes.get("transB", 0) else weight.T, np.float32),
-        _floats(graph.constant(gemm.inputs[2])),
+        weight,
+        _bias(graph, gemm, len(weight)),
         [int(size) for size in shape[1:]],
     )
 

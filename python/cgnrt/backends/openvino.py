@@ -43,6 +43,8 @@ class OpenVinoEngine:
         }
         try:
             model = _core().read_model(model=graph)
+            # OpenVINO drops an input that nothing reads, and would refuse a value for it.
+            self._inputs = {name for port in model.inputs for name in port.names}
             self._request = _core().compile_model(model, "CPU", config).create_infer_request()
         except Exception as error:
             raise BackendError(
@@ -57,7 +59,8 @@ class OpenVinoEngine:
         stream: Any = None,
     ) -> dict[str, np.ndarray]:
         try:
-            self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            taken = {name: array for name, array in inputs.items() if name in self._inputs}
+            self._request.infer(taken, share_inputs=True, share_outputs=True)
         except Exception as error:
             raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
         produced = {name: self._request.get_tensor(name).data for name in self._outputs}
