@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt import ops
 from cgnrt import requests as rq
 from cgnrt.backends import Choice, choose
-from cgnrt.batch import Batch, BFloat16Array
+from cgnrt.batch import Batch
+from cgnrt.composer import Composer
 from cgnrt.errors import PlanError
 from cgnrt.interpolation import interpolation_request
 from cgnrt.networks import PICTURES, Networks, chunks
@@ -29,7 +29,6 @@ from cgnrt.sampling import (
     MechanismDraws,
     Sampler,
     resolve_indices,
-    resolve_seed,
 )
 
 
@@ -93,13 +92,9 @@ class Generator:
             )
         self.resolution = (manifest.resolution[0], manifest.resolution[1])
         mechanisms = self.plan.mechanisms
-        self._pixels = PixelFormat.make(
-            dtype=dtype,
-            layout=layout,
-            range=range,
-            normalize=normalize,
-            source=mechanisms["texture"].spec.range,
-        )
+        source = mechanisms["texture"].spec.range
+        pixels = PixelFormat.make(dtype=dtype, layout=layout, range=range, normalize=normalize, source=source)
+        self._composer = Composer(self.plan, pixels, threads)
         self._sampler = Sampler(
             {
                 name: MechanismDraws(
@@ -201,9 +196,17 @@ class Generator:
           TypeError, ValueError: the message names the argument, what it is and what is expected.
         """
         where = resolve_indices(n, start, indices)
-        options = self._draw_options(seed, do, labels, classes, shared_noise, per_noise, hold)
+        options = self._draw_options(
+            seed,
+            do,
+            labels=labels,
+            classes=classes,
+            shared_noise=shared_noise,
+            per_noise=per_noise,
+            hold=hold,
+        )
         if pool is not None:
-            self._check_pool_alone(options, noise)
+            rq.check_pool_alone(options, noise)
             return self._from_pool(where, options, rq.check_pool(pool), truncation, parts, out)
         drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
         return self._render(self._request(where, options, Labels(*drawn), noise, truncation), parts, out)
@@ -299,30 +302,9 @@ class Generator:
 
     # How.
 
-    def _draw_options(
-        self, seed: Any, do: Any, labels: Any, classes: Any, shared_noise: Any, per_noise: Any, hold: Any
-    ) -> DrawOptions:
-        rq.check_choice("labels", labels, ("independent", "shared"))
-        rq.check_choice("hold", hold, ("shape", "all"))
+    def _draw_options(self, seed: Any, do: Any, *, shared_noise: Any, **options: Any) -> DrawOptions:
         shared = self._shared_noise if shared_noise is None else bool(shared_noise)
-        sizes = {m.noise_size for m in self._sampler.mechanisms.values()}
-        if shared and len(sizes) > 1:
-            raise ValueError("sample: shared_noise is on, expected one noise size for all mechanisms.")
-        if labels == "shared":
-            counts = {m.classes for m in self._sampler.mechanisms.values()}
-            if len(counts) > 1 or classes:
-                raise ValueError(
-                    "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
-                )
-        return DrawOptions(
-            seed=resolve_seed(seed),
-            labels=labels,
-            do=rq.check_do(self._names, do),
-            classes=rq.check_classes(self._names, classes),
-            shared_noise=shared,
-            per_noise=rq.check_per_noise(per_noise),
-            hold=hold,
-        )
+        return rq.draw_options(self._sampler, self._names, seed, do, shared_noise=shared, **options)
 
     def _request(
         self, where: np.ndarray, options: DrawOptions, labels: Labels, noise: Any, truncation: Any
@@ -338,8 +320,8 @@ class Generator:
         self, request: Request, parts: bool, out: Any, embeddings: Mapping[str, np.ndarray] | None = None
     ) -> Batch:
         n = len(request.indices)
-        images = self._images(n, out)
-        kept: dict[str, np.ndarray] = {}
+        images = self._composer.images(n, out)
+        kept = self._composer.empty_parts(n) if parts else {}
         networks = self._open_networks() if n else None
         for part in chunks(n, self.resolution):
             if networks is None:
@@ -354,13 +336,11 @@ class Generator:
                         table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
                     )
                     outputs |= networks.run(name, noise[column], embedding, truncation)
-                self._compose(outputs, None, noise.rolls, images[part])
+                self._composer.compose(outputs, None, noise.rolls, images[part])
                 if parts:
-                    self._keep(kept, outputs, noise.rolls, part, n)
-        if parts and not n:
-            kept = self._no_parts()
+                    self._composer.keep(kept, outputs, noise.rolls, part)
         return Batch(
-            images=self._wrap(images, out),
+            images=self._composer.wrap(images, out),
             labels=request.labels,
             seed=request.options.seed,
             indices=request.indices,
@@ -384,16 +364,16 @@ class Generator:
             pool = self._pool = Pool.build(key, self.plan, self._sampler, self._open_networks())
         index = self._sampler.pool_picks(options.seed, sizes, where)
         rolls = self._sampler.rolls(options, where)
-        images = self._images(len(where), out)
+        images = self._composer.images(len(where), out)
         pictures = dict(zip(PICTURES.values(), pool.pictures, strict=True))
-        self._compose(pictures, index, rolls, images)
+        self._composer.compose(pictures, index, rolls, images)
         kept: dict[str, np.ndarray] = {}
         if parts:
-            chosen = {name: p[index[:, column]] for column, (name, p) in enumerate(pictures.items())}
-            self._keep(kept, chosen, rolls, slice(None), len(where))
+            kept = {name: p[index[:, column]] for column, (name, p) in enumerate(pictures.items())}
+            self._composer.keep(kept, kept, rolls, slice(None))
         chosen_labels = (pool.labels[column][index[:, column]] for column in range(3))
         return Batch(
-            images=self._wrap(images, out),
+            images=self._composer.wrap(images, out),
             labels=Labels(*chosen_labels),
             seed=options.seed,
             indices=where,
@@ -401,65 +381,6 @@ class Generator:
             draw_noise=PoolNoise(self._sampler, options, index, where),
             **kept,
         )
-
-    def _check_pool_alone(self, options: DrawOptions, noise: Any) -> None:
-        for name, is_set in (
-            ("per_noise", options.per_noise > 1),
-            ("noise", noise is not None),
-            ("labels='shared'", options.labels == "shared"),
-        ):
-            if is_set:
-                raise ValueError(
-                    f"sample: {name} is set beside a pool, expected one of the two: pool entries meet at random."
-                )
-
-    def _images(self, n: int, out: Any) -> Any:
-        if out is None:
-            return self._pixels.empty(n, *self.resolution)
-        expected = self._pixels.empty(0, *self.resolution).shape[1:]
-        if tuple(getattr(out, "shape", ())) != (n, *expected):
-            raise ValueError(
-                f"sample: out is {getattr(out, 'shape', out)!r}, expected shape {(n, *expected)}."
-            )
-        return out
-
-    def _wrap(self, images: Any, out: Any) -> Any:
-        return BFloat16Array(images) if out is None and self._pixels.dtype == "bfloat16" else images
-
-    def _compose(
-        self, pictures: Mapping[str, np.ndarray], index: np.ndarray | None, rolls: np.ndarray, images: Any
-    ) -> None:
-        ops.compose(
-            pictures["mask"],
-            pictures["foreground"],
-            pictures["background"],
-            index,
-            rolls=rolls if self._sampler.has_rolls or rolls.any() else None,
-            dtype=self._pixels.dtype,
-            layout=self._pixels.layout,
-            scale=self._pixels.scale,
-            bias=self._pixels.bias,
-            clamp=self.plan.mechanisms["texture"].spec.range,
-            out=images,
-            threads=self._threads or 0,
-        )
-
-    def _keep(
-        self,
-        kept: dict[str, np.ndarray],
-        pictures: Mapping[str, np.ndarray],
-        rolls: np.ndarray,
-        part: slice,
-        n: int,
-    ) -> None:
-        for name, picture in pictures.items():
-            if name in ("foreground", "background"):
-                picture = roll_each(picture, rolls[:, 0 if name == "foreground" else 1])
-            kept.setdefault(name, np.empty((n, *picture.shape[1:]), np.float32))[part] = picture
-
-    def _no_parts(self) -> dict[str, np.ndarray]:
-        specs = (spec for m in self.plan.mechanisms.values() for spec in m.spec.outputs)
-        return {spec.name: np.empty((0, *map(int, spec.shape[1:])), np.float32) for spec in specs}
 
     def _open_networks(self) -> Networks:
         # Engines do not survive a fork: their worker threads stay behind in the parent.
@@ -483,15 +404,6 @@ _CALL_DEFAULTS: dict[str, Any] = {
     "hold": "shape",
 }
 _CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation", "parts", "out"}
-
-
-def roll_each(pictures: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Shift picture i of (n, c, h, w) cyclically by `shifts[i]` = (dy, dx)."""
-    n, _, height, width = pictures.shape
-    rows = (np.arange(height) - shifts[:, :1]) % height
-    columns = (np.arange(width) - shifts[:, 1:]) % width
-    rolled: np.ndarray = pictures[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return rolled.transpose(0, 3, 1, 2)
 
 
 def _reopen(path: str, digest: str, options: dict[str, Any]) -> Generator:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Noise, Sampler
+from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Noise, Sampler, resolve_seed
 
 Label = int | str
 
@@ -111,15 +111,52 @@ def check_classes(
     return tuple(subsets)
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"sample: {name} is {value!r}, expected {' or '.join(map(repr, choices))}.")
-
-
-def check_per_noise(per_noise: object) -> int:
+def draw_options(
+    sampler: Sampler,
+    names: ClassNames,
+    seed: int | None,
+    do: Mapping[str, Label] | None,
+    *,
+    labels: str,
+    classes: Mapping[str, Sequence[Label]] | None,
+    shared_noise: bool,
+    per_noise: int,
+    hold: str,
+) -> DrawOptions:
+    """What the draws of a request depend on, checked; `seed=None` draws one."""
+    _check_choice("labels", labels, ("independent", "shared"))
+    _check_choice("hold", hold, ("shape", "all"))
     if isinstance(per_noise, bool) or not isinstance(per_noise, int | np.integer) or per_noise < 1:
         raise ValueError(f"sample: per_noise is {per_noise!r}, expected an int of at least 1.")
-    return int(per_noise)
+    draws = sampler.mechanisms.values()
+    if shared_noise and len({m.noise_size for m in draws}) > 1:
+        raise ValueError("sample: shared_noise is on, expected one noise size for all mechanisms.")
+    if labels == "shared" and (classes or len({m.classes for m in draws}) > 1):
+        raise ValueError(
+            "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
+        )
+    return DrawOptions(
+        seed=resolve_seed(seed),
+        labels=labels,
+        do=check_do(names, do),
+        classes=check_classes(names, classes),
+        shared_noise=shared_noise,
+        per_noise=int(per_noise),
+        hold=hold,
+    )
+
+
+def check_pool_alone(options: DrawOptions, noise: Any) -> None:
+    """Refuse what a pool cannot keep."""
+    for name, is_set in (
+        ("per_noise", options.per_noise > 1),
+        ("noise", noise is not None),
+        ("labels='shared'", options.labels == "shared"),
+    ):
+        if is_set:
+            raise ValueError(
+                f"sample: {name} is set beside a pool, expected one of the two: pool entries meet at random."
+            )
 
 
 def check_pool(pool: Any) -> tuple[int, int, int]:
@@ -189,3 +226,8 @@ def _check_mechanisms(field: str, mapping: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"sample: {field} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}"
             )
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"sample: {name} is {value!r}, expected {' or '.join(map(repr, choices))}.")

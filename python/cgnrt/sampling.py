@@ -125,10 +125,6 @@ class Sampler:
         picks: np.ndarray = ops.integers(seed, indices, _POOL, sizes, 3)
         return picks
 
-    @property
-    def has_rolls(self) -> bool:
-        return self.mechanisms["texture"].roll or self.mechanisms["background"].roll
-
 
 def _groups(options: DrawOptions, indices: np.ndarray, held: bool) -> np.ndarray:
     return indices // options.per_noise if held and options.per_noise > 1 else indices

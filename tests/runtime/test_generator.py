@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator, Noise
-from cgnrt.generator import roll_each
+from cgnrt.composer import roll_each
 
 from .conftest import ENGINE_TOLERANCE
 
