@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,8 @@ def _mnist(args: argparse.Namespace) -> Path:
         raise _UsageError(str(error)) from error
     if args.threads is not None and args.threads < 1:
         raise _UsageError(f"train: --threads is {args.threads}, expected >= 1.")
+    # Waiting threads that spin take the cores from whatever else runs, and a step then takes many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
     except ImportError as error:
