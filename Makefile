@@ -16,7 +16,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/
 .PHONY: demo test test-all lint format bench clean
 
 demo: $(VENV)/.runtime
-	$(BIN)/cgnrt sheet $(PLAN) -n 10 --seed 7 -o out/demo.png --force
+	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
 	$(BIN)/cgnrt bench $(PLAN)
 
 test: $(VENV)/.full
