@@ -54,6 +54,7 @@ def test_the_wheel_has_three_packages_and_the_extension(wheel: Path, root: Path)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     assert f"cgnrt/_core{suffix}" in names
     assert "cgnrt/_core.pyi" in names
+    assert "cgnrt_training/configs/fast.toml" in names
     for package, source in (
         ("cgnrt", "python/cgnrt"),
         ("cgnrt_training", "training/cgnrt_training"),
