@@ -1,7 +1,5 @@
 #include "common/cpu.h"
 
-#include <unistd.h>
-
 #include <cstring>
 #include <stdexcept>
 
@@ -93,17 +91,6 @@ std::vector<std::string> cpu_features() {
   features.emplace_back("asimd");
 #endif
   return features;
-}
-
-std::int64_t last_level_cache_bytes() {
-  static const std::int64_t bytes = [] {
-    std::int64_t found = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-    found = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
-    return found > 0 ? found : std::int64_t{32} << 20;
-  }();
-  return bytes;
 }
 
 }  // namespace cgnrt

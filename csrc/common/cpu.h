@@ -1,7 +1,6 @@
 // What the CPU can do, and which instruction sets this build has code for.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,8 +20,5 @@ Isa pick_isa(const char* name);
 
 // Vector and matrix extensions of this CPU by their kernel names ("avx2", "avx512_bf16", "amx_tile", ...).
 std::vector<std::string> cpu_features();
-
-// Bytes of the last-level cache, or a guess of 32 MiB.
-std::int64_t last_level_cache_bytes();
 
 }  // namespace cgnrt

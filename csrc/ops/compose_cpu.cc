@@ -14,6 +14,10 @@ constexpr std::int64_t kBytesPerThread = 1 << 20;
 // Tasks are this large, so that threads that lag behind can be evened out.
 constexpr std::int64_t kBytesPerTask = 2 << 20;
 
+// A larger batch would not stay in the cache until it is read. Half of what a group of cores commonly shares:
+// what the system says of its caches varies with the virtual machine more than with the hardware.
+constexpr std::int64_t kCachedBytes = 16 << 20;
+
 ComposeBlocks blocks_for(Isa isa) {
   switch (isa) {
 #if defined(CGNRT_HAVE_X86_VARIANTS)
@@ -41,7 +45,7 @@ void compose_cpu(const ComposeArgs& given, const char* isa) {
   if (a.streaming == Streaming::kBySize) {
     const std::int64_t out_bytes =
         a.n * a.height * a.width * a.channels * static_cast<std::int64_t>(size_of(a.output));
-    a.streaming = out_bytes > last_level_cache_bytes() / 2 ? Streaming::kAlways : Streaming::kNever;
+    a.streaming = out_bytes > kCachedBytes ? Streaming::kAlways : Streaming::kNever;
   }
   const std::int64_t block_bytes = std::max<std::int64_t>(1, bytes / blocks);
   std::int64_t threads = a.threads;
