@@ -49,6 +49,12 @@ struct alignas(64) Scratch {
   unsigned char planes[kMaxInterleaved * kBlockPixels * sizeof(float)];
 };
 
+// One copy for all the loops: inlined everywhere it would make most of the code.
+__attribute__((noinline)) void emit_tile(const Sink& sink, std::int64_t at, const float* values,
+                                         std::int64_t count) {
+  emit(sink, at, values, count);
+}
+
 struct Form {
   float low, high;  // of the clamp
   float scale, bias;
@@ -94,8 +100,7 @@ inline void fetch(const Ahead& ahead, std::int64_t at, std::int64_t count) {
 struct Part {
   Sink sink;
   std::int64_t at;
-  std::int64_t rows;
-  std::int64_t width;
+  std::int64_t count;
   const float* mask;
   const float* foreground;
   const float* background;
@@ -108,7 +113,7 @@ struct Part {
 template <bool kClamp, bool kScale, bool kBias>
 void blend_plain(const Part& part) {
   const Form form = part.form;
-  const std::int64_t count = part.rows * part.width;
+  const std::int64_t count = part.count;
   float* const in_place = part.sink.in_place();
   alignas(64) float tile[kTile];
   for (std::int64_t i = 0; i < count; i += kTile) {
@@ -123,7 +128,7 @@ void blend_plain(const Part& part) {
       blend_run<kClamp, kScale, kBias>(to, part.mask + i, part.foreground + i, part.background + i, pixels,
                                        form);
     }
-    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
+    if (in_place == nullptr) emit_tile(part.sink, at, tile, pixels);
   }
 }
 
@@ -140,7 +145,7 @@ inline void blend_vectors(float* to, const Part& part, std::int64_t at, std::int
 template <bool kClamp, bool kScale, bool kBias>
 void blend_rolled(const Part& given) {
   const Part part = given;
-  const std::int64_t count = part.rows * part.width;
+  const std::int64_t count = part.count;
   float* const in_place = part.sink.in_place();
   alignas(64) float tile[kTile];
   for (std::int64_t i = 0; i < count; i += kTile) {
@@ -153,7 +158,7 @@ void blend_rolled(const Part& given) {
     } else {
       blend_vectors<kClamp, kScale, kBias>(to, part, i, pixels, part.form);
     }
-    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
+    if (in_place == nullptr) emit_tile(part.sink, at, tile, pixels);
   }
 }
 
@@ -235,11 +240,43 @@ inline const float* floats_at(const ComposeArgs& a, const void* pool, std::int64
   return buffer;
 }
 
-// Whether rows are rolled sideways and of a width that is read in place, a vector at a time.
-inline bool rolls_by_vectors(const ComposeArgs& a, const Span& span) {
-  const ComposeItem& item = a.items[span.sample];
-  return (item.foreground_dx | item.background_dx) != 0 && span.width == a.width && a.width % kVector == 0 &&
-         a.width >= kMinRolledWidth;
+// Whether the span's rows are moved in a way that is read in place, a vector at a time.
+inline bool rolls_by_vectors(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
+  if (span.width != a.width || a.width % kVector != 0 || a.width < kMinRolledWidth) return false;
+  const std::int64_t end = span.y + span.rows;
+  return (f.dx | b.dx) != 0 || (span.y < f.dy && f.dy < end) || (span.y < b.dy && b.dy < end);
+}
+
+// The rows of the span before its texture wraps from the last row to the first.
+inline std::int64_t rows_before_wrap(const Span& span, const Texture& texture) {
+  return span.y < texture.dy ? texture.dy - span.y : span.rows;
+}
+
+// Halves are converted in the order of the batch, so that only the wrap within rows is left to the table.
+inline void fill_table(const ComposeArgs& a, const Span& span, const Texture& texture, RollTable& table) {
+  const std::int64_t before = a.input == DType::kFloat32 ? rows_before_wrap(span, texture) : span.rows;
+  fill_roll_table(table, span.rows, a.width, texture.dx, before, a.height * a.width);
+}
+
+// The span of one plane for blend_rolled: its first row's place, its table complete.
+inline const float* rolled_plane(const ComposeArgs& a, const Span& span, const Texture& texture,
+                                 std::int64_t channel, float* buffer, float* seams, RollTable& table) {
+  const std::int64_t plane = texture.first_plane + channel;
+  const float* from = buffer;
+  if (a.input == DType::kFloat32) {
+    from = static_cast<const float*>(texture.pool) + place(a, plane, span.y, 0, texture.dy, 0);
+  } else {
+    const std::int64_t wrap = rows_before_wrap(span, texture);
+    const std::int64_t rows = wrap < span.rows ? wrap : span.rows;
+    const std::uint16_t* halves = static_cast<const std::uint16_t*>(texture.pool);
+    halves_to_floats(buffer, halves + place(a, plane, span.y, 0, texture.dy, 0), rows * a.width);
+    if (rows < span.rows) {
+      halves_to_floats(buffer + rows * a.width, halves + place(a, plane, span.y + rows, 0, texture.dy, 0),
+                       (span.rows - rows) * a.width);
+    }
+  }
+  stage_seams(table, seams, from, a.width);
+  return from;
 }
 
 // The largest part from (span.y, span.x) on within which neither texture wraps, but for the wrap within whole
@@ -263,32 +300,32 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
                           const Sink& sink, const Ahead& ahead, BlendPart blend_into, Scratch& s) {
   const Texture f = foreground_of(a, span.sample);
   const Texture b = background_of(a, span.sample);
-  const bool whole_rows = span.width == a.width;
-  const bool rolled = whole_rows && (f.dx | b.dx) != 0;
-  const bool by_vectors = rolls_by_vectors(a, span);
   Part part{};
   part.sink = sink;
   part.form = {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
                a.bias != nullptr ? a.bias[channel] : 0.0f};
   part.ahead = ahead;
-  if (by_vectors) {
+  part.mask = mask;
+  if (rolls_by_vectors(a, span, f, b)) {
+    part.count = span.count();
+    part.foreground = rolled_plane(a, span, f, channel, s.foreground, s.foreground_seams, s.foreground_table);
+    part.background = rolled_plane(a, span, b, channel, s.background, s.background_seams, s.background_table);
     part.foreground_table = &s.foreground_table;
     part.background_table = &s.background_table;
+    return blend_into(part);
   }
+  const bool whole_rows = span.width == a.width;
+  const bool rolled = whole_rows && (f.dx | b.dx) != 0;
   Span rest = span;
   while (rest.count() > 0) {
     const Span now = first_part(a, rest, f, b);
-    part.rows = now.rows;
-    part.width = now.width;
+    part.count = now.count();
     part.mask = mask + part.at;
     const std::int64_t f_at = place(a, f.first_plane + channel, now.y, now.x, f.dy, whole_rows ? 0 : f.dx);
     const std::int64_t b_at = place(a, b.first_plane + channel, now.y, now.x, b.dy, whole_rows ? 0 : b.dx);
     part.foreground = floats_at(a, f.pool, f_at, now.count(), s.foreground);
     part.background = floats_at(a, b.pool, b_at, now.count(), s.background);
-    if (by_vectors) {
-      stage_seams(s.foreground_table, s.foreground_seams, part.foreground, now.rows, a.width);
-      stage_seams(s.background_table, s.background_seams, part.background, now.rows, a.width);
-    } else if (rolled) {
+    if (rolled) {
       copy_rolled(s.foreground_seams, part.foreground, now.rows, a.width, f.dx);
       copy_rolled(s.background_seams, part.background, now.rows, a.width, b.dx);
       part.foreground = s.foreground_seams;
@@ -318,9 +355,11 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
   const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
   const float* mask = floats_at(a, a.masks, mask_at, count, s.mask);
-  if (rolls_by_vectors(a, span)) {
-    fill_roll_table(s.foreground_table, span.rows, a.width, a.items[span.sample].foreground_dx);
-    fill_roll_table(s.background_table, span.rows, a.width, a.items[span.sample].background_dx);
+  const Texture f = foreground_of(a, span.sample);
+  const Texture b = background_of(a, span.sample);
+  if (rolls_by_vectors(a, span, f, b)) {
+    fill_table(a, span, f, s.foreground_table);
+    fill_table(a, span, b, s.background_table);
   }
   for (std::int64_t c = 0; c < a.channels; ++c) {
     const Ahead ahead = c + 1 < a.channels ? ahead_of(a, span, c + 1, false)

@@ -28,23 +28,32 @@ CGNRT_HD void copy_vector(float* to, const float* from) {
 struct RollTable {
   std::ptrdiff_t shifts[kMaxVectors];
   std::int64_t dx;
+  std::int64_t rows;
+  std::int64_t rows_before_wrap;  // the rows after these lie `wrap` floats further back
+  std::int64_t wrap;
 };
 
 // For `rows` rows of `width` pixels, a multiple of kVector. The vectors across the seam are left to
 // stage_seams.
-CGNRT_HD void fill_roll_table(RollTable& table, std::int64_t rows, std::int64_t width, std::int64_t dx) {
+CGNRT_HD void fill_roll_table(RollTable& table, std::int64_t rows, std::int64_t width, std::int64_t dx,
+                              std::int64_t rows_before_wrap, std::int64_t wrap) {
   const std::int64_t vectors = width / kVector;
   const std::int64_t of_end = (dx + kVector - 1) / kVector;
   table.dx = dx;
+  table.rows = rows;
+  table.rows_before_wrap = rows_before_wrap < rows ? rows_before_wrap : rows;
+  table.wrap = wrap;
   std::int64_t v = 0;
   for (; v < of_end; ++v) table.shifts[v] = static_cast<std::ptrdiff_t>(width - dx);
   for (; v < vectors; ++v) table.shifts[v] = static_cast<std::ptrdiff_t>(-dx);
   for (; v < rows * vectors; ++v) table.shifts[v] = table.shifts[v - vectors];
+  for (v = table.rows_before_wrap * vectors; v < rows * vectors; ++v) {
+    table.shifts[v] -= static_cast<std::ptrdiff_t>(wrap);
+  }
 }
 
-// Copies the seams of `rows` rows, 2 * kVector floats each, and points the table at them.
-CGNRT_HD void stage_seams(RollTable& table, float* seams, const float* from, std::int64_t rows,
-                          std::int64_t width) {
+// Copies the seams of the table's rows, 2 * kVector floats each, and points the table at them.
+CGNRT_HD void stage_seams(RollTable& table, float* seams, const float* from, std::int64_t width) {
   const std::int64_t before = table.dx % kVector;  // pixels of the row's end in the vector
   if (before == 0) return;
   const std::int64_t seam = table.dx / kVector;
@@ -53,7 +62,8 @@ CGNRT_HD void stage_seams(RollTable& table, float* seams, const float* from, std
                                  reinterpret_cast<std::intptr_t>(from + seam * kVector);
   std::ptrdiff_t* place = table.shifts + seam;
   std::ptrdiff_t shift = distance / static_cast<std::intptr_t>(sizeof(float));
-  for (std::int64_t row = 0; row < rows; ++row) {
+  for (std::int64_t row = 0; row < table.rows; ++row) {
+    if (row == table.rows_before_wrap) from -= table.wrap;
     copy_vector(seams, from + width - kVector);
     copy_vector(seams + kVector, from);
     *place = shift;

@@ -84,8 +84,9 @@ CGNRT_HD float minus_log(float p) {
 //   else:    z = sqrt(2) * s - T(s - 3) with s = sqrt(-ln p), T of degree 10, error relative to z 6.4e-8,
 //   down to
 //            p = 2^-33.
-// Both fitted as L above, against a float64 inverse CDF. With float32 rounding the error is below 1e-6
-// absolute.
+// Both fitted as L above, against a float64 inverse CDF. Float32 rounding makes most of the error. Over all
+// words, at most 1.2e-6 absolute (at z = 5.4) and 3.8e-7 relative, and the curve never falls from one word to
+// the next.
 CGNRT_HD float upper_quantile(float p, float q) {
   const float r = q * q;
   float centre = 113157.312f;
