@@ -49,25 +49,18 @@ struct alignas(64) Scratch {
   unsigned char planes[kMaxInterleaved * kBlockPixels * sizeof(float)];
 };
 
-// One copy for all the loops: inlined everywhere it would make most of the code.
-__attribute__((noinline)) void emit_tile(const Sink& sink, std::int64_t at, const float* values,
-                                         std::int64_t count) {
-  emit(sink, at, values, count);
-}
-
 struct Form {
   float low, high;  // of the clamp
   float scale, bias;
 };
 
-template <bool kClamp, bool kScale, bool kBias>
+template <bool kClamp, bool kAffine>
 inline void blend_run(float* __restrict to, const float* __restrict mask, const float* __restrict foreground,
                       const float* __restrict background, std::int64_t count, const Form& form) {
   for (std::int64_t at = 0; at < count; ++at) {
     float value = blend(mask[at], foreground[at], background[at]);
     if (kClamp) value = clamp_to(value, form.low, form.high);
-    if (kScale) value = value * form.scale;
-    if (kBias) value = value + form.bias;
+    if (kAffine) value = value * form.scale + form.bias;
     to[at] = value;
   }
 }
@@ -110,7 +103,7 @@ struct Part {
   Ahead ahead;
 };
 
-template <bool kClamp, bool kScale, bool kBias>
+template <bool kClamp, bool kAffine>
 void blend_plain(const Part& part) {
   const Form form = part.form;
   const std::int64_t count = part.count;
@@ -122,27 +115,25 @@ void blend_plain(const Part& part) {
     float* to = in_place != nullptr ? in_place + at : tile;
     fetch(part.ahead, at, pixels);
     if (pixels == kTile) {  // a constant count becomes straight code
-      blend_run<kClamp, kScale, kBias>(to, part.mask + i, part.foreground + i, part.background + i, kTile,
-                                       form);
+      blend_run<kClamp, kAffine>(to, part.mask + i, part.foreground + i, part.background + i, kTile, form);
     } else {
-      blend_run<kClamp, kScale, kBias>(to, part.mask + i, part.foreground + i, part.background + i, pixels,
-                                       form);
+      blend_run<kClamp, kAffine>(to, part.mask + i, part.foreground + i, part.background + i, pixels, form);
     }
-    if (in_place == nullptr) emit_tile(part.sink, at, tile, pixels);
+    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
   }
 }
 
-template <bool kClamp, bool kScale, bool kBias>
+template <bool kClamp, bool kAffine>
 inline void blend_vectors(float* to, const Part& part, std::int64_t at, std::int64_t count,
                           const Form& form) {
   for (std::int64_t i = at; i < at + count; i += kVector) {
     const float* foreground = part.foreground + i + part.foreground_table->shifts[i / kVector];
     const float* background = part.background + i + part.background_table->shifts[i / kVector];
-    blend_run<kClamp, kScale, kBias>(to + i - at, part.mask + i, foreground, background, kVector, form);
+    blend_run<kClamp, kAffine>(to + i - at, part.mask + i, foreground, background, kVector, form);
   }
 }
 
-template <bool kClamp, bool kScale, bool kBias>
+template <bool kClamp, bool kAffine>
 void blend_rolled(const Part& given) {
   const Part part = given;
   const std::int64_t count = part.count;
@@ -154,29 +145,26 @@ void blend_rolled(const Part& given) {
     float* to = in_place != nullptr ? in_place + at : tile;
     fetch(part.ahead, at, pixels);
     if (pixels == kTile) {
-      blend_vectors<kClamp, kScale, kBias>(to, part, i, kTile, part.form);
+      blend_vectors<kClamp, kAffine>(to, part, i, kTile, part.form);
     } else {
-      blend_vectors<kClamp, kScale, kBias>(to, part, i, pixels, part.form);
+      blend_vectors<kClamp, kAffine>(to, part, i, pixels, part.form);
     }
-    if (in_place == nullptr) emit_tile(part.sink, at, tile, pixels);
+    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
   }
 }
 
-template <bool kClamp, bool kScale, bool kBias>
+template <bool kClamp, bool kAffine>
 void blend_part(const Part& part) {
-  if (part.foreground_table != nullptr) return blend_rolled<kClamp, kScale, kBias>(part);
-  blend_plain<kClamp, kScale, kBias>(part);
+  if (part.foreground_table != nullptr) return blend_rolled<kClamp, kAffine>(part);
+  blend_plain<kClamp, kAffine>(part);
 }
 
 using BlendPart = void (*)(const Part&);
 
 inline BlendPart blend_for(const ComposeArgs& a) {
-  static constexpr BlendPart kParts[8] = {
-      blend_part<false, false, false>, blend_part<false, false, true>, blend_part<false, true, false>,
-      blend_part<false, true, true>,   blend_part<true, false, false>, blend_part<true, false, true>,
-      blend_part<true, true, false>,   blend_part<true, true, true>,
-  };
-  return kParts[(a.clamp ? 4 : 0) + (a.scale != nullptr ? 2 : 0) + (a.bias != nullptr ? 1 : 0)];
+  const bool affine = a.scale != nullptr || a.bias != nullptr;
+  if (a.clamp) return affine ? blend_part<true, true> : blend_part<true, false>;
+  return affine ? blend_part<false, true> : blend_part<false, false>;
 }
 
 // The block's pixels.
@@ -302,8 +290,9 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
   const Texture b = background_of(a, span.sample);
   Part part{};
   part.sink = sink;
+  // A product with 1 and a sum with -0 change no bit of any value: they stand for no scale and no bias.
   part.form = {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
-               a.bias != nullptr ? a.bias[channel] : 0.0f};
+               a.bias != nullptr ? a.bias[channel] : -0.0f};
   part.ahead = ahead;
   part.mask = mask;
   if (rolls_by_vectors(a, span, f, b)) {

@@ -75,13 +75,12 @@ struct Sink {
 CGNRT_HD void emit(const Sink& sink, std::int64_t at, const float* values, std::int64_t count) {
   const std::int64_t size = static_cast<std::int64_t>(size_of(sink.output));
   unsigned char* to = sink.to + at * size;
-  if (!sink.streams) return cast_run(to, values, count, sink.output);
-  if (sink.output == DType::kFloat32) {
+  if (sink.streams && sink.output == DType::kFloat32) {
     return stream_floats(reinterpret_cast<float*>(to), values, count);
   }
   alignas(64) unsigned char tile[kTile * sizeof(std::uint16_t)];
-  cast_run(tile, values, count, sink.output);
-  stream_run(to, tile, count * size);
+  cast_run(sink.streams ? tile : to, values, count, sink.output);
+  if (sink.streams) stream_run(to, tile, count * size);
 }
 
 template <typename T>
