@@ -1,5 +1,7 @@
 // Compiled once for every instruction set, with CGNRT_ISA naming the namespace, and with contraction to FMA:
-// engines agree to a tolerance, unlike the ops. Nothing here may have external linkage but kEngine.
+// engines agree to a tolerance, unlike the ops. Nothing here may have external linkage but kEngine, and what
+// it takes from headers must be inlined away: of a function that is not, the linker would keep one copy for
+// all.
 #include "engine/network_kernel.h"
 
 #include <algorithm>

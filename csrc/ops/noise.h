@@ -18,7 +18,7 @@ enum class NoiseKind { kWords, kNormal, kTruncatedNormal, kIntegers };
 struct NoiseArgs {
   NoiseKind kind;
   std::uint64_t seed;
-  const std::int64_t* indices;  // (n), not negative
+  const std::int64_t* indices;  // (n), any: the counter has their 64 bits
   std::int64_t n;
   std::uint32_t slot;
   std::int64_t size;            // numbers for each index, at most 2^32

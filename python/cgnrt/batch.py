@@ -41,8 +41,8 @@ class BFloat16Array:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)  # kDLCPU
 
-    def __dlpack__(self, **options: object) -> object:
-        return _core.bfloat16_dlpack(self.bits)
+    def __dlpack__(self, *, max_version: tuple[int, int] | None = None, **options: object) -> object:
+        return _core.bfloat16_dlpack(self.bits, max_version=max_version)
 
     def __array__(self, *args: object, **options: object) -> NoReturn:
         raise TypeError(

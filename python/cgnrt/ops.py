@@ -93,7 +93,7 @@ def normal(seed: int, indices: Any, slot: int, size: int, *, out: Any | None = N
 
     Args:
       seed: 0..2^64-1.
-      indices: (n,) int64, the samples' numbers in the stream, not negative.
+      indices: (n,) int64, the samples' numbers in the stream; negative ones count as their 64 bits.
       slot: 0..2^32-1, what the draw is for: draws of different slots are independent.
       size: Numbers for each sample.
       out: A writable (n, size) float32 tensor.

@@ -230,8 +230,6 @@ SOME = np.arange(3)
          "normal indices: dtype is int32, expected int64."),
         (lambda: ops.normal(0, SOME[None], 0, 4), ValueError, "normal indices: shape is (1, 3), expected (n,)."),
         (lambda: ops.normal(0, np.arange(6)[::2], 0, 4), ValueError, "normal indices: memory layout is strided"),
-        (lambda: ops.truncated_normal(0, np.array([3, -7]), 0, 4), ValueError,
-         "truncated_normal indices: indices[1] is -7, expected >= 0."),
         (lambda: ops.integers(0, SOME, 0, 0), ValueError, "integers bound: bound is 0, expected 1..2147483648."),
         (lambda: ops.integers(0, SOME, 0, 2**31 + 1), ValueError, "integers bound: bound is 2147483649, expected"),
         (lambda: ops.integers(0, SOME, 0, [3, -1], 2), ValueError, "integers bound: bound is -1, expected"),

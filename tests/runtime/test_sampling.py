@@ -13,7 +13,7 @@ SEED = 0x1234_5678_9ABC_DEF0
 
 def philox(seed: int, index: int, slot: int, block: int) -> list[int]:
     """Philox 4x32-10 (Salmon et al., SC11): ten rounds on counter (index, slot, block), key = seed."""
-    counter = [index & 0xFFFFFFFF, index >> 32 & 0xFFFFFFFF, slot, block]
+    counter = [index & 0xFFFFFFFF, index >> 32 & 0xFFFFFFFF, slot, block]  # two's complement
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         left, right = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
@@ -37,7 +37,7 @@ def sampler() -> Sampler:
     return Sampler(draws, (32, 24))
 
 
-INDICES = np.array([0, 1, 7, 2**32 - 1, 2**32, 2**62], np.int64)
+INDICES = np.array([0, 1, 7, 2**32 - 1, 2**32, 2**62, -1, -(2**63)], np.int64)
 
 
 @pytest.mark.parametrize(("slot", "mechanism"), list(enumerate(MECHANISMS)))
