@@ -11,9 +11,12 @@ Every timed call of the Generator has a new seed, so that no pool is answered fr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import multiprocessing
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        plan, cgn = prepare(Path(folder), arguments.checkpoint)
-        rows = measure(plan, cgn, arguments.images, arguments.rounds)
+        plan, checkpoint = prepare(Path(folder), arguments.checkpoint)
+        rows = measure(plan, checkpoint, arguments.images, arguments.rounds)
     machine = describe_machine()
     print(f"{machine['cpu']}, {machine['cores']} cores; vector extensions {machine['vector_extensions']}, ")
     print(f"matrix extensions {machine['matrix_extensions'] or 'none'}")
@@ -55,8 +58,8 @@ def main() -> None:
     )
 
 
-def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, CGN]:
-    """A plan and the modules as trained that it was exported from."""
+def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, Path]:
+    """A plan and the checkpoint that it was exported from."""
     if checkpoint is None:
         checkpoint = folder / "random.pth"
         torch.manual_seed(0)
@@ -69,7 +72,7 @@ def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, CGN]:
     plan = folder / "cgn.plan"
     found = read_checkpoint(checkpoint)
     export_plan(plan, found.mechanisms, family=found.family)
-    return plan, load_cgn(checkpoint)
+    return plan, checkpoint
 
 
 def load_cgn(checkpoint: Path) -> CGN:
@@ -79,11 +82,10 @@ def load_cgn(checkpoint: Path) -> CGN:
     return cgn.eval()
 
 
-def measure(path: Path, cgn: CGN, images: int, rounds: int) -> list[dict[str, Any]]:
+def measure(path: Path, checkpoint: Path, images: int, rounds: int) -> list[dict[str, Any]]:
     seeds = itertools.count(1)
     precisions = [p for p in ("fp32", "bf16") if any(supports(b, p) for b in BACKENDS)]
-    eager = eager_batch(cgn)
-    with Plan.open(path) as plan:
+    with Plan.open(path) as plan, eager_process(checkpoint) as eager:
         mechanisms = list(plan.mechanisms.values())
         hands = {
             f"by hand: {backend} {p}": by_hand(plan, backend, p)
@@ -98,6 +100,9 @@ def measure(path: Path, cgn: CGN, images: int, rounds: int) -> list[dict[str, An
             cases[f"cgnrt {p}, reuse {REUSE}"] = lambda gen=gen: gen.sample(
                 images, seed=next(seeds), pool=images // REUSE
             )
+        if supports("openvino", "fp32"):  # what plans of other networks than the native engine's run on
+            openvino = Generator(path, precision="fp32", backend="openvino")
+            cases["cgnrt fp32 by openvino, reuse 1"] = lambda: openvino.sample(images, seed=next(seeds))
         cases["compose alone"] = compose_alone(generators["fp32"], images)
         times = time_in_turns(cases, rounds=rounds)
 
@@ -126,10 +131,39 @@ def measure(path: Path, cgn: CGN, images: int, rounds: int) -> list[dict[str, An
     return rows
 
 
+@contextlib.contextmanager
+def eager_process(checkpoint: Path) -> Iterator[Callable[[], object]]:
+    """A batch by eager torch in a process of its own.
+
+    Beside the other engines its speed would hang on the state they leave the memory allocator in (up to 1.5 times).
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve_eager, args=(checkpoint, there), daemon=True)
+    process.start()
+
+    def run() -> object:
+        here.send(True)
+        return here.recv()
+
+    try:
+        yield run
+    finally:
+        here.send(False)
+        process.join()
+
+
+def serve_eager(checkpoint: Path, pipe: Connection) -> None:
+    batch = eager_batch(load_cgn(checkpoint))
+    while pipe.recv():
+        batch()
+        pipe.send(True)
+
+
 def eager_batch(cgn: CGN) -> Callable[[], object]:
     """A batch of counterfactuals as PyTorch users make it."""
 
-    def run() -> torch.Tensor:
+    def run() -> object:
         with torch.no_grad():
             pictures = []
             for module in (cgn.f_shape, cgn.f_text1, cgn.f_text2):
