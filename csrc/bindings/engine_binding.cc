@@ -104,6 +104,10 @@ class Engine {
     return result;
   }
 
+  py::tuple output_shape() const {
+    return py::make_tuple(network_.last.channels, network_.last.height, network_.last.width);
+  }
+
  private:
   Network network_;
 };
@@ -117,6 +121,7 @@ void bind_engine(py::module_& module) {
                     const std::vector<py::dict>&, const py::object&>(),
            py::arg("input_widths"), py::arg("weight"), py::arg("bias"), py::arg("shape"), py::arg("layers"),
            py::kw_only(), py::arg("isa") = py::none())
+      .def_property_readonly("output_shape", &Engine::output_shape)
       .def("run", &Engine::run_images, py::arg("inputs"), py::kw_only(), py::arg("out") = py::none(),
            py::arg("threads") = 0);
 }

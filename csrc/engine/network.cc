@@ -1,6 +1,8 @@
 #include "engine/network.h"
 
 #include <algorithm>
+#include <atomic>
+#include <new>
 #include <string>
 
 #include "common/tensor.h"
@@ -9,6 +11,9 @@
 
 namespace cgnrt {
 namespace {
+
+// Floats that a thread keeps: far above what stays in a cache, where this engine has nothing to give.
+constexpr std::size_t kMostScratch = std::size_t{2} << 20;
 
 const EngineKernel& kernel_for(Isa isa) {
   switch (isa) {
@@ -88,6 +93,11 @@ void prepare(Network& network, const char* isa) {
     if (is_convolution(network.layers[k])) pad = 1;
   }
   network.first_pad = pad;
+  const std::size_t scratch = kernel.scratch(network);
+  if (scratch > kMostScratch) {
+    refuse("engine network", "working memory", std::to_string(scratch * sizeof(float)) + " bytes a thread",
+           "at most " + std::to_string(kMostScratch * sizeof(float)));
+  }
   kernel.pack(network);
 }
 
@@ -99,19 +109,26 @@ void run(const Network& network, const std::vector<const float*>& inputs, std::i
   const std::int64_t group = std::clamp<std::int64_t>((n + wanted - 1) / wanted, 1, kGroup);
   const std::int64_t tasks = (n + group - 1) / group;
   const std::size_t floats = kernel.scratch(network);
+  std::atomic<bool> out_of_memory{false};
   parallel_for(tasks, static_cast<int>(std::min<std::int64_t>(wanted, std::max<std::int64_t>(tasks, 1))),
                [&](std::int64_t task) {
                  // Kept by the thread: fresh memory for every task would cost as much as a layer.
                  thread_local Floats scratch;
                  thread_local std::size_t held = 0;
                  if (held < floats) {
-                   scratch = Floats(floats);
+                   try {
+                     scratch = Floats(floats);
+                   } catch (const std::bad_alloc&) {
+                     out_of_memory = true;  // a task must not throw
+                     return;
+                   }
                    held = floats;
                  }
                  const std::int64_t first = task * group;
                  kernel.run_group(network, inputs, first, static_cast<int>(std::min(group, n - first)), out,
                                   scratch.data());
                });
+  if (out_of_memory) throw std::bad_alloc();
 }
 
 }  // namespace cgnrt

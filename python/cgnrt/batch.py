@@ -110,8 +110,8 @@ class Batch:
             ) from error
 
         def share(array: Any) -> Any:
-            if array is None:
-                return None
+            if array is None or isinstance(array, torch.Tensor):
+                return array
             if isinstance(array, BFloat16Array):
                 return torch.utils.dlpack.from_dlpack(array)
             return torch.from_numpy(array)

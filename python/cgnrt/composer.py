@@ -34,9 +34,10 @@ class Composer:
             raise ValueError(f"sample: out is {found!r}, expected shape {expected}.")
         return out
 
-    def wrap(self, images: Any, out: Any) -> Any:
+    def wrap(self, images: Any) -> Any:
         """The images as the batch shows them."""
-        return BFloat16Array(images) if out is None and self._pixels.dtype == "bfloat16" else images
+        bits = self._pixels.dtype == "bfloat16" and isinstance(images, np.ndarray)
+        return BFloat16Array(images) if bits else images
 
     def compose(
         self, pictures: Mapping[str, np.ndarray], index: np.ndarray | None, rolls: np.ndarray, images: Any

@@ -28,6 +28,7 @@ from cgnrt.sampling import (
     Labels,
     MechanismDraws,
     Sampler,
+    check_index,
     resolve_indices,
 )
 
@@ -84,6 +85,7 @@ class Generator:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
         self.plan = Plan.open(path)
+        self._absolute = str(Path(path).absolute())  # for workers, wherever they are started
         manifest = self.plan.manifest
         if manifest.stream_version != STREAM_VERSION:
             raise PlanError(
@@ -106,9 +108,9 @@ class Generator:
         )
         self._names = rq.ClassNames({name: m.classes for name, m in mechanisms.items()})
         self._shared_noise = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
-        if self._shared_noise and len({m.spec.noise.size for m in mechanisms.values()}) > 1:
+        if self._shared_noise and not self._sampler.can_share_noise:
             raise ValueError(
-                f"load '{path}': shared_noise is on, expected one noise size for all mechanisms."
+                f"load '{path}': shared_noise is on, expected one noise size and distribution for all mechanisms."
             )
         self._choice: Choice = choose(
             f"'{path}'",
@@ -235,19 +237,20 @@ class Generator:
         out, parts = options.pop("out", None), options.pop("parts", False)
         truncation, indices = options.pop("truncation", None), options.pop("indices", None)
         n = options.pop("n", None)
-        single = {m: v for m, v in given.items() if isinstance(v, int | str | np.integer)}
+        single = {
+            m: self._names.index(m, m, v) for m, v in given.items() if isinstance(v, int | str | np.integer)
+        }
         several = {
             m: self._names.indices(m, v) for m, v in given.items() if v is not None and m not in single
         }
         lengths = {m: len(v) for m, v in several.items()}
         if noise is not None:
-            lengths |= {
-                f"noise of {m}": len(u) for m, u in zip(MECHANISMS, noise, strict=False) if u is not None
-            }
+            parts_given = zip(MECHANISMS, rq.noise_parts(noise), strict=False)
+            lengths |= {f"noise of {m}": len(np.atleast_1d(u)) for m, u in parts_given if u is not None}
         if indices is not None:
-            lengths["indices"] = len(indices)
+            lengths["indices"] = len(resolve_indices(None, start, indices))
         if n is not None:
-            lengths["n"] = n
+            lengths["n"] = check_index("n", n)
         if len(set(lengths.values())) > 1:
             raise ValueError(f"sample: lengths are {lengths}, expected one for all.")
         count = next(iter(lengths.values()), 1)
@@ -340,7 +343,7 @@ class Generator:
                 if parts:
                     self._composer.keep(kept, outputs, noise.rolls, part)
         return Batch(
-            images=self._composer.wrap(images, out),
+            images=self._composer.wrap(images),
             labels=request.labels,
             seed=request.options.seed,
             indices=request.indices,
@@ -373,7 +376,7 @@ class Generator:
             self._composer.keep(kept, kept, rolls, slice(None))
         chosen_labels = (pool.labels[column][index[:, column]] for column in range(3))
         return Batch(
-            images=self._composer.wrap(images, out),
+            images=self._composer.wrap(images),
             labels=Labels(*chosen_labels),
             seed=options.seed,
             indices=where,
@@ -392,7 +395,7 @@ class Generator:
     # Between processes.
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(Path(self.plan.path).absolute()), self.plan.digest, self._options)
+        return _reopen, (self._absolute, self.plan.digest, self._options)
 
 
 # What `generator(...)` takes besides labels, seed, start and noise.

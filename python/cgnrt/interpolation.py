@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt.requests import ClassNames, Request, check_noise
-from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
+from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler, check_index
 
 
 def interpolation_request(
@@ -25,14 +25,16 @@ def interpolation_request(
     """A request with the noise of every frame set, and the class embeddings (frames, e) of each mechanism."""
     if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
         raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
-    moving = set(
-        MECHANISMS if mechanisms == "all" else [mechanisms] if isinstance(mechanisms, str) else mechanisms
-    )
-    if not moving or not moving <= set(MECHANISMS):
+    if isinstance(mechanisms, str):
+        moving: tuple[str, ...] = MECHANISMS if mechanisms == "all" else (mechanisms,)
+    else:
+        moving = tuple(mechanisms) if isinstance(mechanisms, Sequence) else ()
+    if not moving or any(name not in MECHANISMS for name in moving):
         raise ValueError(
             f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}."
         )
-    indices = np.asarray(samples, np.int64)
+    names_of_ends = zip(("start", "end"), samples, strict=True)
+    indices = np.asarray([check_index(name, value) for name, value in names_of_ends], np.int64)
     two = Request(sampler, indices, options, _no_labels(), check_noise(sampler, noise, 2), None).noise()
     steps = np.linspace(0, 1, int(frames), dtype=np.float32)[:, None]
     labels, noises, embeddings = [], [], {}
@@ -68,7 +70,11 @@ def slerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
 def _label_pair(names: ClassNames, mechanism: str, given: Any, drawn: np.ndarray) -> tuple[int, int]:
     if given is None:
         return int(drawn[0]), int(drawn[1])
-    pair = (given, given) if isinstance(given, int | str | np.integer) else tuple(given)
+    pair = (
+        tuple(given)
+        if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+        else (given,) * 2
+    )
     if len(pair) != 2:
         raise ValueError(f"interpolate: {mechanism} has {len(pair)} labels, expected (from, to) or one.")
     return names.index(f"{mechanism}[0]", mechanism, pair[0]), names.index(

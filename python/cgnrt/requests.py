@@ -51,7 +51,7 @@ class ClassNames:
         self.names = {mechanism: tuple(names[mechanism]) for mechanism in MECHANISMS}
         self._index = {m: {name: i for i, name in enumerate(found)} for m, found in self.names.items()}
 
-    def index(self, field: str, mechanism: str, label: Label) -> int:
+    def index(self, field: str, mechanism: str, label: Label | np.integer[Any]) -> int:
         """The class index of one label; an int is always an index, a str always a name.
 
         Raises:
@@ -104,7 +104,8 @@ def check_classes(
         if mechanism not in classes:
             continue
         subset = classes[mechanism]
-        if isinstance(subset, str) or not len(subset):
+        sequence = isinstance(subset, Sequence | np.ndarray) and not isinstance(subset, str)
+        if not sequence or not len(subset):
             raise ValueError(f"sample: classes[{mechanism!r}] is {subset!r}, expected a sequence of classes.")
         found = (names.index(f"classes[{mechanism!r}][{i}]", mechanism, c) for i, c in enumerate(subset))
         subsets.append((mechanism, tuple(found)))
@@ -129,8 +130,10 @@ def draw_options(
     if isinstance(per_noise, bool) or not isinstance(per_noise, int | np.integer) or per_noise < 1:
         raise ValueError(f"sample: per_noise is {per_noise!r}, expected an int of at least 1.")
     draws = sampler.mechanisms.values()
-    if shared_noise and len({m.noise_size for m in draws}) > 1:
-        raise ValueError("sample: shared_noise is on, expected one noise size for all mechanisms.")
+    if shared_noise and not sampler.can_share_noise:
+        raise ValueError(
+            "sample: shared_noise is on, expected one noise size and distribution for all mechanisms."
+        )
     if labels == "shared" and (classes or len({m.classes for m in draws}) > 1):
         raise ValueError(
             "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
@@ -161,7 +164,7 @@ def check_pool_alone(options: DrawOptions, noise: Any) -> None:
 
 def check_pool(pool: Any) -> tuple[int, int, int]:
     """Pool sizes (masks, foregrounds, backgrounds); one number stands for all three."""
-    sizes = (pool,) * 3 if isinstance(pool, int | np.integer) else tuple(pool)
+    sizes = tuple(pool) if isinstance(pool, Sequence | np.ndarray) else (pool,) * 3
     whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) for size in sizes)
     if len(sizes) != 3 or not whole or min(sizes) < 1 or max(sizes) > 2**31 - 1:
         raise ValueError(
@@ -174,11 +177,7 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
     """A caller's (shape, texture, background[, rolls]) as float32 (n, z) arrays; None entries stay None."""
     if noise is None:
         return (None,) * 4
-    given = tuple(noise)
-    if len(given) not in (3, 4):
-        raise ValueError(
-            f"sample: noise has {len(given)} parts, expected 3 or 4 (shape, texture, background, rolls)."
-        )
+    given = noise_parts(noise)
     checked: list[np.ndarray | None] = []
     for name, array in zip(MECHANISMS, given, strict=False):
         if array is None:
@@ -190,16 +189,31 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
             raise ValueError(
                 f"sample: noise of {name} is {array.dtype} {array.shape}, expected float32 {expected}."
             )
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, np.float32)
         if not np.isfinite(array).all():
-            raise ValueError(f"sample: noise of {name} has values that are not finite.")
-        checked.append(np.ascontiguousarray(array, np.float32))
-    rolls = given[3] if len(given) == 4 else None
+            raise ValueError(f"sample: noise of {name} has values that are not finite in float32.")
+        checked.append(array)
+    rolls = given[3]
     if rolls is not None:
         rolls = np.asarray(rolls)
         if rolls.dtype.kind != "i" or rolls.shape != (n, 2, 2):
             raise ValueError(f"sample: rolls are {rolls.dtype} {rolls.shape}, expected int32 {(n, 2, 2)}.")
+        if rolls.size and not -(2**31) <= rolls.min() <= rolls.max() < 2**31:
+            raise ValueError(f"sample: rolls are {rolls.min()}..{rolls.max()}, expected what int32 holds.")
         rolls = np.ascontiguousarray(rolls, np.int32)
     return (*checked, rolls)
+
+
+def noise_parts(noise: Any) -> tuple[Any, Any, Any, Any]:
+    """The three mechanisms' parts of a caller's noise, and its rolls or None."""
+    if not isinstance(noise, Sequence):
+        raise TypeError(f"sample: noise is {noise!r}, expected (shape, texture, background[, rolls]).")
+    if len(noise) not in (3, 4):
+        raise ValueError(
+            f"sample: noise has {len(noise)} parts, expected 3 or 4 (shape, texture, background, rolls)."
+        )
+    return noise[0], noise[1], noise[2], noise[3] if len(noise) == 4 else None
 
 
 def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
@@ -219,6 +233,8 @@ def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
 
 
 def _check_mechanisms(field: str, mapping: Mapping[str, Any]) -> None:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"sample: {field} is {mapping!r}, expected a mapping from mechanisms to classes.")
     for key in mapping:
         if key not in MECHANISMS:
             close = difflib.get_close_matches(str(key), MECHANISMS, n=1)

@@ -87,6 +87,11 @@ class Sampler:
         self.mechanisms = {name: mechanisms[name] for name in MECHANISMS}
         self._resolution = resolution
 
+    @property
+    def can_share_noise(self) -> bool:
+        """Whether the mechanisms' noise has one size and one distribution."""
+        return len({(m.noise_size, m.distribution) for m in self.mechanisms.values()}) == 1
+
     def labels(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
         """Labels of one mechanism, int64 (n,)."""
         do = dict(options.do)
@@ -160,11 +165,20 @@ def resolve_indices(n: int | None, start: int, indices: object) -> np.ndarray:
                 f"sample: indices are {array.dtype} {array.shape}, expected one dimension of int64."
             )
         return array.astype(np.int64)
-    for name, value in (("n", n), ("start", start)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"sample: {name} is {value!r}, expected an int.")
-        if not 0 <= value <= _MAX_INDEX:
-            raise ValueError(f"sample: {name} is {value}, expected 0 or more, and at most 2**63 - 1.")
-    if start + int(n or 0) > _MAX_INDEX:
-        raise ValueError(f"sample: start + n is {start + int(n or 0)}, expected at most 2**63 - 1.")
-    return np.arange(start, start + int(n or 0), dtype=np.int64)
+    count, first = check_index("n", n), check_index("start", start)
+    if first + count > _MAX_INDEX:
+        raise ValueError(f"sample: start + n is {first + count}, expected at most 2**63 - 1.")
+    return np.arange(first, first + count, dtype=np.int64)
+
+
+def check_index(name: str, value: object) -> int:
+    """A count or a stream index.
+
+    Raises:
+      TypeError, ValueError: it is no integer, or negative or beyond int64.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"sample: {name} is {value!r}, expected an int.")
+    if not 0 <= value <= _MAX_INDEX:
+        raise ValueError(f"sample: {name} is {value}, expected 0 or more, and at most 2**63 - 1.")
+    return int(value)

@@ -73,6 +73,20 @@ U = np.zeros((2, 4), np.float32)
             {"n": 2, "noise": (U, U * np.nan, U)},
             r"noise of texture has values that are not finite",
         ),
+        (
+            ValueError,
+            {"n": 2, "noise": (U, U, U.astype(float) + 1e300)},
+            r"noise of background has values that are not finite",
+        ),
+        (TypeError, {"n": 2, "noise": 5}, r"noise is 5, expected \(shape, texture, background\[, rolls\]\)"),
+        (
+            ValueError,
+            {"n": 2, "noise": (U, U, U, np.full((2, 2, 2), 2**32 + 5))},
+            r"expected what int32 holds",
+        ),
+        (ValueError, {"n": 1, "pool": 1.5}, r"pool is 1\.5, expected three sizes"),
+        (TypeError, {"n": 1, "do": 5}, r"do is 5, expected a mapping"),
+        (ValueError, {"n": 1, "classes": {"shape": 5}}, r"classes\['shape'\] is 5, expected a sequence"),
         (ValueError, {"n": 2, "noise": (U, U, U.astype(int))}, r"noise of background is int64"),
         (
             ValueError,
@@ -96,6 +110,10 @@ def test_sample(gen: Generator, error: type[Exception], options: dict[str, Any],
     [
         (ValueError, {"shape": [0, 1], "texture": [0]}, r"lengths are .*, expected one for all"),
         (ValueError, {"shape": [0, 7]}, r"shape\[1\] is 7, expected 0\.\.2"),
+        (ValueError, {"shape": 12}, r"sample: shape is 12, expected 0\.\.2"),
+        (TypeError, {"n": [1]}, r"n is \[1\], expected an int"),
+        (TypeError, {"noise": 5}, r"noise is 5, expected"),
+        (TypeError, {"indices": 5}, r"indices are int64 \(\), expected one dimension"),
         (TypeError, {"texture": np.array([0.0, 1.0])}, r"texture is float64 \(2,\), expected one dimension"),
         (TypeError, {"texture": np.zeros((1, 2), int)}, r"texture is int64 \(1, 2\), expected one dimension"),
         (TypeError, {"shape": [0], "pool": 3}, r"option is 'pool', expected one of"),
@@ -120,6 +138,8 @@ def test_a_misspelt_class_name_gets_close_matches(gen: Generator) -> None:
         ({"frames": 3, "mechanisms": "colour"}, r"mechanisms is 'colour', expected 'all' or some of"),
         ({"frames": 3, "shape": (0, 1, 2)}, r"shape has 3 labels, expected \(from, to\) or one"),
         ({"frames": 3, "shape": (0, 5)}, r"shape\[1\] is 5, expected 0\.\.2"),
+        ({"frames": 3, "mechanisms": 5}, r"mechanisms is 5, expected 'all' or some of"),
+        ({"frames": 3, "start": -5}, r"start is -5, expected 0 or more"),
     ],
 )
 def test_interpolate(gen: Generator, options: dict[str, Any], message: str) -> None:

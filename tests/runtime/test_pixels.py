@@ -78,7 +78,15 @@ def test_torch_tensor_as_out(golden_plan: Path, plain: np.ndarray) -> None:
     out = torch.empty(20, 3, 8, 8, dtype=torch.bfloat16)
     batch = Generator(golden_plan, dtype="bfloat16").sample(20, seed=2, out=out)
     assert batch.images is out
+    assert batch.torch().images is out
     assert torch.equal(out, torch.from_numpy(plain).to(torch.bfloat16))
+
+
+def test_uint16_memory_as_out_holds_bfloat16(golden_plan: Path, plain: np.ndarray) -> None:
+    out = np.empty((20, 3, 8, 8), np.uint16)
+    images = Generator(golden_plan, dtype="bfloat16").sample(20, seed=2, out=out).images
+    assert images.bits is out
+    assert torch.equal(torch.from_dlpack(images), torch.from_numpy(plain).to(torch.bfloat16))
 
 
 @pytest.mark.parametrize(

@@ -61,22 +61,29 @@ def choose(
         raise ValueError(
             f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}."
         )
-    # Later issues' CUDA engines make "auto" prefer a card; today every engine runs on the CPU.
+    # Every engine there is runs on the CPU.
     where = Device.parse("cpu" if device == "auto" else device)
     candidates = _candidates(subject, backend)
     wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
     refusals = []
-    if len(wanted) > 1 and not has_amx():
-        native = next((c for c in candidates if c.name == "native"), None)
-        if native is not None and native.refusal(where, "fp32", mechanisms) is None:
-            refusals.append(f"{wanted.pop(0)}: without AMX native fp32 is faster")
+    verdicts: dict[tuple[str, str], str | None] = {}
+
+    def refusal_of(candidate: Backend, asked: str) -> str | None:
+        key = (candidate.name, asked)
+        if key not in verdicts:
+            verdicts[key] = candidate.refusal(where, asked, mechanisms)
+        return verdicts[key]
+
+    native = next((candidate for candidate in candidates if candidate.name == "native"), None)
+    if len(wanted) > 1 and native is not None and not has_amx() and refusal_of(native, "fp32") is None:
+        refusals.append(f"{wanted.pop(0)}: without AMX native fp32 is faster")
     for asked in wanted:
         for candidate in candidates:
-            refusal = candidate.refusal(where, asked, mechanisms)
+            refusal = refusal_of(candidate, asked)
             if refusal is None:
                 return Choice(candidate, where, asked, _reason(backend, candidates, candidate, refusals))
             refusals.append(f"{asked} on {candidate.name}: {refusal}")
-    if [candidate.name for candidate in candidates] == ["native"] and backend == "auto":
+    if backend == "auto" and candidates == [native] and where.kind == "cpu":
         raise MissingDependencyError(
             f"load {subject}: only the native engine is there, and it cannot: {'; '.join(refusals)}. "
             "Run: pip install 'cgnrt[cpu]'"

@@ -74,8 +74,10 @@ class _Chain:
         node = self._nodes.pop(0)
         if op is not None and node.op != op:
             raise UnsupportedGraphError(f"{node.op} where a graph begins with Concat, Gemm, Reshape.")
-        if self.value and (node.inputs[0] != self.value or self.value in node.inputs[1:]):
-            raise UnsupportedGraphError("branches.")
+        if not node.inputs or (
+            self.value and (node.inputs[0] != self.value or self.value in node.inputs[1:])
+        ):
+            raise UnsupportedGraphError("graphs that are no chain.")
         self.value = node.outputs[0]
         return node
 
@@ -108,7 +110,7 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
     if gemm is None or not plain:
         raise UnsupportedGraphError("matrix products other than a linear layer.")
     weight = graph.constant(gemm.inputs[1])
-    weight = np.ascontiguousarray(weight if attributes.get("transB", 0) else weight.T, np.float32)
+    weight = _floats(weight if attributes.get("transB", 0) else weight.T)
     reshape = graph.take("Reshape")
     shape = graph.constant(reshape.inputs[1]).tolist() if reshape is not None else []
     if len(shape) != 4 or min(shape[1:]) < 1:
@@ -123,9 +125,8 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
 
 
 def _up_conv(graph: _Chain, node: Node) -> dict[str, Any]:
-    _expect(node, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1], group=1)
-    _expect(node, output_padding=[0, 0], dilations=[1, 1], auto_pad="NOTSET")
     weight = _floats(graph.constant(node.inputs[1]))
+    _check_window(node, weight, kernel=4, strides=[2, 2])
     limit = _TAPS_TOLERANCE * float(np.abs(weight).max(initial=0))
     for taps in (weight.swapaxes(2, 3), weight):
         if np.abs(taps[..., 0] + taps[..., 2] - taps[..., 1] - taps[..., 3]).max(initial=0) > limit:
@@ -136,9 +137,8 @@ def _up_conv(graph: _Chain, node: Node) -> dict[str, Any]:
 
 
 def _conv3(graph: _Chain, node: Node) -> dict[str, Any]:
-    _expect(node, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], group=1, dilations=[1, 1])
-    _expect(node, auto_pad="NOTSET")
     weight = _floats(graph.constant(node.inputs[1]))
+    _check_window(node, weight, kernel=3, strides=[1, 1])
     return {"kind": "conv3", "weight": weight, "bias": _bias(graph, node, weight.shape[0])}
 
 
@@ -147,12 +147,12 @@ def _instance_norm(graph: _Chain, node: Node) -> dict[str, Any]:
         "kind": "instance_norm",
         "weight": _floats(graph.constant(node.inputs[1])),
         "bias": _floats(graph.constant(node.inputs[2])),
-        "epsilon": float(node.attributes.get("epsilon", 1e-5)),  # type: ignore[arg-type]
+        "epsilon": _number(node, "epsilon", 1e-5),
     }
 
 
 def _leaky_relu(graph: _Chain, node: Node) -> dict[str, Any]:
-    return {"kind": "leaky_relu", "slope": float(node.attributes.get("alpha", 0.01))}  # type: ignore[arg-type]
+    return {"kind": "leaky_relu", "slope": _number(node, "alpha", 0.01)}
 
 
 def _relu(graph: _Chain, node: Node) -> dict[str, Any]:
@@ -167,7 +167,10 @@ def _clip(graph: _Chain, node: Node) -> dict[str, Any]:
     limits = [float("-inf"), float("inf")]
     for k, name in enumerate(node.inputs[1:3]):
         if name:
-            limits[k] = float(graph.constant(name).reshape(()))
+            limit = graph.constant(name)
+            if limit.size != 1:
+                raise UnsupportedGraphError(f"Clip with limits {limit.shape}.")
+            limits[k] = float(limit.reshape(()))
     return {"kind": "clip", "low": limits[0], "high": limits[1]}
 
 
@@ -182,11 +185,30 @@ _LAYERS = {
 }
 
 
-def _expect(node: Node, **wanted: Any) -> None:
-    for name, value in wanted.items():
-        found = node.attributes.get(name, value)
-        if found != value and found not in ([], ""):
+def _check_window(node: Node, weight: np.ndarray, *, kernel: int, strides: list[int]) -> None:
+    """Refuse any other window than the engine's; what a node leaves out has ONNX's default."""
+    if weight.ndim != 4 or weight.shape[2:] != (kernel, kernel):
+        raise UnsupportedGraphError(f"{node.op} with weights {weight.shape}.")
+    defaults: dict[str, Any] = {
+        "kernel_shape": [kernel, kernel],
+        "strides": [1, 1],
+        "pads": [0, 0, 0, 0],
+        "dilations": [1, 1],
+        "group": 1,
+        "auto_pad": "NOTSET",
+        "output_padding": [0, 0],
+    }
+    wanted = {**defaults, "strides": strides, "pads": [1, 1, 1, 1]}
+    for name, found in {**defaults, **node.attributes}.items():
+        if name not in wanted or found != wanted[name]:
             raise UnsupportedGraphError(f"{node.op} with {name} {found}.")
+
+
+def _number(node: Node, name: str, default: float) -> float:
+    value = node.attributes.get(name, default)
+    if not isinstance(value, int | float):
+        raise UnsupportedGraphError(f"{node.op} with {name} {value}.")
+    return float(value)
 
 
 def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
@@ -196,4 +218,6 @@ def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
 def _floats(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.float32:
         raise UnsupportedGraphError(f"{array.dtype} weights.")
+    if not np.isfinite(array).all():  # a difference of them would reach other pixels than the graph's
+        raise UnsupportedGraphError("weights that are not finite.")
     return np.ascontiguousarray(array)

@@ -27,6 +27,9 @@ class NativeEngine:
             self._engine = _core.Engine(
                 program.widths, program.weight, program.bias, program.shape, program.layers
             )
+            wanted = mechanism.spec.outputs[0].shape[1:]
+            if tuple(self._engine.output_shape) != tuple(wanted):
+                raise UnsupportedGraphError(f"a picture of {self._engine.output_shape}, not {wanted}.")
         except (UnsupportedGraphError, ValueError) as error:
             raise BackendError(f"mechanism '{mechanism.name}' has what it lacks: {error}") from error
         self._inputs = program.inputs
@@ -42,7 +45,7 @@ class NativeEngine:
         out = None if outputs is None else outputs.get(self._output)
         try:
             found = self._engine.run([inputs[name] for name in self._inputs], out=out, threads=self._threads)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, MemoryError) as error:
             raise BackendError(f"run: the native engine failed: {error}") from error
         return {self._output: found}
 
