@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from cgnrt.errors import CheckpointError
 from cgnrt_export.mechanism import MechanismModule
 from cgnrt_training.checkpoints import load_cgn
+from cgnrt_training.config import VARIANTS
 from cgnrt_training.mnist.data import COLORED, PALETTE
 from cgnrt_training.mnist.models import CGN, MASK_RANGE
-
-VARIANTS = ("colored", "double-colored", "wildlife")
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,26 @@ def test_missing_extra_and_misshapen_tensors_are_named(save: Any, small_cgn: CGN
         read_checkpoint(save(state | {"f_text2.10.bias": torch.full((3,), float("inf"))}))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"class_names": {}},
+            "class_names is an empty dict, expected a dict of exactly shape, texture, backg",
+        ),
+        ({"config": "abc"}, "config is 'abc', expected a dict"),
+        ({"variant": 3}, "variant is 3, expected one of colored"),
+        ({"training_data": ["x"]}, "training_data is a list, expected a text"),
+        ({"step": 1.5}, r"step is 1\.5, expected an int"),
+    ],
+)
+def test_what_a_checkpoint_says_of_itself_is_checked(
+    save: Any, small_cgn: CGN, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(save(_ours(small_cgn, **changed)))
+
+
 def test_a_checkpoint_of_another_model(save: Any) -> None:
     with pytest.raises(
         CheckpointError, match=r"missing keys are 'label_emb\.weight'.*unknown keys are 'weight', 'bias'"

@@ -41,7 +41,7 @@ def test_authors_layout_loads_strictly(tmp_path: Path, state: dict[str, torch.Te
 
 def test_own_layout_round_trip(tmp_path: Path) -> None:
     cgn = CGN(7, 12, 4, 16)
-    names = {"shape": ["a"], "texture": ["b"], "background": ["c"]}
+    names = {part: [f"{part} {k}" for k in range(7)] for part in ("shape", "texture", "background")}
     save(own(cgn.state_dict(), class_names=names, step=9, training_data="x"), tmp_path / "cgn.pt")
     loaded = load_cgn(tmp_path / "cgn.pt")
     model = loaded.model
@@ -158,11 +158,61 @@ class TestKeys:
             (torch.zeros(3), "content is Tensor, expected a state dict"),
             ({"format": "something"}, "format is 'something', expected 'cgnrt-mnist-cgn'"),
             (own({}, format_version=2), r"format version is 2, expected 1\.\.1. Upgrade cgnrt"),
+            (own({}, format_version=True), r"format version is True, expected 1\.\.1"),
+            (own({}, format=torch.zeros(2)), r"format is a Tensor, expected 'cgnrt-mnist-cgn'"),
             (own({}, model=5), "content is int, expected a state dict"),
         ],
     )
     def test_content(self, tmp_path: Path, content: object, message: str) -> None:
         self.check(tmp_path, content, message)
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"variant": "grey"}, "variant is 'grey', expected one of colored, double-colored, wildlife"),
+            ({"variant": ["colored"]}, "variant is a list, expected one of"),
+            ({"training_data": 5}, r"training_data is 5, expected a text of 1\.\.4096 characters"),
+            ({"training_data": "x" * 5000}, r"training_data is 'x+\.\.\.x+', expected a text"),
+            ({"step": "9"}, r"step is '9', expected an int in 0\.\.2\*\*63 - 1"),
+            ({"step": -1}, "step is -1, expected"),
+            ({"step": True}, "step is True, expected"),
+            ({"step": 10**400}, r"step is 10+\.\.\.0+, expected"),
+            ({"class_names": ["a"]}, "class_names is a list, expected a dict of exactly shape, texture"),
+            ({"config": "abc"}, "config is 'abc', expected a dict whose keys are texts"),
+            ({"config": [("a", 1)]}, "config is a list, expected a dict"),
+            ({"config": {1: 2}}, "config is a dict of 1, expected a dict whose keys are texts"),
+        ],
+    )
+    def test_what_it_says_of_itself(
+        self, tmp_path: Path, state: dict[str, torch.Tensor], changed: dict[str, object], message: str
+    ) -> None:
+        message = f"load '.*a.pt': {message}.*Fetch or train the checkpoint again"
+        self.check(tmp_path, own(state, **changed), message)
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({}, "class_names is an empty dict, expected a dict of exactly shape, texture, background"),
+            ({"shape": None}, r"class_names\['shape'\] is None, expected a list of names"),
+            (
+                {"colour": []},
+                r"class_names is a dict of 'shape', .*'colour', expected a dict of exactly shape",
+            ),
+            (
+                {"texture": "0123456789"},
+                r"class_names\['texture'\] is '0123456789', expected a list of names",
+            ),
+            ({"texture": ["a"]}, r"length of class_names\['texture'\] is 1, expected 10, the classes of the"),
+            ({"background": [*"012345678", 9]}, r"class_names\['background'\]\[9\] is 9, expected a name of"),
+            ({"background": [*"012345678", ""]}, r"\[9\] is '', expected a name of 1\.\.200 characters"),
+            ({"shape": [*"0123456780"]}, r"class_names\['shape'\]\[9\] is '0' again, expected unique names"),
+        ],
+    )
+    def test_class_names(
+        self, tmp_path: Path, state: dict[str, torch.Tensor], changed: dict[str, object], message: str
+    ) -> None:
+        names = {part: [*"0123456789"] for part in ("shape", "texture", "background")}
+        self.check(tmp_path, own(state, class_names=names | changed if changed else {}), message)
 
 
 def test_save_leaves_the_old_file_when_the_disk_refuses(

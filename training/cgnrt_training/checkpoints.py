@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import reprlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from cgnrt.errors import CheckpointError
+from cgnrt.plan import MECHANISM_NAMES
 
+from .config import VARIANTS
 from .mnist.models import CGN
 
 FORMAT = "cgnrt-mnist-cgn"
 FORMAT_VERSION = 1
+
+_MAX_NAME, _MAX_TEXT = 200, 4096  # characters: what a plan takes
 
 
 def load_tensors(path: str | os.PathLike[str]) -> Any:
@@ -157,7 +162,8 @@ def load_cgn(path: str | os.PathLike[str]) -> CGNCheckpoint:
     """Load a CGN that this package trained (`cgn.pt`, `resume.pt`) or the authors' `ckp.pth`, strictly.
 
     Raises:
-      CheckpointError: as `load_tensors` and `load_state`, or the checkpoint is of another kind or version.
+      CheckpointError: as `load_tensors` and `load_state`; the checkpoint is of another kind or version; or what
+        it says of itself (variant, class names, training data, step, config) is not as in `CGNCheckpoint`.
     """
     content = load_tensors(path)
     subject = os.fspath(path)
@@ -170,22 +176,72 @@ def load_cgn(path: str | os.PathLike[str]) -> CGNCheckpoint:
         return CGNCheckpoint(_build(content, subject))
     if content["format"] != FORMAT:
         raise CheckpointError(
-            f"load '{subject}': format is {content['format']!r}, expected '{FORMAT}'. "
+            f"load '{subject}': format is {_shown(content['format'])}, expected '{FORMAT}'. "
             f"Check that it is an MNIST CGN checkpoint."
         )
     version = content.get("format_version")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise CheckpointError(
-            f"load '{subject}': format version is {version!r}, expected 1..{FORMAT_VERSION}. Upgrade cgnrt."
+            f"load '{subject}': format version is {_shown(version)}, expected 1..{FORMAT_VERSION}. Upgrade cgnrt."
         )
+    model = _build(content.get("model"), subject)
+    given = {key: content.get(key) for key in ("variant", "class_names", "training_data", "step", "config")}
+    if fault := _fault(given, model.n_classes):
+        raise CheckpointError(f"load '{subject}': {fault}. Fetch or train the checkpoint again.")
+    names = given["class_names"]
     return CGNCheckpoint(
-        _build(content.get("model"), subject),
-        variant=content.get("variant"),
-        class_names=content.get("class_names"),
-        training_data=content.get("training_data"),
-        step=content.get("step"),
-        config=dict(content.get("config") or {}),
+        model,
+        variant=given["variant"],
+        class_names=None if names is None else {name: list(names[name]) for name in MECHANISM_NAMES},
+        training_data=given["training_data"],
+        step=given["step"],
+        config=dict(given["config"] or {}),
     )
+
+
+def _fault(given: Mapping[str, Any], n_classes: int) -> str | None:
+    """What is wrong with what a checkpoint says of itself; each part may be None, not told."""
+    variant, text, step, config = (given[key] for key in ("variant", "training_data", "step", "config"))
+    if variant is not None and not (isinstance(variant, str) and variant in VARIANTS):
+        return f"variant is {_shown(variant)}, expected one of {', '.join(VARIANTS)}"
+    if text is not None and not (isinstance(text, str) and 1 <= len(text) <= _MAX_TEXT):
+        return f"training_data is {_shown(text)}, expected a text of 1..{_MAX_TEXT} characters"
+    if step is not None and not (type(step) is int and 0 <= step < 2**63):
+        return f"step is {_shown(step)}, expected an int in 0..2**63 - 1"
+    if config is not None and not (isinstance(config, dict) and all(isinstance(key, str) for key in config)):
+        return f"config is {_shown(config)}, expected a dict whose keys are texts"
+    return None if given["class_names"] is None else _names_fault(given["class_names"], n_classes)
+
+
+def _names_fault(names: Any, n_classes: int) -> str | None:
+    if not isinstance(names, dict) or set(names) != set(MECHANISM_NAMES):
+        return f"class_names is {_shown(names)}, expected a dict of exactly {', '.join(MECHANISM_NAMES)}"
+    for mechanism in MECHANISM_NAMES:
+        labels = names[mechanism]
+        subject = f"class_names['{mechanism}']"
+        if not isinstance(labels, list | tuple):
+            return f"{subject} is {_shown(labels)}, expected a list of names"
+        if len(labels) != n_classes:
+            return f"length of {subject} is {len(labels)}, expected {n_classes}, the classes of the model"
+        seen: set[str] = set()
+        for position, label in enumerate(labels):
+            if not isinstance(label, str) or not 1 <= len(label) <= _MAX_NAME:
+                rule = f"a name of 1..{_MAX_NAME} characters"
+                return f"{subject}[{position}] is {_shown(label)}, expected {rule}"
+            if label in seen:
+                return f"{subject}[{position}] is {_shown(label)} again, expected unique names"
+            seen.add(label)
+    return None
+
+
+def _shown(value: Any) -> str:
+    """A value from a file that may be hostile, short enough for a message."""
+    if value is None or isinstance(value, str | int | float):
+        return reprlib.repr(value)
+    if isinstance(value, dict):
+        keys = [_shown(key) for key in list(value)[:4]] + ["..."] * (len(value) > 4)
+        return f"a dict of {', '.join(keys)}" if keys else "an empty dict"
+    return f"a {type(value).__name__}"
 
 
 def _build(state: Any, subject: str) -> CGN:
