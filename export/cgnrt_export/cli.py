@@ -6,23 +6,20 @@ The report goes to stdout, progress and messages to stderr; exit 0 ok, 1 failed,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from cgnrt.errors import CgnrtError
+from cgnrt.files import terminable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        with _terminable():
+        with terminable():
             _export(arguments)
     except (CgnrtError, ValueError, TypeError) as error:
         print(f"cgnrt-export: {error}", file=sys.stderr)
@@ -31,19 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("cgnrt-export: interrupted; nothing was written", file=sys.stderr)
         return 1
     return 0
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a terminated export, too, take its unfinished file away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,10 +82,6 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

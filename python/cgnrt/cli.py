@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgnrt.errors import CgnrtError
+from cgnrt.files import refuse_existing, terminable, write_npz, written_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,8 @@ _STEP = 4096  # images that `sample` holds in memory at a time
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with terminable():
+            arguments.run(arguments)
     except (CgnrtError, ValueError, TypeError) as error:
         print(f"cgnrt {arguments.command}: {error}", file=sys.stderr)
         return 1
@@ -114,12 +116,11 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _sample(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from cgnrt.files import write_npz, written_beside
-
     if arguments.n < 0:
         raise ValueError(f"sample: n is {arguments.n}, expected 0 or more.")
     if arguments.output.suffix != ".npz":
         raise ValueError(f"sample: output is '{arguments.output}', expected a name that ends in .npz.")
+    refuse_existing(arguments.output, force=arguments.force)
     generator = _generator(arguments, dtype=arguments.dtype, layout=arguments.layout)
     options = {
         "seed": arguments.seed,
@@ -161,11 +162,11 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from cgnrt.files import written_beside
     from cgnrt.sheets import contact_sheet
 
     if arguments.n < 1 or arguments.tile < 8:
         raise ValueError(f"sheet: n is {arguments.n} and tile {arguments.tile}, expected at least 1 and 8.")
+    refuse_existing(arguments.output, force=arguments.force)
     generator = _generator(arguments, dtype="uint8", layout="NHWC")
     batch = generator.sample(
         arguments.n,

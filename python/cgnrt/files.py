@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 
@@ -15,29 +18,100 @@ from cgnrt.errors import CgnrtError
 
 
 @contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM, like Ctrl-C, raises KeyboardInterrupt, so that unfinished files are taken away.
+
+    An error that an interrupted call reports in its place (an extension module whose import was cut short) becomes
+    KeyboardInterrupt too. Outside the main thread, which alone may set handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        raise KeyboardInterrupt
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    # Ignored, as for a job in the background, stays ignored; None is set by other than Python, for its reasons.
+    before = {signum: old for signum, old in before.items() if old not in (signal.SIG_IGN, None)}
+    try:
+        for signum in before:
+            signal.signal(signum, interrupt)
+        yield
+    except Exception as error:
+        if received:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old)
+
+
+def refuse_existing(target: Path, *, force: bool) -> None:
+    """Refuse to replace a file: asked before long work, whose result would have no place.
+
+    Raises:
+      CgnrtError: something has the target's name, and `force` is off.
+    """
+    if not force and os.path.lexists(target):
+        raise _exists(target)
+
+
+@contextlib.contextmanager
 def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
     """A path beside `target`, whose folder is made, to write to.
 
-    It is renamed onto the target when the block ends well, and removed when it does not.
+    When the block ends well, the file is brought to the disk and then takes the target's name; without `force`
+    not even a file that came there meanwhile is replaced. When the block does not end well, the file is removed.
 
     Raises:
       CgnrtError: the target exists and `force` is off, or writing failed (a full disk, no such folder).
     """
-    if target.exists() and not force:
-        raise CgnrtError(
-            f"write '{target}': the file exists, expected a new one. Pass --force to replace it."
-        )
-    beside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    refuse_existing(target, force=force)
+    # Cut, so that this name and those of the spools beside it fit wherever the target's does.
+    beside = target.with_name(f".{target.name[:40]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        os.replace(beside, target)
+        _sync(beside)
+        _publish(beside, target, force=force)
     except OSError as error:
         raise CgnrtError(
             f"write '{target}': {error.strerror or error}, expected a writable place. Nothing was left behind."
         ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _publish(beside: Path, target: Path, *, force: bool) -> None:
+    """Give the finished file its name, and make the name last."""
+    if force:
+        os.replace(beside, target)
+    else:
+        try:
+            os.link(beside, target)  # unlike a rename, fails where the name was taken meanwhile
+        except FileExistsError:
+            raise _exists(target) from None
+        except OSError:  # a file system without hard links: the best left is to look once more
+            refuse_existing(target, force=False)
+            os.replace(beside, target)
+    with contextlib.suppress(OSError):  # a folder that cannot be synced: the file is there all the same
+        _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _exists(target: Path) -> CgnrtError:
+    return CgnrtError(f"write '{target}': the file exists, expected a new one. Pass --force to replace it.")
 
 
 def write_npz(

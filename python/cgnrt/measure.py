@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tqdm import tqdm
+
 from cgnrt.generator import Generator
 from cgnrt.machine import describe_machine
 
@@ -14,7 +16,8 @@ from cgnrt.machine import describe_machine
 def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, seed: int) -> dict[str, Any]:
     """Time fresh samples, and pool samples that use every entry `reuse` times.
 
-    A new seed for every timed call, so that no cached pool answers. Returns medians in images per second.
+    A new seed for every timed call, so that no cached pool answers. Returns medians in images per second. A bar on
+    stderr, if that is a terminal, shows how far it is; it moves between the timed calls.
     """
     seeds = iter(range(seed, seed + 1_000_000))
     pool = max(1, batch // reuse)
@@ -23,17 +26,21 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
         f"pool {pool}, reuse {reuse}": lambda: generator.sample(batch, seed=next(seeds), pool=pool),
     }
     rows = []
-    for name, call in cases.items():
-        call()
-        times: list[float] = []
-        deadline = time.perf_counter() + seconds
-        while not times or time.perf_counter() < deadline:
-            begin = time.perf_counter()
+    with tqdm(total=seconds * len(cases), bar_format="{desc}{percentage:3.0f}% |{bar}|", disable=None) as bar:
+        for before, (name, call) in enumerate(cases.items()):
+            bar.set_description(name)
             call()
-            times.append(time.perf_counter() - begin)
-        rows.append(
-            {"case": name, "images_per_second": batch / statistics.median(times), "calls": len(times)}
-        )
+            times: list[float] = []
+            start = time.perf_counter()
+            while not times or time.perf_counter() < start + seconds:
+                begin = time.perf_counter()
+                call()
+                end = time.perf_counter()
+                times.append(end - begin)
+                bar.update(before * seconds + min(end - start, seconds) - bar.n)
+            rows.append(
+                {"case": name, "images_per_second": batch / statistics.median(times), "calls": len(times)}
+            )
     return {
         "plan": str(generator.plan.path),
         "digest": generator.plan.digest,

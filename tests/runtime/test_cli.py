@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,8 @@ from PIL import Image
 
 from cgnrt import Generator
 from cgnrt.cli import main
+from cgnrt.errors import CgnrtError
+from cgnrt.files import terminable, written_beside
 
 
 def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +73,19 @@ def test_bench(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["images_per_second"] > 0 for row in rows)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bench_shows_its_progress_on_a_terminal_alone(
+    golden_plan: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert main(["bench", str(golden_plan), "--seconds", "0.01", "--batch", "32"]) == 0
+    progress = capsys.readouterr().err
+    assert ("reuse 1" in progress and "100%" in progress) if terminal else not progress
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -104,14 +124,19 @@ def test_usage_exits_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["sample", "sheet"])
-def test_existing_files_are_kept_without_force(golden_plan: Path, tmp_path: Path, command: str) -> None:
+def test_existing_files_are_kept_without_force(
+    golden_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     target = tmp_path / ("x.npz" if command == "sample" else "x.png")
     target.write_text("mine")
-    arguments = [command, str(golden_plan), "-n", "2", "-o", str(target)]
-    assert main(arguments) == 1
-    assert target.read_text() == "mine"
-    assert main([*arguments, "--force"]) == 0
+    # Refused before any other work: a plan that is not there is not even looked for.
+    for plan in (golden_plan, tmp_path / "missing.plan"):
+        assert main([command, str(plan), "-n", "2", "-o", str(target)]) == 1
+        assert "the file exists, expected a new one. Pass --force to replace it" in capsys.readouterr().err
+        assert target.read_text() == "mine"
+    assert main([command, str(golden_plan), "-n", "2", "-o", str(target), "--force"]) == 0
     assert target.stat().st_size > 100
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(
@@ -127,3 +152,95 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(
     assert "No space left on device" in capsys.readouterr().err
     assert target.read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_a_file_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(CgnrtError, match="the file exists, expected a new one"):
+        _write_while_another_does(tmp_path / "x.npz")
+    assert (tmp_path / "x.npz").read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def _write_while_another_does(target: Path) -> None:
+    with written_beside(target, force=False) as beside:
+        beside.write_text("ours")
+        target.write_text("theirs")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    target = tmp_path / "x.npz"
+    synced: list[tuple[int, bool]] = []
+    fsync = os.fsync
+
+    def spy(handle: int) -> None:
+        synced.append((os.fstat(handle).st_ino, target.exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    with written_beside(target, force=force) as beside:
+        beside.write_text("ours")
+    assert synced == [(target.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+    assert target.stat().st_nlink == 1
+
+
+def test_without_hard_links_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    target = tmp_path / "x.npz"
+    with written_beside(target, force=False) as beside:
+        beside.write_text("ours")
+    assert target.read_text() == "ours"
+    with pytest.raises(CgnrtError, match="the file exists"):
+        _write_while_another_does(tmp_path / "y.npz")
+    assert (tmp_path / "y.npz").read_text() == "theirs"
+
+
+def test_a_name_as_long_as_names_may_be(golden_plan: Path, tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 251 + ".npz")
+    assert main(["sample", str(golden_plan), "-n", "2", "-o", str(target)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_terminated_sample_leaves_nothing(golden_plan: Path, tmp_path: Path) -> None:
+    code = "import sys; from cgnrt.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["sample", str(golden_plan), "-n", "20000000", "-o", str(tmp_path / "x.npz")]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            begun = list(tmp_path.iterdir())
+            process.terminate()
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert begun
+    assert (process.returncode, out, err) == (1, "", "cgnrt sample: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_terminable_gives_the_handlers_back() -> None:
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt), terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_terminable_sees_through_the_error_of_an_interrupted_call() -> None:
+    def call() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    with pytest.raises(KeyboardInterrupt), terminable():
+        call()
+    with pytest.raises(ImportError), terminable():
+        raise ImportError
