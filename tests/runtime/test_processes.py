@@ -1,4 +1,4 @@
-"""Generators cross process borders: pickled, spawned, forked, and shared by threads."""
+"""Generators cross process borders: pickled, spawned, and shared by threads (forked: test_fork.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from cgnrt import Generator, PlanError
 
-from .conftest import ENGINE_TOLERANCE
+from .conftest import EnginePlan
 
 
 def draw(generator: Generator, start: int) -> np.ndarray:
@@ -50,23 +50,20 @@ def test_batches_pickle_without_the_pool_behind_them(golden_plan: Path, pool: in
     assert len(pickle.dumps(batch)) < 2 * batch.images.nbytes + 4000
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-# Python warns of forking beside threads; that a generator survives just this is what the test shows.
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_works_in_worker_processes_after_use_in_the_parent(
-    golden_plan: Path, backend: str, method: str
-) -> None:
-    gen = Generator(golden_plan, backend=backend)
+def test_works_in_spawned_workers(engine_plan: EnginePlan) -> None:
+    gen = Generator(engine_plan.plan, backend=engine_plan.backend)
     expected = draw(gen, 0), draw(gen, 20)
-    with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as workers:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as workers:
         found = [workers.submit(gen.sample, 20, seed=1, start=start) for start in (0, 20)]
         for mine, its in zip(expected, found, strict=True):
-            np.testing.assert_allclose(its.result(timeout=60).images, mine, atol=ENGINE_TOLERANCE)
+            np.testing.assert_allclose(
+                its.result(timeout=60).images, mine, atol=engine_plan.tolerance, rtol=0
+            )
 
 
-def test_threads_take_turns(golden_plan: Path, backend: str) -> None:
-    gen = Generator(golden_plan, backend=backend)
+def test_threads_take_turns(engine_plan: EnginePlan) -> None:
+    gen = Generator(engine_plan.plan, backend=engine_plan.backend)
     expected = [draw(gen, start) for start in range(0, 400, 20)]
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda start: draw(gen, start), range(0, 400, 20)))
-    np.testing.assert_allclose(found, expected, atol=ENGINE_TOLERANCE)
+    np.testing.assert_allclose(found, expected, atol=engine_plan.tolerance, rtol=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,28 +31,40 @@ def _core() -> Any:
 
 class OpenVinoEngine:
     def __init__(self, mechanism: Mechanism, precision: str, threads: int | None) -> None:
-        graph = bytes(mechanism.graph)
+        self._name = mechanism.name
+        self._graph = bytes(mechanism.graph)
         # The engine may read the weights where they are mapped, so the mapping must outlive it.
         self._weights = mechanism.weights
         if self._weights is not None:
             address = np.frombuffer(self._weights, np.uint8).ctypes.data
-            graph = relocate(graph, _MEMORY_LOCATION, address)
-        config = {
+            self._graph = relocate(self._graph, _MEMORY_LOCATION, address)
+        self._config = {
             # Never left to the library: where there is AMX it would compute in bf16 unasked.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or available_cores(),
             "NUM_STREAMS": 1,
         }
+        self._outputs = [spec.name for spec in mechanism.spec.outputs]
+        self._inputs: set[str] = set()
+        self._request: Any = None
+        self._open()
+        _engines.add(self)
+
+    def _open(self) -> Any:
         try:
-            model = _core().read_model(model=graph)
+            model = _core().read_model(model=self._graph)
             # OpenVINO drops an input that nothing reads, and would refuse a value for it.
             self._inputs = {name for port in model.inputs for name in port.names}
-            self._request = _core().compile_model(model, "CPU", config).create_infer_request()
+            self._request = _core().compile_model(model, "CPU", self._config).create_infer_request()
         except Exception as error:
             raise BackendError(
-                f"load mechanism '{mechanism.name}': OpenVINO refused the graph: {_first_line(error)}"
+                f"load mechanism '{self._name}': OpenVINO refused the graph: {_first_line(error)}"
             ) from error
-        self._outputs = [spec.name for spec in mechanism.spec.outputs]
+        return self._request
+
+    def close(self) -> None:
+        """Let go of the library; the next run opens it again."""
+        self._request = None
 
     def run(
         self,
@@ -58,17 +72,37 @@ class OpenVinoEngine:
         outputs: Mapping[str, np.ndarray] | None = None,
         stream: Any = None,
     ) -> dict[str, np.ndarray]:
+        request = self._request or self._open()
         try:
             taken = {name: array for name, array in inputs.items() if name in self._inputs}
-            self._request.infer(taken, share_inputs=True, share_outputs=True)
+            request.infer(taken, share_inputs=True, share_outputs=True)
         except Exception as error:
             raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
-        produced = {name: self._request.get_tensor(name).data for name in self._outputs}
+        produced = {name: request.get_tensor(name).data for name in self._outputs}
         if outputs is None:
             return produced
         for name, target in outputs.items():
             target[...] = produced[name]
         return {**produced, **outputs}
+
+
+_engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
+
+
+def _close_before_fork() -> None:
+    """Leave no OpenVINO for a forked child to inherit.
+
+    Its thread pools are shared by the process, and a child that compiles with one whose threads stayed behind in the
+    parent waits for ever. When the last engine and the core are gone so are the pools; both sides open new ones on
+    their next run. An engine that another thread runs during the fork keeps them, as does OpenVINO used elsewhere.
+    """
+    for engine in list(_engines):
+        engine.close()
+    _core.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_before_fork)
 
 
 class OpenVinoBackend:
