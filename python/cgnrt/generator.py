@@ -192,7 +192,7 @@ class Generator:
           truncation: a number, or (n,), for plans that have it.
           pool: sizes (M, F, B), or one for all: the networks run M, F and B times and images are composed from
             the results. A Generator keeps its last pool for the next call with the same seed and options.
-          parts: also return mask, foreground and background as composed, and pre_mask.
+          parts: also return mask, foreground and background as composed, and pre_mask where there is no pool.
           out: where to write the images, C-contiguous; new memory otherwise.
         Raises:
           TypeError, ValueError: the message names the argument, what it is and what is expected.
