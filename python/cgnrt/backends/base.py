@@ -89,3 +89,14 @@ class Backend(Protocol):
           BackendError: the engine refuses the graph.
         """
         ...
+
+
+def deliver(
+    produced: dict[str, np.ndarray], outputs: Mapping[str, np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    """What an engine produced, copied to where the caller wants it."""
+    if outputs is None:
+        return produced
+    for name, target in outputs.items():
+        target[...] = produced[name]
+    return {**produced, **outputs}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.base import Device
+from cgnrt.backends.base import Device, deliver
 from cgnrt.errors import BackendError
 from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
@@ -50,11 +50,7 @@ class OnnxRuntimeEngine:
             produced = dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except Exception as error:
             raise BackendError(f"run: ONNX Runtime failed: {error}") from error
-        if outputs is None:
-            return produced
-        for name, target in outputs.items():
-            target[...] = produced[name]
-        return {**produced, **outputs}
+        return deliver(produced, outputs)
 
 
 class OnnxRuntimeBackend:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.base import Device
+from cgnrt.backends.base import Device, deliver
 from cgnrt.errors import BackendError
 from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
@@ -79,11 +79,7 @@ class OpenVinoEngine:
         except Exception as error:
             raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
         produced = {name: request.get_tensor(name).data for name in self._outputs}
-        if outputs is None:
-            return produced
-        for name, target in outputs.items():
-            target[...] = produced[name]
-        return {**produced, **outputs}
+        return deliver(produced, outputs)
 
 
 _engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
