@@ -144,17 +144,13 @@ def _sample(arguments: argparse.Namespace) -> None:
         import numpy as np
 
         seed = np.asarray([arguments.seed], np.uint64)
-        for first in range(0, n, _STEP):
+        for first in range(0, max(n, 1), _STEP):  # once for no image, too
             batch = generator.sample(min(_STEP, n - first), start=arguments.start + first, **options)
             labels = {f"labels_{name}": column for name, column in batch.labels._asdict().items()}
             # The seed is one number: written with the first rows, empty after them.
             yield {"images": batch.images, **labels, "indices": batch.indices, "seed": seed}
             seed = seed[:0]
             bar.update(len(batch))
-        if not n:
-            empty = generator.sample(0, **options)
-            labels = {f"labels_{name}": column for name, column in empty.labels._asdict().items()}
-            yield {"images": empty.images, **labels, "indices": empty.indices, "seed": seed}
 
     with bar, written_beside(arguments.output, force=arguments.force) as beside:
         write_npz(beside, columns, rows())

@@ -325,10 +325,8 @@ class Generator:
         n = len(request.indices)
         images = self._composer.images(n, out)
         kept = self._composer.empty_parts(n) if parts else {}
-        networks = self._open_networks() if n else None
         for part in chunks(n, self.resolution):
-            if networks is None:
-                break
+            networks = self._open_networks()
             noise = request.noise(part)
             truncation = None if request.truncation is None else request.truncation[part]
             with networks.lock:

@@ -12,8 +12,8 @@ from cgnrt.backends.base import Engine
 from cgnrt.plan import Mechanism, Plan
 from cgnrt.sampling import MECHANISMS
 
-# Measured (docs/performance.md): from 64 pictures of 32 x 32 on, engines gain nothing more from a larger batch, and
-# the activations of a chunk stay in the last-level cache. Larger pictures get fewer per chunk.
+# Beyond some 64 pictures of 32 x 32 no engine gained from a larger batch, and the activations of such a chunk stay in
+# the last-level cache. Larger pictures get fewer per chunk.
 _CHUNK_PIXELS = 128 * 32 * 32
 
 # The picture that each mechanism's graph must give.

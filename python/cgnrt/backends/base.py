@@ -64,7 +64,6 @@ class Backend(Protocol):
     """An engine library."""
 
     name: str
-    package: str
     extra: str
 
     def installed(self) -> bool:

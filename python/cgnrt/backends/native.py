@@ -52,7 +52,6 @@ class NativeEngine:
 
 class NativeBackend:
     name = "native"
-    package = "cgnrt"
     extra = "cpu"
 
     def installed(self) -> bool:

@@ -55,7 +55,6 @@ class OnnxRuntimeEngine:
 
 class OnnxRuntimeBackend:
     name = "onnxruntime"
-    package = "onnxruntime"
     extra = "cpu"
 
     def installed(self) -> bool:

@@ -103,7 +103,6 @@ if hasattr(os, "register_at_fork"):
 
 class OpenVinoBackend:
     name = "openvino"
-    package = "openvino"
     extra = "cpu"
 
     def installed(self) -> bool:
