@@ -1,0 +1,55 @@
+"""`cgnrt-train`: train Counterfactual Generative Networks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cgnrt.errors import CgnrtError
+from cgnrt.files import terminable
+
+from . import mnist
+from .common import UsageError
+
+OK, FAILED, USAGE = 0, 1, 2
+
+# Each has `add(jobs)`, which adds its sub-parser with `run` as a default, and `run(args)`, which says what to print.
+_JOBS = (
+    mnist,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Results go to stdout, all else to stderr.
+
+    Returns:
+      0 if all went well, 1 if the job failed, 2 if it was asked for wrongly.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        with terminable():
+            result = args.run(args)
+    except UsageError as error:
+        print(f"cgnrt-train: {error}", file=sys.stderr)
+        return USAGE
+    except (CgnrtError, ValueError, OSError) as error:
+        print(f"cgnrt-train: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"cgnrt-train: interrupted.{_how_to_go_on(args)}", file=sys.stderr)
+        return FAILED
+    print(result)
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cgnrt-train", description=__doc__)
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
+    for job in _JOBS:
+        job.add(jobs)
+    return parser
+
+
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    return f" Go on with: --output {args.output} --resume" if hasattr(args, "resume") else ""
