@@ -9,6 +9,8 @@ Importing this imports neither torch nor any engine library.
 
 from __future__ import annotations
 
+from cgnrt.audit_result import Audit
+from cgnrt.audit_run import audit
 from cgnrt.batch import Batch, BFloat16Array
 from cgnrt.errors import BackendError, CgnrtError, CheckpointError, MissingDependencyError, PlanError
 from cgnrt.generator import Generator
@@ -17,6 +19,7 @@ from cgnrt.plan import Plan
 from cgnrt.sampling import Labels, Noise
 
 __all__ = [
+    "Audit",
     "BFloat16Array",
     "BackendError",
     "Batch",
@@ -28,6 +31,7 @@ __all__ = [
     "Noise",
     "Plan",
     "PlanError",
+    "audit",
     "build_info",
     "compose",
 ]
