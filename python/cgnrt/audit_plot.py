@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cgnrt.errors import MissingDependencyError
 from cgnrt.files import refuse_existing, written_beside
@@ -22,12 +22,12 @@ _COLOURS = ("#1b6ca8", "#e08e2b", "#7a7a7a")
 _WIDTH = 0.26
 
 
-def plot(audit: Audit, path: str | os.PathLike[str], *, force: bool) -> None:
-    """Draw an audit into a PNG; arguments and errors are those of `Audit.plot`."""
-    target = Path(path)
-    if target.suffix != ".png":
-        raise ValueError(f"plot audit: output is '{target}', expected a name that ends in .png.")
-    refuse_existing(target, force=force)
+def import_figure() -> Any:
+    """matplotlib's Figure.
+
+    Raises:
+      MissingDependencyError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -36,9 +36,17 @@ def plot(audit: Audit, path: str | os.PathLike[str], *, force: bool) -> None:
         raise MissingDependencyError(
             "plot audit: package 'matplotlib' is not installed. Run: pip install 'cgnrt[plot]'"
         ) from error
+    return Figure
 
+
+def plot(audit: Audit, path: str | os.PathLike[str], *, force: bool) -> None:
+    """Draw an audit into a PNG; arguments and errors are those of `Audit.plot`."""
+    target = Path(path)
+    if target.suffix != ".png":
+        raise ValueError(f"plot audit: output is '{target}', expected a name that ends in .png.")
+    refuse_existing(target, force=force)
     # Not pyplot, whose figures and settings are the program's.
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    figure = import_figure()(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     for place, ((name, legend), colour) in enumerate(zip(_GROUPS, _COLOURS, strict=True)):
         rates = [getattr(getattr(audit, name), mechanism) for mechanism in MECHANISMS]

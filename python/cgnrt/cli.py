@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cgnrt import audit_command
 from cgnrt.errors import CgnrtError
 from cgnrt.files import refuse_existing, terminable, write_npz, written_beside
 
@@ -80,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", type=int, default=0)
     bench.add_argument("--json", action="store_true", help="print JSON")
     bench.set_defaults(run=_bench)
+
+    audit = commands.add_parser("audit", help="what a classifier's answers follow")
+    _add_generator(audit)
+    audit_command.add_arguments(audit)
+    audit.set_defaults(run=_audit)
     return parser
 
 
@@ -192,6 +198,10 @@ def _bench(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     print(json.dumps(result, indent=2) if arguments.json else table(result))
+
+
+def _audit(arguments: argparse.Namespace) -> None:
+    audit_command.run(arguments, lambda: _generator(arguments))
 
 
 def _generator(arguments: argparse.Namespace, **options: Any) -> Generator:
