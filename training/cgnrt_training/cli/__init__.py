@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable
 
-from . import mnist
+from . import classifier, mnist
 from .common import UsageError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -17,6 +17,7 @@ OK, FAILED, USAGE = 0, 1, 2
 # Each has `add(jobs)`, which adds its sub-parser with `run` as a default, and `run(args)`, which says what to print.
 _JOBS = (
     mnist,
+    classifier,
 )  # fmt: skip
 
 

@@ -1,0 +1,265 @@
+"""What each row of Table 2 is trained on: batches as a function of the step alone."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cgnrt import Generator
+
+from ..mnist.data import RESOLUTION, Domain, VariantMnist
+from .augment import blend, jitter
+from .config import ENVIRONMENTS, NEEDS_GAN, NEEDS_PLAN, ClassifierConfig
+
+POOL_ENTRIES = 4096  # at most, so that a pool takes 115 MB; a longer stream takes one pool after another
+HELD_OUT_SEED = 2**63  # of counterfactuals to judge by: no training stream has it
+
+Images = tuple[Tensor, Tensor]  # (n, 3, 32, 32) float32 in [-1, 1], and labels (n,) int64
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the data, the plan and the GAN of a run lie."""
+
+    data: Path
+    textures: Path | None = None
+    plan: Path | None = None
+    gan: Path | None = None
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The images of one step."""
+
+    images: Tensor  # (n, 3, 32, 32) float32 in [-1, 1], channels last
+    labels: Tensor  # (n,) int64
+    sizes: tuple[int, ...]  # of the environments that follow each other in it; sums to n
+
+
+class Source(Protocol):
+    """Draws `count` images for a step; every step of a run draws the same number."""
+
+    def draw(self, step: int, count: int) -> Images: ...
+
+
+class Order:
+    """Numbers 0, 1, ... -> indices below n, every epoch in an order of its own."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def __call__(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Epochs (count,) and indices within them (count,) of numbers start, start + 1, ..."""
+        epochs, places = np.divmod(np.arange(start, start + count, dtype=np.int64), self.n)
+        wanted = np.unique(epochs).tolist()
+        self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in wanted}
+        indices = np.empty(count, np.int64)
+        for epoch in wanted:
+            chosen = epochs == epoch
+            indices[chosen] = self._orders[epoch][places[chosen]]
+        return epochs, indices
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(self.n)
+
+
+class RealImages:
+    """A domain of a variant, made on the fly: fresh cues in every epoch."""
+
+    def __init__(self, data: VariantMnist, seed: int) -> None:
+        self.data = data
+        self._order = Order(len(data), seed)
+
+    def draw(self, step: int, count: int) -> Images:
+        epochs, indices = self._order(step * count, count)
+        batch = self.data.batch(epochs * len(self.data) + indices)
+        return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+
+
+class Augmented:
+    """Another source's images, changed at random."""
+
+    def __init__(
+        self, source: Source, change: Callable[[Tensor, torch.Generator], Tensor], seed: int
+    ) -> None:
+        self._source, self._change, self._seed = source, change, seed
+
+    def draw(self, step: int, count: int) -> Images:
+        images, labels = self._source.draw(step, count)
+        return self._change(images, _generator(self._seed, step)), labels
+
+
+class GanImages:
+    """Samples of an unconditional-composition GAN (`cgnrt_training.gan`)."""
+
+    def __init__(self, gan: Any, seed: int) -> None:
+        self._gan, self._seed = gan, seed
+
+    def draw(self, step: int, count: int) -> Images:
+        with torch.no_grad():
+            images, labels = self._gan.sample(count, generator=_generator(self._seed, step))
+        return images, labels
+
+
+class Counterfactuals:
+    """The stream of a `cgnrt.Generator`, drawn while training goes on.
+
+    Args:
+      size: how many different images the stream has; after them it begins anew, in another order without a pool.
+      draws: how many images the run takes. What it cannot reach of `size` is left out, so that groups of
+        `per_noise` stay together.
+      reuse: images per run of a mechanism. Above 1 they are composed from pools of at most POOL_ENTRIES entries,
+        each of which serves `reuse` times as many images as it has entries.
+      label: which mechanism's label they carry.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        size: int,
+        draws: int,
+        per_noise: int = 1,
+        reuse: int = 1,
+        label: str = "shape",
+        seed: int = 0,
+    ) -> None:
+        self._generator = generator
+        self.distinct = max(1, min(size, draws))
+        self._per_noise, self._label, self._seed = per_noise, label, seed << 24
+        self._order = Order(self.distinct, seed)
+        self.entries = 0
+        if reuse > 1:
+            pools = math.ceil(self.distinct / (reuse * POOL_ENTRIES))
+            self.entries = math.ceil(self.distinct / (reuse * pools))
+            self._images_per_pool = self.entries * reuse
+
+    def draw(self, step: int, count: int) -> Images:
+        if not self.entries:
+            _, indices = self._order(step * count, count)
+            batch = self._generator.sample(indices=indices, seed=self._seed, per_noise=self._per_noise)
+            return torch.from_numpy(batch.images), torch.from_numpy(getattr(batch.labels, self._label))
+        places = np.arange(step * count, (step + 1) * count) % self.distinct
+        pools = places // self._images_per_pool
+        parts = []
+        for pool in dict.fromkeys(pools.tolist()):  # in the order of the stream
+            batch = self._generator.sample(
+                indices=places[pools == pool], seed=self._seed + pool, pool=self.entries
+            )
+            parts.append((torch.from_numpy(batch.images), getattr(batch.labels, self._label)))
+        labels = torch.from_numpy(np.concatenate([part[1] for part in parts]))
+        return torch.cat([part[0] for part in parts]), labels
+
+
+class Batches:
+    """Batches of a row: sources and how many images each gives."""
+
+    def __init__(self, parts: list[tuple[Source, int]], *, environments: bool = False) -> None:
+        self._parts = [(source, count) for source, count in parts if count]
+        counts = tuple(count for _, count in self._parts)
+        self.size = sum(counts)
+        self._sizes = counts if environments else (self.size,)
+
+    def __call__(self, step: int) -> StepBatch:
+        """The batch of a step, the same whenever it is asked for."""
+        images = torch.empty(self.size, 3, RESOLUTION, RESOLUTION, memory_format=torch.channels_last)
+        labels = torch.empty(self.size, dtype=torch.int64)
+        start = 0
+        for source, count in self._parts:
+            images[start : start + count], labels[start : start + count] = source.draw(step, count)
+            start += count
+        return StepBatch(images, labels, self._sizes)
+
+
+def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -> Batches:
+    """The batches of a row.
+
+    Args:
+      data: the train domain.
+    Raises:
+      ValueError: the row needs a plan or a GAN, or a file is not as it should be.
+      CgnrtError: the plan or the GAN cannot be read.
+    """
+    row, seed, size = config.row, config.seed, config.batch_size
+    if row in ENVIRONMENTS:
+        wanted = ENVIRONMENTS[row]
+        shares = [size * (k + 1) // len(wanted) - size * k // len(wanted) for k in range(len(wanted))]
+        seeds = [seed * 16 + k for k in range(len(wanted))]
+        environments = [
+            RealImages(with_cues(data, correlation, s), s)
+            for correlation, s in zip(wanted, seeds, strict=True)
+        ]
+        return Batches(list(zip(environments, shares, strict=True)), environments=row != "pooled-5")
+    real: Source = RealImages(with_cues(data, 0.0 if row == "oracle" else 1.0, seed), seed)
+    if row in ("colour-jitter", "background-mix"):
+        real = Augmented(real, jitter if row == "colour-jitter" else blend, seed)
+    generated: Source | None = None
+    if row in NEEDS_PLAN:
+        generated = Counterfactuals(
+            open_generator(inputs.plan),
+            size=config.counterfactuals,
+            draws=config.generated_share * config.steps,
+            per_noise=config.per_noise,
+            reuse=config.reuse,
+            label=config.label,
+            seed=seed,
+        )
+    elif row in NEEDS_GAN:
+        from ..gan import load_gan
+
+        if inputs.gan is None:
+            raise ValueError(f"train: --gan is not given, expected a trained GAN for row {row}.")
+        generated = GanImages(load_gan(inputs.gan), seed)
+    share = config.generated_share
+    parts = [(real, size - share)]
+    return Batches(parts if generated is None else [*parts, (generated, share)])
+
+
+def open_generator(plan: Path | None) -> Generator:
+    """A Generator that takes as many threads as torch does.
+
+    Raises:
+      ValueError: no plan is given.
+      PlanError: it cannot be read, or its pictures are not 32 x 32.
+    """
+    if plan is None:
+        raise ValueError("train: --plan is not given, expected a CGN's plan for counterfactuals.")
+    generator = Generator(plan, threads=torch.get_num_threads())
+    if generator.resolution != (RESOLUTION, RESOLUTION):
+        raise ValueError(
+            f"train '{plan}': resolution is {generator.resolution}, expected {(RESOLUTION, RESOLUTION)} as MNIST."
+        )
+    return generator
+
+
+@functools.lru_cache(maxsize=4)
+def open_domain(variant: str, inputs: Inputs, domain: Domain) -> VariantMnist:
+    """A variant's train or test domain; read once a process, so change it by `with_cues` alone.
+
+    Raises:
+      ValueError: a file is missing or damaged.
+    """
+    return VariantMnist(variant, inputs.data, domain=domain, textures=inputs.textures)
+
+
+def with_cues(data: VariantMnist, correlation: float, seed: int) -> VariantMnist:
+    """The same digits with other cues; shares their memory."""
+    other = copy.copy(data)
+    other.correlation, other.seed = correlation, seed
+    return other
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed << 32) + step)

@@ -1,0 +1,229 @@
+"""Train a classifier: the whole loop, and what is measured at its end."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from cgnrt import Generator
+from cgnrt.errors import CheckpointError
+
+from .. import checkpoints
+from ..loops import check_losses, write_text
+from ..mnist.data import VariantMnist
+from .config import ENVIRONMENTS, ClassifierConfig
+from .methods import method_of
+from .model import Classifier, save_classifier
+from .prefetch import Prefetch
+from .sources import HELD_OUT_SEED, Inputs, open_batches, open_domain, open_generator, with_cues
+
+N_JUDGED = 10_000  # train images that accuracy is measured on
+N_HELD_OUT = 2_000  # counterfactuals
+_EVALUATION_BATCH = 500
+
+
+class Run:
+    """Everything that training changes, and so everything that a checkpoint holds."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.step = 0
+        self.seconds = 0.0
+        self.model = Classifier()
+        self.method = method_of(config, self.model)
+        parameters = [*self.model.parameters(), *self.method.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, config.lr, fused=True)
+
+    def set_learning_rate(self) -> None:
+        """Up linearly to the configured rate, then down to nothing on a cosine."""
+        progress, warmup = (self.step + 1) / (self.config.steps + 1), self.config.warmup
+        if progress < warmup:
+            factor = progress / warmup
+        else:
+            factor = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+        self.optimizer.param_groups[0]["lr"] = self.config.lr * factor
+
+    def state(self) -> dict[str, Any]:
+        """`resume.pt`."""
+        return {
+            "config": self.config.to_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Take up the state of `resume.pt`.
+
+        Raises:
+          CheckpointError: it is missing, damaged, of another kind or of a run with other settings.
+        """
+        state = checkpoints.load_tensors(path)
+        needed = ("config", "step", "seconds", "model", "method", "optimizer")
+        if not isinstance(state, dict) or any(key not in state for key in needed):
+            raise CheckpointError(
+                f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
+                f"Start anew with --force."
+            )
+        if changed := differences(state["config"], self.config.to_dict()):
+            raise CheckpointError(
+                f"resume '{path}': settings are changed: {', '.join(changed)}, expected the run's own. "
+                f"Leave them, or start anew in another folder."
+            )
+        checkpoints.load_state(self.model, state["model"], str(path))
+        checkpoints.load_state(self.method, state["method"], str(path))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+def differences(old: Any, new: dict[str, Any]) -> list[str]:
+    """`key (old -> new)` of every setting that differs."""
+    if not isinstance(old, dict):
+        return ["all"]
+    keys = dict.fromkeys([*old, *new])
+    return [f"{key} ({old.get(key)} -> {new.get(key)})" for key in keys if old.get(key) != new.get(key)]
+
+
+def train(
+    config: ClassifierConfig,
+    inputs: Inputs,
+    output: Path | None = None,
+    *,
+    resume: bool = False,
+    log: TextIO | None = None,
+) -> tuple[Classifier, dict[str, Any]]:
+    """Train a classifier and measure it.
+
+    A run that is stopped at any moment and resumed gives the same bits as one that was not (on one machine, with one
+    number of threads).
+
+    Args:
+      output: a folder for `classifier.pt`, `resume.pt` and `result.json`; None keeps nothing.
+      resume: go on from `output/resume.pt`.
+      log: where notes go; stderr by default.
+    Returns:
+      The classifier in evaluation mode, and the result: `train` accuracy on the row's own training domain,
+      `train_domain` accuracy on the fully correlated one, `test` accuracy, `counterfactual` accuracy where a plan is
+      given, `seconds` of training, `settings`.
+    Raises:
+      LossError: a loss is not finite; the last checkpoint stays.
+      ValueError, CgnrtError: an input is missing or damaged.
+    """
+    log = log or sys.stderr
+    data = open_domain(config.variant, inputs, "train")
+    batches = open_batches(config, data, inputs)
+    run = Run(config)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        if resume:
+            run.restore(output / "resume.pt")
+            print(f"resume '{output}' at step {run.step}", file=log)
+    silent = not sys.stderr.isatty()
+    run.model.train()
+    started = time.perf_counter() - run.seconds
+    with (
+        Prefetch(batches, run.step, config.steps) as prefetched,
+        tqdm(
+            total=config.steps, initial=run.step, disable=silent, desc=config.row, file=sys.stderr
+        ) as progress,
+    ):
+        for batch in prefetched:
+            run.set_learning_rate()
+            losses = run.method.losses(run.model, batch, run.step / config.steps)
+            run.optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+            check_losses(losses, run.step, output or Path(config.row))
+            run.optimizer.step()
+            run.step += 1
+            run.seconds = time.perf_counter() - started
+            progress.update()
+            if output is not None and (run.step % config.checkpoint_every == 0 or run.step == config.steps):
+                checkpoints.save(run.state(), output / "resume.pt")
+    result = measure(run.model.eval(), config, data, inputs)
+    result |= {"seconds": round(run.seconds, 3), "settings": config.to_dict()}
+    if output is not None:
+        save_classifier(run.model, config.to_dict(), output / "classifier.pt")
+        write_text(output / "result.json", json.dumps(result, indent=2) + "\n")
+    return run.model, result
+
+
+def measure(
+    model: Classifier, config: ClassifierConfig, data: VariantMnist, inputs: Inputs
+) -> dict[str, Any]:
+    """Accuracies of a classifier in evaluation mode, as fractions; the label asked for is `config.label`.
+
+    Args:
+      data: the train domain.
+    """
+    correlations = ENVIRONMENTS.get(config.row, (0.0 if config.row == "oracle" else 1.0,))
+    share = N_JUDGED // len(correlations)
+    own = [accuracy_on(model, with_cues(data, c, config.seed), config.label, share) for c in correlations]
+    same = correlations == (1.0,)
+    result: dict[str, Any] = {
+        "train": sum(own) / len(own),
+        "train_domain": own[0]
+        if same
+        else accuracy_on(model, with_cues(data, 1.0, config.seed), config.label),
+        "test": accuracy_on(
+            model,
+            open_domain(config.variant, inputs, "test"),
+            config.label,
+        ),
+    }
+    if inputs.plan is not None:
+        generator = open_generator(inputs.plan)
+        result["counterfactual"] = counterfactual_accuracy(model, generator, config.label)
+        result["plan"] = generator.plan.digest
+    return result
+
+
+def accuracy_on(model: Classifier, data: VariantMnist, label: str = "shape", n: int = N_JUDGED) -> float:
+    """The share of at most n images, evenly spread over a domain, whose label the classifier names."""
+    count = min(n, len(data))
+    indices = np.arange(count, dtype=np.int64) * len(data) // count
+    name = "labels" if label == "shape" else label
+
+    def parts() -> Iterable[tuple[Tensor, NDArray[np.int64]]]:
+        for start in range(0, count, _EVALUATION_BATCH):
+            batch = data.batch(indices[start : start + _EVALUATION_BATCH])
+            yield torch.from_numpy(batch.images), getattr(batch, name)
+
+    return _accuracy(model, parts())
+
+
+def counterfactual_accuracy(
+    model: Classifier, generator: Generator, label: str = "shape", n: int = N_HELD_OUT
+) -> float:
+    """The share of n counterfactuals, of a stream that no training sees, whose label the classifier names."""
+
+    def parts() -> Iterable[tuple[Tensor, NDArray[np.int64]]]:
+        for start in range(0, n, _EVALUATION_BATCH):
+            count = min(_EVALUATION_BATCH, n - start)
+            batch = generator.sample(count, seed=HELD_OUT_SEED, start=start)
+            yield torch.from_numpy(batch.images), getattr(batch.labels, label)
+
+    return _accuracy(model, parts())
+
+
+@torch.no_grad()
+def _accuracy(model: Classifier, parts: Iterable[tuple[Tensor, NDArray[np.int64]]]) -> float:
+    right = total = 0
+    for images, labels in parts:
+        answers = model(images.contiguous(memory_format=torch.channels_last)).argmax(dim=1).numpy()
+        right += int((answers == labels).sum())
+        total += len(labels)
+    return right / total
