@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from cgnrt.errors import CheckpointError
-from cgnrt_training.mnist.losses import StyleLoss, adversarial, binary_entropy, mask_interval
+from cgnrt_training.mnist.losses import (
+    StyleLoss,
+    adversarial,
+    binary_entropy,
+    border,
+    mask_interval,
+    total_variation,
+)
 from cgnrt_training.squeezenet import SqueezeNetFeatures
 
 
@@ -26,6 +33,25 @@ def test_binary_entropy_in_bits() -> None:
 @pytest.mark.parametrize(("mean", "loss"), [(0.5, 0.0), (0.1, 0.0), (0.04, 0.06), (0.95, 0.05)])
 def test_mask_interval(mean: float, loss: float) -> None:
     assert mask_interval(torch.full((3, 1, 8, 8), mean), 0.1, 0.9).item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_border_sees_only_the_outermost_pixels() -> None:
+    mask = torch.ones(2, 1, 8, 8)
+    assert border(mask) == 1
+    mask[:, :, 2:-2, 2:-2] = 0
+    assert border(mask) == 1
+    inside = 1 - mask
+    assert border(inside) == 0
+    inside[..., 0] = 1  # one of the two columns at the left; of the others' rows one pixel in eight
+    assert border(inside).item() == pytest.approx((0.5 + 2 / 8) / 4)
+
+
+def test_total_variation() -> None:
+    assert total_variation(torch.ones(1, 1, 4, 4)) == 0
+    checkers = (torch.arange(4)[:, None] + torch.arange(4)) % 2
+    assert total_variation(checkers[None, None].float()) == 2
+    halves = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 1, 4, 4)
+    assert total_variation(halves).item() == pytest.approx(1 / 3)
 
 
 @pytest.fixture

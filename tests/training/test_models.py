@@ -4,17 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cgnrt_training.mnist.models import (
-    CGN,
-    MASK_RANGE,
-    DiscConv,
-    DiscLin,
-    Parts,
-    compose,
-    cyclic_shift,
-    standardise,
-    upsample_conv,
-)
+from cgnrt_training.mnist.discriminators import DiscConv, DiscLin, DiscStrided, standardise
+from cgnrt_training.mnist.models import CGN, MASK_RANGE, Parts, compose, cyclic_shift, upsample_conv
 
 
 def _texture(name: str) -> dict[str, tuple[int, ...]]:
@@ -164,7 +155,7 @@ def test_standardise_brings_faint_shapes_out() -> None:
 
 
 @pytest.mark.parametrize(("projection", "contrast"), [(False, False), (True, True)])
-@pytest.mark.parametrize("kind", [DiscLin, DiscConv])
+@pytest.mark.parametrize("kind", [DiscLin, DiscConv, DiscStrided])
 def test_discriminators_see_the_label(kind, projection: bool, contrast: bool) -> None:
     torch.manual_seed(0)
     discriminator = kind(width=8, projection=projection, contrast=contrast).eval().requires_grad_(False)

@@ -34,9 +34,9 @@ class ModelConfig:
 class DiscriminatorConfig:
     """Judges composites (Sec. 3.1: an adversarial loss suffices on MNIST)."""
 
-    kind: Literal["linear", "conv"] = "linear"  # ref., by variant
+    kind: Literal["linear", "conv", "strided"] = "linear"  # ref., by variant; strided is not in ref.
     width: int = 512  # ref., by variant: 512 linear, 32 conv
-    dropout: float = 0.4  # ref.; linear only
+    dropout: float = 0.4  # ref.; linear and strided
     contrast: bool = False  # also look at the standardised image; not in ref., for low-contrast classes
     projection: bool = False  # each class judges by its own weights too; not in ref., learns labels faster
 
@@ -49,6 +49,8 @@ class LossConfig:
     mask: float = 0.0  # mask interval, Eq. 3; 0 in ref. on MNIST
     mask_low: float = 0.1  # tau of Eq. 3: no mask covers less
     mask_high: float = 0.9  # 1 - tau of Eq. 3: no mask covers more
+    border: float = 0.0  # mean mask at the picture's border; not in ref., against inverted masks
+    smooth: float = 0.0  # total variation of the mask; not in ref., against speckle
     perceptual: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # Gram losses, shallow to deep; ref.
 
 

@@ -20,8 +20,9 @@ from cgnrt.errors import CgnrtError, CheckpointError
 from .. import checkpoints
 from ..config import Config
 from .data import VariantMnist
-from .losses import StyleLoss, adversarial, binary_entropy, mask_interval
-from .models import CGN, DiscConv, DiscLin, compose
+from .losses import StyleLoss, adversarial, binary_entropy, border, mask_interval, total_variation
+from .discriminators import DiscConv, DiscLin, DiscStrided
+from .models import CGN, compose
 from .sheet import save_png, sheet
 
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
@@ -41,11 +42,12 @@ class Run:
         self.step = 0
         self.cgn = CGN(10, model.noise_size, model.channels, init=model.init, gain=model.gain)
         self.cgn.fused = True
-        self.discriminator: nn.Module = (
-            DiscLin(10, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
-            if disc.kind == "linear"
-            else DiscConv(10, disc.width, disc.projection, disc.contrast)
-        )
+        self.discriminator: nn.Module
+        if disc.kind == "conv":
+            self.discriminator = DiscConv(10, disc.width, disc.projection, disc.contrast)
+        else:
+            kind = DiscLin if disc.kind == "linear" else DiscStrided
+            self.discriminator = kind(10, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
         rates = config.optimizer
@@ -194,6 +196,10 @@ def train(
                 losses["mask"] = config.loss.mask * mask_interval(
                     parts.mask, config.loss.mask_low, config.loss.mask_high
                 )
+            if config.loss.border:
+                losses["border"] = config.loss.border * border(parts.mask)
+            if config.loss.smooth:
+                losses["smooth"] = config.loss.smooth * total_variation(parts.mask)
             if style is not None:
                 losses["perceptual"] = style(fake, real)
             run.optimizer_g.zero_grad(set_to_none=True)
