@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable
 
-from . import classifier, mnist
-from .common import UsageError
+from . import classifier, fetch, mnist, table2
+from .common import JobFailed, UsageError
 
 OK, FAILED, USAGE = 0, 1, 2
 
 # Each has `add(jobs)`, which adds its sub-parser with `run` as a default, and `run(args)`, which says what to print.
 _JOBS = (
     mnist,
+    fetch,
     classifier,
+    table2,
 )  # fmt: skip
 
 
@@ -34,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"cgnrt-train: {error}", file=sys.stderr)
         return USAGE
+    except JobFailed as failure:
+        print(failure.result)
+        print(f"cgnrt-train: {failure}", file=sys.stderr)
+        return FAILED
     except (CgnrtError, ValueError, OSError) as error:
         print(f"cgnrt-train: {error}", file=sys.stderr)
         return FAILED

@@ -17,6 +17,14 @@ class UsageError(Exception):
     """The command line or the settings are wrong."""
 
 
+class JobFailed(Exception):  # noqa: N818 - not an error of the program
+    """The job went through, and its answer is a bad one: `result` is printed all the same."""
+
+    def __init__(self, message: str, result: str) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 def torch_or_error() -> ModuleType:
     """The torch module, imported late so that `--help` and the checks of arguments do without.
 
