@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_cgn
 
+JOBS = [job.__name__.rpartition(".")[2] for job in cli._JOBS]
 SMALL = [
     "model.channels=4",
     "model.noise_size=4",
@@ -28,7 +31,7 @@ def resume(mnist: Path, output: Path, *more: str) -> list[str]:
     return ["mnist", "--data", str(mnist), "--output", str(output), "--resume", *more]
 
 
-@pytest.mark.parametrize("command", [["--help"], ["mnist", "--help"]])
+@pytest.mark.parametrize("command", [["--help"], *([job, "--help"] for job in JOBS)])
 def test_help_needs_no_torch(command: list[str]) -> None:
     code = f"import sys; sys.modules['torch'] = None\nfrom cgnrt_training.cli import main\nmain({command!r})"
     done = subprocess.run(
@@ -111,3 +114,21 @@ def test_resume_with_damaged_settings(mnist: Path, tmp_path: Path, capsys) -> No
     (tmp_path / "config.json").write_text("{")
     assert cli.main(resume(mnist, tmp_path)) == 1
     assert "content is damaged" in capsys.readouterr().err
+
+
+def test_sigterm_ends_a_run_like_ctrl_c(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    missed = []
+    before = signal.signal(signal.SIGTERM, lambda *_: missed.append(True))
+    try:
+        monkeypatch.setattr(
+            "cgnrt_training.mnist.train.train", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+        )
+        assert cli.main(arguments(mnist, tmp_path / "run")) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not missed
+    captured = capsys.readouterr()
+    assert captured.err == f"cgnrt-train: interrupted. Go on with: --output {tmp_path / 'run'} --resume\n"
+    assert captured.out == ""
