@@ -1,0 +1,233 @@
+"""What the classifier experiments share: cells, folders that are gone on with, and the record of a result."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import shlex
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgnrt.errors import CgnrtError
+from cgnrt.machine import describe_machine
+
+from ..classifier.config import ClassifierConfig
+from ..classifier.sources import Inputs
+from ..loops import write_text
+
+# Paths of the command line that are shown by what they are: they mean nothing on another machine.
+_PATHS = {
+    "--data": "MNIST",
+    "--textures": "TEXTURES",
+    "--plans": "PLANS",
+    "--plan": "PLAN",
+    "--gans": "GANS",
+    "--gan": "GAN",
+    "--output": "OUTPUT",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One classifier of an experiment."""
+
+    config: ClassifierConfig
+    inputs: Inputs
+    audit: int = 0  # samples of the audit with `inputs.plan`; 0 is none
+    correlations: tuple[float, ...] = ()  # environments of test digits that accuracy is measured in too
+
+
+def train_cell(name: str, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train and measure one classifier; its weights stay beside the result.
+
+    Returns:
+      What `classifier.train` measures; `audit` and `environments` (correlation -> accuracy) where the cell asks for
+      them; `wall_s`.
+    """
+    from cgnrt import audit
+
+    from ..classifier.model import save_classifier
+    from ..classifier.sources import HELD_OUT_SEED, open_domain, open_generator, with_cues
+    from ..classifier.train import accuracy_on, train
+
+    begin = time.perf_counter()
+    model, result = train(cell.config, cell.inputs)
+    if cell.audit:
+        generator = open_generator(cell.inputs.plan)
+        found = audit(model, generator, cell.audit, seed=HELD_OUT_SEED + 1, inputs="torch")
+        result["audit"] = found.to_dict()
+    if cell.correlations:
+        test = open_domain(cell.config.variant, cell.inputs, "test")
+        result["environments"] = {
+            f"{c:g}": accuracy_on(model, with_cues(test, c, cell.config.seed)) for c in cell.correlations
+        }
+    save_classifier(model, cell.config.to_dict(), folder / f"{name}.pt")
+    return result | {"wall_s": round(time.perf_counter() - begin, 1)}
+
+
+def open_folder(output: Path, settings: Mapping[str, Any]) -> Path:
+    """The folder of the cells, whose `settings.json` holds what all of them have in common.
+
+    A setting that is not in it yet (another variant's plan) is added.
+
+    Raises:
+      ValueError: a setting is another than the stored one.
+      CgnrtError: the stored ones cannot be read.
+    """
+    path = output / "settings.json"
+    stored: dict[str, Any] = {}
+    if path.exists():
+        try:
+            stored = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CgnrtError(
+                f"load '{path}': content is damaged ({error}), expected an experiment's settings. "
+                f"Take another folder."
+            ) from error
+    changed = [
+        f"{key} ({stored[key]} -> {value})"
+        for key, value in settings.items()
+        if key in stored and stored[key] != value
+    ]
+    if changed:
+        raise ValueError(
+            f"run '{output}': settings are changed: {', '.join(changed)}, expected those of the folder's cells. "
+            f"Leave them, or take another folder."
+        )
+    cells = output / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(stored | dict(settings), indent=2) + "\n")
+    return cells
+
+
+@contextmanager
+def timed(output: Path) -> Iterator[None]:
+    """Add the time of the block to the folder's `wall.json`, whether it ends well or not."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        write_text(output / "wall.json", json.dumps(wall_s(output) + time.perf_counter() - begin) + "\n")
+
+
+def wall_s(output: Path) -> float:
+    """Seconds that commands have worked in the folder."""
+    path = output / "wall.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return 0.0
+
+
+def write_experiment(
+    output: Path,
+    name: str,
+    results: Mapping[str, Any],
+    table: str,
+    *,
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    command: Sequence[str],
+) -> Path:
+    """Write `<name>.json`, with all that is to be known of the run, and `<name>.md`.
+
+    Args:
+      command: the words after `cgnrt-train`; the paths among them are replaced by what they stand for.
+    Returns:
+      The path of the JSON file.
+    """
+    record = {
+        "experiment": name,
+        "results": results,
+        "settings": settings,
+        "command": shown(command),
+        "seeds": list(seeds),
+        "wall_s": round(wall_s(output), 1),
+        "machine": describe_machine(),
+        "versions": {package: importlib.metadata.version(package) for package in ("cgnrt", "numpy", "torch")}
+        | {"python": platform.python_version()},
+        "commit": _commit(),
+    }
+    path = output / f"{name}.json"
+    write_text(path, json.dumps(record, indent=2) + "\n")
+    write_text(output / f"{name}.md", table + "\n")
+    return path
+
+
+def plot(name: str, result: Path) -> None:
+    """Draw an experiment's JSON file as `<name>.png` beside it."""
+    if importlib.util.find_spec(f"{__package__}.plots") is None:
+        return
+    plots = importlib.import_module(".plots", __package__)
+    getattr(plots, name)(result, result.with_suffix(".png"))
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command line without paths of this machine."""
+    words = [word for text in command for word in _split(text)]
+    before = [None, *words]
+    return shlex.join(
+        ["cgnrt-train", *(_PATHS.get(last or "", word) for last, word in zip(before, words, strict=False))]
+    )
+
+
+def _split(word: str) -> list[str]:
+    option, equals, _ = word.partition("=")
+    return word.split("=", 1) if equals and option in _PATHS else [word]
+
+
+def mean_std(values: Sequence[float]) -> list[float]:
+    """Mean and sample standard deviation (0 of a single value), to six digits."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return [round(statistics.fmean(values), 6), round(spread, 6)]
+
+
+def percent(pair: Sequence[float]) -> str:
+    """`[0.951, 0.004]` as "95.1 ± 0.4"."""
+    return f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is its head."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def plan_digest(plan: Path) -> str:
+    """What a plan is recognised by.
+
+    Raises:
+      PlanError: it cannot be read.
+    """
+    from cgnrt.plan import Plan
+
+    with Plan.open(plan) as opened:
+        return opened.digest
+
+
+def _commit() -> str:
+    """The source's commit, where it is a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # no git
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,188 @@
+"""Table 2: train and test accuracy of every row on every variant, mean and standard deviation over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..classifier.config import NEEDS_GAN, NEEDS_PLAN, ROWS, ClassifierConfig, from_settings
+from ..classifier.sources import Inputs
+from ..config import VARIANTS
+from . import cells
+from .workers import run_cells
+
+DEFAULT_ROWS = tuple(row for row in ROWS if row != "cgn-only")
+TITLES = {
+    "original": "Original",
+    "irm-2": "IRM (2 envs)",
+    "irm-5": "IRM (5 envs)",
+    "lntl": "LNTL",
+    "original+gan": "Original + GAN",
+    "original+cgn": "Original + CGN",
+    "oracle": "Oracle (real, cues random)",
+    "colour-jitter": "Original, colour jitter",
+    "background-mix": "Original, background mix",
+    "pooled-5": "5 envs pooled, plain loss",
+    "cgn-only": "CGN alone",
+}
+# Train and test accuracy in per cent.
+PAPER: dict[str, dict[str, tuple[float, float]]] = {
+    "colored": {
+        "original": (99.5, 35.9),
+        "irm-2": (99.6, 59.8),
+        "irm-5": (99.3, 81.8),
+        "lntl": (99.8, 40.7),
+        "original+gan": (99.7, 40.7),
+        "original+cgn": (99.7, 95.1),
+    },
+    "double-colored": {
+        "original": (100.0, 10.3),
+        "irm-2": (100.0, 67.7),
+        "irm-5": (99.9, 78.9),
+        "lntl": (98.7, 69.9),
+        "original+gan": (100.0, 10.8),
+        "original+cgn": (97.4, 89.0),
+    },
+    "wildlife": {
+        "original": (100.0, 10.1),
+        "irm-2": (99.9, 11.3),
+        "irm-5": (99.8, 76.8),
+        "lntl": (99.9, 11.5),
+        "original+gan": (100.0, 10.4),
+        "original+cgn": (99.2, 85.7),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Table2:
+    """What is to be run.
+
+    Attributes:
+      plans, gans: folders with `<variant>.plan` and `<variant>.pt`.
+      settings: of `ClassifierConfig`, as texts "key=value", for all cells.
+      audit: samples of the audit of each row's first seed; 0 is none.
+    """
+
+    data: Path
+    output: Path
+    textures: Path | None = None
+    plans: Path | None = None
+    gans: Path | None = None
+    variants: Sequence[str] = VARIANTS
+    rows: Sequence[str] = DEFAULT_ROWS
+    seeds: int = 3
+    jobs: int = 2
+    settings: Sequence[str] = ()
+    audit: int = 2000
+    command: Sequence[str] = field(default=("table2",))
+
+
+def run(options: Table2, log: TextIO) -> Path:
+    """Do the missing cells, then write `table2.json`, `table2.md` and `table2.png`.
+
+    Returns:
+      The path of the JSON file; its results are `variant -> row -> {"train": [mean, std], "test": ..., "audit": ...}`,
+      accuracies as fractions.
+    Raises:
+      ValueError: a file that a row needs is missing, or the folder's cells have other settings.
+      CgnrtError: a cell failed.
+    """
+    todo = {
+        cell_name(variant, row, seed): cell
+        for seed in range(options.seeds)  # whole tables first, so that an interrupted run has one
+        for variant in options.variants
+        for row in options.rows
+        for cell in [_cell(options, variant, row, seed)]
+    }
+    settings = _settings(options)
+    folder = cells.open_folder(options.output, settings)
+    with cells.timed(options.output):
+        done = run_cells(cells.train_cell, todo, folder, jobs=options.jobs, log=log)
+    results = {
+        variant: {
+            row: summary([done[cell_name(variant, row, seed)] for seed in range(options.seeds)])
+            for row in options.rows
+        }
+        for variant in options.variants
+    }
+    path = cells.write_experiment(
+        options.output,
+        "table2",
+        results,
+        table(results),
+        settings=settings,
+        seeds=range(options.seeds),
+        command=options.command,
+    )
+    cells.plot("table2", path)
+    return path
+
+
+def cell_name(variant: str, row: str, seed: int) -> str:
+    """The name of a cell's file."""
+    return f"{variant}.{row}.{seed}"
+
+
+def _cell(options: Table2, variant: str, row: str, seed: int) -> cells.Cell:
+    config = from_settings(ClassifierConfig(row, variant), options.settings)
+    config = replace(config, row=row, variant=variant, seed=seed)
+    plan = options.plans / f"{variant}.plan" if options.plans else None
+    gan = options.gans / f"{variant}.pt" if options.gans else None
+    for option, path, rows in (("--plans", plan, NEEDS_PLAN), ("--gans", gan, NEEDS_GAN)):
+        if row in rows and path is None:
+            raise ValueError(f"table2: {option} is not given, expected its folder for row {row}.")
+        if row in rows and path is not None and not path.is_file():
+            raise ValueError(
+                f"table2: {path} is missing, expected it for row {row}. Train it, or leave the row out."
+            )
+    if plan is not None and not plan.is_file():
+        plan = None
+    textures = options.textures if variant == "wildlife" else None
+    if variant == "wildlife" and textures is None:
+        raise ValueError("table2: --textures is not given, expected it for variant wildlife.")
+    inputs = Inputs(options.data, textures, plan, gan if row in NEEDS_GAN else None)
+    return cells.Cell(config, inputs, audit=options.audit if seed == 0 and plan is not None else 0)
+
+
+def _settings(options: Table2) -> dict[str, Any]:
+    """What all cells have in common, and the plans by variant."""
+    shared = from_settings(ClassifierConfig("original", VARIANTS[0]), options.settings).to_dict()
+    for key in ("row", "variant", "seed"):
+        del shared[key]
+    found: dict[str, Any] = shared | {"audit": options.audit}
+    for variant in options.variants:
+        plan = options.plans / f"{variant}.plan" if options.plans else None
+        if plan is not None and plan.is_file():
+            found[f"plan.{variant}"] = cells.plan_digest(plan)
+    return found
+
+
+def summary(done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row on one variant, from its seeds."""
+    names = [
+        name for name in ("train", "train_domain", "test", "counterfactual", "seconds") if name in done[0]
+    ]
+    found: dict[str, Any] = {name: cells.mean_std([cell[name] for cell in done]) for name in names}
+    if "audit" in done[0]:
+        found["audit"] = done[0]["audit"]
+    return found
+
+
+def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """The table as Markdown, the paper's figures in brackets."""
+    rows = list(dict.fromkeys(row for variant in results.values() for row in variant))
+    head = ["accuracy, % (paper)"]
+    head += [f"{variant}, {kind}" for variant in results for kind in ("train", "test")]
+    lines = [head]
+    for row in rows:
+        line = [TITLES[row]]
+        for variant, of_rows in results.items():
+            for k, kind in enumerate(("train", "test")):
+                found = cells.percent(of_rows[row][kind]) if row in of_rows else ""
+                paper = PAPER[variant].get(row)
+                line.append(f"{found} ({paper[k]})" if found and paper else found)
+        lines.append(line)
+    return cells.markdown(lines)
