@@ -1,0 +1,124 @@
+"""Table 5 (App. H): which signal is causal, read from environments, without knowing it beforehand.
+
+Three classifiers are trained on counterfactuals alone, one for each mechanism's label. Each is invariant to the two
+other mechanisms. Then their accuracy is measured in environments where cues follow the digit to different degrees: only
+a classifier of the causal signal keeps its accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from cgnrt.sampling import MECHANISMS
+
+from ..classifier.config import ClassifierConfig, from_settings
+from ..classifier.sources import Inputs
+from . import cells
+from .workers import run_cells
+
+CORRELATIONS = (0.9, 0.95, 1.0)
+TITLES = {"shape": "shape", "texture": "object colour", "background": "background colour"}
+# In per cent, double-colored: 90, 95 and 100 % correlation.
+PAPER = {
+    "shape": (85.05, 85.08, 85.14),
+    "texture": (58.72, 62.69, 65.05),
+    "background": (82.47, 87.96, 90.16),
+}
+
+
+@dataclass(frozen=True)
+class Table5:
+    """What is to be run; as `table2.Table2`."""
+
+    variant: str
+    data: Path
+    plan: Path
+    output: Path
+    textures: Path | None = None
+    seeds: int = 3
+    jobs: int = 2
+    settings: Sequence[str] = ()
+    command: Sequence[str] = field(default=("table5",))
+
+
+def run(options: Table5, log: TextIO) -> Path:
+    """Do the missing cells, then write `table5.json`, `table5.md` and `table5.png`.
+
+    Returns:
+      The path of the JSON file; its results are `{"variant": ..., "accuracy": {mechanism: {correlation: [mean, std]}},
+      "spread": {mechanism: ...}, "causal": mechanism}`.
+    Raises:
+      ValueError: an input is missing, or the folder's cells have other settings.
+      CgnrtError: a cell failed.
+    """
+    base = from_settings(ClassifierConfig("cgn-only", options.variant), options.settings)
+    inputs = Inputs(options.data, options.textures, options.plan)
+    todo = {
+        f"{label}.{seed}": cells.Cell(
+            replace(base, label=label, seed=seed), inputs, correlations=CORRELATIONS
+        )
+        for seed in range(options.seeds)
+        for label in MECHANISMS
+    }
+    settings = base.to_dict() | {"plan": cells.plan_digest(options.plan)}
+    for name in ("seed", "label"):
+        del settings[name]
+    folder = cells.open_folder(options.output, settings)
+    with cells.timed(options.output):
+        done = run_cells(cells.train_cell, todo, folder, jobs=options.jobs, log=log)
+    results = read(
+        options.variant,
+        {
+            label: [done[f"{label}.{seed}"]["environments"] for seed in range(options.seeds)]
+            for label in MECHANISMS
+        },
+    )
+    print(f"table5: the causal signal is {results['causal']}: its accuracy changes least", file=log)
+    path = cells.write_experiment(
+        options.output,
+        "table5",
+        results,
+        table(results),
+        settings=settings,
+        seeds=range(options.seeds),
+        command=options.command,
+    )
+    cells.plot("table5", path)
+    return path
+
+
+def read(variant: str, found: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+    """What the environments say.
+
+    Args:
+      found: mechanism -> for each seed correlation -> accuracy of the classifier of its label.
+    """
+    accuracy = {
+        label: {c: cells.mean_std([of_seed[c] for of_seed in of_seeds]) for c in of_seeds[0]}
+        for label, of_seeds in found.items()
+    }
+    means = {label: [pair[0] for pair in pairs.values()] for label, pairs in accuracy.items()}
+    spread = {label: round(max(values) - min(values), 6) for label, values in means.items()}
+    causal = min(spread, key=lambda label: spread[label])
+    return {"variant": variant, "accuracy": accuracy, "spread": spread, "causal": causal}
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The table as Markdown, the paper's figures in brackets."""
+    accuracy: Mapping[str, Mapping[str, Sequence[float]]] = results["accuracy"]
+    papers = PAPER if results["variant"] == "double-colored" else {}
+    lines = [["accuracy, % (paper), of the classifier of", *(TITLES[label] for label in accuracy)]]
+    for k, correlation in enumerate(next(iter(accuracy.values()))):
+        line = [f"{100 * float(correlation):g} % correlation"]
+        for label, pairs in accuracy.items():
+            paper = f" ({papers[label][k]})" if label in papers else ""
+            line.append(f"{cells.percent(pairs[correlation])}{paper}")
+        lines.append(line)
+    lines.append(["spread, points", *(f"{100 * results['spread'][label]:.1f}" for label in accuracy)])
+    causal = TITLES[results["causal"]]
+    return (
+        f"{cells.markdown(lines)}\n\nThe causal signal, whose classifier's accuracy changes least: {causal}."
+    )
