@@ -156,7 +156,9 @@ def settings_from(kind: type[Settings], content: Any, subject: str) -> Settings:
     try:
         return kind(**content)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"load '{subject}': settings are not allowed ({error}). Train again.") from error
+        raise CheckpointError(
+            f"load '{subject}': settings are not allowed ({error}). Train again."
+        ) from error
 
 
 def check_positive(job: str, settings: Any, *names: str) -> None:

@@ -1,0 +1,313 @@
+"""The baseline "Original + GAN" of Table 2: a conditional GAN that draws the whole picture at once.
+
+It has no mechanisms and so nothing to intervene on: shape, texture and background all come from one noise vector
+and one label. Its samples follow the training distribution, cues included (Sec. 4.3, App. A.1).
+"""
+
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cgnrt.errors import CheckpointError
+
+from . import checkpoints
+from .config import VARIANTS
+from .loops import (
+    Batches,
+    check_losses,
+    check_positive,
+    cosine,
+    open_run,
+    settings_from,
+    update_average,
+)
+from .mnist.data import N_CLASSES, VariantMnist
+from .mnist.discriminators import DiscLin, DiscStrided
+from .mnist.init import initialise
+from .mnist.losses import adversarial
+from .mnist.models import upsample_conv
+from .mnist.sheet import save_png
+
+FORMAT = "cgnrt-mnist-gan"
+FORMAT_VERSION = 1
+SHEET_ROWS = 10
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """All settings. Losses, optimiser and discriminators are those of the CGN; the size is close to its own."""
+
+    variant: str
+    noise_size: int = 128
+    channels: int = 64  # 609,000 parameters; the CGN has 660,000
+    disc_width: int = 0  # 0: 512 of the linear, 32 of the convolutional discriminator, as for the CGN
+    steps: int = 1500
+    batch_size: int = 64
+    lr_generator: float = 1e-3
+    lr_discriminator: float = 4e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    final_lr: float = 0.05  # fraction of the learning rates left at the last step (cosine)
+    ema: float = 0.995  # decay of the averaged weights, which are what is saved
+    seed: int = 0
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(
+                f"configure gan: variant is {self.variant!r}, expected one of {', '.join(VARIANTS)}."
+            )
+        check_positive(
+            "configure gan",
+            self,
+            *("noise_size", "channels", "steps", "batch_size", "checkpoint_every"),
+            *("lr_generator", "lr_discriminator"),
+        )
+        if self.batch_size < 2:
+            raise ValueError(f"configure gan: batch_size is {self.batch_size}, expected >= 2 (batch norm).")
+
+
+class Generator(nn.Module):
+    """Noise and label -> picture: a linear layer to 8 x 8, up-sampling, and a sub-pixel convolution.
+
+    The last convolution draws the 2 x 2 pixels of each place at once (Shi et al., 2016), which saves the feature
+    maps of 32 x 32 pixels that would be most of the work.
+    """
+
+    def __init__(self, noise_size: int, channels: int) -> None:
+        super().__init__()
+        self.noise_size = noise_size
+        self.channels = channels
+        self.label_embedding = nn.Embedding(N_CLASSES, N_CLASSES)
+        self.start = nn.Linear(noise_size + N_CLASSES, channels * 64, bias=False)
+        self.norm_start = nn.BatchNorm2d(channels)
+        self.up = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm_up = nn.BatchNorm2d(channels)
+        self.end = nn.Conv2d(channels, 12, 3, padding=1)
+        initialise(self, "normal", 0.02)
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """(n, noise_size) and (n,) int64 -> (n, 3, 32, 32) in [-1, 1]."""
+        x = self.start(torch.cat([noise, self.label_embedding(labels)], dim=1))
+        x = F.leaky_relu(self.norm_start(x.reshape(len(x), self.channels, 8, 8)), 0.2)
+        x = F.leaky_relu(self.norm_up(upsample_conv(x, self.up.weight)), 0.2)
+        pictures: Tensor = torch.tanh(F.pixel_shuffle(self.end(x), 2))
+        return pictures
+
+
+@dataclass(frozen=True)
+class Gan:
+    """A trained GAN; `generator` is in evaluation mode."""
+
+    generator: Generator
+    config: GanConfig
+    step: int
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw n pictures of uniformly random classes.
+
+        Args:
+          n: how many, >= 0.
+          generator: where labels and noise are drawn from; torch's global one if left out.
+        Returns:
+          images (n, 3, 32, 32) float32 in [-1, 1] and labels (n,) int64.
+        Raises:
+          ValueError: n is negative.
+        """
+        if n < 0:
+            raise ValueError(f"sample gan: n is {n}, expected >= 0.")
+        labels = torch.randint(N_CLASSES, (n,), generator=generator)
+        noise = torch.randn(n, self.config.noise_size, generator=generator)
+        if n == 0:
+            return torch.empty(0, 3, 32, 32), labels
+        return self.generator(noise, labels), labels
+
+
+class _Run:
+    """Everything that training changes, and so everything that a checkpoint holds."""
+
+    def __init__(self, config: GanConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.step = 0
+        self.generator = Generator(config.noise_size, config.channels)
+        self.average = deepcopy(self.generator)
+        # Projection and contrast as in our CGNs: shapes follow their label, on every pair of colours.
+        self.discriminator: nn.Module = (
+            DiscStrided(N_CLASSES, config.disc_width or 32, projection=True, contrast=True)
+            if config.variant == "wildlife"
+            else DiscLin(N_CLASSES, config.disc_width or 512, projection=True, contrast=True)
+        )
+        betas = (config.beta1, config.beta2)
+        self.optimizer_g = torch.optim.Adam(
+            self.generator.parameters(), config.lr_generator, betas, fused=True
+        )
+        self.optimizer_d = torch.optim.Adam(
+            self.discriminator.parameters(), config.lr_discriminator, betas, fused=True
+        )
+
+    def judge(self, real: Tensor, y_real: Tensor, fake: Tensor, y_fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminator's scores of real and fake images."""
+        scores: Tensor = self.discriminator(torch.cat([real, fake]), torch.cat([y_real, y_fake]))
+        return scores[: len(real)], scores[len(real) :]
+
+    def set_learning_rates(self) -> None:
+        c = self.config
+        factor = cosine(self.step, c.steps, c.final_lr)
+        self.optimizer_g.param_groups[0]["lr"] = c.lr_generator * factor
+        self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
+
+    def light(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": self.average.state_dict(),
+            "config": asdict(self.config),
+            "step": self.step,
+        }
+
+    def save(self, output: Path) -> None:
+        """Write `gan.pt`, what `load_gan` reads, and `resume.pt`, all that the next step depends on."""
+        resume = self.light() | {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer_g": self.optimizer_g.state_dict(),
+            "optimizer_d": self.optimizer_d.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        checkpoints.save(resume, output / "resume.pt")
+        checkpoints.save(self.light(), output / "gan.pt")
+
+    def restore(self, path: Path) -> None:
+        state = checkpoints.load_tensors(path)
+        needed = ("model", "generator", "discriminator", "optimizer_g", "optimizer_d", "rng", "step")
+        if not isinstance(state, dict) or any(key not in state for key in needed):
+            raise CheckpointError(
+                f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
+                f"Start anew with --force."
+            )
+        checkpoints.load_state(self.average, state["model"], str(path))
+        checkpoints.load_state(self.generator, state["generator"], str(path))
+        checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
+        self.optimizer_g.load_state_dict(state["optimizer_g"])
+        self.optimizer_d.load_state_dict(state["optimizer_d"])
+        torch.set_rng_state(state["rng"])
+        self.step = state["step"]
+
+
+def train_gan(
+    config: GanConfig,
+    data: VariantMnist,
+    output: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    log: TextIO | None = None,
+) -> Path:
+    """Train until `config.steps`; leave `gan.pt`, `resume.pt`, `config.json` and `samples.png` in `output`.
+
+    Args:
+      data: the train domain of `config.variant`.
+      resume: go on from `output/resume.pt`, bit for bit as if the run had not been stopped.
+      force: start anew over the run in `output`.
+    Returns:
+      The path of `gan.pt`.
+    Raises:
+      LossError: a loss is not finite; the last checkpoint stays.
+      ValueError: `output` holds a run (of other settings, on resume), or `data` is of another variant or domain.
+      CheckpointError: a checkpoint cannot be read or written.
+    """
+    if data.variant != config.variant or data.domain != "train":
+        raise ValueError(
+            f"train gan: data are {data.variant}/{data.domain}, expected {config.variant}/train. Load those."
+        )
+    open_run(output, config, resume=resume, force=force)
+    log = log or sys.stderr
+    run = _Run(config)
+    if resume and (output / "resume.pt").exists():  # else it was stopped before its first checkpoint
+        run.restore(output / "resume.pt")
+        print(f"resume '{output}' at step {run.step}", file=log)
+    batches = Batches(data, config.batch_size, config.seed)
+    silent = not sys.stderr.isatty()
+    with tqdm(
+        total=config.steps, initial=run.step, disable=silent, desc=f"gan {config.variant}", file=sys.stderr
+    ) as progress:
+        while run.step < config.steps:
+            losses = _step(run, *batches(run.step))
+            values = check_losses(losses, run.step, output)
+            update_average(run.average, run.generator, run.step, config.ema)
+            run.step += 1
+            progress.update()
+            if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+                numbers = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+                print(f"step {run.step}: {numbers}", file=log)
+                run.save(output)
+                save_png(sheet(run.average), output / "samples.png")
+    return output / "gan.pt"
+
+
+def _step(run: _Run, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
+    run.set_learning_rates()
+    run.discriminator.requires_grad_(False)
+    y_fake = torch.randint(N_CLASSES, (len(real),))
+    fake = run.generator(torch.randn(len(real), run.config.noise_size), y_fake)
+    adversarial_g = adversarial(run.discriminator(fake, y_fake), real=True)
+    run.optimizer_g.zero_grad(set_to_none=True)
+    adversarial_g.backward()  # type: ignore[no-untyped-call]
+    run.optimizer_g.step()
+
+    run.discriminator.requires_grad_(True)
+    scores_real, scores_fake = run.judge(real, y_real, fake.detach(), y_fake)
+    d_real, d_fake = adversarial(scores_real, real=True), adversarial(scores_fake, real=False)
+    run.optimizer_d.zero_grad(set_to_none=True)
+    ((d_real + d_fake) / 2).backward()  # type: ignore[no-untyped-call]
+    run.optimizer_d.step()
+    return {"adversarial": adversarial_g, "d_real": d_real, "d_fake": d_fake}
+
+
+@torch.no_grad()
+def sheet(generator: Generator, seed: int = 0) -> Tensor:
+    """(3, height, width) in [0, 1]: a column for each class, the same noise at every call."""
+    was_training = generator.training
+    generator.eval()
+    noise = torch.randn(
+        SHEET_ROWS * N_CLASSES, generator.noise_size, generator=torch.Generator().manual_seed(seed)
+    )
+    pictures = generator(noise, torch.arange(N_CLASSES).repeat(SHEET_ROWS))
+    generator.train(was_training)
+    rows = pictures.reshape(SHEET_ROWS, N_CLASSES, 3, 32, 32).permute(2, 0, 3, 1, 4)
+    return rows.reshape(3, SHEET_ROWS * 32, N_CLASSES * 32) / 2 + 0.5
+
+
+def load_gan(path: str | Path) -> Gan:
+    """Load `gan.pt` (or `resume.pt`).
+
+    Raises:
+      CheckpointError: the file is unreadable, damaged, of another kind or version, or its weights do not fit.
+    """
+    content = checkpoints.load_tensors(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"load '{path}': content is no GAN, expected '{FORMAT}'. Check the path.")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"load '{path}': format version is {content.get('format_version')!r}, expected {FORMAT_VERSION}. "
+            f"Upgrade cgnrt."
+        )
+    config = settings_from(GanConfig, content.get("config"), str(path))
+    generator = Generator(config.noise_size, config.channels)
+    checkpoints.load_state(generator, content.get("model"), str(path))
+    generator.eval()
+    step = content.get("step")
+    if not isinstance(step, int):
+        raise CheckpointError(f"load '{path}': step is {step!r}, expected a whole number. Train again.")
+    return Gan(generator, config, step)
