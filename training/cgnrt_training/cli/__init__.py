@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable
 
-from . import classifier, fetch, mnist, table2
+from . import classifier, fetch, fig7, gan, mnist, table2, table5
 from .common import JobFailed, UsageError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -20,6 +20,9 @@ _JOBS = (
     fetch,
     classifier,
     table2,
+    fig7,
+    table5,
+    gan,
 )  # fmt: skip
 
 
