@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,12 @@ def import_figure() -> Any:
     Raises:
       MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
+    if find_spec("matplotlib") is None:
         raise MissingDependencyError(
             "plot audit: package 'matplotlib' is not installed. Run: pip install 'cgnrt[plot]'"
-        ) from error
+        )
+    from matplotlib.figure import Figure
+
     return Figure
 
 
