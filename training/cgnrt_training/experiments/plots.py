@@ -146,6 +146,8 @@ def draw_fig7(results: Mapping[str, Any], path: Path) -> None:
             if len(pairs) == len(values):
                 _errorbars(panel, [int(value) for value in values], pairs, label, colour, style)
         panel.set(xscale="log", xlabel=AXIS_TITLES.get(axis, axis))
+        panel.set_xticks([int(value) for value in values], [_short(int(value)) for value in values])
+        panel.minorticks_off()
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"accuracy on {results['variant']}, %")
@@ -184,6 +186,13 @@ def in_order(rows: Sequence[str]) -> list[str]:
     """Distinct rows in the order of the tables, unknown ones last."""
     known = [row for row in ROW_TITLES if row in rows]
     return known + [row for row in dict.fromkeys(rows) if row not in ROW_TITLES]
+
+
+def _short(value: int) -> str:
+    for size, letter in ((1_000_000, "M"), (1000, "k")):
+        if value >= size and value % size == 0:
+            return f"{value // size}{letter}"
+    return str(value)
 
 
 def _errorbars(

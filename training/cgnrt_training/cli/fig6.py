@@ -1,0 +1,49 @@
+"""`cgnrt-train fig6`: a beta-VAE on colored MNIST."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import common
+
+
+def add(jobs: common.Jobs) -> None:
+    """Add the job's sub-parser."""
+    parser = jobs.add_parser(
+        "fig6",
+        help="Fig. 6: a beta-VAE that does not disentangle colour and shape",
+        description="Fig. 6 (App. A.1): train a beta-VAE on colored MNIST, draw its latent space, and measure what "
+        "changes along its axes. Prints the path of fig6.json; the table and the plot are beside it.",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="the original MNIST IDX files, .gz or not"
+    )
+    common.add_output(parser)
+    parser.add_argument("--latents", type=int, default=2, metavar="N", help="latent dimensions; 2 by default")
+    parser.add_argument("--beta", type=float, metavar="X", help="weight of the KL term; 4 by default")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of 128 images; 3,000 by default")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
+    )
+    common.add_threads(parser)
+    common.add_again(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> Path:
+    """Run the experiment; returns the path of its JSON file."""
+    common.set_threads(args.threads)
+
+    from ..experiments import fig6
+    from ..vae import VaeConfig
+
+    names = ("latents", "beta", "steps", "seed")
+    given = {key: getattr(args, key) for key in names if getattr(args, key) is not None}
+    try:
+        config = VaeConfig(**given)
+    except ValueError as error:
+        raise common.UsageError(str(error)) from error
+    options = fig6.Fig6(args.data, args.output, config, args.resume, args.force, sys.argv[1:])
+    return fig6.run(options, sys.stderr)

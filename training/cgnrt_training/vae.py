@@ -1,0 +1,197 @@
+"""A beta-VAE on an MNIST variant (Higgins et al., 2017; App. A.1): what Fig. 6 shows not to disentangle."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cgnrt.errors import CheckpointError
+
+from . import checkpoints
+from .config import VARIANTS
+from .loops import Batches, check_losses, check_positive, cosine, open_run, settings_from
+from .mnist.data import VariantMnist
+
+FORMAT = "cgnrt-mnist-vae"
+FORMAT_VERSION = 1
+PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """All settings. The paper gives the number of latents alone."""
+
+    variant: str = "colored"
+    latents: int = 2  # App. A.1
+    beta: float = 4.0  # weight of the KL term; 4 is the beta of Higgins et al. for small pictures
+    hidden: int = 400  # width of the two layers on each side
+    steps: int = 3000
+    batch_size: int = 128
+    lr: float = 1e-3
+    final_lr: float = 0.05  # fraction of the learning rate left at the last step (cosine)
+    seed: int = 0
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(
+                f"configure vae: variant is {self.variant!r}, expected one of {', '.join(VARIANTS)}."
+            )
+        names = ("latents", "beta", "hidden", "steps", "batch_size", "lr", "checkpoint_every")
+        check_positive("configure vae", self, *names)
+
+
+class Vae(nn.Module):
+    """Fully connected encoder and decoder; the latent posterior is a normal with diagonal covariance."""
+
+    def __init__(self, latents: int, hidden: int) -> None:
+        super().__init__()
+        self.latents = latents
+        self.encoder = nn.Sequential(
+            nn.Linear(PIXELS, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 2 * latents),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latents, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, PIXELS),
+        )
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, 32, 32) in [-1, 1] -> mean and log variance of the latents, (n, latents) each."""
+        mean, log_variance = self.encoder(images.flatten(1)).chunk(2, dim=1)
+        return mean, log_variance
+
+    def decode_logits(self, codes: Tensor) -> Tensor:
+        """(n, latents) -> (n, 3072): pixels in [0, 1] before the sigmoid."""
+        logits: Tensor = self.decoder(codes)
+        return logits
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(n, latents) -> (n, 3, 32, 32) in [-1, 1]."""
+        return self.decode_logits(codes).sigmoid().reshape(-1, 3, 32, 32) * 2 - 1
+
+
+def kl_by_latent(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of the posterior from N(0, 1), in nats: (n, latents) -> (latents,), the mean over n."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
+
+
+def train_vae(
+    config: VaeConfig,
+    data: VariantMnist,
+    output: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    log: TextIO | None = None,
+) -> Path:
+    """Train until `config.steps`; leave `vae.pt`, which is also what is resumed from, and `config.json` in `output`.
+
+    Args:
+      data: the train domain of `config.variant`.
+      resume: go on from `output/vae.pt`, bit for bit as if the run had not been stopped.
+      force: start anew over the run in `output`.
+    Returns:
+      The path of `vae.pt`.
+    Raises:
+      LossError: a loss is not finite; the last checkpoint stays.
+      ValueError: `output` holds a run (of other settings, on resume), or `data` is of another variant or domain.
+      CheckpointError: a checkpoint cannot be read or written.
+    """
+    if data.variant != config.variant or data.domain != "train":
+        raise ValueError(
+            f"train vae: data are {data.variant}/{data.domain}, expected {config.variant}/train. Load those."
+        )
+    open_run(output, config, resume=resume, force=force)
+    log = log or sys.stderr
+    torch.manual_seed(config.seed)
+    vae = Vae(config.latents, config.hidden)
+    optimizer = torch.optim.Adam(vae.parameters(), config.lr, fused=True)
+    step, path = 0, output / "vae.pt"
+    if resume and path.exists():  # else it was stopped before its first checkpoint
+        state = _load(path)
+        checkpoints.load_state(vae, state["model"], str(path))
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        step = state["step"]
+        print(f"resume '{output}' at step {step}", file=log)
+    batches = Batches(data, config.batch_size, config.seed)
+    silent = not sys.stderr.isatty()
+    with tqdm(total=config.steps, initial=step, disable=silent, desc="vae", file=sys.stderr) as progress:
+        while step < config.steps:
+            optimizer.param_groups[0]["lr"] = config.lr * cosine(step, config.steps, config.final_lr)
+            images, _ = batches(step)
+            mean, log_variance = vae.encode(images)
+            codes = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            pixels = images.flatten(1) / 2 + 0.5
+            logits = vae.decode_logits(codes)
+            losses = {
+                "reconstruction": F.binary_cross_entropy_with_logits(logits, pixels, reduction="sum")
+                / len(images),
+                "kl": config.beta * kl_by_latent(mean, log_variance).sum(),
+            }
+            values = check_losses(losses, step, output)
+            optimizer.zero_grad(set_to_none=True)
+            (losses["reconstruction"] + losses["kl"]).backward()
+            optimizer.step()
+            step += 1
+            progress.update()
+            if step % config.checkpoint_every == 0 or step == config.steps:
+                numbers = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+                print(f"step {step}: {numbers}", file=log)
+                _save(path, config, step, vae, optimizer)
+    return path
+
+
+def _save(path: Path, config: VaeConfig, step: int, vae: Vae, optimizer: torch.optim.Optimizer) -> None:
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": asdict(config),
+        "step": step,
+        "model": vae.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    checkpoints.save(content, path)
+
+
+def _load(path: str | Path) -> dict[str, Any]:
+    content = checkpoints.load_tensors(path)
+    needed = ("config", "step", "model", "optimizer", "rng")
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or content.get("format_version") != FORMAT_VERSION
+        or any(key not in content for key in needed)
+    ):
+        raise CheckpointError(
+            f"load '{path}': content is no VAE, expected '{FORMAT}' of version {FORMAT_VERSION}. Check the path."
+        )
+    return content
+
+
+def load_vae(path: str | Path) -> tuple[Vae, VaeConfig]:
+    """Load `vae.pt`, in evaluation mode.
+
+    Raises:
+      CheckpointError: the file is unreadable, damaged or of another kind, or its weights do not fit.
+    """
+    content = _load(path)
+    config = settings_from(VaeConfig, content["config"], str(path))
+    vae = Vae(config.latents, config.hidden)
+    checkpoints.load_state(vae, content["model"], str(path))
+    return vae.eval(), config
