@@ -10,7 +10,8 @@ from PIL import Image
 
 from cgnrt.errors import CheckpointError
 from cgnrt_training.checkpoints import load_cgn, load_tensors
-from cgnrt_training.config import Config, override, reference
+from cgnrt_training.config import Config, load_toml, override, reference
+from cgnrt_training.mnist import losses
 from cgnrt_training.mnist import train as loop
 from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.train import TrainingError, train
@@ -76,13 +77,23 @@ def test_leaves_a_run_folder(data: VariantMnist, tmp_path: Path, squeezenet: Pat
     assert log.getvalue() == ""
 
 
-@pytest.mark.parametrize("variant", ["double-colored", "wildlife"])
+@pytest.mark.parametrize(
+    ("variant", "recipe"), [("double-colored", None), ("double-colored", "fast"), ("wildlife", None)]
+)
 def test_resumed_run_equals_uninterrupted_one(
-    variant: str, mnist: Path, textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: str,
+    recipe: str | None,
+    mnist: Path,
+    textures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit for bit: dropout, noise, data order over an epoch's end, optimisers, averaged weights, schedule."""
     source = VariantMnist(variant, mnist, textures=textures if variant == "wildlife" else None)
     config = override(tiny(variant), {"optimizer": {"final_lr": 0.1}})
+    if recipe is not None:
+        rest = {"train": {"steps": 6, "batch_size": 8, "teach_from": 2}, "discriminator": {"width": 8}}
+        config = override(override(config, load_toml(recipe)), rest)
     log = io.StringIO()
     train(config, source, tmp_path / "whole", log=log)
 
@@ -146,7 +157,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
         calls.append(1)
         return mask.mean() * (float("nan") if len(calls) == 5 else 1)
 
-    monkeypatch.setattr(loop, "binary_entropy", entropy)
+    monkeypatch.setattr(losses, "binary_entropy", entropy)
     with pytest.raises(TrainingError, match="loss binary is not finite at step 4"):
         train(tiny(), data, tmp_path / "run", log=io.StringIO())
     assert load_cgn(tmp_path / "run" / "cgn.pt").step == 3

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Variant = Literal["colored", "double-colored", "wildlife"]
+N_CLASSES = 10
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
@@ -51,6 +52,10 @@ class LossConfig:
     mask_high: float = 0.9  # 1 - tau of Eq. 3: no mask covers more
     border: float = 0.0  # mean mask at the picture's border; not in ref., against inverted masks
     smooth: float = 0.0  # total variation of the mask; not in ref., against speckle
+    # Not in ref.; what teacher.py says. Without reconstruction there is no teacher, and the others are idle.
+    reconstruction: float = 0.0  # squared error of the masks of real images, drawn again
+    kl: float = 0.006  # a nat of the encoder's distance from N(0, 1)
+    mask_gradient: float = 1.0  # share of the adversarial gradient that reaches masks after train.teach_from
     perceptual: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # Gram losses, shallow to deep; ref.
 
 
@@ -72,6 +77,7 @@ class TrainConfig:
     steps: int = 46_875  # 15 epochs of 50,000 images; ref.
     batch_size: int = 16  # ref.
     texture_reuse: int = 1  # shapes of one class in a row that share a texture and a background; 1 in ref.
+    teach_from: int = 200  # first step of loss.mask_gradient: by then masks are found in real images
     ema: float = 0.0  # decay of averaged weights, which are then what is saved; 0 is off, as in ref.
     seed: int = 0
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 
+from ..config import N_CLASSES as N_CLASSES
 from ..config import VARIANTS
 from .idx import read_idx
 
 RESOLUTION = 32
-N_CLASSES = 10
 N_TRAIN = 50_000  # of the 60,000 training digits; the test domain takes the rest, as the authors' code does
 BINARISE_ABOVE = 0.1
 

@@ -109,7 +109,7 @@ class DiscConv(nn.Module):
         self.head = _Head(n_classes, 4 * width, projection)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        views = _views_with_label(images, labels, self.label_embedding, self.contrast)
+        views = images_with_label(images, labels, self.label_embedding, self.contrast)
         scores: Tensor = self.head(self.model(views), labels)
         return scores
 
@@ -144,12 +144,12 @@ class DiscStrided(nn.Module):
         self.head = _Head(n_classes, sizes[-1] * (resolution // 8) ** 2, projection)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        views = _views_with_label(images, labels, self.label_embedding, self.contrast)
+        views = images_with_label(images, labels, self.label_embedding, self.contrast)
         scores: Tensor = self.head(self.model(views), labels)
         return scores
 
 
-def _views_with_label(images: Tensor, labels: Tensor, embedding: nn.Embedding, contrast: bool) -> Tensor:
+def images_with_label(images: Tensor, labels: Tensor, embedding: nn.Embedding, contrast: bool) -> Tensor:
     """(n, 4 or 7, h, w): the image, with `contrast` the standardised one too, and a plane of the label's value."""
     n, _, h, w = images.shape
     plane = embedding(labels).reshape(n, 1, 1, 1).expand(n, 1, h, w)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import LossConfig
 from ..squeezenet import SqueezeNetFeatures
 
 
@@ -45,6 +46,18 @@ def border(mask: Tensor, width: int = 2) -> Tensor:
 def total_variation(mask: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels, down and across: high where a mask is speckled."""
     return mask.diff(dim=-2).abs().mean() + mask.diff(dim=-1).abs().mean()
+
+
+def mask_losses(mask: Tensor, weights: LossConfig) -> dict[str, Tensor]:
+    """The weighted losses of the masks alone, by name; a weight of 0 leaves one out."""
+    losses = {"binary": weights.binary * binary_entropy(mask)}
+    if weights.mask:
+        losses["mask"] = weights.mask * mask_interval(mask, weights.mask_low, weights.mask_high)
+    if weights.border:
+        losses["border"] = weights.border * border(mask)
+    if weights.smooth:
+        losses["smooth"] = weights.smooth * total_variation(mask)
+    return losses
 
 
 class StyleLoss(nn.Module):

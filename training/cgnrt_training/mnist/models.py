@@ -183,6 +183,7 @@ class CGN(nn.Module):
         shifts: Tensor | None = None,
         generator: torch.Generator | None = None,
         texture_reuse: int = 1,
+        masks: Tensor | None = None,
     ) -> Parts:
         """Draw n masks, foregrounds and backgrounds.
 
@@ -194,6 +195,7 @@ class CGN(nn.Module):
           generator: where noise and shifts are drawn from.
           texture_reuse: k draws the textures of rows 0, k, 2k, ... alone and rolls each anew for k rows.
             It saves most of the work, for the shape is the smallest network. n must be a multiple.
+          masks: (n, 1, h, w) that `draw_masks` gave, instead of drawing them here.
         """
         n = len(shape)
         device = self.label_emb.weight.device
@@ -204,14 +206,23 @@ class CGN(nn.Module):
         labels = (shape, shape if texture is None else texture, shape if background is None else background)
         if n % texture_reuse:
             raise ValueError(f"draw: n is {n}, expected a multiple of texture_reuse {texture_reuse}.")
-        pictures = []
-        for k, mechanism in enumerate((self.f_shape, self.f_text1, self.f_text2)):
-            every = 1 if k == 0 else texture_reuse
-            inputs = torch.cat([noise[::every, k], self.label_emb(labels[k][::every])], dim=1)
-            drawn = _run_fused(mechanism, inputs) if self.fused else mechanism(inputs)
-            pictures.append(drawn if every == 1 else drawn.repeat_interleave(every, 0))
+        fill = [
+            self._draw(mechanism, noise[::texture_reuse, k], labels[k][::texture_reuse])
+            for k, mechanism in ((1, self.f_text1), (2, self.f_text2))
+        ]
+        if texture_reuse > 1:
+            fill = [picture.repeat_interleave(texture_reuse, 0) for picture in fill]
         return Parts(
-            mask=pictures[0].clamp(*MASK_RANGE),
-            foreground=cyclic_shift(pictures[1], shifts[:, 0]),
-            background=cyclic_shift(pictures[2], shifts[:, 1]),
+            mask=self.draw_masks(noise[:, 0], shape) if masks is None else masks,
+            foreground=cyclic_shift(fill[0], shifts[:, 0]),
+            background=cyclic_shift(fill[1], shifts[:, 1]),
         )
+
+    def draw_masks(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """The shape mechanism alone: noise (n, z), labels (n,) -> (n, 1, h, w) in `MASK_RANGE`."""
+        return self._draw(self.f_shape, noise, labels).clamp(*MASK_RANGE)
+
+    def _draw(self, mechanism: nn.Sequential, noise: Tensor, labels: Tensor) -> Tensor:
+        inputs = torch.cat([noise, self.label_emb(labels)], dim=1)
+        picture: Tensor = _run_fused(mechanism, inputs) if self.fused else mechanism(inputs)
+        return picture

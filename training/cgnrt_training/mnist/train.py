@@ -18,12 +18,13 @@ from tqdm import tqdm
 from cgnrt.errors import CgnrtError, CheckpointError
 
 from .. import checkpoints
-from ..config import Config
+from ..config import N_CLASSES, Config
 from .data import VariantMnist
-from .losses import StyleLoss, adversarial, binary_entropy, border, mask_interval, total_variation
+from .losses import StyleLoss, adversarial, mask_losses
 from .discriminators import DiscConv, DiscLin, DiscStrided
-from .models import CGN, compose
+from .models import CGN, Parts, compose
 from .sheet import save_png, sheet
+from .teacher import ShapeTeacher
 
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
 
@@ -40,18 +41,20 @@ class Run:
         model, disc = config.model, config.discriminator
         self.config = config
         self.step = 0
-        self.cgn = CGN(10, model.noise_size, model.channels, init=model.init, gain=model.gain)
+        self.cgn = CGN(N_CLASSES, model.noise_size, model.channels, init=model.init, gain=model.gain)
         self.cgn.fused = True
         self.discriminator: nn.Module
         if disc.kind == "conv":
-            self.discriminator = DiscConv(10, disc.width, disc.projection, disc.contrast)
+            self.discriminator = DiscConv(N_CLASSES, disc.width, disc.projection, disc.contrast)
         else:
             kind = DiscLin if disc.kind == "linear" else DiscStrided
-            self.discriminator = kind(10, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
+            self.discriminator = kind(N_CLASSES, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
+        self.teacher = ShapeTeacher(config) if config.loss.reconstruction else None
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
         rates = config.optimizer
-        self.optimizer_g = torch.optim.Adam(self.cgn.parameters(), rates.lr_generator, betas, fused=True)
+        trained = [*self.cgn.parameters(), *(self.teacher.encoder.parameters() if self.teacher else ())]
+        self.optimizer_g = torch.optim.Adam(trained, rates.lr_generator, betas, fused=True)
         self.optimizer_d = torch.optim.Adam(
             self.discriminator.parameters(), rates.lr_discriminator, betas, fused=True
         )
@@ -70,6 +73,15 @@ class Run:
         factor = c.final_lr + (1 - c.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
         self.optimizer_g.param_groups[0]["lr"] = c.lr_generator * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
+        if self.teacher is not None:
+            self.teacher.set_learning_rate(factor)
+
+    def weaken_mask_gradient(self, parts: Parts) -> Parts:
+        """The same parts; once the teacher knows masks, the discriminator has less say in them."""
+        share = self.config.loss.mask_gradient
+        if self.teacher is None or share == 1 or self.step < self.config.train.teach_from:
+            return parts
+        return parts._replace(mask=share * parts.mask + (1 - share) * parts.mask.detach())
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -101,6 +113,7 @@ class Run:
         return self.light(data) | {
             "cgn": self.cgn.state_dict(),
             "discriminator": self.discriminator.state_dict(),
+            "teacher": self.teacher.state() if self.teacher else {},
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
             "rng": torch.get_rng_state(),
@@ -113,7 +126,7 @@ class Run:
           CheckpointError: it is missing, damaged or of another kind.
         """
         state = checkpoints.load_tensors(path)
-        needed = ("model", "cgn", "discriminator", "optimizer_g", "optimizer_d", "rng", "step")
+        needed = ("model", "cgn", "discriminator", "teacher", "optimizer_g", "optimizer_d", "rng", "step")
         if not isinstance(state, dict) or any(key not in state for key in needed):
             raise CheckpointError(
                 f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
@@ -122,9 +135,15 @@ class Run:
         checkpoints.load_state(self.average, state["model"], str(path))
         checkpoints.load_state(self.cgn, state["cgn"], str(path))
         checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
+        if self.teacher is not None:
+            self.teacher.restore(state["teacher"], str(path))
         self.optimizer_g.load_state_dict(state["optimizer_g"])
         self.optimizer_d.load_state_dict(state["optimizer_d"])
         torch.set_rng_state(state["rng"])
+        if not isinstance(state["step"], int) or state["step"] < 0:
+            raise CheckpointError(
+                f"resume '{path}': step is {state['step']!r}, expected a whole number >= 0. Start anew with --force."
+            )
         self.step = state["step"]
 
 
@@ -172,6 +191,7 @@ def train(
     _trim(output / "scalars.jsonl", run.step)
     run.cgn.train()
     run.discriminator.train()
+    teacher = run.teacher
 
     batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
     silent = not sys.stderr.isatty()
@@ -185,21 +205,21 @@ def train(
 
             # Generator: its composites should pass as real.
             run.discriminator.requires_grad_(False)
-            y_gen = torch.randint(10, (batch_size // reuse,)).repeat_interleave(reuse)
-            parts = run.cgn(y_gen, texture_reuse=reuse)
-            fake = compose(parts)
-            losses = {
-                "adversarial": adversarial(run.discriminator(fake, y_gen), real=True),
-                "binary": config.loss.binary * binary_entropy(parts.mask),
-            }
-            if config.loss.mask:
-                losses["mask"] = config.loss.mask * mask_interval(
-                    parts.mask, config.loss.mask_low, config.loss.mask_high
-                )
-            if config.loss.border:
-                losses["border"] = config.loss.border * border(parts.mask)
-            if config.loss.smooth:
-                losses["smooth"] = config.loss.smooth * total_variation(parts.mask)
+            # Labels take turns from a random start, so that every class has its share of each batch.
+            turns = torch.arange(batch_size // reuse) + torch.randint(N_CLASSES, ())
+            y_gen = (turns % N_CLASSES).repeat_interleave(reuse)
+            noise = torch.randn(batch_size, 3, config.model.noise_size)
+            u_shape, y_shape = noise[:, 0], y_gen
+            if teacher is not None:  # masks of real images, through the same batch norm
+                u_real, kl = teacher.encode(real, y_real)
+                u_shape, y_shape = torch.cat([u_shape, u_real]), torch.cat([y_gen, y_real])
+            masks = run.cgn.draw_masks(u_shape, y_shape)
+            parts = run.cgn(y_gen, noise=noise, texture_reuse=reuse, masks=masks[:batch_size])
+            fake = compose(run.weaken_mask_gradient(parts))
+            losses = {"adversarial": adversarial(run.discriminator(fake, y_gen), real=True)}
+            losses |= mask_losses(masks, config.loss)
+            if teacher is not None:
+                losses |= teacher.losses(masks[batch_size:], kl, real, y_real)
             if style is not None:
                 losses["perceptual"] = style(fake, real)
             run.optimizer_g.zero_grad(set_to_none=True)
@@ -214,6 +234,9 @@ def train(
             run.optimizer_d.zero_grad(set_to_none=True)
             ((losses["d_real"] + losses["d_fake"]) / 2).backward()  # type: ignore[no-untyped-call]
             run.optimizer_d.step()
+
+            if teacher is not None:
+                losses |= teacher.learn(fake, parts.mask, y_gen)
 
             run.update_average()
             values = {name: loss.item() for name, loss in losses.items()}

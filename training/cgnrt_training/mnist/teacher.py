@@ -1,0 +1,141 @@
+"""Teach the shape mechanism from the real images themselves, while training alone (not in the paper).
+
+The adversarial loss on composites says that a picture should look real. It does not say that every digit can be
+drawn, and where textures are rich it says little about the mask's outline. But each composite comes with its mask, so a
+small network can learn to find masks in pictures of the CGN, and it then finds those of real images. It sees 9 x 9 pixels
+at a time and so knows textures, not digits. What it finds teaches the shapes: an encoder must name a u from which the
+mechanism draws this very mask (Kingma & Welling, 2014, with the mechanism as decoder). Only images and labels of the
+train domain are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cgnrt.errors import CheckpointError
+
+from .. import checkpoints
+from ..config import N_CLASSES, Config
+from .discriminators import images_with_label
+
+_LOG_VARIANCE = (-8.0, 4.0)  # exp() of what an untrained encoder says should stay finite
+
+
+class Encoder(nn.Module):
+    """q(u | x, y) of the shape's noise, a diagonal normal distribution."""
+
+    def __init__(self, n_classes: int = 10, noise_size: int = 32, width: int = 32, resolution: int = 32) -> None:
+        super().__init__()
+        self.label_embedding = nn.Embedding(n_classes, 1)
+        layers: list[nn.Module] = [nn.Conv2d(7, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for c_in, c_out in ((width, 2 * width), (2 * width, 4 * width)):
+            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
+        features = 4 * width * (resolution // 8) ** 2
+        self.model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 2 * noise_size))
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, 3, h, w) in [-1, 1], labels (n,) -> mean and log variance, (n, z) each."""
+        views = images_with_label(images, labels, self.label_embedding, contrast=True)
+        mean, log_variance = self.model(views).chunk(2, dim=1)
+        return mean, log_variance.clamp(*_LOG_VARIANCE)
+
+
+class Segmenter(nn.Module):
+    """Where is the object? Three 3x3 convolutions, of which each class scales and shifts the first two's outputs."""
+
+    def __init__(self, n_classes: int = 10, width: int = 16) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            [nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)]
+        )
+        self.by_class = nn.ModuleList([nn.Embedding(n_classes, 2 * width) for _ in self.convolutions])
+        for embedding in self.by_class:
+            nn.init.normal_(embedding.weight, std=0.3)  # type: ignore[arg-type]
+        self.wide = nn.Conv2d(width, width, 3, padding=2, dilation=2)
+        self.out = nn.Conv2d(width, 1, 1)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Images (n, 3, h, w) in [-1, 1], labels (n,) -> (n, 1, h, w) logits of the mask."""
+        x = images
+        for convolution, embedding in zip(self.convolutions, self.by_class, strict=True):
+            scale, shift = embedding(labels)[:, :, None, None].chunk(2, dim=1)
+            x = F.leaky_relu(convolution(x) * (1 + scale) + shift, 0.1)
+        logits: Tensor = self.out(x + F.leaky_relu(self.wide(x), 0.1))
+        return logits
+
+
+def draw(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """One u of each distribution, with gradients to both."""
+    return mean + (log_variance / 2).exp() * torch.randn_like(mean)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """From N(0, 1)^z, in nats, the mean over the batch."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+
+
+class ShapeTeacher(nn.Module):
+    """Encoder and segmenter, and what they are trained with.
+
+    In each step: `encode` the real images, draw masks of their u beside the generator's own, add `losses` to the
+    generator's, and afterwards `learn`. The encoder is trained with the generator (`encoder.parameters()`), the
+    segmenter here.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.weights = config.loss
+        self.encoder = Encoder(N_CLASSES, config.model.noise_size)
+        self.segmenter = Segmenter(N_CLASSES)
+        self._rate = 4 * config.optimizer.lr_generator  # it follows a generator that moves
+        self._optimizer = torch.optim.Adam(
+            self.segmenter.parameters(), self._rate, (config.optimizer.beta1, config.optimizer.beta2), fused=True
+        )
+
+    def set_learning_rate(self, factor: float) -> None:
+        """As a factor of the configured one."""
+        self._optimizer.param_groups[0]["lr"] = self._rate * factor
+
+    def encode(self, real: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, z) noise from which the shape mechanism should draw the masks of real images, and its KL in nats."""
+        mean, log_variance = self.encoder(real, labels)
+        return draw(mean, log_variance), kl_divergence(mean, log_variance)
+
+    def losses(self, masks: Tensor, kl: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The generator's: masks of `encode`'s noise should be those found in the real images."""
+        with torch.no_grad():
+            found = self.segmenter(real, labels).sigmoid()
+        return {
+            "reconstruction": self.weights.reconstruction * (masks - found).square().mean(),
+            "kl": self.weights.kl * kl,
+        }
+
+    def learn(self, fake: Tensor, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """A step of the segmenter, on composites and their masks."""
+        loss = F.binary_cross_entropy_with_logits(self.segmenter(fake.detach(), labels), masks.detach())
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return {"segmenter": loss}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {"networks": self.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def restore(self, state: Any, subject: str) -> None:
+        """The inverse of `state`.
+
+        Raises:
+          CheckpointError: it is not of this kind.
+        """
+        if not isinstance(state, dict) or set(state) != {"networks", "optimizer"}:
+            raise CheckpointError(
+                f"resume '{subject}': entry teacher is another one's, expected networks and optimizer. "
+                f"Start anew with --force."
+            )
+        checkpoints.load_state(self, state["networks"], subject)
+        self._optimizer.load_state_dict(state["optimizer"])
