@@ -185,3 +185,23 @@ def test_resume_from_a_foreign_file(data: VariantMnist, tmp_path: Path) -> None:
     torch.save({"step": 3}, tmp_path / "resume.pt")
     with pytest.raises(CheckpointError, match="content is no resume state"):
         train(tiny(), data, tmp_path, resume=True, log=io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("step", "7", "step is '7'"),
+        ("step", True, "step is True"),
+        ("optimizer_g", {"state": {}}, "optimiser or random state does not fit"),
+        ("rng", torch.zeros(3), "optimiser or random state does not fit"),
+    ],
+)
+def test_foreign_resume_state_is_refused(
+    data: VariantMnist, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    path = train(tiny(steps=1), data, tmp_path / "run", log=io.StringIO()).with_name("resume.pt")
+    state = load_tensors(path)
+    assert isinstance(state, dict)
+    torch.save(state | {key: value}, path)
+    with pytest.raises(CheckpointError, match=message):
+        train(tiny(steps=2), data, tmp_path / "run", resume=True, log=io.StringIO())

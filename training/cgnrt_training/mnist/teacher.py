@@ -1,11 +1,11 @@
 """Teach the shape mechanism from the real images themselves, while training alone (not in the paper).
 
 The adversarial loss on composites says that a picture should look real. It does not say that every digit can be
-drawn, and where textures are rich it says little about the mask's outline. But each composite comes with its mask, so a
-small network can learn to find masks in pictures of the CGN, and it then finds those of real images. It sees 9 x 9 pixels
-at a time and so knows textures, not digits. What it finds teaches the shapes: an encoder must name a u from which the
-mechanism draws this very mask (Kingma & Welling, 2014, with the mechanism as decoder). Only images and labels of the
-train domain are used.
+drawn, and where textures are rich it says little about the mask's outline. But each composite comes with its mask, so
+a small network can learn to find masks in pictures of the CGN, and it then finds those of real images. It sees 9 x 9
+pixels at a time and so knows textures, not digits. What it finds teaches the shapes: an encoder must name a u from
+which the mechanism draws this very mask (Kingma & Welling, 2014, with the mechanism as decoder). Only images and labels
+of the train domain are used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _LOG_VARIANCE = (-8.0, 4.0)  # exp() of what an untrained encoder says should st
 class Encoder(nn.Module):
     """q(u | x, y) of the shape's noise, a diagonal normal distribution."""
 
-    def __init__(self, n_classes: int = 10, noise_size: int = 32, width: int = 32, resolution: int = 32) -> None:
+    def __init__(
+        self, n_classes: int = 10, noise_size: int = 32, width: int = 32, resolution: int = 32
+    ) -> None:
         super().__init__()
         self.label_embedding = nn.Embedding(n_classes, 1)
         layers: list[nn.Module] = [nn.Conv2d(7, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -93,7 +95,10 @@ class ShapeTeacher(nn.Module):
         self.segmenter = Segmenter(N_CLASSES)
         self._rate = 4 * config.optimizer.lr_generator  # it follows a generator that moves
         self._optimizer = torch.optim.Adam(
-            self.segmenter.parameters(), self._rate, (config.optimizer.beta1, config.optimizer.beta2), fused=True
+            self.segmenter.parameters(),
+            self._rate,
+            (config.optimizer.beta1, config.optimizer.beta2),
+            fused=True,
         )
 
     def set_learning_rate(self, factor: float) -> None:
@@ -138,4 +143,10 @@ class ShapeTeacher(nn.Module):
                 f"Start anew with --force."
             )
         checkpoints.load_state(self, state["networks"], subject)
-        self._optimizer.load_state_dict(state["optimizer"])
+        try:
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"resume '{subject}': the segmenter's optimiser state does not fit ({error}), expected this run's. "
+                f"Start anew with --force."
+            ) from error

@@ -20,8 +20,8 @@ from cgnrt.errors import CgnrtError, CheckpointError
 from .. import checkpoints
 from ..config import N_CLASSES, Config
 from .data import VariantMnist
-from .losses import StyleLoss, adversarial, mask_losses
 from .discriminators import DiscConv, DiscLin, DiscStrided
+from .losses import StyleLoss, adversarial, mask_losses
 from .models import CGN, Parts, compose
 from .sheet import save_png, sheet
 from .teacher import ShapeTeacher
@@ -132,19 +132,26 @@ class Run:
                 f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
                 f"Start anew with --force."
             )
+        step = state["step"]
+        if type(step) is not int or step < 0:
+            raise CheckpointError(
+                f"resume '{path}': step is {step!r}, expected a whole number >= 0. Start anew with --force."
+            )
         checkpoints.load_state(self.average, state["model"], str(path))
         checkpoints.load_state(self.cgn, state["cgn"], str(path))
         checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
         if self.teacher is not None:
             self.teacher.restore(state["teacher"], str(path))
-        self.optimizer_g.load_state_dict(state["optimizer_g"])
-        self.optimizer_d.load_state_dict(state["optimizer_d"])
-        torch.set_rng_state(state["rng"])
-        if not isinstance(state["step"], int) or state["step"] < 0:
+        try:
+            self.optimizer_g.load_state_dict(state["optimizer_g"])
+            self.optimizer_d.load_state_dict(state["optimizer_d"])
+            torch.set_rng_state(state["rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(
-                f"resume '{path}': step is {state['step']!r}, expected a whole number >= 0. Start anew with --force."
-            )
-        self.step = state["step"]
+                f"resume '{path}': optimiser or random state does not fit ({error}), expected this run's. "
+                f"Start anew with --force."
+            ) from error
+        self.step = step
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
