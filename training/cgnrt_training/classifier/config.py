@@ -70,8 +70,9 @@ class ClassifierConfig:
         1_000_000  # how many there are beside 50,000 real ones; also their share of a batch
     )
     per_noise: int = 1  # counterfactuals that share a shape and its noise (App. A.3)
-    reuse: int = 1  # images composed for each run of the mechanisms; 1 is no pool
+    reuse: int = 1  # images composed for each run of a mechanism; 1 is no pool
     label: str = "shape"  # which mechanism's label is learnt; App. H takes the others
+    joint_cues: bool = False  # in the environments, both cues of an image follow its label or neither does
     # IRM (App. C.4): the penalty's weight is 0, then rises linearly to `irm_weight` at the last step.
     irm_weight: float = 100.0
     irm_start: float = 0.1  # share of the steps with weight 0

@@ -22,7 +22,7 @@ class Prefetch(Generic[T], Iterator[T]):
       depth: how many finished results wait at most.
     """
 
-    def __init__(self, make: Callable[[int], T], start: int, stop: int, *, depth: int = 4) -> None:
+    def __init__(self, make: Callable[[int], T], start: int, stop: int, *, depth: int = 16) -> None:
         self._ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
         self._ended = False

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from cgnrt import Generator
 
-from ..mnist.data import RESOLUTION, Domain, VariantMnist
+from ..mnist.data import RESOLUTION, Batch, Domain, VariantMnist, uniform
 from .augment import blend, jitter
 from .config import ENVIRONMENTS, NEEDS_GAN, NEEDS_PLAN, ClassifierConfig
 
-POOL_ENTRIES = 4096  # at most, so that a pool takes 115 MB; a longer stream takes one pool after another
+# At most: a longer stream takes one pool after another. So few are made while the batches made before are trained on.
+POOL_ENTRIES = 512
+_JOINT_SLOT = 64  # of `uniform`; VariantMnist takes those below
 HELD_OUT_SEED = 2**63  # of counterfactuals to judge by: no training stream has it
 
 Images = tuple[Tensor, Tensor]  # (n, 3, 32, 32) float32 in [-1, 1], and labels (n,) int64
@@ -75,10 +77,41 @@ class Order:
         return np.random.default_rng([self.seed, epoch]).permutation(self.n)
 
 
+class Pictures(Protocol):
+    """What `VariantMnist` is to its users here."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: NDArray[np.integer]) -> Batch: ...
+
+
+class JointCues:
+    """An environment where texture and background of an image both follow its label, or both are random.
+
+    In `VariantMnist` each cue is drawn by itself, so that at 90 % one of the two nearly always tells the label.
+    """
+
+    def __init__(self, data: VariantMnist, correlation: float, seed: int) -> None:
+        self.correlation, self.seed = correlation, seed
+        self._following, self._random = with_cues(data, 1.0, seed), with_cues(data, 0.0, seed)
+
+    def __len__(self) -> int:
+        return len(self._following)
+
+    def batch(self, indices: NDArray[np.integer]) -> Batch:
+        """As `VariantMnist.batch`."""
+        follows = uniform(self.seed, np.asarray(indices, np.int64), _JOINT_SLOT) < self.correlation
+        found = self._following.batch(indices)
+        other = self._random.batch(indices[~follows])
+        for name in ("images", "labels", "texture", "background"):
+            getattr(found, name)[~follows] = getattr(other, name)
+        return found
+
+
 class RealImages:
     """A domain of a variant, made on the fly: fresh cues in every epoch."""
 
-    def __init__(self, data: VariantMnist, seed: int) -> None:
+    def __init__(self, data: Pictures, seed: int) -> None:
         self.data = data
         self._order = Order(len(data), seed)
 
@@ -120,8 +153,8 @@ class Counterfactuals:
       size: how many different images the stream has; after them it begins anew, in another order without a pool.
       draws: how many images the run takes. What it cannot reach of `size` is left out, so that groups of
         `per_noise` stay together.
-      reuse: images per run of a mechanism. Above 1 they are composed from pools of at most POOL_ENTRIES entries,
-        each of which serves `reuse` times as many images as it has entries.
+      reuse: images per run of a mechanism. Above 1 they are composed from pools of at most `entries`
+        entries (POOL_ENTRIES), each of which serves `reuse` times as many images as it has entries.
       label: which mechanism's label they carry.
     """
 
@@ -133,6 +166,7 @@ class Counterfactuals:
         draws: int,
         per_noise: int = 1,
         reuse: int = 1,
+        entries: int | None = None,
         label: str = "shape",
         seed: int = 0,
     ) -> None:
@@ -142,7 +176,7 @@ class Counterfactuals:
         self._order = Order(self.distinct, seed)
         self.entries = 0
         if reuse > 1:
-            pools = math.ceil(self.distinct / (reuse * POOL_ENTRIES))
+            pools = math.ceil(self.distinct / (reuse * (entries or POOL_ENTRIES)))
             self.entries = math.ceil(self.distinct / (reuse * pools))
             self._images_per_pool = self.entries * reuse
 
@@ -194,15 +228,11 @@ def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -
     """
     row, seed, size = config.row, config.seed, config.batch_size
     if row in ENVIRONMENTS:
-        wanted = ENVIRONMENTS[row]
-        shares = [size * (k + 1) // len(wanted) - size * k // len(wanted) for k in range(len(wanted))]
-        seeds = [seed * 16 + k for k in range(len(wanted))]
-        environments = [
-            RealImages(with_cues(data, correlation, s), s)
-            for correlation, s in zip(wanted, seeds, strict=True)
-        ]
-        return Batches(list(zip(environments, shares, strict=True)), environments=row != "pooled-5")
-    real: Source = RealImages(with_cues(data, 0.0 if row == "oracle" else 1.0, seed), seed)
+        found = environments(config, data)
+        shares = [size * (k + 1) // len(found) - size * k // len(found) for k in range(len(found))]
+        real_parts = [RealImages(e, seed * 16 + k) for k, e in enumerate(found)]
+        return Batches(list(zip(real_parts, shares, strict=True)), environments=row != "pooled-5")
+    real: Source = RealImages(environments(config, data)[0], seed)
     if row in ("colour-jitter", "background-mix"):
         real = Augmented(real, jitter if row == "colour-jitter" else blend, seed)
     generated: Source | None = None
@@ -225,6 +255,19 @@ def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -
     share = config.generated_share
     parts = [(real, size - share)]
     return Batches(parts if generated is None else [*parts, (generated, share)])
+
+
+def environments(config: ClassifierConfig, data: VariantMnist) -> list[Pictures]:
+    """A row's own training domains, with cues of their own; one but for IRM.
+
+    Args:
+      data: the train domain.
+    """
+    row, seed = config.row, config.seed
+    if row not in ENVIRONMENTS:
+        return [with_cues(data, 0.0 if row == "oracle" else 1.0, seed)]
+    make = JointCues if config.joint_cues else with_cues
+    return [make(data, correlation, seed * 16 + k) for k, correlation in enumerate(ENVIRONMENTS[row])]
 
 
 def open_generator(plan: Path | None) -> Generator:

@@ -22,11 +22,20 @@ from cgnrt.errors import CheckpointError
 from .. import checkpoints
 from ..loops import check_losses, write_text
 from ..mnist.data import VariantMnist
-from .config import ENVIRONMENTS, ClassifierConfig
+from .config import ClassifierConfig
 from .methods import method_of
 from .model import Classifier, save_classifier
 from .prefetch import Prefetch
-from .sources import HELD_OUT_SEED, Inputs, open_batches, open_domain, open_generator, with_cues
+from .sources import (
+    HELD_OUT_SEED,
+    Inputs,
+    Pictures,
+    environments,
+    open_batches,
+    open_domain,
+    open_generator,
+    with_cues,
+)
 
 N_JUDGED = 10_000  # train images that accuracy is measured on
 N_HELD_OUT = 2_000  # counterfactuals
@@ -169,10 +178,10 @@ def measure(
     Args:
       data: the train domain.
     """
-    correlations = ENVIRONMENTS.get(config.row, (0.0 if config.row == "oracle" else 1.0,))
-    share = N_JUDGED // len(correlations)
-    own = [accuracy_on(model, with_cues(data, c, config.seed), config.label, share) for c in correlations]
-    same = correlations == (1.0,)
+    domains = environments(config, data)
+    share = N_JUDGED // len(domains)
+    own = [accuracy_on(model, domain, config.label, share) for domain in domains]
+    same = len(own) == 1 and config.row != "oracle"
     result: dict[str, Any] = {
         "train": sum(own) / len(own),
         "train_domain": own[0]
@@ -191,7 +200,7 @@ def measure(
     return result
 
 
-def accuracy_on(model: Classifier, data: VariantMnist, label: str = "shape", n: int = N_JUDGED) -> float:
+def accuracy_on(model: Classifier, data: Pictures, label: str = "shape", n: int = N_JUDGED) -> float:
     """The share of at most n images, evenly spread over a domain, whose label the classifier names."""
     count = min(n, len(data))
     indices = np.arange(count, dtype=np.int64) * len(data) // count

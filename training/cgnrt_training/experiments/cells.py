@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 import shlex
@@ -161,14 +159,6 @@ def write_experiment(
     write_text(path, json.dumps(record, indent=2) + "\n")
     write_text(output / f"{name}.md", table + "\n")
     return path
-
-
-def plot(name: str, result: Path) -> None:
-    """Draw an experiment's JSON file as `<name>.png` beside it."""
-    if importlib.util.find_spec(f"{__package__}.plots") is None:
-        return
-    plots = importlib.import_module(".plots", __package__)
-    getattr(plots, name)(result, result.with_suffix(".png"))
 
 
 def shown(command: Sequence[str]) -> str:

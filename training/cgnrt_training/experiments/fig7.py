@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from ..classifier.config import ClassifierConfig, from_settings
 from ..classifier.sources import Inputs
-from . import cells
+from . import cells, plots
 from .workers import run_cells
 
 AXES: dict[str, tuple[int, ...]] = {
@@ -96,7 +96,7 @@ def run(options: Fig7, log: TextIO) -> Path:
         seeds=range(options.seeds),
         command=options.command,
     )
-    cells.plot("fig7", path)
+    plots.fig7(path, path.with_suffix(".png"))
     return path
 
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from ..classifier.config import NEEDS_GAN, NEEDS_PLAN, ROWS, ClassifierConfig, from_settings
 from ..classifier.sources import Inputs
 from ..config import VARIANTS
-from . import cells
+from . import cells, paper, plots
 from .workers import run_cells
 
 DEFAULT_ROWS = tuple(row for row in ROWS if row != "cgn-only")
@@ -26,33 +26,6 @@ TITLES = {
     "background-mix": "Original, background mix",
     "pooled-5": "5 envs pooled, plain loss",
     "cgn-only": "CGN alone",
-}
-# Train and test accuracy in per cent.
-PAPER: dict[str, dict[str, tuple[float, float]]] = {
-    "colored": {
-        "original": (99.5, 35.9),
-        "irm-2": (99.6, 59.8),
-        "irm-5": (99.3, 81.8),
-        "lntl": (99.8, 40.7),
-        "original+gan": (99.7, 40.7),
-        "original+cgn": (99.7, 95.1),
-    },
-    "double-colored": {
-        "original": (100.0, 10.3),
-        "irm-2": (100.0, 67.7),
-        "irm-5": (99.9, 78.9),
-        "lntl": (98.7, 69.9),
-        "original+gan": (100.0, 10.8),
-        "original+cgn": (97.4, 89.0),
-    },
-    "wildlife": {
-        "original": (100.0, 10.1),
-        "irm-2": (99.9, 11.3),
-        "irm-5": (99.8, 76.8),
-        "lntl": (99.9, 11.5),
-        "original+gan": (100.0, 10.4),
-        "original+cgn": (99.2, 85.7),
-    },
 }
 
 
@@ -117,7 +90,7 @@ def run(options: Table2, log: TextIO) -> Path:
         seeds=range(options.seeds),
         command=options.command,
     )
-    cells.plot("table2", path)
+    plots.table2(path, path.with_suffix(".png"))
     return path
 
 
@@ -182,7 +155,7 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         for variant, of_rows in results.items():
             for k, kind in enumerate(("train", "test")):
                 found = cells.percent(of_rows[row][kind]) if row in of_rows else ""
-                paper = PAPER[variant].get(row)
-                line.append(f"{found} ({paper[k]})" if found and paper else found)
+                theirs = paper.table2(variant, row)
+                line.append(f"{found} ({theirs[k]})" if found and theirs else found)
         lines.append(line)
     return cells.markdown(lines)

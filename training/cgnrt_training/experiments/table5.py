@@ -16,17 +16,11 @@ from cgnrt.sampling import MECHANISMS
 
 from ..classifier.config import ClassifierConfig, from_settings
 from ..classifier.sources import Inputs
-from . import cells
+from . import cells, paper, plots
 from .workers import run_cells
 
 CORRELATIONS = (0.9, 0.95, 1.0)
 TITLES = {"shape": "shape", "texture": "object colour", "background": "background colour"}
-# In per cent, double-colored: 90, 95 and 100 % correlation.
-PAPER = {
-    "shape": (85.05, 85.08, 85.14),
-    "texture": (58.72, 62.69, 65.05),
-    "background": (82.47, 87.96, 90.16),
-}
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def run(options: Table5, log: TextIO) -> Path:
         seeds=range(options.seeds),
         command=options.command,
     )
-    cells.plot("table5", path)
+    plots.table5(path, path.with_suffix(".png"))
     return path
 
 
@@ -109,13 +103,13 @@ def read(variant: str, found: Mapping[str, Sequence[Mapping[str, float]]]) -> di
 def table(results: Mapping[str, Any]) -> str:
     """The table as Markdown, the paper's figures in brackets."""
     accuracy: Mapping[str, Mapping[str, Sequence[float]]] = results["accuracy"]
-    papers = PAPER if results["variant"] == "double-colored" else {}
+    papers = paper.TABLE5 if results["variant"] == "double-colored" else {}
     lines = [["accuracy, % (paper), of the classifier of", *(TITLES[label] for label in accuracy)]]
-    for k, correlation in enumerate(next(iter(accuracy.values()))):
+    for correlation in next(iter(accuracy.values())):
         line = [f"{100 * float(correlation):g} % correlation"]
         for label, pairs in accuracy.items():
-            paper = f" ({papers[label][k]})" if label in papers else ""
-            line.append(f"{cells.percent(pairs[correlation])}{paper}")
+            theirs = papers.get(label, {}).get(correlation)
+            line.append(cells.percent(pairs[correlation]) + (f" ({theirs[0]})" if theirs else ""))
         lines.append(line)
     lines.append(["spread, points", *(f"{100 * results['spread'][label]:.1f}" for label in accuracy)])
     causal = TITLES[results["causal"]]
