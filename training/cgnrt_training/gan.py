@@ -31,7 +31,7 @@ from .loops import (
     update_average,
 )
 from .mnist.data import N_CLASSES, VariantMnist
-from .mnist.discriminators import DiscLin, DiscStrided
+from .mnist.discriminators import DiscStrided
 from .mnist.init import initialise
 from .mnist.losses import adversarial
 from .mnist.models import upsample_conv
@@ -44,12 +44,12 @@ SHEET_ROWS = 10
 
 @dataclass(frozen=True)
 class GanConfig:
-    """All settings. Losses, optimiser and discriminators are those of the CGN; the size is close to its own."""
+    """All settings. Losses, optimiser and discriminator are as for the CGN, and the generator is of its size."""
 
     variant: str
     noise_size: int = 128
     channels: int = 64  # 609,000 parameters; the CGN has 660,000
-    disc_width: int = 0  # 0: 512 of the linear, 32 of the convolutional discriminator, as for the CGN
+    disc_width: int = 32  # of the discriminator's first layer
     steps: int = 1500
     batch_size: int = 64
     lr_generator: float = 1e-3
@@ -69,7 +69,7 @@ class GanConfig:
         check_positive(
             "configure gan",
             self,
-            *("noise_size", "channels", "steps", "batch_size", "checkpoint_every"),
+            *("noise_size", "channels", "disc_width", "steps", "batch_size", "checkpoint_every"),
             *("lr_generator", "lr_discriminator"),
         )
         if self.batch_size < 2:
@@ -142,12 +142,8 @@ class _Run:
         self.step = 0
         self.generator = Generator(config.noise_size, config.channels)
         self.average = deepcopy(self.generator)
-        # Projection and contrast as in our CGNs: shapes follow their label, on every pair of colours.
-        self.discriminator: nn.Module = (
-            DiscStrided(N_CLASSES, config.disc_width or 32, projection=True, contrast=True)
-            if config.variant == "wildlife"
-            else DiscLin(N_CLASSES, config.disc_width or 512, projection=True, contrast=True)
-        )
+        # Projection and contrast as for our CGNs: shapes follow their label, on every pair of colours.
+        self.discriminator = DiscStrided(N_CLASSES, config.disc_width, projection=True, contrast=True)
         betas = (config.beta1, config.beta2)
         self.optimizer_g = torch.optim.Adam(
             self.generator.parameters(), config.lr_generator, betas, fused=True
@@ -286,7 +282,8 @@ def sheet(generator: Generator, seed: int = 0) -> Tensor:
     pictures = generator(noise, torch.arange(N_CLASSES).repeat(SHEET_ROWS))
     generator.train(was_training)
     rows = pictures.reshape(SHEET_ROWS, N_CLASSES, 3, 32, 32).permute(2, 0, 3, 1, 4)
-    return rows.reshape(3, SHEET_ROWS * 32, N_CLASSES * 32) / 2 + 0.5
+    picture: Tensor = rows.reshape(3, SHEET_ROWS * 32, N_CLASSES * 32) / 2 + 0.5
+    return picture
 
 
 def load_gan(path: str | Path) -> Gan:

@@ -145,7 +145,7 @@ def train_vae(
             }
             values = check_losses(losses, step, output)
             optimizer.zero_grad(set_to_none=True)
-            (losses["reconstruction"] + losses["kl"]).backward()
+            (losses["reconstruction"] + losses["kl"]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
             progress.update()
