@@ -92,5 +92,5 @@ def test_state_goes_back_and_a_foreign_one_is_refused() -> None:
     other.restore(teacher.state(), "x")
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
-    with pytest.raises(CheckpointError, match="entry teacher is another one's"):
+    with pytest.raises(CheckpointError, match="entry ShapeTeacher is another one's"):
         other.restore({}, "x")

@@ -29,6 +29,7 @@ class ModelConfig:
     channels: int = 32  # width of the last convolutions; ref.
     init: Literal["orthogonal", "normal"] = "orthogonal"  # ref., by variant
     gain: float = 0.1  # ref., by variant
+    match_borders: bool = False  # backgrounds start in the colours of the images' border; not in ref.
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class LossConfig:
     mask: float = 0.0  # mask interval, Eq. 3; 0 in ref. on MNIST
     mask_low: float = 0.1  # tau of Eq. 3: no mask covers less
     mask_high: float = 0.9  # 1 - tau of Eq. 3: no mask covers more
+    surroundings: float = 0.0  # backgrounds should look like the border of real images; not in ref.
     border: float = 0.0  # mean mask at the picture's border; not in ref., against inverted masks
     smooth: float = 0.0  # total variation of the mask; not in ref., against speckle
     # Not in ref.; what teacher.py says. Without reconstruction there is no teacher, and the others are idle.
@@ -65,6 +67,7 @@ class OptimizerConfig:
 
     lr_generator: float = 2e-4  # ref.
     lr_discriminator: float = 2e-4  # ref.
+    reach_factor: float = 1.0  # on the rate of the textures' last batch norm, which sets contrast; 1 in ref.
     beta1: float = 0.5  # ref.
     beta2: float = 0.999  # ref.
     final_lr: float = 1.0  # fraction of the learning rates left at the last step (cosine); ref. constant
@@ -143,6 +146,7 @@ _POSITIVE = {
     "checkpoint_every",
     "lr_generator",
     "lr_discriminator",
+    "reach_factor",
 }
 _UNIT = {"mask_low", "dropout", "ema", "beta1", "beta2"}  # in [0, 1)
 

@@ -7,6 +7,7 @@ before it and training can be resumed at any step.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -154,7 +155,7 @@ class VariantMnist:
         names = list(PALETTE)
         return {"shape": digits, "texture": [names[i - 6] for i in range(N_CLASSES)], "background": names}
 
-    def batch(self, indices: NDArray[np.integer] | list[int]) -> Batch:
+    def batch(self, indices: NDArray[np.integer] | Sequence[int]) -> Batch:
         """The images at `indices`, any non-negative integers, in their order.
 
         Raises:

@@ -10,17 +10,13 @@ of the train domain are used.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgnrt.errors import CheckpointError
-
-from .. import checkpoints
 from ..config import N_CLASSES, Config
 from .discriminators import images_with_label
+from .trained import Trained
 
 _LOG_VARIANCE = (-8.0, 4.0)  # exp() of what an untrained encoder says should stay finite
 
@@ -80,7 +76,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
 
 
-class ShapeTeacher(nn.Module):
+class ShapeTeacher(Trained):
     """Encoder and segmenter, and what they are trained with.
 
     In each step: `encode` the real images, draw masks of their u beside the generator's own, add `losses` to the
@@ -93,17 +89,8 @@ class ShapeTeacher(nn.Module):
         self.weights = config.loss
         self.encoder = Encoder(N_CLASSES, config.model.noise_size)
         self.segmenter = Segmenter(N_CLASSES)
-        self._rate = 4 * config.optimizer.lr_generator  # it follows a generator that moves
-        self._optimizer = torch.optim.Adam(
-            self.segmenter.parameters(),
-            self._rate,
-            (config.optimizer.beta1, config.optimizer.beta2),
-            fused=True,
-        )
-
-    def set_learning_rate(self, factor: float) -> None:
-        """As a factor of the configured one."""
-        self._optimizer.param_groups[0]["lr"] = self._rate * factor
+        rate = 4 * config.optimizer.lr_generator  # the segmenter follows a generator that moves
+        self.optimise(self.segmenter.parameters(), rate, config.optimizer)
 
     def encode(self, real: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(n, z) noise from which the shape mechanism should draw the masks of real images, and its KL in nats."""
@@ -122,31 +109,5 @@ class ShapeTeacher(nn.Module):
     def learn(self, fake: Tensor, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """A step of the segmenter, on composites and their masks."""
         loss = F.binary_cross_entropy_with_logits(self.segmenter(fake.detach(), labels), masks.detach())
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        self.step_down(loss)
         return {"segmenter": loss}
-
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
-        return {"networks": self.state_dict(), "optimizer": self._optimizer.state_dict()}
-
-    def restore(self, state: Any, subject: str) -> None:
-        """The inverse of `state`.
-
-        Raises:
-          CheckpointError: it is not of this kind.
-        """
-        if not isinstance(state, dict) or set(state) != {"networks", "optimizer"}:
-            raise CheckpointError(
-                f"resume '{subject}': entry teacher is another one's, expected networks and optimizer. "
-                f"Start anew with --force."
-            )
-        checkpoints.load_state(self, state["networks"], subject)
-        try:
-            self._optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                f"resume '{subject}': the segmenter's optimiser state does not fit ({error}), expected this run's. "
-                f"Start anew with --force."
-            ) from error

@@ -24,8 +24,18 @@ from .discriminators import DiscConv, DiscLin, DiscStrided
 from .losses import StyleLoss, adversarial, mask_losses
 from .models import CGN, Parts, compose
 from .sheet import save_png, sheet
+from .surroundings import BackgroundTeacher, match_borders
 from .teacher import ShapeTeacher
 
+_RESUME_KEYS = (
+    "cgn",
+    "discriminator",
+    "teacher",
+    "background_teacher",
+    "optimizer_g",
+    "optimizer_d",
+    "rng",
+)  # beside the light checkpoint's
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
 
 
@@ -36,13 +46,15 @@ class TrainingError(CgnrtError):
 class Run:
     """Everything that training changes, and so everything that a checkpoint holds."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, data: VariantMnist) -> None:
         torch.manual_seed(config.train.seed)
         model, disc = config.model, config.discriminator
         self.config = config
         self.step = 0
         self.cgn = CGN(N_CLASSES, model.noise_size, model.channels, init=model.init, gain=model.gain)
         self.cgn.fused = True
+        if model.match_borders:
+            match_borders(self.cgn, torch.from_numpy(data.batch(range(min(512, len(data)))).images))
         self.discriminator: nn.Module
         if disc.kind == "conv":
             self.discriminator = DiscConv(N_CLASSES, disc.width, disc.projection, disc.contrast)
@@ -50,11 +62,19 @@ class Run:
             kind = DiscLin if disc.kind == "linear" else DiscStrided
             self.discriminator = kind(N_CLASSES, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
         self.teacher = ShapeTeacher(config) if config.loss.reconstruction else None
+        self.background_teacher = BackgroundTeacher(config) if config.loss.surroundings else None
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
         rates = config.optimizer
-        trained = [*self.cgn.parameters(), *(self.teacher.encoder.parameters() if self.teacher else ())]
-        self.optimizer_g = torch.optim.Adam(trained, rates.lr_generator, betas, fused=True)
+        # Batch norm before tanh: how far colours reach. Adam moves a scale by its rate a step, however wrong it is.
+        reach = [*self.cgn.f_text1[-2].parameters(), *self.cgn.f_text2[-2].parameters()]
+        rest = [p for p in self.cgn.parameters() if all(p is not q for q in reach)]
+        rest += self.teacher.encoder.parameters() if self.teacher else ()
+        groups = [
+            {"params": rest, "lr": rates.lr_generator},
+            {"params": reach, "lr": rates.lr_generator * rates.reach_factor},
+        ]
+        self.optimizer_g = torch.optim.Adam(groups, betas=betas, fused=True)
         self.optimizer_d = torch.optim.Adam(
             self.discriminator.parameters(), rates.lr_discriminator, betas, fused=True
         )
@@ -71,10 +91,12 @@ class Run:
         c = self.config.optimizer
         progress = min(1.0, self.step / self.config.train.steps)
         factor = c.final_lr + (1 - c.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-        self.optimizer_g.param_groups[0]["lr"] = c.lr_generator * factor
+        for group, faster in zip(self.optimizer_g.param_groups, (1.0, c.reach_factor), strict=True):
+            group["lr"] = c.lr_generator * faster * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
-        if self.teacher is not None:
-            self.teacher.set_learning_rate(factor)
+        for helper in (self.teacher, self.background_teacher):
+            if helper is not None:
+                helper.set_learning_rate(factor)
 
     def weaken_mask_gradient(self, parts: Parts) -> Parts:
         """The same parts; once the teacher knows masks, the discriminator has less say in them."""
@@ -113,7 +135,8 @@ class Run:
         return self.light(data) | {
             "cgn": self.cgn.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "teacher": self.teacher.state() if self.teacher else {},
+            "teacher": self.teacher.state() if self.teacher else None,
+            "background_teacher": self.background_teacher.state() if self.background_teacher else None,
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
             "rng": torch.get_rng_state(),
@@ -126,7 +149,7 @@ class Run:
           CheckpointError: it is missing, damaged or of another kind.
         """
         state = checkpoints.load_tensors(path)
-        needed = ("model", "cgn", "discriminator", "teacher", "optimizer_g", "optimizer_d", "rng", "step")
+        needed = (*_RESUME_KEYS, "model", "step")
         if not isinstance(state, dict) or any(key not in state for key in needed):
             raise CheckpointError(
                 f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
@@ -140,8 +163,9 @@ class Run:
         checkpoints.load_state(self.average, state["model"], str(path))
         checkpoints.load_state(self.cgn, state["cgn"], str(path))
         checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
-        if self.teacher is not None:
-            self.teacher.restore(state["teacher"], str(path))
+        for name, helper in (("teacher", self.teacher), ("background_teacher", self.background_teacher)):
+            if helper is not None:
+                helper.restore(state[name], str(path))
         try:
             self.optimizer_g.load_state_dict(state["optimizer_g"])
             self.optimizer_d.load_state_dict(state["optimizer_d"])
@@ -185,7 +209,7 @@ def train(
     log = log or sys.stderr
     output.mkdir(parents=True, exist_ok=True)
     (output / "samples").mkdir(exist_ok=True)
-    run = Run(config)
+    run = Run(config, data)
     if resume:
         run.restore(output / "resume.pt")
         print(f"resume '{output}' at step {run.step}", file=log)
@@ -198,7 +222,7 @@ def train(
     _trim(output / "scalars.jsonl", run.step)
     run.cgn.train()
     run.discriminator.train()
-    teacher = run.teacher
+    teacher, background_teacher = run.teacher, run.background_teacher
 
     batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
     silent = not sys.stderr.isatty()
@@ -227,6 +251,8 @@ def train(
             losses |= mask_losses(masks, config.loss)
             if teacher is not None:
                 losses |= teacher.losses(masks[batch_size:], kl, real, y_real)
+            if background_teacher is not None:
+                losses |= background_teacher.losses(parts.background, y_gen)
             if style is not None:
                 losses["perceptual"] = style(fake, real)
             run.optimizer_g.zero_grad(set_to_none=True)
@@ -244,6 +270,8 @@ def train(
 
             if teacher is not None:
                 losses |= teacher.learn(fake, parts.mask, y_gen)
+            if background_teacher is not None:
+                losses |= background_teacher.learn(real, y_real, parts.background, y_gen)
 
             run.update_average()
             values = {name: loss.item() for name, loss in losses.items()}
