@@ -127,7 +127,8 @@ class Run:
             "step": self.step,
             "variant": self.config.variant,
             "class_names": data.class_names,
-            "training_data": f"{data.variant} MNIST, made from {len(data)} of MNIST's training digits",
+            "training_data": f"{data.variant} MNIST, made from {len(data)} of MNIST's training digits"
+            + (" and the pictures that the texture and background classes name" if data.textures else ""),
         }
 
     def resume_state(self, data: VariantMnist) -> dict[str, Any]:
