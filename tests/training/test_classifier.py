@@ -106,6 +106,20 @@ def test_resume_with_other_settings_is_refused(inputs: Inputs, tmp_path: Path) -
         train(replace(SMALL, lr=0.1), inputs, tmp_path, resume=True, log=io.StringIO())
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("step", "7", "step is '7'"), ("optimizer", {"state": {}}, "optimiser state does not fit")],
+)
+def test_foreign_resume_state_is_refused(
+    key: str, value: object, message: str, inputs: Inputs, tmp_path: Path
+) -> None:
+    config = replace(SMALL, steps=1)
+    train(config, inputs, tmp_path, log=io.StringIO())
+    torch.save(load_tensors(tmp_path / "resume.pt") | {key: value}, tmp_path / "resume.pt")
+    with pytest.raises(CheckpointError, match=message):
+        train(config, inputs, tmp_path, resume=True, log=io.StringIO())
+
+
 def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +249,9 @@ def test_command(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {k: v for k, v in json.loads(capsys.readouterr().out).items() if k != "seconds"} == {
         k: v for k, v in result.items() if k != "seconds"
     }
+    (output / "config.json").write_text("{")
+    assert main([*shared, "--resume"]) == FAILED
+    assert "content is damaged" in capsys.readouterr().err
     assert main([*shared, *row, *small, "--force", "--set", "lr=fast"]) == USAGE
     assert main(["classifier", "--data", "x", "--output", "y", *row]) == USAGE
     assert "--plan is not given" in capsys.readouterr().err

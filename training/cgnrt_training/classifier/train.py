@@ -95,8 +95,20 @@ class Run:
             )
         checkpoints.load_state(self.model, state["model"], str(path))
         checkpoints.load_state(self.method, state["method"], str(path))
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        step, seconds = state["step"], state["seconds"]
+        if type(step) is not int or step < 0 or type(seconds) is not float:
+            raise CheckpointError(
+                f"resume '{path}': step is {step!r} after {seconds!r} s, expected numbers >= 0. "
+                f"Start anew with --force."
+            )
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"resume '{path}': optimiser state does not fit ({error}), expected this run's. "
+                f"Start anew with --force."
+            ) from error
+        self.step, self.seconds = step, seconds
 
 
 def differences(old: Any, new: dict[str, Any]) -> list[str]:

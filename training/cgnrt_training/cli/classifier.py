@@ -71,13 +71,10 @@ def _configure(args: argparse.Namespace) -> ClassifierConfig:
     """The run's settings: the defaults, or on --resume the run's own, with what the command line changes."""
     settings: list[str] = []
     if args.resume:
-        path = args.output / "config.json"
-        try:
-            base = from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ValueError(
-                f"resume '{args.output}': config.json is unreadable ({error.strerror}), expected a run."
-            ) from error
+        common.torch_or_error()
+        from ..loops import stored_settings
+
+        base = from_dict(stored_settings(args.output))
     else:
         for name in ("row", "variant"):
             if getattr(args, name) is None:

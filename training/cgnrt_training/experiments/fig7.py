@@ -61,7 +61,7 @@ def run(options: Fig7, log: TextIO) -> Path:
     """
     base = from_settings(ClassifierConfig("original+cgn", options.variant), options.settings)
     points = {
-        (axis, value): replace(base, **{axis: value})
+        (axis, value): from_settings(base, [f"{axis}={value}"])
         for axis, values in options.axes.items()
         for value in values
     }
