@@ -114,16 +114,12 @@ def test_names_colour_and_digit_each_for_itself() -> None:
     assert namer.digit(pictures).tolist() == [0, 5, 9]
 
 
-def test_changes_counts_traversals() -> None:
+def test_changes_counts_pairs() -> None:
     colours = torch.tensor([[1, 1, 2], [1, 1, 1], [1, 3, 1], [5, 5, 5]])
     digits = torch.tensor([[4, 4, 4], [4, 6, 4], [4, 4, 5], [0, 0, 0]])
-    assert fig6.changes(colours, digits) == {
-        "colour": 0.5,
-        "digit": 0.5,
-        "both": 0.25,
-        "colour_alone": 0.25,
-        "digit_alone": 0.25,
-    }
+    # Of four times three pairs: rows 0 and 2 have two pairs of two colours, rows 1 and 2 of two digits; one is both.
+    expected = {"colour": 4, "digit": 4, "both": 1, "colour_alone": 3, "digit_alone": 3}
+    assert fig6.changes(colours, digits) == pytest.approx({kind: n / 12 for kind, n in expected.items()})
 
 
 def test_traversal_moves_one_latent() -> None:
@@ -138,10 +134,9 @@ def test_traversal_moves_one_latent() -> None:
 def test_command_writes_json_table_and_plot(
     mnist: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vae, "VaeConfig", lambda **given: replace(TINY, **given))
     monkeypatch.setattr(fig6, "ACTIVE_NATS", 0.0)
     output = tmp_path / "run"
-    words = ["fig6", "--data", str(mnist), "--output", str(output), "--threads", "1"]
+    words = ["fig6", "--data", str(mnist), "--output", str(output), "--threads", "1", "--steps", "2"]
     assert cli.main([*words, "--latents", "3"]) == 0
     assert capsys.readouterr().out == f"{output / 'fig6.json'}\n"
     record = json.loads((output / "fig6.json").read_text())

@@ -45,5 +45,7 @@ def run(args: argparse.Namespace) -> Path:
         config = VaeConfig(**given)
     except ValueError as error:
         raise common.UsageError(str(error)) from error
-    options = fig6.Fig6(args.data, args.output, config, args.resume, args.force, sys.argv[1:])
+    # What gives the result from nothing.
+    command = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
+    options = fig6.Fig6(args.data, args.output, config, args.resume, args.force, command)
     return fig6.run(options, sys.stderr)

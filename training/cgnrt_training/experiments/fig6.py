@@ -23,7 +23,7 @@ from . import cells, plots
 REACH = 2.5  # a traversal goes from -REACH to REACH, where 99 % of the prior lies
 POINTS = 21  # of a traversal
 ACTIVE_NATS = 0.1  # a latent with less KL than this carries nothing
-INK = 0.25  # a pixel whose brightest channel is above this, in [0, 1], is the digit's
+INK = 0.5  # of the brightest pixel: above it a pixel is the digit's; decoded strokes are dim where they are unsure
 NEIGHBOURS = 5
 N_REFERENCES = 5000  # masks of the train domain that digits are named by
 N_IMAGES = 200  # images whose codes traversals go through
@@ -58,8 +58,9 @@ class Namer:
 
 
 def _mask(pictures: Tensor) -> Tensor:
-    """(n, 3, h, w) in [-1, 1] -> (n, h, w) of 0 and 1: where there is ink."""
-    return (pictures.amax(1) / 2 + 0.5 > INK).float()
+    """(n, 3, h, w) in [-1, 1] -> (n, h, w) of 0 and 1: where there is ink, whatever its colour."""
+    value = pictures.amax(1) / 2 + 0.5
+    return (value > INK * value.amax((1, 2), keepdim=True)).float()
 
 
 @torch.no_grad()
@@ -71,12 +72,16 @@ def traverse(vae: Vae, codes: Tensor, latent: int) -> Tensor:
 
 
 def changes(colours: Tensor, digits: Tensor) -> dict[str, float]:
-    """Shares of the traversals in which colour, digit, both or one alone change at least once.
+    """Of all pairs of two points of one traversal, the shares that differ in colour, in digit, in both or in one alone.
+
+    Along an axis that is colour alone, `both` and `digit_alone` are 0; along one that is shape alone, `both` and
+    `colour_alone` are.
 
     Args:
-      colours, digits: (n, POINTS) names along n traversals.
+      colours, digits: (n, points) names along n traversals.
     """
-    colour, digit = ((names != names[:, :1]).any(1) for names in (colours, digits))
+    first, second = torch.triu_indices(colours.shape[1], colours.shape[1], offset=1)
+    colour, digit = (names[:, first] != names[:, second] for names in (colours, digits))
     found = (colour, digit, colour & digit, colour & ~digit, digit & ~colour)
     return {kind: float(share.float().mean()) for kind, share in zip(KINDS, found, strict=True)}
 
@@ -166,12 +171,13 @@ def table(results: Mapping[str, Any]) -> str:
     """The measures as Markdown."""
     parts = []
     for latents, found in results.items():
-        lines = [["latent", "KL, nats", *(f"{kind.replace('_', ' ')} changes, %" for kind in KINDS)]]
+        lines = [["latent", "KL, nats", *(f"{kind.replace('_', ' ')}, %" for kind in KINDS)]]
         for k, axis in enumerate(found["axes"]):
             shares = [f"{100 * axis[kind]:.1f}" if axis["active"] else "" for kind in KINDS]
             lines.append([str(k + 1), f"{axis['kl']:.2f}", *shares])
         parts.append(
-            f"{latents} latents, traversals of {found['images']} images:\n\n{cells.markdown(lines)}\n\n"
+            f"{latents} latents, traversals of {found['images']} images; pairs of their pictures that differ in\n\n"
+            f"{cells.markdown(lines)}\n\n"
             f"Colour and digit of pictures from the prior belong together in {100 * found['agreement']:.1f} %, of the "
             f"data in {100 * found['agreement_of_data']:.1f} %."
         )
@@ -211,7 +217,7 @@ def draw(vae: Vae, data: VariantMnist, path: Path) -> None:
     right.set_title(f"latents {first + 1} (right) and {second + 1} (up), -2 to 2", fontsize=10)
     for panel in (left, right):
         panel.set_axis_off()
-    plots.save(drawn, path)
+    plots.save(drawn, path, palette=True)
 
 
 def _two_largest(kl: Tensor) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from cgnrt.errors import CgnrtError, MissingDependencyError
 
 from . import paper
@@ -52,11 +54,19 @@ def figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(drawn: Any, path: Path, dpi: int = 100) -> None:
-    """Write a figure beside `path`, then rename it there; the same figure gives the same bytes."""
+def save(drawn: Any, path: Path, *, palette: bool = False) -> None:
+    """Write a figure beside `path`, then rename it there; the same figure gives the same bytes.
+
+    Args:
+      palette: take 256 colours, for a picture of pictures a third of the size.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        drawn.savefig(partial, format="png", dpi=dpi, metadata={"Software": None})
+        drawn.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+        if palette:
+            with Image.open(partial) as picture:
+                reduced = picture.convert("RGB").quantize(256)
+            reduced.save(partial, format="PNG", optimize=True)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -228,9 +228,7 @@ def _fig6(results: Mapping[str, Any]) -> Iterator[str]:
     )
     for latents in sorted(results, key=int):
         found = results[latents]
-        lines = [
-            ["latent", "KL, nats", "colour changes", "digit changes", "both", "colour alone", "digit alone"]
-        ]
+        lines = [["latent", "KL, nats", "colour", "digit", "both", "colour alone", "digit alone"]]
         for k, axis in enumerate(found["axes"]):
             if not axis["active"]:
                 continue
@@ -239,7 +237,7 @@ def _fig6(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"### {latents} latents"
         unused = sum(not axis["active"] for axis in found["axes"])
         yield (
-            f"Share of the traversals of {found['images']} images in which each changes at least once"
+            f"Of all pairs of two pictures along one traversal ({found['images']} images), how many differ in what"
             + (f" ({unused} latents that the VAE does not use are left out):" if unused else ":")
         )
         yield _markdown(lines)
