@@ -17,7 +17,7 @@ from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.classifier import train as loop
 from cgnrt_training.classifier.config import ROWS, ClassifierConfig, from_dict, from_settings
 from cgnrt_training.classifier.methods import Lntl, Plain, irm_penalty, quantise
-from cgnrt_training.classifier.model import Classifier, load_classifier
+from cgnrt_training.classifier.model import Classifier, TwoViews, load_classifier
 from cgnrt_training.classifier.sources import Inputs, StepBatch
 from cgnrt_training.classifier.train import Run, train
 from cgnrt_training.cli import FAILED, OK, USAGE, main
@@ -255,3 +255,14 @@ def test_command(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*shared, *row, *small, "--force", "--set", "lr=fast"]) == USAGE
     assert main(["classifier", "--data", "x", "--output", "y", *row]) == USAGE
     assert "--plan is not given" in capsys.readouterr().err
+
+
+def test_a_faint_digit_is_seen_as_well_as_any() -> None:
+    digit = torch.zeros(1, 3, 32, 32)
+    digit[:, :, 8:24, 14:18] = 1
+    plain, faint = TwoViews()(digit), TwoViews()(0.3 + digit * (2 / 255))
+    assert torch.equal(plain[:, :3], digit)
+    assert (faint[:, :3] - 0.3).abs().max() < 0.01  # the first view keeps colours and contrast
+    assert plain[:, 3:].std() > 0.95
+    assert faint[:, 3:].std() > 0.4  # of 1: the floor takes the other half
+    assert TwoViews()(torch.full((1, 3, 32, 32), 0.3))[:, 3:].abs().max() < 1e-3  # nothing comes of nothing

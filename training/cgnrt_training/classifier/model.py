@@ -16,9 +16,11 @@ from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
 from ..mnist.data import N_CLASSES
+from ..mnist.discriminators import standardise
 
 FORMAT = "cgnrt-mnist-classifier"
 FORMAT_VERSION = 1
+FLOOR = 2e-3  # of a channel's deviation: a digit one 8-bit level away from its background counts in full
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:
@@ -26,8 +28,20 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
+class TwoViews(nn.Module):
+    """(n, 3, h, w) -> (n, 6, h, w): the images, and the images with every channel at mean 0 and deviation 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Channels flatter than `FLOOR` stay flat."""
+        return torch.cat([images, standardise(images, FLOOR)], dim=1)
+
+
 class Classifier(nn.Module):
-    """A CNN of the size of the authors' (68,000 parameters), with strides in place of pooling: cheap on a CPU.
+    """A CNN of the size of the authors' (69,000 parameters), with strides in place of pooling: cheap on a CPU.
+
+    It sees an image twice, as it is and with every channel standardised. Where cues are random, a tenth of
+    double-colored MNIST's digits have the colour of their background but for its noise, and no row could read them
+    otherwise. The first view keeps the colours, so that a classifier may still lean on them.
 
     `features` ends at 8 x 8, where LNTL's predictor listens; `head` is the rest.
     """
@@ -35,7 +49,7 @@ class Classifier(nn.Module):
     def __init__(self, width: int = 24) -> None:
         super().__init__()
         self.width = width
-        self.features = nn.Sequential(*_block(3, width), *_block(width, 2 * width))
+        self.features = nn.Sequential(TwoViews(), *_block(6, width), *_block(width, 2 * width))
         self.head = nn.Sequential(
             *_block(2 * width, 4 * width), nn.Flatten(), nn.Linear(4 * width * 16, N_CLASSES)
         )
