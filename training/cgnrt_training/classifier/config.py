@@ -66,15 +66,13 @@ class ClassifierConfig:
     warmup: float = 0.2  # share of the steps
     seed: int = 0  # of weights, data order, cues and counterfactuals
     # Generated data (rows with +gan, +cgn, cgn-only).
-    counterfactuals: int = (
-        1_000_000  # how many there are beside 50,000 real ones; also their share of a batch
-    )
+    counterfactuals: int = 1_000_000  # beside 50,000 real images, which is also their share of a batch
     per_noise: int = 1  # counterfactuals that share a shape and its noise (App. A.3)
     reuse: int = 1  # images composed for each run of a mechanism; 1 is no pool
     label: str = "shape"  # which mechanism's label is learnt; App. H takes the others
     joint_cues: bool = True  # in the environments, both cues of an image follow its label or neither does
     # IRM (App. C.4): the penalty's weight is 0, then rises linearly to `irm_weight` at the last step.
-    irm_weight: float = 1.0  # at 100 batches of 26 images an environment are too noisy: less shape is learnt
+    irm_weight: float = 1.0  # chosen by held-out counterfactuals; at 100 less of the shape is learnt
     irm_start: float = 0.1  # share of the steps with weight 0
     irm_divide: bool = True  # a weight above 1 divides the whole loss, so that steps keep their size
     # LNTL (Kim et al., 2019).
