@@ -173,19 +173,19 @@ def test_lntl_turns_the_colour_gradient_round_for_the_features_alone() -> None:
     torch.manual_seed(0)
     batch = StepBatch(torch.rand(4, 3, 32, 32) * 2 - 1, torch.arange(4), (4,))
     model = Classifier().eval()
-    weight = model.features[0].weight
+    weight = next(model.features.parameters())
     gradients = {}
     for sign in (1.0, 2.0):
         torch.manual_seed(1)
         method = Lntl(replace(SMALL, row="lntl", lntl_weight=sign), 2 * model.width)
         loss = method.losses(model, batch, 0.0)["colour prediction"]
         predictor = method.predictor[2].weight
-        gradients[sign] = torch.autograd.grad(loss, [weight, predictor])  # type: ignore[list-item]
+        gradients[sign] = torch.autograd.grad(loss, [weight, predictor])
     plain = F.cross_entropy(
         method.predictor(model.features(batch.images)).reshape(4, 3, 8, 8, 8).transpose(1, 2),
         quantise(batch.images, 8),
     )
-    (straight,) = torch.autograd.grad(plain, [weight])  # type: ignore[list-item]
+    (straight,) = torch.autograd.grad(plain, [weight])
     torch.testing.assert_close(gradients[1.0][0], -straight)
     torch.testing.assert_close(gradients[2.0][0], -2 * straight)
     torch.testing.assert_close(gradients[2.0][1], gradients[1.0][1])
@@ -198,8 +198,8 @@ def test_lntl_entropy_does_not_reach_the_predictor() -> None:
     loss = method.losses(model, batch, 0.0)["entropy"]
     found = torch.autograd.grad(
         loss,
-        [model.features[0].weight, *method.parameters()],
-        allow_unused=True,  # type: ignore[list-item]
+        [next(model.features.parameters()), *method.parameters()],
+        allow_unused=True,
     )
     assert found[0] is not None
     assert found[0].abs().sum() > 0
