@@ -181,21 +181,6 @@ def mean_std(values: Sequence[float]) -> list[float]:
     return [round(statistics.fmean(values), 6), round(spread, 6)]
 
 
-def percent(pair: Sequence[float]) -> str:
-    """`[0.951, 0.004]` as "95.1 ± 0.4"."""
-    return f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f}"
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its head."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    )
-
-
 def plan_digest(plan: Path) -> str:
     """What a plan is recognised by.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..mnist.data import COLORED, N_CLASSES, VariantMnist
 from ..vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
 from . import cells, plots
+from .tables import markdown
 
 REACH = 2.5  # a traversal goes from -REACH to REACH, where 99 % of the prior lies
 POINTS = 21  # of a traversal
@@ -177,7 +178,7 @@ def table(results: Mapping[str, Any]) -> str:
             lines.append([str(k + 1), f"{axis['kl']:.2f}", *shares])
         parts.append(
             f"{latents} latents, traversals of {found['images']} images; pairs of their pictures that differ in\n\n"
-            f"{cells.markdown(lines)}\n\n"
+            f"{markdown(lines)}\n\n"
             f"Colour and digit of pictures from the prior belong together in {100 * found['agreement']:.1f} %, of the "
             f"data in {100 * found['agreement_of_data']:.1f} %."
         )

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from ..classifier.config import ClassifierConfig, from_settings
 from ..classifier.sources import Inputs
 from . import cells, plots
+from .tables import markdown, percent
 from .workers import run_cells
 
 AXES: dict[str, tuple[int, ...]] = {
@@ -111,7 +112,7 @@ def table(results: Mapping[str, Any]) -> str:
     for axis, points in results["axes"].items():
         lines = [[TITLES[axis], "different ones seen", "train", "test", "held-out counterfactuals"]]
         for value, point in points.items():
-            accuracies = [cells.percent(point[name]) for name in ("train", "test", "counterfactual")]
+            accuracies = [percent(point[name]) for name in ("train", "test", "counterfactual")]
             lines.append([f"{int(value):,}", f"{point['distinct']:,}", *accuracies])
-        parts.append(cells.markdown(lines))
+        parts.append(markdown(lines))
     return "\n\n".join(parts)

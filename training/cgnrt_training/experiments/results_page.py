@@ -8,6 +8,7 @@ from typing import Any
 
 from . import paper
 from .plots import AXIS_TITLES, MECHANISM_TITLES, ROW_TITLES, in_order
+from .tables import markdown, percent
 
 VARIANTS = ("colored", "double-colored", "wildlife")  # in the paper's order
 AT_LEAST = "original+cgn"
@@ -15,12 +16,13 @@ _HEAD = """\
 # Results
 
 This page is generated from [results.json](results.json) by `cgnrt-train results`; edit neither by hand, but for the
-`notes` in the JSON. Accuracies are per cent, `mean ± sample standard deviation` over the seeds. "Paper" is Sauer and
-Geiger, "Counterfactual Generative Networks", ICLR 2021.
+`notes` in the JSON. Accuracies are per cent, `mean ± sample standard deviation` over the seeds; without ±, of one.
+"Paper" is Sauer and Geiger, "Counterfactual Generative Networks", ICLR 2021.
 
 Train domain: MNIST train[:50000], where colours or textures follow the digit's label. Test domain: train[50000:], where
 they are random, so that only the shape tells the label; 10 % is chance. Nothing of the test domain, and no digits
-without their cues, reached a generator, a filter, a classifier (the oracle apart) or a choice between runs.
+without their cues, reached a generator or a classifier (the oracle apart). Choices between runs are made on the train
+domain and on counterfactuals; where one was not, it is said below.
 """
 _ROWS = {
     "original": "the train domain alone",
@@ -80,11 +82,11 @@ def _table2(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         lines = [["row", "train", "paper", "test", "paper", "difference"]]
         for row in in_order(list(of_rows)):
             train, test, theirs = of_rows[row]["train"], of_rows[row]["test"], paper.table2(variant, row)
-            line = [ROW_TITLES.get(row, row), _percent(train)]
-            line += [f"{theirs[0]:.1f}" if theirs else "", f"**{_percent(test)}**"]
+            line = [ROW_TITLES.get(row, row), percent(train)]
+            line += [f"{theirs[0]:.1f}" if theirs else "", f"**{percent(test)}**"]
             line += [f"{theirs[1]:.1f}", f"{100 * test[0] - theirs[1]:+.1f}"] if theirs else ["", ""]
             lines.append(line)
-        yield _markdown(lines)
+        yield markdown(lines)
         if "irm" in paper.TABLE2[variant] and {"irm-2", "irm-5"} & set(of_rows):
             yield (
                 "The paper's table has one IRM figure for this variant; its text does not say for which number of "
@@ -117,8 +119,8 @@ def _comparison(variant: str, rows: Mapping[str, Any]) -> Iterator[str]:
     elif pairs:
         sentences.append("No row is lower than in the paper.")
     if len(pairs) > 1:
-        mine = sorted(pairs, key=lambda row: -tests[row])
-        theirs_order = sorted(pairs, key=lambda row: -pairs[row][1])
+        mine = sorted(in_order(list(pairs)), key=lambda row: -tests[row])
+        theirs_order = sorted(in_order(list(pairs)), key=lambda row: -pairs[row][1])
         text = " > ".join(ROW_TITLES[row] for row in mine)
         same = [pairs[row][1] for row in mine] == [pairs[row][1] for row in theirs_order]
         end = (
@@ -165,7 +167,7 @@ def _audits(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for row, audit in rows.items():
             values = [audit[kind][name] for kind in ("follows", "changes") for name in names]
             lines.append([ROW_TITLES.get(row, row), *map(_rate, values)])
-        yield _markdown(lines)
+        yield markdown(lines)
 
 
 def _fig7(results: Mapping[str, Any]) -> Iterator[str]:
@@ -184,11 +186,11 @@ def _fig7(results: Mapping[str, Any]) -> Iterator[str]:
         for value in sorted(points, key=int):
             point = points[value]
             cells = [
-                _percent(point[kind]) if kind in point else "" for kind in ("test", "counterfactual", "train")
+                percent(point[kind]) if kind in point else "" for kind in ("test", "counterfactual", "train")
             ]
             seconds = f"{point['seconds'][0]:.0f}" if "seconds" in point else ""
             lines.append([f"{int(value):,}", *cells, seconds])
-        yield _markdown(lines)
+        yield markdown(lines)
 
 
 def _table5(results: Mapping[str, Any]) -> Iterator[str]:
@@ -210,10 +212,10 @@ def _table5(results: Mapping[str, Any]) -> Iterator[str]:
                 if theirs and results["variant"] == "double-colored"
                 else ""
             )
-            line.append(_percent(pairs[correlation], 2) + shown)
+            line.append(percent(pairs[correlation], 2) + shown)
         lines.append(line)
     lines.append(["spread, points", *(f"{100 * results['spread'][name]:.2f}" for name in accuracy)])
-    yield _markdown(lines)
+    yield markdown(lines)
     causal = results["causal"]
     yield f"Read as causal, by the smallest spread: **{MECHANISM_TITLES.get(causal, causal)}**."
 
@@ -240,7 +242,7 @@ def _fig6(results: Mapping[str, Any]) -> Iterator[str]:
             f"Of all pairs of two pictures along one traversal ({found['images']} images), how many differ in what"
             + (f" ({unused} latents that the VAE does not use are left out):" if unused else ":")
         )
-        yield _markdown(lines)
+        yield markdown(lines)
         yield (
             f"Of pictures decoded from the prior, {100 * found['agreement']:.1f} % have the colour that belongs to "
             f"their digit in the train domain ({100 * found['agreement_of_data']:.1f} % of the data itself, by the "
@@ -291,20 +293,6 @@ def _place(variant: str) -> tuple[int, str]:
     return (VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS), variant)
 
 
-def _percent(pair: Sequence[float], digits: int = 1) -> str:
-    return f"{100 * pair[0]:.{digits}f} ± {100 * pair[1]:.{digits}f}"
-
-
 def _rate(rate: Mapping[str, Any]) -> str:
     value = rate.get("value")
     return "" if value is None else f"{100 * value:.1f}"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its head; figures are set flush right."""
-    widths = [max(3, *(len(row[k]) for row in rows)) for k in range(len(rows[0]))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in (rows[0], rule, *rows[1:])
-    )

@@ -11,6 +11,7 @@ from ..classifier.config import NEEDS_GAN, NEEDS_PLAN, ROWS, ClassifierConfig, f
 from ..classifier.sources import Inputs
 from ..config import VARIANTS
 from . import cells, paper, plots
+from .tables import markdown, percent
 from .workers import run_cells
 
 DEFAULT_ROWS = tuple(row for row in ROWS if row != "cgn-only")
@@ -154,8 +155,8 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         line = [TITLES[row]]
         for variant, of_rows in results.items():
             for k, kind in enumerate(("train", "test")):
-                found = cells.percent(of_rows[row][kind]) if row in of_rows else ""
+                found = percent(of_rows[row][kind]) if row in of_rows else ""
                 theirs = paper.table2(variant, row)
                 line.append(f"{found} ({theirs[k]})" if found and theirs else found)
         lines.append(line)
-    return cells.markdown(lines)
+    return markdown(lines)

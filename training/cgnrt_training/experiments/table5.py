@@ -17,6 +17,7 @@ from cgnrt.sampling import MECHANISMS
 from ..classifier.config import ClassifierConfig, from_settings
 from ..classifier.sources import Inputs
 from . import cells, paper, plots
+from .tables import markdown, percent
 from .workers import run_cells
 
 CORRELATIONS = (0.9, 0.95, 1.0)
@@ -109,10 +110,8 @@ def table(results: Mapping[str, Any]) -> str:
         line = [f"{100 * float(correlation):g} % correlation"]
         for label, pairs in accuracy.items():
             theirs = papers.get(label, {}).get(correlation)
-            line.append(cells.percent(pairs[correlation]) + (f" ({theirs[0]})" if theirs else ""))
+            line.append(percent(pairs[correlation]) + (f" ({theirs[0]})" if theirs else ""))
         lines.append(line)
     lines.append(["spread, points", *(f"{100 * results['spread'][label]:.1f}" for label in accuracy)])
     causal = TITLES[results["causal"]]
-    return (
-        f"{cells.markdown(lines)}\n\nThe causal signal, whose classifier's accuracy changes least: {causal}."
-    )
+    return f"{markdown(lines)}\n\nThe causal signal, whose classifier's accuracy changes least: {causal}."
