@@ -108,7 +108,7 @@ def test_resume_with_other_settings_is_refused(inputs: Inputs, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("step", "7", "step is '7'"), ("optimizer", {"state": {}}, "optimiser state does not fit")],
+    [("step", "7", "step is '7'"), ("optimizer", {"state": {}}, "optimiser or random state does not fit")],
 )
 def test_foreign_resume_state_is_refused(
     key: str, value: object, message: str, inputs: Inputs, tmp_path: Path

@@ -84,6 +84,24 @@ def test_resumed_run_is_the_same(mnist: Path, tmp_path: Path) -> None:
         assert torch.equal(tensor, parts["model"][name]), name
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("step", "7", "step is '7'"),
+        ("optimizer_g", {"state": {}}, "optimiser or random state does not fit"),
+        ("rng", torch.zeros(3), "optimiser or random state does not fit"),
+    ],
+)
+def test_foreign_resume_state_is_refused(
+    mnist: Path, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    data = VariantMnist("colored", mnist)
+    path = quiet(replace(TINY, steps=1), data, tmp_path).with_name("resume.pt")
+    torch.save(load_tensors(path) | {key: value}, path)
+    with pytest.raises(CheckpointError, match=message):
+        quiet(TINY, data, tmp_path, resume=True)
+
+
 def test_stops_at_nan_and_keeps_the_checkpoint(
     mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

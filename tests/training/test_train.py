@@ -11,10 +11,11 @@ from PIL import Image
 from cgnrt.errors import CheckpointError
 from cgnrt_training.checkpoints import load_cgn, load_tensors
 from cgnrt_training.config import Config, load_toml, override, reference
+from cgnrt_training.loops import LossError
 from cgnrt_training.mnist import losses
 from cgnrt_training.mnist import train as loop
 from cgnrt_training.mnist.data import VariantMnist
-from cgnrt_training.mnist.train import TrainingError, train
+from cgnrt_training.mnist.train import train
 from cgnrt_training.squeezenet import SqueezeNetFeatures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -158,7 +159,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
         return mask.mean() * (float("nan") if len(calls) == 5 else 1)
 
     monkeypatch.setattr(losses, "binary_entropy", entropy)
-    with pytest.raises(TrainingError, match="loss binary is not finite at step 4"):
+    with pytest.raises(LossError, match="loss binary is not finite at step 4"):
         train(tiny(), data, tmp_path / "run", log=io.StringIO())
     assert load_cgn(tmp_path / "run" / "cgn.pt").step == 3
 

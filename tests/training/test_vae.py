@@ -83,6 +83,24 @@ def test_reconstructs_better_than_the_mean_picture(mnist: Path, tmp_path: Path) 
     assert error < 0.7 * (images - images.mean(0)).square().mean()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("step", -1, "step is -1"),
+        ("optimizer", {"state": {}}, "optimiser or random state does not fit"),
+        ("rng", torch.zeros(3), "optimiser or random state does not fit"),
+    ],
+)
+def test_foreign_resume_state_is_refused(
+    mnist: Path, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    data = VariantMnist("colored", mnist)
+    path = quiet(replace(TINY, steps=1), data, tmp_path)
+    torch.save(load_tensors(path) | {key: value}, path)
+    with pytest.raises(CheckpointError, match=message):
+        quiet(TINY, data, tmp_path, resume=True)
+
+
 def test_stops_at_nan(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae, "kl_by_latent", lambda mean, log_variance: mean.sum(0) * torch.nan)
     with pytest.raises(LossError, match="loss kl is not finite at step 0"):

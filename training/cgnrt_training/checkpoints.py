@@ -10,7 +10,8 @@ import os
 import pickle
 import reprlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,36 @@ def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def fitting(subject: str) -> Iterator[None]:
+    """Around the loading of optimisers and random states: what torch raises over a foreign one is named.
+
+    Raises:
+      CheckpointError: the state does not fit.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(
+            f"resume '{subject}': optimiser or random state does not fit ({_first_line(error)}), expected this run's. "
+            f"Start anew with --force."
+        ) from error
+
+
+def step_of(state: Mapping[str, Any], subject: str) -> int:
+    """The number of steps done that a resume state says.
+
+    Raises:
+      CheckpointError: it is no whole number >= 0.
+    """
+    step = state["step"]
+    if type(step) is not int or step < 0:
+        raise CheckpointError(
+            f"resume '{subject}': step is {step!r}, expected a whole number >= 0. Start anew with --force."
+        )
+    return step
 
 
 def load_state(module: nn.Module, state: Any, subject: str) -> None:

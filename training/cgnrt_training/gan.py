@@ -192,13 +192,15 @@ class _Run:
                 f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
                 f"Start anew with --force."
             )
+        step = checkpoints.step_of(state, str(path))
         checkpoints.load_state(self.average, state["model"], str(path))
         checkpoints.load_state(self.generator, state["generator"], str(path))
         checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
-        self.optimizer_g.load_state_dict(state["optimizer_g"])
-        self.optimizer_d.load_state_dict(state["optimizer_d"])
-        torch.set_rng_state(state["rng"])
-        self.step = state["step"]
+        with checkpoints.fitting(str(path)):
+            self.optimizer_g.load_state_dict(state["optimizer_g"])
+            self.optimizer_d.load_state_dict(state["optimizer_d"])
+            torch.set_rng_state(state["rng"])
+        self.step = step
 
 
 def train_gan(

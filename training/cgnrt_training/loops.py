@@ -1,4 +1,4 @@
-"""What the small training loops (`gan`, `vae`) share: batches, schedule, averaged weights, run folder."""
+"""What the training loops share: batches, schedule, averaged weights, run folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Batches:
         n = len(self.data)
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         wanted = {position // n for position in positions}
-        self._orders = {epoch: self._orders.get(epoch, self._order(epoch)) for epoch in wanted}
+        self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in wanted}
         batch = self.data.batch([p // n * n + int(self._orders[p // n][p % n]) for p in positions])
         return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
 
@@ -81,7 +81,7 @@ def check_losses(losses: Mapping[str, Tensor], step: int, output: Path) -> dict[
     if broken := [name for name, value in values.items() if not math.isfinite(value)]:
         raise LossError(
             f"train '{output}': loss {', '.join(broken)} is not finite at step {step}, expected a number. "
-            f"The last checkpoint is kept: lower the learning rate or start anew."
+            f"The last checkpoint is kept: lower the learning rates or start anew."
         )
     return values
 

@@ -124,9 +124,10 @@ def train_vae(
     if resume and path.exists():  # else it was stopped before its first checkpoint
         state = _load(path)
         checkpoints.load_state(vae, state["model"], str(path))
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        step = state["step"]
+        with checkpoints.fitting(str(path)):
+            optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"])
+        step = checkpoints.step_of(state, str(path))
         print(f"resume '{output}' at step {step}", file=log)
     batches = Batches(data, config.batch_size, config.seed)
     silent = not sys.stderr.isatty()

@@ -95,19 +95,13 @@ class Run:
             )
         checkpoints.load_state(self.model, state["model"], str(path))
         checkpoints.load_state(self.method, state["method"], str(path))
-        step, seconds = state["step"], state["seconds"]
-        if type(step) is not int or step < 0 or type(seconds) is not float:
+        step, seconds = checkpoints.step_of(state, str(path)), state["seconds"]
+        if type(seconds) is not float:
             raise CheckpointError(
-                f"resume '{path}': step is {step!r} after {seconds!r} s, expected numbers >= 0. "
-                f"Start anew with --force."
+                f"resume '{path}': seconds are {seconds!r}, expected a number. Start anew with --force."
             )
-        try:
+        with checkpoints.fitting(str(path)):
             self.optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                f"resume '{path}': optimiser state does not fit ({error}), expected this run's. "
-                f"Start anew with --force."
-            ) from error
         self.step, self.seconds = step, seconds
 
 

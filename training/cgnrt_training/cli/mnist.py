@@ -69,12 +69,13 @@ def run(args: argparse.Namespace) -> Path:
         raise common.UsageError(str(error)) from error
     common.set_threads(args.threads)
 
+    from ..loops import write_text
     from ..mnist.data import VariantMnist
     from ..mnist.train import train
 
     data = VariantMnist(config.variant, args.data, seed=config.train.seed, textures=args.textures)
     args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_text(args.output / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     return train(
         config,
         data,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cgnrt.errors import CgnrtError, CheckpointError
+from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
 from ..config import N_CLASSES, Config
+from ..loops import Batches, check_losses, cosine, update_average
 from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
 from .losses import StyleLoss, adversarial, mask_losses
@@ -37,10 +37,6 @@ _RESUME_KEYS = (
     "rng",
 )  # beside the light checkpoint's
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
-
-
-class TrainingError(CgnrtError):
-    """Training cannot go on: a loss is not finite, or a run folder does not fit."""
 
 
 class Run:
@@ -89,8 +85,7 @@ class Run:
     def set_learning_rates(self) -> None:
         """Cosine from the configured rates to `final_lr` of them at the last step."""
         c = self.config.optimizer
-        progress = min(1.0, self.step / self.config.train.steps)
-        factor = c.final_lr + (1 - c.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+        factor = cosine(self.step, self.config.train.steps, c.final_lr)
         for group, faster in zip(self.optimizer_g.param_groups, (1.0, c.reach_factor), strict=True):
             group["lr"] = c.lr_generator * faster * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
@@ -104,18 +99,6 @@ class Run:
         if self.teacher is None or share == 1 or self.step < self.config.train.teach_from:
             return parts
         return parts._replace(mask=share * parts.mask + (1 - share) * parts.mask.detach())
-
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Move the averaged weights and batch norm statistics towards the present ones."""
-        if self.average is self.cgn:
-            return
-        decay = min(self.config.train.ema, (self.step + 1) / (self.step + 10))  # forget the start quickly
-        for old, new in zip(_tensors(self.average), _tensors(self.cgn), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - decay)
-            else:
-                old.copy_(new)
 
     def light(self, data: VariantMnist) -> dict[str, Any]:
         """`cgn.pt`: what export reads."""
@@ -156,32 +139,18 @@ class Run:
                 f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
                 f"Start anew with --force."
             )
-        step = state["step"]
-        if type(step) is not int or step < 0:
-            raise CheckpointError(
-                f"resume '{path}': step is {step!r}, expected a whole number >= 0. Start anew with --force."
-            )
+        step = checkpoints.step_of(state, str(path))
         checkpoints.load_state(self.average, state["model"], str(path))
         checkpoints.load_state(self.cgn, state["cgn"], str(path))
         checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
         for name, helper in (("teacher", self.teacher), ("background_teacher", self.background_teacher)):
             if helper is not None:
                 helper.restore(state[name], str(path))
-        try:
+        with checkpoints.fitting(str(path)):
             self.optimizer_g.load_state_dict(state["optimizer_g"])
             self.optimizer_d.load_state_dict(state["optimizer_d"])
             torch.set_rng_state(state["rng"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(
-                f"resume '{path}': optimiser or random state does not fit ({error}), expected this run's. "
-                f"Start anew with --force."
-            ) from error
         self.step = step
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
 
 
 def train(
@@ -204,7 +173,7 @@ def train(
     Returns:
       The path of the light checkpoint.
     Raises:
-      TrainingError: a loss is not finite; the last checkpoint stays.
+      LossError: a loss is not finite; the last checkpoint stays.
       CheckpointError: a checkpoint cannot be read or written.
     """
     log = log or sys.stderr
@@ -226,6 +195,7 @@ def train(
     teacher, background_teacher = run.teacher, run.background_teacher
 
     batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
+    batches = Batches(data, batch_size, config.train.seed)
     silent = not sys.stderr.isatty()
     with (
         _board(output, run.step, log) as board,
@@ -233,7 +203,7 @@ def train(
     ):
         while run.step < steps:
             run.set_learning_rates()
-            real, y_real = _real_batch(data, run.step, batch_size, config.train.seed)
+            real, y_real = batches(run.step)
 
             # Generator: its composites should pass as real.
             run.discriminator.requires_grad_(False)
@@ -274,36 +244,15 @@ def train(
             if background_teacher is not None:
                 losses |= background_teacher.learn(real, y_real, parts.background, y_gen)
 
-            run.update_average()
-            values = {name: loss.item() for name, loss in losses.items()}
-            if broken := [name for name, value in values.items() if not math.isfinite(value)]:
-                raise TrainingError(
-                    f"train '{output}': loss {', '.join(broken)} is not finite at step {run.step}, expected "
-                    f"a number. The last checkpoint is kept: lower the learning rates or start anew."
-                )
+            if run.average is not run.cgn:
+                update_average(run.average, run.cgn, run.step, config.train.ema)
+            values = check_losses(losses, run.step, output)
             run.step += 1
             progress.update()
             _report(run, parts.mask.detach(), values, output, board, data, log, progress)
     checkpoints.save(run.resume_state(data), output / "resume.pt")
     checkpoints.save(run.light(data), output / "cgn.pt")
     return output / "cgn.pt"
-
-
-def _real_batch(data: VariantMnist, step: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Real images and labels of one step, a function of the step alone; every epoch has its own order."""
-    n = len(data)
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    epochs = {position // n for position in positions}
-    orders = {
-        epoch: torch.randperm(
-            n, generator=torch.Generator().manual_seed((seed << 20) + epoch & (1 << 63) - 1)
-        )
-        for epoch in epochs
-    }
-    batch = data.batch(
-        [position // n * n + int(orders[position // n][position % n]) for position in positions]
-    )
-    return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
 
 
 def _report(

@@ -52,10 +52,5 @@ class Trained(nn.Module):
                 f"Start anew with --force."
             )
         checkpoints.load_state(self, state["networks"], subject)
-        try:
+        with checkpoints.fitting(subject):
             self._optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                f"resume '{subject}': optimiser state of {name} does not fit ({error}), expected this run's. "
-                f"Start anew with --force."
-            ) from error
