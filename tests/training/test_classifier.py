@@ -213,7 +213,7 @@ def test_colours_are_quantised_to_eight_levels() -> None:
 
 def test_settings() -> None:
     base = ClassifierConfig("original+cgn", "wildlife")
-    assert base.generated_share == 122  # 20 : 1 of 128
+    assert base.generated_share == 85  # 2 : 1 of 128
     assert replace(base, counterfactuals=50_000).generated_share == 64
     assert ClassifierConfig("cgn-only", "wildlife").generated_share == 128
     assert ClassifierConfig("lntl", "wildlife").generated_share == 0

@@ -66,7 +66,7 @@ class ClassifierConfig:
     warmup: float = 0.2  # share of the steps
     seed: int = 0  # of weights, data order, cues and counterfactuals
     # Generated data (rows with +gan, +cgn, cgn-only).
-    counterfactuals: int = 1_000_000  # beside 50,000 real images, which is also their share of a batch
+    counterfactuals: int = 100_000  # beside 50,000 real images, which is also their share of a batch
     per_noise: int = 1  # counterfactuals that share a shape and its noise (App. A.3)
     reuse: int = 1  # images composed for each run of a mechanism; 1 is no pool
     label: str = "shape"  # which mechanism's label is learnt; App. H takes the others
