@@ -16,7 +16,7 @@ from cgnrt.errors import CgnrtError, CheckpointError
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.classifier import train as loop
 from cgnrt_training.classifier.config import ROWS, ClassifierConfig, from_dict, from_settings
-from cgnrt_training.classifier.methods import Lntl, Plain, irm_penalty, quantise
+from cgnrt_training.classifier.methods import NO_COLOUR, Lntl, Plain, irm_penalty, quantise
 from cgnrt_training.classifier.model import Classifier, TwoViews, load_classifier
 from cgnrt_training.classifier.sources import Inputs, StepBatch
 from cgnrt_training.classifier.train import Run, train
@@ -206,9 +206,12 @@ def test_lntl_entropy_does_not_reach_the_predictor() -> None:
     assert all(gradient is None for gradient in found[1:])
 
 
-def test_colours_are_quantised_to_eight_levels() -> None:
-    image = torch.linspace(-1, 1, 8).repeat_interleave(4)[None, None, None].expand(1, 3, 32, 32)
-    assert quantise(image, 8)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+def test_colours_are_quantised_to_eight_levels_and_black_to_none() -> None:
+    row = torch.linspace(-1 + 2 / 255, 1, 8).repeat_interleave(4)
+    image = row[None, None, None].repeat(1, 3, 32, 1)
+    image[:, 1, :, 20:] = -1  # one channel alone
+    levels = quantise(image, 8)[0, :, 0].tolist()
+    assert levels == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, *[NO_COLOUR] * 3], [0, 1, 2, 3, 4, 5, 6, 7]]
 
 
 def test_settings() -> None:

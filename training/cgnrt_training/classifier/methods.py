@@ -13,6 +13,8 @@ from .model import Classifier
 from .sources import StepBatch
 
 LEVELS = 8  # of each colour channel, which LNTL's predictor tells apart
+BLACK = -1 + 1 / 255  # half of one 8-bit level
+NO_COLOUR = -100  # what cross_entropy leaves out
 
 
 class Plain(nn.Module):
@@ -58,9 +60,9 @@ class Lntl(Plain):
     """Learning not to learn (Kim et al. 2019): a predictor of the image's colours from the features, which
     unlearn what it finds.
 
-    The image is averaged down to the features' 8 x 8 and each channel is cut into 8 levels. The predictor learns them
-    by cross-entropy, whose gradient reaches the features reversed; besides, the features make its
-    answers uncertain (entropy).
+    Each channel of the pixels at the features' 8 x 8 places is cut into 8 levels, black apart. The predictor learns
+    them by cross-entropy, whose gradient reaches the features reversed; besides, the features make its answers
+    uncertain (entropy).
     """
 
     def __init__(self, config: ClassifierConfig, channels: int) -> None:
@@ -88,9 +90,15 @@ class Lntl(Plain):
 
 
 def quantise(images: Tensor, size: int) -> Tensor:
-    """(n, 3, h, w) in [-1, 1] -> (n, 3, size, size) int64 levels in 0..7 of the averaged-down picture."""
-    small = F.avg_pool2d(images, images.shape[-1] // size)
-    return ((small + 1) * (LEVELS / 2)).long().clamp(0, LEVELS - 1)
+    """(n, 3, h, w) in [-1, 1] -> (n, 3, size, size) int64 levels in 0..7 of every n-th pixel, NO_COLOUR where black.
+
+    Black is left out channel by channel, as in the LNTL authors' code: where the digit is on a black background would
+    otherwise be unlearnt too.
+    """
+    step = images.shape[-1] // size
+    pixels = images[:, :, step // 2 :: step, step // 2 :: step]
+    levels = ((pixels + 1) * (LEVELS / 2)).long().clamp(0, LEVELS - 1)
+    return levels.masked_fill(pixels <= BLACK, NO_COLOUR)
 
 
 class _Reverse(torch.autograd.Function):
