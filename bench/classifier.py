@@ -1,9 +1,9 @@
 """A classifier's training step with counterfactuals streamed, against the same tensors already in memory.
 
 Three networks: our CNN of Table 2 (1.7 MMAC an image forward), the CNN of the CGN's authors (8.4) and CIFAR's ResNet-20
-(41), batch 128, of which half or two thirds (as in Table 2) are counterfactuals, the rest real images made on the fly by
-the same background thread. A round times every case for as many steps as a pool serves, so that building it is part of
-the time; the cases take turns.
+(41), batch 128, of which half or two thirds (as in Table 2) are counterfactuals, the rest real images made on the fly
+by the same background thread. A round times every case for as many steps as a pool serves, so that building it is part
+of the time; the cases take turns.
 """
 
 from __future__ import annotations
