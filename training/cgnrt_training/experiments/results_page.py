@@ -84,7 +84,12 @@ def _table2(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             train, test, theirs = of_rows[row]["train"], of_rows[row]["test"], paper.table2(variant, row)
             line = [ROW_TITLES.get(row, row), percent(train)]
             line += [f"{theirs[0]:.1f}" if theirs else "", f"**{percent(test)}**"]
-            line += [f"{theirs[1]:.1f}", f"{100 * test[0] - theirs[1]:+.1f}"] if theirs else ["", ""]
+            # Adding 0 makes a rounded -0.0 a 0.
+            line += (
+                [f"{theirs[1]:.1f}", f"{round(100 * test[0] - theirs[1], 1) + 0:+.1f}"]
+                if theirs
+                else ["", ""]
+            )
             lines.append(line)
         yield markdown(lines)
         if "irm" in paper.TABLE2[variant] and {"irm-2", "irm-5"} & set(of_rows):
