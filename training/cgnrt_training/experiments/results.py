@@ -50,8 +50,9 @@ def publish(runs: Sequence[Path], docs: Path) -> Path:
             shutil.copyfile(run.with_suffix(".png"), target)
         if target.is_file():
             content["plots"] = sorted({*content["plots"], name})
-    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    write_text(docs / "results.md", page(content))
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_text(path, text)
+    write_text(docs / "results.md", page(json.loads(text)))  # of what the file says, in its order
     return docs / "results.md"
 
 

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cgnrt.sampling import MECHANISMS
+
 from . import paper
 from .plots import AXIS_TITLES, MECHANISM_TITLES, ROW_TITLES, in_order
 from .tables import markdown, percent
@@ -206,9 +208,9 @@ def _table5(results: Mapping[str, Any]) -> Iterator[str]:
         "90, 95 and 100 %, the classifier whose accuracy does not change has learnt the causal signal. Which that is "
         "need not be known beforehand. The paper's figures are in brackets."
     )
-    accuracy = results["accuracy"]
+    accuracy = {name: results["accuracy"][name] for name in MECHANISMS if name in results["accuracy"]}
     lines = [["correlation", *(f"{MECHANISM_TITLES.get(name, name)} classifier" for name in accuracy)]]
-    for correlation in next(iter(accuracy.values())):
+    for correlation in sorted(next(iter(accuracy.values())), key=float):
         line = [f"{100 * float(correlation):g} %"]
         for name, pairs in accuracy.items():
             theirs = paper.TABLE5.get(name, {}).get(f"{float(correlation):g}")
