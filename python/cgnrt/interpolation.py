@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.requests import ClassNames, Request, check_noise
+from cgnrt.names import ClassNames
+from cgnrt.requests import Request, check_noise
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler, check_index
 
 
