@@ -11,11 +11,14 @@ import numpy as np
 from cgnrt.backends import Choice
 from cgnrt.batch import Batch
 from cgnrt.composer import Composer
-from cgnrt.networks import PICTURES, Networks, chunks
+from cgnrt.networks import Networks, chunks
 from cgnrt.plan import Plan
 from cgnrt.pools import Pool, PoolKey, PoolNoise
 from cgnrt.requests import Request
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
+
+# The column of a pool index that picks each output.
+_COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
 
 
 class Renderer:
@@ -75,29 +78,38 @@ class Renderer:
         out: Any,
     ) -> Batch:
         """Compose samples from pool entries, which are made first where the kept pool is another."""
-        key = PoolKey(options, sizes, truncation)
-        pool = self._pool
-        if pool is None or pool.key != key:
-            pool = self._pool = Pool.build(key, self._plan, self._sampler, self._open_networks())
         index = self._sampler.pool_picks(options.seed, sizes, where)
-        rolls = self._sampler.rolls(options, where)
         images = self._composer.images(len(where), out)
-        pictures = dict(zip(PICTURES.values(), pool.pictures, strict=True))
-        self._composer.compose(pictures, index, rolls, images)
-        kept: dict[str, np.ndarray] = {}
-        if parts:
-            kept = {name: p[index[:, column]] for column, (name, p) in enumerate(pictures.items())}
+        kept = self._composer.empty_parts(0) if parts else {}
+        chosen_labels = Labels(*np.empty((3, 0), np.int64))
+        if len(where):  # no sample needs no pool
+            pool = self._pool_of(PoolKey(options, sizes, truncation), parts)
+            rolls = self._sampler.rolls(options, where)
+            self._composer.compose(pool.pictures, index, rolls, images)
+            kept = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}
             self._composer.keep(kept, kept, rolls, slice(None))
-        chosen_labels = (pool.labels[column][index[:, column]] for column in range(3))
+            chosen_labels = Labels(*(pool.labels[column][index[:, column]] for column in range(3)))
         return Batch(
             images=self._composer.wrap(images),
-            labels=Labels(*chosen_labels),
+            labels=chosen_labels,
             seed=options.seed,
             indices=where,
             index=index,
             draw_noise=PoolNoise(self._sampler, options, index, where),
             **kept,
         )
+
+    def _pool_of(self, key: PoolKey, parts: bool) -> Pool:
+        pool = self._pool
+        same = pool is not None and pool.key == key
+        if pool is None or not same or not pool.has(self._plan, parts=parts):
+            kept = pool.pictures if pool is not None and same else None
+            # The old pool goes before the new one is made: large pictures do not fit twice.
+            pool = self._pool = None
+            pool = self._pool = Pool.build(
+                key, self._plan, self._sampler, self._open_networks(), parts=parts, kept=kept
+            )
+        return pool
 
     def _open_networks(self) -> Networks:
         # Engines do not survive a fork: their worker threads stay behind in the parent.
