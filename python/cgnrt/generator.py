@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from cgnrt import requests as rq
 from cgnrt.backends import choose
 from cgnrt.batch import Batch
+from cgnrt.batches import batches
 from cgnrt.composer import Composer
 from cgnrt.errors import PlanError
 from cgnrt.interpolation import interpolation_request
@@ -189,7 +190,7 @@ class Generator:
           truncation: a number, or (n,), for plans that have it.
           pool: sizes (M, F, B), or one for all: the networks run M, F and B times and images are composed from
             the results. A Generator keeps its last pool for the next call with the same seed and options.
-          parts: also return mask, foreground and background as composed, and pre_mask where there is no pool.
+          parts: also return mask, foreground and background as composed, and pre_mask where the plan has it.
           out: where to write the images, C-contiguous; new memory otherwise.
         Raises:
           TypeError, ValueError: the message names the argument, what it is and what is expected.
@@ -213,6 +214,46 @@ class Generator:
         drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
         return self._renderer.render(
             self._request(where, options, Labels(*drawn), noise, truncation), parts, out
+        )
+
+    def batches(
+        self,
+        n: int | None,
+        batch_size: int,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        indices: Any = None,
+        noise: Any = None,
+        truncation: Any = None,
+        out: Any = None,
+        **options: Any,
+    ) -> Iterator[Batch]:
+        """What one `sample` call gives, in batches of consecutive samples and in the memory of one batch.
+
+        Args:
+          n, seed, start, indices, noise, truncation: as for `sample`; what has a row for each sample is cut up.
+          batch_size: samples in a batch, at least 1; the last batch may have fewer.
+          out: memory for `batch_size` images. Every batch overwrites the images of the one before.
+          options: the others of `sample`. With `pool` the networks run for the first batch alone, as long as
+            this generator is asked for no other pool meanwhile.
+        Returns:
+          An iterator, which renders a batch when it is asked for the next one. seed=None draws one for all.
+        Raises:
+          TypeError, ValueError: as `sample`, and at once: before the first batch.
+        """
+        return batches(
+            self,
+            self._sampler,
+            n,
+            batch_size,
+            seed,
+            start=start,
+            indices=indices,
+            noise=noise,
+            truncation=truncation,
+            out=out,
+            **options,
         )
 
     def __call__(
