@@ -30,7 +30,7 @@ def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgnrt.cli._STEP", 16)  # so that the file is written in several steps
+    monkeypatch.setattr("cgnrt.cli._STEP_PIXELS", 16 * 64)  # so that the file is written in several steps
     target = tmp_path / "deep" / "out.npz"
     arguments = ["sample", str(golden_plan), "-n", "50", "-o", str(target), "--seed", "4", "--start", "3"]
     assert main([*arguments, "--do", "texture=1"]) == 0
@@ -93,7 +93,7 @@ def test_bench_shows_its_progress_on_a_terminal_alone(
         (["sample", "PLAN", "-n", "-2", "-o", "x.npz"], "n is -2, expected 0 or more"),
         (["sample", "PLAN", "-n", "2", "-o", "x.png"], "expected a name that ends in .npz"),
         (["sample", "PLAN", "-n", "2", "-o", "x.npz", "--do", "colour=1"], "do key is 'colour'"),
-        (["sheet", "PLAN", "-n", "0", "-o", "x.png"], "n is 0 and tile 96"),
+        (["sheet", "PLAN", "-n", "0", "-o", "x.png"], "n is 0, expected at least 1"),
         (["bench", "PLAN", "--reuse", "0"], "expected positive numbers"),
         (["sheet", "PLAN", "-o", "x.png", "--backend", "tvm"], "backend is 'tvm'"),
     ],
