@@ -229,7 +229,7 @@ def _shown(arguments: argparse.Namespace, generator: Generator) -> list[int]:
         return sorted(int(label) for label in some)
     given = [label for text in arguments.show for label in labels_in(text, names["shape"])]
     # A class is its index: the names of a plan's three mechanisms may differ (digits, colours).
-    return [int(label) for label in ClassNames(names).indices("shape", given)]
+    return [ClassNames(names).index(f"show[{i}]", "shape", label) for i, label in enumerate(given)]
 
 
 def _frames(arguments: argparse.Namespace) -> int:

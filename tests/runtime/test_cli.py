@@ -19,6 +19,8 @@ from cgnrt.cli import main
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable, written_beside
 
+from .conftest import NAMES
+
 
 def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(golden_plan)]) == 0
@@ -44,6 +46,43 @@ def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch
         np.testing.assert_array_equal(found["indices"], np.arange(3, 53))
         assert found["seed"].tolist() == [4]
     assert [p.name for p in target.parent.iterdir()] == ["out.npz"]
+
+
+def test_inspect_lists_all_classes(imagenet_like: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(imagenet_like), "--classes"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        [mechanism, str(index), name]
+        for mechanism in ("shape", "texture", "background")
+        for index, name in enumerate(NAMES)
+    ]
+
+
+def test_sample_takes_class_subsets_and_truncation(imagenet_like: Path, tmp_path: Path) -> None:
+    shark = "great white shark, man-eater"  # one class, commas and all
+    subsets = ["texture=jay, 0,geyser", f"texture={shark}", "background=king penguin"]
+    arguments = [
+        "sample",
+        str(imagenet_like),
+        "-n",
+        "60",
+        "-o",
+        str(tmp_path / "x.npz"),
+        "--truncation",
+        "0.3",
+    ]
+    assert main(arguments + [word for subset in subsets for word in ("--classes", subset)]) == 0
+    expected = Generator(imagenet_like, dtype="uint8", layout="NHWC").sample(
+        60,
+        seed=0,
+        truncation=0.3,
+        classes={"texture": ["jay", 0, "geyser", shark], "background": ["king penguin"]},
+    )
+    assert {NAMES[k] for k in expected.labels.texture} == {"jay", NAMES[0], "geyser", shark}
+    with np.load(tmp_path / "x.npz") as found:
+        for mechanism, labels in expected.labels._asdict().items():
+            np.testing.assert_array_equal(found[f"labels_{mechanism}"], labels)
+        assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
 
 
 def test_sample_of_nothing(golden_plan: Path, tmp_path: Path) -> None:
@@ -115,7 +154,16 @@ def test_failures_exit_1_and_leave_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["draw"], ["sample", "x.plan"], ["sheet", "x", "-o", "y", "--do", "z"]]
+    "arguments",
+    [
+        [],
+        ["draw"],
+        ["sample", "x.plan"],
+        ["sheet", "x", "-o", "y", "--do", "z"],
+        ["sheet", "x", "-o", "y", "--classes", "shape="],
+        ["sheet", "x", "-o", "y", "--kind", "poster"],
+        ["sheet", "x", "-o", "y", "--truncations", "0.5,high"],
+    ],
 )
 def test_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
