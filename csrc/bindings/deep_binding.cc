@@ -170,10 +170,13 @@ class DeepEngine {
     {
       py::gil_scoped_release unlocked;
       const std::lock_guard<std::mutex> turn(turn_);
-      deep::run(network_, vector_data, image_data, count, targets, workspace_, thread_count);
+      seconds_ = deep::run(network_, vector_data, image_data, count, targets, workspace_, thread_count);
     }
     return results;
   }
+
+  // Of each step of the last run.
+  std::vector<double> seconds() const { return seconds_; }
 
   // Bytes of working memory for n images.
   std::int64_t workspace_bytes(std::int64_t n) const { return deep::workspace_floats(network_, n) * 4; }
@@ -187,6 +190,7 @@ class DeepEngine {
   deep::Network network_;
   deep::Workspace workspace_;
   std::mutex turn_;
+  std::vector<double> seconds_;
 };
 
 }  // namespace
@@ -197,6 +201,7 @@ void bind_deep(py::module_& module) {
                     const std::vector<int>&, const py::object&, const py::object&>(),
            py::arg("vector_widths"), py::arg("pictures"), py::arg("steps"), py::arg("outputs"), py::kw_only(),
            py::arg("image") = py::none(), py::arg("isa") = py::none())
+      .def_property_readonly("seconds", &DeepEngine::seconds)
       .def("workspace_bytes", &DeepEngine::workspace_bytes, py::arg("n"))
       .def("run", &DeepEngine::run_images, py::arg("vectors"), py::arg("image"), py::arg("n"),
            py::arg("outs"), py::kw_only(), py::arg("threads") = 0);

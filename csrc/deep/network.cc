@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <new>
 #include <string>
 
@@ -115,9 +116,10 @@ std::int64_t workspace_floats(const Network& network, std::int64_t n) {
   return floats;
 }
 
-void run(const Network& net, const std::vector<const float*>& vectors, const float* image, std::int64_t n,
-         const std::vector<float*>& outs, Workspace& workspace, int threads) {
-  if (n == 0) return;
+std::vector<double> run(const Network& net, const std::vector<const float*>& vectors, const float* image,
+                        std::int64_t n, const std::vector<float*>& outs, Workspace& workspace, int threads) {
+  std::vector<double> seconds;
+  if (n == 0) return seconds;
   const Kernel& kernel = kernel_for(net.isa);
   if (threads <= 0) threads = available_cpus();
   float* memory = workspace.reserve(workspace_floats(net, n));
@@ -131,6 +133,7 @@ void run(const Network& net, const std::vector<const float*>& vectors, const flo
   }
   Floats shared;
   for (const Step& step : net.steps) {
+    const auto begun = std::chrono::steady_clock::now();
     const StepMaps maps = maps_of(net, step, vectors, n);
     const Cut cut = kernel.cut(net, step, n, threads);
     if (cut.shared > 0) shared = Floats(cut.shared);
@@ -148,10 +151,12 @@ void run(const Network& net, const std::vector<const float*>& vectors, const flo
     frame.shared = shared.data();
     kernel.begin(frame);
     run_tasks(kernel, frame, cut, threads);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count());
   }
   for (std::size_t k = 0; k < outs.size(); ++k) {
     write_out(net, net.pictures[net.outputs[k]], slots.data(), n, outs[k], threads);
   }
+  return seconds;
 }
 
 }  // namespace deep

@@ -127,9 +127,10 @@ class Workspace {
 std::int64_t workspace_floats(const Network& network, std::int64_t n);
 
 // Runs n images. vectors[k] is (n, vector_widths[k]); image is (n, c, h, w) or null; outs[k] is (n, channels,
-// height, width) of outputs[k]. threads 0 is every CPU of the process.
-void run(const Network& network, const std::vector<const float*>& vectors, const float* image,
-         std::int64_t n, const std::vector<float*>& outs, Workspace& workspace, int threads);
+// height, width) of outputs[k]. threads 0 is every CPU of the process. Returns the seconds that each step
+// took.
+std::vector<double> run(const Network& network, const std::vector<const float*>& vectors, const float* image,
+                        std::int64_t n, const std::vector<float*>& outs, Workspace& workspace, int threads);
 
 }  // namespace deep
 }  // namespace cgnrt
