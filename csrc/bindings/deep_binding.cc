@@ -68,6 +68,7 @@ deep::Step step_argument(const py::dict& spec, const std::string& subject, Loans
   step.channels_last = whole(spec, "channels_last", 1) != 0;
   step.kernel = whole(spec, "kernel", 1);
   step.dilation = whole(spec, "dilation", 1);
+  step.align_corners = whole(spec, "align_corners", 0) != 0;
   if (spec.contains("weight")) {
     loans.push_back(std::make_unique<Borrowed>(spec["weight"], subject + " weight"));
     step.weight = float_data(*loans.back(), subject + " weight");

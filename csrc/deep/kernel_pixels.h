@@ -77,12 +77,14 @@ inline void run_max_pool(const Frame& f, const Cut&, std::int64_t task, float*) 
   }
 }
 
-// Bilinear, half-pixel centres, edges repeated: torch's interpolate(align_corners=False).
+// Bilinear, edges repeated: torch's interpolate(mode="bilinear").
 struct Between {
   int low, high;
   float weight;  // of `high`
-  Between(int at, int from, int to) {
-    const float source = std::max((at + 0.5f) * (static_cast<float>(from) / to) - 0.5f, 0.0f);
+  Between(int at, int from, int to, bool align_corners) {
+    const float source = align_corners
+                             ? (to > 1 ? at * (static_cast<float>(from - 1) / (to - 1)) : 0.0f)
+                             : std::max((at + 0.5f) * (static_cast<float>(from) / to) - 0.5f, 0.0f);
     low = std::min(static_cast<int>(source), from - 1);
     high = std::min(low + 1, from - 1);
     weight = source - low;
@@ -94,10 +96,11 @@ inline void run_resize(const Frame& f, const Cut&, std::int64_t task, float*) {
   const Finish finish(f);
   const Picture& in = f.in();
   const float* const data = f.data(in);
-  const Between vertical(line.y, in.height, finish.out.height);
+  const bool align = f.step->align_corners;
+  const Between vertical(line.y, in.height, finish.out.height, align);
   const Run down = all(vertical.weight), up = all(1 - vertical.weight);
   for (int x = 0; x < finish.out.width; ++x) {
-    const Between across(x, in.width, finish.out.width);
+    const Between across(x, in.width, finish.out.width, align);
     const Run right = all(across.weight), left = all(1 - across.weight);
     const float* const p00 = pixel_or_zeros(f, in, data, line.image, vertical.low, across.low);
     const float* const p01 = pixel_or_zeros(f, in, data, line.image, vertical.low, across.high);

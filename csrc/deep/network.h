@@ -35,7 +35,7 @@ enum class StepKind {
   kConv,       // 1x1 or 3x3, stride 1, same size, dilated or not
   kUpConv,     // nearest x2 up-sampling and a 3x3 convolution, as a 4x4 transposed convolution of stride 2
   kMaxPool,    // 2x2, stride 2, rounding up
-  kResize,     // bilinear, half-pixel centres
+  kResize,     // bilinear
   kAttention,  // softmax(query key^T) value, over pixels
   kPointwise,  // nothing but the epilogue
 };
@@ -74,6 +74,7 @@ struct Step {
   bool channels_last = true;  // start: the order of that vector
   int kernel = 1;
   int dilation = 1;
+  bool align_corners = false;  // resize: corner pixels lie on each other, else half-pixel centres
   const float* weight = nullptr;  // conv: (out, in, k, k); up-conv: (in, out, 4, 4). The caller's until packed.
   std::int64_t weight_count = 0;
   std::vector<float> bias;  // (out) or empty
