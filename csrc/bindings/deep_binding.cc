@@ -164,7 +164,8 @@ class DeepEngine {
       const py::object result = outs[k].is_none() ? new_array(DType::kFloat32, shape) : outs[k];
       written.push_back(std::make_unique<Borrowed>(result, subject));
       require_out(subject, written.back()->tensor(), DType::kFloat32, shape);
-      for (const auto& input : loans) require_apart("deep run", written.back()->tensor(), "an input", input->tensor());
+      for (const auto& input : loans)
+        require_apart("deep run", written.back()->tensor(), "an input", input->tensor());
       targets.push_back(static_cast<float*>(written.back()->tensor().data));
       results.append(result);
     }
@@ -198,8 +199,9 @@ class DeepEngine {
 
 void bind_deep(py::module_& module) {
   py::class_<DeepEngine>(module, "DeepEngine", "A deep picture network on the CPU, channels last.")
-      .def(py::init<const std::vector<int>&, const std::vector<std::vector<int>>&, const std::vector<py::dict>&,
-                    const std::vector<int>&, const py::object&, const py::object&>(),
+      .def(py::init<const std::vector<int>&, const std::vector<std::vector<int>>&,
+                    const std::vector<py::dict>&, const std::vector<int>&, const py::object&,
+                    const py::object&>(),
            py::arg("vector_widths"), py::arg("pictures"), py::arg("steps"), py::arg("outputs"), py::kw_only(),
            py::arg("image") = py::none(), py::arg("isa") = py::none())
       .def_property_readonly("seconds", &DeepEngine::seconds)

@@ -43,9 +43,7 @@ inline Run leaky(Run v, float slope) {
 inline Run larger(Run a, Run b) { return a > b ? a : b; }
 inline Run smaller(Run a, Run b) { return a < b ? a : b; }
 
-inline float sum_of(Run v) {
-  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-}
+inline float sum_of(Run v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 // 2^t for t in [-126, 126], to 2e-7: 2^n times a polynomial on [-1/2, 1/2] (Taylor, to 2e-8).
 inline Run power_of_two(Run t) {

@@ -34,11 +34,11 @@ struct Frame {
 // How a step is cut into tasks.
 struct Cut {
   std::int64_t tasks = 0;
-  int rows = 0;               // of a task: pixels, tiles or lines of pixels
-  int panels = 0;             // of a task
-  int panel_tasks = 1;        // tasks for the same rows
-  std::int64_t scratch = 0;   // floats of a task
-  std::int64_t shared = 0;    // floats of all
+  int rows = 0;              // of a task: pixels, tiles or lines of pixels
+  int panels = 0;            // of a task
+  int panel_tasks = 1;       // tasks for the same rows
+  std::int64_t scratch = 0;  // floats of a task
+  std::int64_t shared = 0;   // floats of all
 };
 
 struct Kernel {

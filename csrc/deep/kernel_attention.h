@@ -97,9 +97,11 @@ inline void run_attention(const Frame& f, const Cut& cut, std::int64_t task, flo
       pixels[m] = f.data(query) + (image * sizes.pixels + first + r + m) * query.stride;
     }
     for (int lane = 0; lane < sizes.key_lanes; lane += kTile) {
-      multiply_rows(count, pixels, 1, sizes.depth, keys + static_cast<std::int64_t>(lane) * sizes.depth, sums);
+      multiply_rows(count, pixels, 1, sizes.depth, keys + static_cast<std::int64_t>(lane) * sizes.depth,
+                    sums);
       for (int m = 0; m < count; ++m) {
-        std::copy_n(sums + m * kTile, kTile, scratch + static_cast<std::int64_t>(r + m) * sizes.key_lanes + lane);
+        std::copy_n(sums + m * kTile, kTile,
+                    scratch + static_cast<std::int64_t>(r + m) * sizes.key_lanes + lane);
       }
     }
     for (int m = 0; m < count; ++m) {
@@ -112,7 +114,8 @@ inline void run_attention(const Frame& f, const Cut& cut, std::int64_t task, flo
     for (int r = 0; r < rows; r += kRows) {
       const int count = std::min(kRows, rows - r);
       const float* shares[kRows];
-      for (int m = 0; m < count; ++m) shares[m] = scratch + static_cast<std::int64_t>(r + m) * sizes.key_lanes;
+      for (int m = 0; m < count; ++m)
+        shares[m] = scratch + static_cast<std::int64_t>(r + m) * sizes.key_lanes;
       multiply_rows(count, shares, 1, sizes.keys, weight, sums);
       for (int m = 0; m < count; ++m) {
         const int pixel = static_cast<int>(first) + r + m;

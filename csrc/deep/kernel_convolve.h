@@ -76,8 +76,8 @@ inline void map_rows(const Frame& f, std::int64_t first, std::int64_t end, float
   }
 }
 
-inline void find_rows(const Frame& f, const Finish& finish, std::int64_t first, int count, const float* mapped,
-                      const Rows& rows) {
+inline void find_rows(const Frame& f, const Finish& finish, std::int64_t first, int count,
+                      const float* mapped, const Rows& rows) {
   const Step& step = *f.step;
   const Picture& in = f.in();
   const float* const data = f.data(in);
@@ -161,8 +161,8 @@ Cut cut_tiles(const Network& net, const Step& step, std::int64_t n, int threads)
   const int depth = whole_lines(in.channels);
   const std::int64_t tiles = n * Tiles<T>(in).count();
   Cut cut;
-  cut.rows = static_cast<int>(std::min<std::int64_t>(
-      tiles, std::max(2 * kRows, whole_rows(kBlockFloats / (T::kCount * depth), 96))));
+  cut.rows = static_cast<int>(
+      std::min<std::int64_t>(tiles, std::max(2 * kRows, whole_rows(kBlockFloats / (T::kCount * depth), 96))));
   share_panels(cut, (tiles + cut.rows - 1) / cut.rows, panels_of(net.pictures[step.out].channels), threads);
   cut.scratch = cut.rows * (T::kCount * (depth + kTile) + static_cast<std::int64_t>(sizeof(PixelAt)) / 4);
   return cut;
@@ -204,7 +204,8 @@ void run_tiles(const Frame& f, const Cut& cut, std::int64_t task, float* scratch
       for (int r = 0; r < count; r += kRows) {
         const int block = std::min(kRows, count - r);
         const float* rows[kRows];
-        for (int m = 0; m < block; ++m) rows[m] = scratch + k * step_in + static_cast<std::int64_t>(r + m) * depth;
+        for (int m = 0; m < block; ++m)
+          rows[m] = scratch + k * step_in + static_cast<std::int64_t>(r + m) * depth;
         multiply_rows(block, rows, 1, depth, weight + k * matrix, sums + k * step_out + r * kTile);
       }
     }
@@ -240,8 +241,8 @@ void pack_tiles(Step& step, const Picture& in, const Picture& out) {
       const std::int64_t pair = T::kTaps == 16 ? static_cast<std::int64_t>(c) * out.channels + m
                                                : static_cast<std::int64_t>(m) * in.channels + c;
       T::weight(step.weight + pair * T::kTaps, factors);
-      float* to = step.packed.data() + (m / kTile) * T::kCount * matrix + static_cast<std::int64_t>(c) * kTile +
-                  m % kTile;
+      float* to = step.packed.data() + (m / kTile) * T::kCount * matrix +
+                  static_cast<std::int64_t>(c) * kTile + m % kTile;
       for (int k = 0; k < T::kCount; ++k) to[k * matrix] = static_cast<float>(factors[k]);
     }
   }

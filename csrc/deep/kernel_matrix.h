@@ -24,9 +24,11 @@ constexpr int kMostTaps = 9;
 inline int panels_of(int channels) { return (channels + kTile - 1) / kTile; }
 
 // c[m] = sum over taps t and k < depth of a[t * kRows + m][k] * b[t * depth + k], rows of kTile channels.
-// Never inlined: a caller's constants would take registers from the sums, and one sum in memory halves the speed.
+// Never inlined: a caller's constants would take registers from the sums, and one sum in memory halves the
+// speed.
 template <int Rows>
-__attribute__((noinline)) void multiply(const float* const* a, int taps, int depth, const float* b, float* c) {
+__attribute__((noinline)) void multiply(const float* const* a, int taps, int depth, const float* b,
+                                        float* c) {
   Wide sum[Rows][2] = {};
   for (int t = 0; t < taps; ++t) {
     const float* row[Rows];

@@ -21,7 +21,8 @@ inline Cut cut_lines(const Network& net, const Step& step, std::int64_t n, int) 
 struct Line {
   std::int64_t image;
   int y;
-  Line(const Frame& f, std::int64_t task) : image(task / f.out().height), y(static_cast<int>(task % f.out().height)) {}
+  Line(const Frame& f, std::int64_t task)
+      : image(task / f.out().height), y(static_cast<int>(task % f.out().height)) {}
 };
 
 // A vector of the caller's, channels first or last.
@@ -36,7 +37,8 @@ inline void run_start(const Frame& f, const Cut&, std::int64_t task, float*) {
     for (int c = 0; c < finish.lines; c += kRun) {
       Run v{};
       for (int k = 0; k < std::min(kRun, out.channels - c); ++k) {
-        v[k] = f.step->channels_last ? from[pixel * out.channels + c + k] : from[(c + k) * out.pixels() + pixel];
+        v[k] =
+            f.step->channels_last ? from[pixel * out.channels + c + k] : from[(c + k) * out.pixels() + pixel];
       }
       finish(place, c, v);
     }
@@ -47,7 +49,8 @@ inline void run_image(const Frame& f, const Cut&, std::int64_t task, float*) {
   const Line line(f, task);
   const Finish finish(f);
   const Picture& out = finish.out;
-  const float* from = f.image + line.image * out.channels * out.pixels() + static_cast<std::int64_t>(line.y) * out.width;
+  const float* from =
+      f.image + line.image * out.channels * out.pixels() + static_cast<std::int64_t>(line.y) * out.width;
   for (int x = 0; x < out.width; ++x) {
     const Place place = finish.place(line.image, line.y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
@@ -82,9 +85,8 @@ struct Between {
   int low, high;
   float weight;  // of `high`
   Between(int at, int from, int to, bool align_corners) {
-    const float source = align_corners
-                             ? (to > 1 ? at * (static_cast<float>(from - 1) / (to - 1)) : 0.0f)
-                             : std::max((at + 0.5f) * (static_cast<float>(from) / to) - 0.5f, 0.0f);
+    const float source = align_corners ? (to > 1 ? at * (static_cast<float>(from - 1) / (to - 1)) : 0.0f)
+                                       : std::max((at + 0.5f) * (static_cast<float>(from) / to) - 0.5f, 0.0f);
     low = std::min(static_cast<int>(source), from - 1);
     high = std::min(low + 1, from - 1);
     weight = source - low;

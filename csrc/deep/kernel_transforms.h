@@ -117,8 +117,8 @@ struct Tile2 {
     Run t[4][4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      line(load(p[j] + channel), load(p[4 + j] + channel), load(p[8 + j] + channel), load(p[12 + j] + channel),
-           &t[0][j], 4);
+      line(load(p[j] + channel), load(p[4 + j] + channel), load(p[8 + j] + channel),
+           load(p[12 + j] + channel), &t[0][j], 4);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {

@@ -75,14 +75,15 @@ struct Step {
   int kernel = 1;
   int dilation = 1;
   bool align_corners = false;  // resize: corner pixels lie on each other, else half-pixel centres
-  const float* weight = nullptr;  // conv: (out, in, k, k); up-conv: (in, out, 4, 4). The caller's until packed.
+  const float* weight =
+      nullptr;  // conv: (out, in, k, k); up-conv: (in, out, 4, 4). The caller's until packed.
   std::int64_t weight_count = 0;
-  std::vector<float> bias;  // (out) or empty
-  Affine before;              // of the input: 1x1 convolutions and pointwise steps only
-  Affine after;               // of the result
-  int residual = -1;          // picture added then; of half the size where residual_up
-  bool residual_up = false;   // the residual is up-sampled, nearest x2
-  Affine last;                // applied then
+  std::vector<float> bias;   // (out) or empty
+  Affine before;             // of the input: 1x1 convolutions and pointwise steps only
+  Affine after;              // of the result
+  int residual = -1;         // picture added then; of half the size where residual_up
+  bool residual_up = false;  // the residual is up-sampled, nearest x2
+  Affine last;               // applied then
   Method method = Method::kDirect;
   Floats packed;
 };

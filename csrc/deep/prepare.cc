@@ -80,10 +80,11 @@ bool same_size(const Picture& a, const Picture& b) { return a.height == b.height
 void check_sizes(const std::string& subject, const Network& net, const Step& step) {
   const Picture& out = net.pictures[step.out];
   const auto in = [&](int k) -> const Picture& { return net.pictures[step.in[k]]; };
-  const std::size_t wanted = step.kind == StepKind::kAttention                              ? 3
+  const std::size_t wanted = step.kind == StepKind::kAttention                                ? 3
                              : step.kind == StepKind::kStart || step.kind == StepKind::kImage ? 0
                                                                                               : 1;
-  require(step.in.size() == wanted, subject, "inputs", std::to_string(step.in.size()), std::to_string(wanted));
+  require(step.in.size() == wanted, subject, "inputs", std::to_string(step.in.size()),
+          std::to_string(wanted));
   bool fits = true;
   switch (step.kind) {
     case StepKind::kStart:

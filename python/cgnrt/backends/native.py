@@ -131,8 +131,8 @@ def _compile(mechanism: Mechanism) -> Program | DeepProgram:
         return compile_pictures(mechanism)
     except UnsupportedGraphError as error:
         raise BackendError(
-            f"mechanism '{mechanism.name}' has what it lacks: for small generators, {small} "
-            f"For deep networks, {error}"
+            f"mechanism '{mechanism.name}' has what it lacks: for small generators, {small} For deep networks, "
+            f"{str(error).rstrip('.')}"
         ) from error
 
 

@@ -76,12 +76,19 @@ def read_product(state: Compiler, node: Node) -> None:
 
 def read_softmax(state: Compiler, node: Node) -> None:
     value = state.values[node.inputs[0]]
-    if not isinstance(value, Scores) or value.turned or value.shares or node.attributes.get("axis", -1) not in (-1, 2):
+    if (
+        not isinstance(value, Scores)
+        or value.turned
+        or value.shares
+        or node.attributes.get("axis", -1) not in (-1, 2)
+    ):
         raise UnsupportedGraphError("Softmax but of self-attention.")
     state.values[node.outputs[0]] = replace(value, shares=True)
 
 
-def _attend(state: Compiler, scores: Scores, value: int, name: str, *, wanted_turned: bool) -> Attended | None:
+def _attend(
+    state: Compiler, scores: Scores, value: int, name: str, *, wanted_turned: bool
+) -> Attended | None:
     if not scores.shares or scores.turned != wanted_turned:
         return None
     query = state.pictures[scores.query]

@@ -12,6 +12,9 @@ from cgnrt.plan.onnx_model import Node
 # The places where a step can take an element-wise operator, in the order in which it applies them.
 SCALE, SHIFT, ACT, RESIDUAL, LAST_SCALE, LAST_SHIFT, LAST_ACT = range(7)
 
+WHOLE_CHANNELS = 8  # a picture that shares a buffer begins at a multiple of these
+TRY = 2  # images that the small part of a graph is evaluated for while it is compiled
+
 
 @dataclass
 class Picture:
@@ -89,3 +92,11 @@ class Program:
             return picture.buffer, picture.first
         buffer, first = self._where(self.pictures[picture.base])
         return buffer, first + picture.first
+
+
+@dataclass(frozen=True)
+class PictureValue:
+    """A value of the graph that is a picture; doubled: nearest x2 up-sampled, which only a residual can be."""
+
+    picture: int
+    doubled: bool = False

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.graphs import Graph, UnsupportedGraphError
+from cgnrt.backends.graphs import Graph, UnsupportedGraphError, number
 from cgnrt.plan.onnx_model import Node
 from cgnrt.plan.onnx_tensor import DATA_TYPES, Tensor
 
-Arrays = Sequence[np.ndarray | None]
+Arrays = Sequence[Any]  # operands; None where one is left out
 
 
 def evaluate(graph: Graph, nodes: Sequence[Node], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -57,21 +57,21 @@ def _axis(node: Node, default: int) -> int:
 
 def _gemm(node: Node, x: Arrays) -> Any:
     a, b = (
-        array.T if node.attributes.get(flag, 0) else array  # type: ignore[union-attr]
+        array.T if node.attributes.get(flag, 0) else array
         for array, flag in zip(x[:2], ("transA", "transB"), strict=True)
     )
-    product = np.float32(node.attributes.get("alpha", 1.0)) * (a @ b)
+    product = np.float32(number(node, "alpha", 1.0)) * (a @ b)
     if len(x) > 2 and x[2] is not None:
-        product += np.float32(node.attributes.get("beta", 1.0)) * x[2]
+        product += np.float32(number(node, "beta", 1.0)) * x[2]
     return product
 
 
 def _reshape(node: Node, x: Arrays) -> Any:
     array, wanted = x[0], x[1]
-    sizes = [int(size) for size in wanted]  # type: ignore[union-attr]
+    sizes = [int(size) for size in wanted]
     if not node.attributes.get("allowzero", 0):
-        sizes = [array.shape[k] if size == 0 else size for k, size in enumerate(sizes)]  # type: ignore[union-attr]
-    return array.reshape(sizes)  # type: ignore[union-attr]
+        sizes = [array.shape[k] if size == 0 else size for k, size in enumerate(sizes)]
+    return array.reshape(sizes)
 
 
 def _slice(node: Node, x: Arrays) -> Any:
@@ -79,48 +79,54 @@ def _slice(node: Node, x: Arrays) -> Any:
     starts, ends = (np.asarray(part).tolist() for part in x[1:3])
     axes = np.asarray(x[3]).tolist() if len(x) > 3 and x[3] is not None else list(range(len(starts)))
     steps = np.asarray(x[4]).tolist() if len(x) > 4 and x[4] is not None else [1] * len(starts)
-    where = [slice(None)] * array.ndim  # type: ignore[union-attr]
+    where = [slice(None)] * array.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if step < 1:
             raise UnsupportedGraphError("Slice backwards.")
         where[axis] = slice(start, end, step)
-    return array[tuple(where)]  # type: ignore[index]
+    return array[tuple(where)]
 
 
 def _clip(node: Node, x: Arrays) -> Any:
     low, high = (x[k] if len(x) > k else None for k in (1, 2))
-    return x[0] if low is None and high is None else np.clip(x[0], low, high)  # type: ignore[arg-type]
+    return x[0] if low is None and high is None else np.clip(x[0], low, high)
 
 
 def _cast(node: Node, x: Arrays) -> Any:
-    kind = DATA_TYPES.get(node.attributes.get("to"))  # type: ignore[call-overload]
+    to = node.attributes.get("to")
+    kind = DATA_TYPES.get(to) if isinstance(to, int) else None
     if kind is None or kind.numpy is None:
         raise UnsupportedGraphError(f"Cast to type {node.attributes.get('to')}.")
-    return x[0].astype(kind.numpy)  # type: ignore[union-attr]
+    return x[0].astype(kind.numpy)
 
 
 def _unsqueeze(node: Node, x: Arrays) -> Any:
-    return np.expand_dims(x[0], tuple(np.asarray(x[1]).tolist()))  # type: ignore[arg-type]
+    return np.expand_dims(x[0], tuple(np.asarray(x[1]).tolist()))
 
 
 def _squeeze(node: Node, x: Arrays) -> Any:
     axes = tuple(np.asarray(x[1]).tolist()) if len(x) > 1 else None
-    return np.squeeze(x[0], axes)  # type: ignore[arg-type]
+    return np.squeeze(x[0], axes)
 
 
 def _shape(node: Node, x: Arrays) -> Any:
-    start, end = node.attributes.get("start", 0), node.attributes.get("end")
-    return np.asarray(x[0].shape[start:end], np.int64)  # type: ignore[union-attr, misc]
+    return np.asarray(shape_part(node, x[0].shape), np.int64)
+
+
+def shape_part(node: Node, shape: Sequence[int]) -> Sequence[int]:
+    """What a Shape node says of a shape."""
+    attributes: Mapping[str, Any] = node.attributes
+    return shape[attributes.get("start", 0) : attributes.get("end")]
 
 
 def _divide(node: Node, x: Arrays) -> Any:
-    if x[0].dtype.kind != "f":  # type: ignore[union-attr]
+    if x[0].dtype.kind != "f":
         raise UnsupportedGraphError("Div of integers.")
-    return x[0] / x[1]  # type: ignore[operator]
+    return x[0] / x[1]
 
 
 def _gather(node: Node, x: Arrays) -> Any:
-    return np.take(x[0], x[1].astype(np.intp), axis=_axis(node, 0))  # type: ignore[arg-type, union-attr]
+    return np.take(x[0], x[1].astype(np.intp), axis=_axis(node, 0))
 
 
 def _concat(node: Node, x: Arrays) -> Any:
@@ -128,13 +134,14 @@ def _concat(node: Node, x: Arrays) -> Any:
 
 
 def _transpose(node: Node, x: Arrays) -> Any:
-    return np.transpose(x[0], node.attributes.get("perm"))  # type: ignore[arg-type]
+    attributes: Mapping[str, Any] = node.attributes
+    return np.transpose(x[0], attributes.get("perm"))
 
 
 def _flatten(node: Node, x: Arrays) -> Any:
     if _axis(node, 1) != 1:
         raise UnsupportedGraphError("Flatten but from axis 1.")
-    return x[0].reshape(x[0].shape[0], -1)  # type: ignore[union-attr]
+    return x[0].reshape(x[0].shape[0], -1)
 
 
 def _plain(function: Callable[..., Any]) -> Callable[[Node, Arrays], Any]:
@@ -151,7 +158,7 @@ OPERATORS: dict[str, Callable[[Node, Arrays], Any]] = {
     "Div": _divide,
     "Equal": _plain(np.equal),
     "Exp": _plain(np.exp),
-    "Expand": lambda node, x: x[0] * np.ones(np.asarray(x[1]).tolist(), x[0].dtype),  # type: ignore[union-attr]
+    "Expand": lambda node, x: x[0] * np.ones(np.asarray(x[1]).tolist(), x[0].dtype),
     "Flatten": _flatten,
     "Floor": _plain(np.floor),
     "Gather": _gather,
@@ -164,8 +171,8 @@ OPERATORS: dict[str, Callable[[Node, Arrays], Any]] = {
     "MatMul": _plain(np.matmul),
     "Mul": _plain(np.multiply),
     "Neg": _plain(np.negative),
-    "Reciprocal": lambda node, x: np.float32(1) / x[0],  # type: ignore[operator]
-    "Relu": lambda node, x: np.maximum(x[0], 0),  # type: ignore[call-overload]
+    "Reciprocal": lambda node, x: np.float32(1) / x[0],
+    "Relu": lambda node, x: np.maximum(x[0], 0),
     "Reshape": _reshape,
     "Round": _plain(np.rint),
     "Shape": _shape,
