@@ -180,8 +180,8 @@ class DeepEngine {
   // Of each step of the last run.
   std::vector<double> seconds() const { return seconds_; }
 
-  // Bytes of working memory for n images.
-  std::int64_t workspace_bytes(std::int64_t n) const { return deep::workspace_floats(network_, n) * 4; }
+  // Of the pictures between steps.
+  std::int64_t workspace_bytes() const { return deep::workspace_floats(network_) * 4; }
 
  private:
   std::vector<std::int64_t> shape_of(int picture, std::int64_t n) const {
@@ -205,7 +205,7 @@ void bind_deep(py::module_& module) {
            py::arg("vector_widths"), py::arg("pictures"), py::arg("steps"), py::arg("outputs"), py::kw_only(),
            py::arg("image") = py::none(), py::arg("isa") = py::none())
       .def_property_readonly("seconds", &DeepEngine::seconds)
-      .def("workspace_bytes", &DeepEngine::workspace_bytes, py::arg("n"))
+      .def_property_readonly("workspace_bytes", &DeepEngine::workspace_bytes)
       .def("run", &DeepEngine::run_images, py::arg("vectors"), py::arg("image"), py::arg("n"),
            py::arg("outs"), py::kw_only(), py::arg("threads") = 0);
 }

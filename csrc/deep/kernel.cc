@@ -19,6 +19,7 @@ bool is_convolution(const Step& step) {
 void pack(Step& step, const Picture& in, const Picture& out) {
   switch (step.method) {
     case Method::kDirect:
+    case Method::kGathered:
       return pack_direct(step, in, out);
     case Method::kTile2:
       return pack_tiles<Tile2>(step, in, out);
@@ -31,29 +32,37 @@ void pack(Step& step, const Picture& in, const Picture& out) {
   }
 }
 
-Cut cut_convolution(const Network& net, const Step& step, std::int64_t n, int threads) {
+Cut cut_convolution(const Network& net, const Step& step, int threads) {
   switch (step.method) {
     case Method::kTile2:
-      return cut_tiles<Tile2>(net, step, n, threads);
+      return cut_tiles<Tile2>(net, step, threads);
     case Method::kTile4:
-      return cut_tiles<Tile4>(net, step, n, threads);
+      return cut_tiles<Tile4>(net, step, threads);
     case Method::kUp:
-      return cut_tiles<Up>(net, step, n, threads);
+      return cut_tiles<Up>(net, step, threads);
     case Method::kThin:
-      return cut_thin(net, step, n, threads);
+      return cut_thin(net, step, threads);
     default:
-      return cut_direct(net, step, n, threads);
+      return cut_direct(net, step, threads);
   }
 }
 
-Cut cut(const Network& net, const Step& step, std::int64_t n, int threads) {
-  if (is_convolution(step)) return cut_convolution(net, step, n, threads);
-  if (step.kind == StepKind::kAttention) return cut_attention(net, step, n, threads);
-  return cut_lines(net, step, n, threads);
+Cut cut(const Network& net, const Step& step, int threads) {
+  if (is_convolution(step)) return cut_convolution(net, step, threads);
+  if (step.kind == StepKind::kAttention) return cut_attention(net, step, threads);
+  return cut_lines(net, step, threads);
 }
 
-void begin(const Frame& frame) {
-  if (frame.step->kind == StepKind::kAttention) begin_attention(frame);
+void run_first(const Frame& f, const Cut& how, std::int64_t task) {
+  if (f.step->kind == StepKind::kAttention) return pack_attention(f, how, task);
+  switch (f.step->method) {
+    case Method::kTile2:
+      return run_first_tiles<Tile2>(f, how, task);
+    case Method::kTile4:
+      return run_first_tiles<Tile4>(f, how, task);
+    default:
+      return run_first_tiles<Up>(f, how, task);
+  }
 }
 
 void run_convolution(const Frame& f, const Cut& how, std::int64_t task, float* scratch) {
@@ -92,7 +101,7 @@ void run(const Frame& f, const Cut& how, std::int64_t task, float* scratch) {
 
 }  // namespace
 
-const Kernel kDeep = {pack, cut, begin, run};
+const Kernel kDeep = {pack, cut, run_first, run};
 
 }  // namespace CGNRT_ISA
 }  // namespace deep

@@ -8,20 +8,19 @@
 namespace cgnrt {
 namespace deep {
 
-// (n, whole lines of channels) each, or null.
+// Whole lines of channels each, or null.
 struct Maps {
   const float* scale = nullptr;
   const float* shift = nullptr;
 };
 
-// One step of a run, with everything that it reads and writes.
+// One step for one image, with everything that it reads and writes.
 struct Frame {
   const Network* network = nullptr;
   const Step* step = nullptr;
-  std::int64_t n = 0;
   float* const* slots = nullptr;
   const float* vector = nullptr;  // of a start
-  const float* image = nullptr;   // (n, c, h, w)
+  const float* image = nullptr;   // (c, h, w)
   Maps before, after, last;
   const float* zeros = nullptr;  // as many as any picture has channels
   float* shared = nullptr;       // of all tasks of the step
@@ -33,6 +32,7 @@ struct Frame {
 
 // How a step is cut into tasks.
 struct Cut {
+  std::int64_t first_tasks = 0;  // of work that must be done before the tasks
   std::int64_t tasks = 0;
   int rows = 0;              // of a task: pixels, tiles or lines of pixels
   int panels = 0;            // of a task
@@ -43,8 +43,8 @@ struct Cut {
 
 struct Kernel {
   void (*pack)(Step& step, const Picture& in, const Picture& out);
-  Cut (*cut)(const Network& network, const Step& step, std::int64_t n, int threads);
-  void (*begin)(const Frame& frame);  // before the tasks
+  Cut (*cut)(const Network& network, const Step& step, int threads);
+  void (*run_first)(const Frame& frame, const Cut& cut, std::int64_t task);
   void (*run)(const Frame& frame, const Cut& cut, std::int64_t task, float* scratch);
 };
 

@@ -24,42 +24,43 @@ struct AttentionSizes {
         key_lanes((keys + kTile - 1) / kTile * kTile),
         depth(whole_lines(net.pictures[step.in[0]].channels)),
         panels(panels_of(net.pictures[step.in[2]].channels)) {}
-  // Floats of one image's key and value as panels.
+  // Floats of key and value as panels.
   std::int64_t key_floats() const { return static_cast<std::int64_t>(key_lanes) * depth; }
   std::int64_t value_floats() const { return static_cast<std::int64_t>(panels) * keys * kTile; }
 };
 
-inline Cut cut_attention(const Network& net, const Step& step, std::int64_t n, int) {
+inline Cut cut_attention(const Network& net, const Step& step, int) {
   const AttentionSizes sizes(net, step);
   Cut cut;
   cut.rows = 4 * kRows;
-  cut.tasks = n * ((sizes.pixels + cut.rows - 1) / cut.rows);
+  cut.first_tasks = sizes.key_lanes / kTile + sizes.panels;
+  cut.tasks = (sizes.pixels + cut.rows - 1) / cut.rows;
   cut.scratch = static_cast<std::int64_t>(cut.rows) * sizes.key_lanes;
-  cut.shared = n * (sizes.key_floats() + sizes.value_floats());
+  cut.shared = sizes.key_floats() + sizes.value_floats();
   return cut;
 }
 
-inline void begin_attention(const Frame& f) {
+// Panels of the key, then of the value.
+inline void pack_attention(const Frame& f, const Cut&, std::int64_t task) {
   const AttentionSizes sizes(*f.network, *f.step);
   const Picture &key = f.in(1), &value = f.in(2);
-  for (std::int64_t image = 0; image < f.n; ++image) {
-    float* to = f.shared + image * (sizes.key_floats() + sizes.value_floats());
-    for (int first = 0; first < sizes.key_lanes; first += kTile) {
-      for (int k = 0; k < sizes.depth; ++k) {
-        for (int lane = 0; lane < kTile; ++lane) {
-          const int pixel = first + lane;
-          *to++ = pixel < sizes.keys ? f.data(key)[(image * sizes.keys + pixel) * key.stride + k] : 0;
-        }
+  const std::int64_t key_panels = sizes.key_lanes / kTile;
+  if (task < key_panels) {
+    float* to = f.shared + task * kTile * sizes.depth;
+    for (int k = 0; k < sizes.depth; ++k) {
+      for (int lane = 0; lane < kTile; ++lane) {
+        const std::int64_t pixel = task * kTile + lane;
+        *to++ = pixel < sizes.keys ? f.data(key)[pixel * key.stride + k] : 0;
       }
     }
-    const int lines = whole_lines(value.channels);
-    for (int panel = 0; panel < sizes.panels; ++panel) {
-      for (int pixel = 0; pixel < sizes.keys; ++pixel, to += kTile) {
-        const float* from = f.data(value) + (image * sizes.keys + pixel) * value.stride + panel * kTile;
-        const int left = std::min(kTile, lines - panel * kTile);
-        for (int c = 0; c < kTile; ++c) to[c] = c < left ? from[c] : 0;
-      }
-    }
+    return;
+  }
+  const int first = static_cast<int>(task - key_panels) * kTile;
+  float* to = f.shared + sizes.key_floats() + static_cast<std::int64_t>(first) * sizes.keys;
+  const int left = std::min(kTile, whole_lines(value.channels) - first);
+  for (int pixel = 0; pixel < sizes.keys; ++pixel, to += kTile) {
+    const float* from = f.data(value) + static_cast<std::int64_t>(pixel) * value.stride + first;
+    for (int c = 0; c < kTile; ++c) to[c] = c < left ? from[c] : 0;
   }
 }
 
@@ -83,18 +84,16 @@ inline void run_attention(const Frame& f, const Cut& cut, std::int64_t task, flo
   const AttentionSizes sizes(*f.network, *f.step);
   const Picture& query = f.in();
   const Finish finish(f);
-  const std::int64_t blocks = (sizes.pixels + cut.rows - 1) / cut.rows;
-  const std::int64_t image = task / blocks;
-  const std::int64_t first = task % blocks * cut.rows;
+  const std::int64_t first = task * cut.rows;
   const int rows = static_cast<int>(std::min<std::int64_t>(cut.rows, sizes.pixels - first));
-  const float* const keys = f.shared + image * (sizes.key_floats() + sizes.value_floats());
+  const float* const keys = f.shared;
   const float* const values = keys + sizes.key_floats();
   alignas(64) float sums[kRows * kTile];
   for (int r = 0; r < rows; r += kRows) {
     const int count = std::min(kRows, rows - r);
     const float* pixels[kRows];
     for (int m = 0; m < count; ++m) {
-      pixels[m] = f.data(query) + (image * sizes.pixels + first + r + m) * query.stride;
+      pixels[m] = f.data(query) + (first + r + m) * query.stride;
     }
     for (int lane = 0; lane < sizes.key_lanes; lane += kTile) {
       multiply_rows(count, pixels, 1, sizes.depth, keys + static_cast<std::int64_t>(lane) * sizes.depth,
@@ -117,11 +116,12 @@ inline void run_attention(const Frame& f, const Cut& cut, std::int64_t task, flo
       for (int m = 0; m < count; ++m)
         shares[m] = scratch + static_cast<std::int64_t>(r + m) * sizes.key_lanes;
       multiply_rows(count, shares, 1, sizes.keys, weight, sums);
+      Place places[kRows];
       for (int m = 0; m < count; ++m) {
-        const int pixel = static_cast<int>(first) + r + m;
-        const Place place = finish.place(image, pixel / query.width, pixel % query.width);
-        for (int c = 0; c < left; c += kRun) finish(place, panel * kTile + c, load(sums + m * kTile + c));
+        const PixelAt at = pixel_at(first + r + m, query.width);
+        places[m] = finish.place(at.y, at.x);
       }
+      finish.rows(finish, places, count, sums, panel * kTile, left);
     }
   }
 }

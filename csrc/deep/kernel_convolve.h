@@ -32,6 +32,13 @@ inline int whole_rows(std::int64_t rows, std::int64_t most) {
 
 // Direct: every pixel of the result is a row, made of the pixels under its taps.
 
+// A 3x3 convolution of few channels, and a 1x1 that maps its input, make rows of their own.
+inline bool makes_rows(const Step& step) { return step.method == Method::kGathered || !step.before.idle(); }
+inline int taps_of(const Step& step) { return step.method == Method::kGathered ? 1 : step.kernel * step.kernel; }
+inline int depth_of(const Step& step, const Picture& in) {
+  return step.method == Method::kGathered ? 9 * in.channels : whole_lines(in.channels);
+}
+
 // What a task of rows works out once for all panels.
 struct Rows {
   Place* places;
@@ -45,18 +52,32 @@ struct Rows {
         pixels(reinterpret_cast<const float**>(places + (rows + kRows - 1) / kRows * kRows)) {}
 };
 
-inline Cut cut_direct(const Network& net, const Step& step, std::int64_t n, int threads) {
+inline Cut cut_direct(const Network& net, const Step& step, int threads) {
   const Picture& in = net.pictures[step.in[0]];
   const Picture& out = net.pictures[step.out];
-  const int depth = whole_lines(in.channels);
-  const std::int64_t rows = n * out.pixels();
+  const int depth = depth_of(step, in);
+  const std::int64_t rows = out.pixels();
   Cut cut;
   // Few rows: all in one task, so that the weights, which are then most of the traffic, are read once.
   cut.rows = rows <= 256 ? static_cast<int>(rows) : whole_rows(kBlockFloats / depth, 96);
   share_panels(cut, (rows + cut.rows - 1) / cut.rows, panels_of(out.channels), threads);
-  cut.scratch = Rows::floats(cut.rows, step.kernel * step.kernel);
-  if (!step.before.idle()) cut.scratch += static_cast<std::int64_t>(cut.rows) * depth;
+  cut.scratch = Rows::floats(cut.rows, taps_of(step));
+  if (makes_rows(step)) cut.scratch += static_cast<std::int64_t>(cut.rows) * depth;
   return cut;
+}
+
+// The numbers under the taps of pixels first to end - 1, one row behind the other.
+inline void gather_rows(const Frame& f, std::int64_t first, std::int64_t end, float* to) {
+  const Picture& in = f.in();
+  const float* const data = f.data(in);
+  const int dilation = f.step->dilation;
+  for (std::int64_t r = first; r < end; ++r) {
+    const PixelAt at = pixel_at(r, in.width);
+    for (int t = 0; t < 9; ++t) {
+      const float* pixel = pixel_or_zeros(f, in, data, at.y + (t / 3 - 1) * dilation, at.x + (t % 3 - 1) * dilation);
+      for (int c = 0; c < in.channels; ++c) *to++ = pixel[c];
+    }
+  }
 }
 
 // Rows first to end - 1 of a 1x1 convolution's input, mapped, into `to`.
@@ -66,11 +87,10 @@ inline void map_rows(const Frame& f, std::int64_t first, std::int64_t end, float
   const int depth = whole_lines(in.channels);
   for (std::int64_t r = first; r < end; ++r, to += depth) {
     const float* from = data + r * in.stride;
-    const std::int64_t map = r / in.pixels() * depth;
     for (int c = 0; c < depth; c += kRun) {
       Run v = load(from + c);
-      if (f.before.scale != nullptr) v *= load(f.before.scale + map + c);
-      if (f.before.shift != nullptr) v += load(f.before.shift + map + c);
+      if (f.before.scale != nullptr) v *= load(f.before.scale + c);
+      if (f.before.shift != nullptr) v += load(f.before.shift + c);
       store(to + c, activate(f.step->before.act, v));
     }
   }
@@ -81,18 +101,18 @@ inline void find_rows(const Frame& f, const Finish& finish, std::int64_t first, 
   const Step& step = *f.step;
   const Picture& in = f.in();
   const float* const data = f.data(in);
-  const int depth = whole_lines(in.channels);
-  const int taps = step.kernel * step.kernel;
+  const int depth = depth_of(step, in);
+  const int taps = taps_of(step);
   const int reach = step.kernel / 2;
   for (int r = 0; r < count; ++r) {
-    const PixelAt at = pixel_at(first + r, in.height, in.width);
-    rows.places[r] = finish.place(at.image, at.y, at.x);
+    const PixelAt at = pixel_at(first + r, in.width);
+    rows.places[r] = finish.place(at.y, at.x);
     const float** const pixels = rows.pixels + r / kRows * kRows * taps + r % kRows;
     if (mapped != nullptr) {
       pixels[0] = mapped + static_cast<std::int64_t>(r) * depth;
     } else {
       for (int t = 0; t < taps; ++t) {
-        pixels[t * kRows] = pixel_or_zeros(f, in, data, at.image, at.y + (t / 3 - reach) * step.dilation,
+        pixels[t * kRows] = pixel_or_zeros(f, in, data, at.y + (t / 3 - reach) * step.dilation,
                                            at.x + (t % 3 - reach) * step.dilation);
       }
     }
@@ -102,13 +122,17 @@ inline void find_rows(const Frame& f, const Finish& finish, std::int64_t first, 
 inline void run_direct(const Frame& f, const Cut& cut, std::int64_t task, float* scratch) {
   const Step& step = *f.step;
   const Finish finish(f);
-  const int depth = whole_lines(f.in().channels);
-  const int taps = step.kernel * step.kernel;
+  const int depth = depth_of(step, f.in());
+  const int taps = taps_of(step);
   const std::int64_t first = task / cut.panel_tasks * cut.rows;
-  const int count = static_cast<int>(std::min<std::int64_t>(cut.rows, f.n * f.in().pixels() - first));
+  const int count = static_cast<int>(std::min<std::int64_t>(cut.rows, f.in().pixels() - first));
   const Rows rows(scratch, cut.rows);
-  float* const mapped = step.before.idle() ? nullptr : scratch + Rows::floats(cut.rows, taps);
-  if (mapped != nullptr) map_rows(f, first, first + count, mapped);
+  float* const mapped = makes_rows(step) ? scratch + Rows::floats(cut.rows, taps) : nullptr;
+  if (step.method == Method::kGathered) {
+    gather_rows(f, first, first + count, mapped);
+  } else if (mapped != nullptr) {
+    map_rows(f, first, first + count, mapped);
+  }
   find_rows(f, finish, first, count, mapped, rows);
   const int first_panel = static_cast<int>(task % cut.panel_tasks) * cut.panels;
   const int end_panel = std::min(panels_of(finish.out.channels), first_panel + cut.panels);
@@ -120,18 +144,14 @@ inline void run_direct(const Frame& f, const Cut& cut, std::int64_t task, float*
     for (int r = 0; r < count; r += kRows) {
       const int block = std::min(kRows, count - r);
       multiply_rows(block, rows.pixels + r * taps, taps, depth, weight, sums);
-      for (int m = 0; m < block; ++m) {
-        for (int c = 0; c < left; c += kRun) {
-          finish(rows.places[r + m], panel * kTile + c, load(sums + m * kTile + c));
-        }
-      }
+      finish.rows(finish, rows.places + r, block, sums, panel * kTile, left);
     }
   }
 }
 
 inline void pack_direct(Step& step, const Picture& in, const Picture& out) {
   const int taps = step.kernel * step.kernel;
-  const int depth = whole_lines(in.channels);
+  const int depth = step.method == Method::kGathered ? in.channels : whole_lines(in.channels);
   const int panels = panels_of(out.channels);
   step.packed = Floats(static_cast<std::size_t>(panels) * taps * depth * kTile);
   for (int m = 0; m < out.channels; ++m) {
@@ -155,75 +175,142 @@ struct Tiles {
   std::int64_t count() const { return static_cast<std::int64_t>(rows) * columns; }
 };
 
+// Weights that leave the second-level cache are best read once for many tiles. The tiles' transforms are then
+// made first, and it is they that come from further away: worth it up to twice the weights, and up to these
+// floats.
+constexpr std::int64_t kLargeWeights = 384 * 1024;
+constexpr std::int64_t kMostTransforms = std::int64_t{6} << 20;
+constexpr int kPanelGroup = 2;  // that pass over such transforms together
+
 template <typename T>
-Cut cut_tiles(const Network& net, const Step& step, std::int64_t n, int threads) {
+Cut cut_tiles(const Network& net, const Step& step, int threads) {
   const Picture& in = net.pictures[step.in[0]];
   const int depth = whole_lines(in.channels);
-  const std::int64_t tiles = n * Tiles<T>(in).count();
+  const int panels = panels_of(net.pictures[step.out].channels);
+  const std::int64_t tiles = Tiles<T>(in).count();
+  const std::int64_t transforms = tiles * T::kCount * depth;
   Cut cut;
-  cut.rows = static_cast<int>(
-      std::min<std::int64_t>(tiles, std::max(2 * kRows, whole_rows(kBlockFloats / (T::kCount * depth), 96))));
-  share_panels(cut, (tiles + cut.rows - 1) / cut.rows, panels_of(net.pictures[step.out].channels), threads);
-  cut.scratch = cut.rows * (T::kCount * (depth + kTile) + static_cast<std::int64_t>(sizeof(PixelAt)) / 4);
+  int group = 1;
+  const std::int64_t weights = static_cast<std::int64_t>(panels) * T::kCount * depth * kTile;
+  if (weights > kLargeWeights && transforms <= std::min(2 * weights, kMostTransforms)) {
+    cut.first_tasks = (tiles + kRows - 1) / kRows;
+    cut.shared = transforms;
+    group = kPanelGroup;
+    cut.rows = static_cast<int>(std::min<std::int64_t>(tiles, whole_rows(2 * kBlockFloats / depth, 192)));
+  } else {
+    const std::int64_t fit = whole_rows(kBlockFloats / (T::kCount * depth), 96);
+    cut.rows = static_cast<int>(std::min<std::int64_t>(tiles, std::max<std::int64_t>(2 * kRows, fit)));
+    cut.scratch = static_cast<std::int64_t>(cut.rows) * T::kCount * depth;
+  }
+  share_panels(cut, (tiles + cut.rows - 1) / cut.rows, panels, threads);
+  cut.scratch += cut.rows * (static_cast<std::int64_t>(group) * T::kCount * kTile +
+                             T::kOut * T::kOut * static_cast<std::int64_t>(sizeof(Place)) / 4);
   return cut;
 }
 
+// The transforms of `count` tiles from `first` on; `to` is of the first, and products are `step` floats apart.
 template <typename T>
-void run_tiles(const Frame& f, const Cut& cut, std::int64_t task, float* scratch) {
-  const Step& step = *f.step;
+void transform_tiles(const Frame& f, std::int64_t first, int count, float* to, std::int64_t step) {
   const Picture& in = f.in();
-  const Finish finish(f);
   const float* const data = f.data(in);
   const int depth = whole_lines(in.channels);
   const Tiles<T> tiles(in);
-  const std::int64_t first = task / cut.panel_tasks * cut.rows;
-  const int count = static_cast<int>(std::min<std::int64_t>(cut.rows, f.n * tiles.count() - first));
-  const std::int64_t step_in = static_cast<std::int64_t>(count) * depth;
-  PixelAt* const places = reinterpret_cast<PixelAt*>(scratch + cut.rows * T::kCount * (depth + kTile));
   for (int k = 0; k < count; ++k) {
-    const PixelAt tile = places[k] = pixel_at(first + k, tiles.rows, tiles.columns);
+    const PixelAt tile = pixel_at(first + k, tiles.columns);
     const float* pixels[T::kIn * T::kIn];
     for (int i = 0; i < T::kIn; ++i) {
       for (int j = 0; j < T::kIn; ++j) {
-        pixels[i * T::kIn + j] = pixel_or_zeros(f, in, data, tile.image, tile.y * T::kStep + i - T::kLead,
+        pixels[i * T::kIn + j] = pixel_or_zeros(f, in, data, tile.y * T::kStep + i - T::kLead,
                                                 tile.x * T::kStep + j - T::kLead);
       }
     }
     for (int c = 0; c < depth; c += kRun) {
-      T::forward(pixels, c, scratch + static_cast<std::int64_t>(k) * depth + c, step_in);
+      T::forward(pixels, c, to + static_cast<std::int64_t>(k) * depth + c, step);
     }
   }
-  float* const sums = scratch + static_cast<std::int64_t>(cut.rows) * T::kCount * depth;
-  const std::int64_t step_out = static_cast<std::int64_t>(count) * kTile;
+}
+
+template <typename T>
+void run_first_tiles(const Frame& f, const Cut&, std::int64_t task) {
+  const std::int64_t tiles = Tiles<T>(f.in()).count();
+  const int depth = whole_lines(f.in().channels);
+  const std::int64_t first = task * kRows;
+  transform_tiles<T>(f, first, static_cast<int>(std::min<std::int64_t>(kRows, tiles - first)),
+                     f.shared + first * depth, tiles * depth);
+}
+
+// The products of one panel, back to pixels and out.
+template <typename T>
+void finish_tiles(const Finish& finish, std::int64_t first, int count, int columns, int panel, const float* sums,
+                  const Place* places) {
+  const std::int64_t step = static_cast<std::int64_t>(count) * kTile;
+  const int left = std::min(kTile, finish.lines - panel * kTile);
+  alignas(64) float pixels[T::kOut * T::kOut * kTile];
+  for (int k = 0; k < count; ++k, places += T::kOut * T::kOut) {
+    for (int c = 0; c < left; c += kRun) {
+      Run out[T::kOut * T::kOut];
+      T::inverse(sums + static_cast<std::int64_t>(k) * kTile + c, step, out);
+#pragma GCC unroll 16
+      for (int i = 0; i < T::kOut * T::kOut; ++i) store(pixels + i * kTile + c, out[i]);
+    }
+    const PixelAt tile = pixel_at(first + k, columns);
+    const int height = std::min(T::kOut, finish.out.height - tile.y * T::kOut);
+    const int width = std::min(T::kOut, finish.out.width - tile.x * T::kOut);
+    if (height == T::kOut && width == T::kOut) {
+      finish.rows(finish, places, T::kOut * T::kOut, pixels, panel * kTile, left);
+      continue;
+    }
+    for (int i = 0; i < height; ++i) {
+      finish.rows(finish, places + i * T::kOut, width, pixels + i * T::kOut * kTile, panel * kTile, left);
+    }
+  }
+}
+
+template <typename T>
+void run_tiles(const Frame& f, const Cut& cut, std::int64_t task, float* scratch) {
+  const Finish finish(f);
+  const int depth = whole_lines(f.in().channels);
+  const Tiles<T> tiles(f.in());
+  const std::int64_t first = task / cut.panel_tasks * cut.rows;
+  const int count = static_cast<int>(std::min<std::int64_t>(cut.rows, tiles.count() - first));
+  const bool made = cut.first_tasks > 0;
+  const std::int64_t step_in = (made ? tiles.count() : count) * depth;
+  const float* transforms = f.shared + first * depth;
+  if (!made) {
+    transform_tiles<T>(f, first, count, scratch, step_in);
+    transforms = scratch;
+    scratch += static_cast<std::int64_t>(cut.rows) * T::kCount * depth;
+  }
+  Place* const places = reinterpret_cast<Place*>(scratch);
+  for (int k = 0; k < count; ++k) {
+    const PixelAt tile = pixel_at(first + k, tiles.columns);
+    for (int i = 0; i < T::kOut * T::kOut; ++i) {
+      places[k * T::kOut * T::kOut + i] =
+          finish.place(tile.y * T::kOut + i / T::kOut, tile.x * T::kOut + i % T::kOut);
+    }
+  }
+  float* const sums = scratch + cut.rows * T::kOut * T::kOut * static_cast<std::int64_t>(sizeof(Place)) / 4;
+  const std::int64_t sums_of_panel = static_cast<std::int64_t>(count) * kTile * T::kCount;
+  const std::int64_t matrix = static_cast<std::int64_t>(depth) * kTile;
   const int first_panel = static_cast<int>(task % cut.panel_tasks) * cut.panels;
   const int end_panel = std::min(panels_of(finish.out.channels), first_panel + cut.panels);
-  const std::int64_t matrix = static_cast<std::int64_t>(depth) * kTile;
-  for (int panel = first_panel; panel < end_panel; ++panel) {
-    const float* const weight = step.packed.data() + panel * T::kCount * matrix;
+  const int group = made ? kPanelGroup : 1;
+  for (int begin = first_panel; begin < end_panel; begin += group) {
+    const int end = std::min(begin + group, end_panel);
     for (int k = 0; k < T::kCount; ++k) {
-      for (int r = 0; r < count; r += kRows) {
-        const int block = std::min(kRows, count - r);
-        const float* rows[kRows];
-        for (int m = 0; m < block; ++m)
-          rows[m] = scratch + k * step_in + static_cast<std::int64_t>(r + m) * depth;
-        multiply_rows(block, rows, 1, depth, weight + k * matrix, sums + k * step_out + r * kTile);
-      }
-    }
-    const int left = std::min(kTile, finish.lines - panel * kTile);
-    for (int k = 0; k < count; ++k) {
-      const PixelAt& tile = places[k];
-      const int y = tile.y * T::kOut, x = tile.x * T::kOut;
-      const int height = std::min(T::kOut, finish.out.height - y);
-      const int width = std::min(T::kOut, finish.out.width - x);
-      for (int c = 0; c < left; c += kRun) {
-        Run pixels[T::kOut * T::kOut];
-        T::inverse(sums + static_cast<std::int64_t>(k) * kTile + c, step_out, pixels);
-        for (int i = 0; i < height; ++i) {
-          for (int j = 0; j < width; ++j) {
-            finish(finish.place(tile.image, y + i, x + j), panel * kTile + c, pixels[i * T::kOut + j]);
-          }
+      for (int panel = begin; panel < end; ++panel) {
+        const float* const weight = f.step->packed.data() + (static_cast<std::int64_t>(panel) * T::kCount + k) * matrix;
+        float* const to = sums + (panel - begin) * sums_of_panel + static_cast<std::int64_t>(k) * count * kTile;
+        for (int r = 0; r < count; r += kRows) {
+          const int block = std::min(kRows, count - r);
+          const float* rows[kRows];
+          for (int m = 0; m < block; ++m) rows[m] = transforms + k * step_in + static_cast<std::int64_t>(r + m) * depth;
+          multiply_rows(block, rows, 1, depth, weight, to + r * kTile);
         }
       }
+    }
+    for (int panel = begin; panel < end; ++panel) {
+      finish_tiles<T>(finish, first, count, tiles.columns, panel, sums + (panel - begin) * sums_of_panel, places);
     }
   }
 }
@@ -253,14 +340,14 @@ void pack_tiles(Step& step, const Picture& in, const Picture& out) {
 
 constexpr int kThinPixels = 2;
 
-inline Cut cut_thin(const Network& net, const Step& step, std::int64_t n, int) {
+inline Cut cut_thin(const Network& net, const Step& step, int) {
   Cut cut;
-  cut.tasks = n * net.pictures[step.out].height;
+  cut.tasks = net.pictures[step.out].height;
   return cut;
 }
 
 template <int Channels>
-void run_thin_row(const Frame& f, std::int64_t image, int y) {
+void run_thin_row(const Frame& f, int y) {
   const Step& step = *f.step;
   const Picture& in = f.in();
   const Finish finish(f);
@@ -274,7 +361,7 @@ void run_thin_row(const Frame& f, std::int64_t image, int y) {
     for (int t = 0; t < taps; ++t) {
       const float* pixel[kThinPixels];
       for (int p = 0; p < kThinPixels; ++p) {
-        pixel[p] = pixel_or_zeros(f, in, data, image, y + (t / 3 - reach) * step.dilation,
+        pixel[p] = pixel_or_zeros(f, in, data, y + (t / 3 - reach) * step.dilation,
                                   x + p + (t % 3 - reach) * step.dilation);
       }
       for (int c = 0; c < depth; c += kRun, weight += Channels * kRun) {
@@ -289,23 +376,22 @@ void run_thin_row(const Frame& f, std::int64_t image, int y) {
     for (int p = 0; p < kThinPixels && x + p < in.width; ++p) {
       Run v{};
       for (int m = 0; m < Channels; ++m) v[m] = sum_of(sum[p][m]);
-      finish(finish.place(image, y, x + p), 0, v);
+      finish(finish.place(y, x + p), 0, v);
     }
   }
 }
 
 inline void run_thin(const Frame& f, const Cut&, std::int64_t task, float*) {
-  const std::int64_t image = task / f.out().height;
-  const int y = static_cast<int>(task % f.out().height);
+  const int y = static_cast<int>(task);
   switch (f.out().channels) {
     case 1:
-      return run_thin_row<1>(f, image, y);
+      return run_thin_row<1>(f, y);
     case 2:
-      return run_thin_row<2>(f, image, y);
+      return run_thin_row<2>(f, y);
     case 3:
-      return run_thin_row<3>(f, image, y);
+      return run_thin_row<3>(f, y);
     default:
-      return run_thin_row<4>(f, image, y);
+      return run_thin_row<4>(f, y);
   }
 }
 

@@ -86,13 +86,14 @@ inline Run activate(const Act& act, Run v) {
   }
 }
 
-// Where a pixel's result goes and what it meets there; pointers to the pixel's first channel.
+// Where a pixel's result goes and the residual that it meets there; pointers to the first channel.
 struct Place {
   float* out;
   const float* residual;
-  std::int64_t map;  // offset of its image in scales and shifts
 };
 
+// What happens to sums on their way to memory. `rows` does it for pixels of a matrix tile; a step has few of
+// the things that there are, so the loop is made for those it has.
 struct Finish {
   const Frame& frame;
   const Step& step;
@@ -100,53 +101,101 @@ struct Finish {
   Picture residual;
   float* out_data;
   const float* residual_data = nullptr;
+  const float* shift;
   int lines;
+  void (*rows)(const Finish& f, const Place* places, int count, const float* sums, int channel, int lines);
 
-  explicit Finish(const Frame& f)
-      : frame(f), step(*f.step), out(f.out()), out_data(f.data(out)), lines(whole_lines(out.channels)) {
-    if (step.residual >= 0) {
-      residual = f.network->pictures[step.residual];
-      residual_data = f.data(residual);
-    }
-  }
+  explicit Finish(const Frame& f);
 
-  Place place(std::int64_t image, int y, int x) const {
-    Place p{out_data + ((image * out.height + y) * out.width + x) * out.stride, nullptr, image * lines};
+  Place place(int y, int x) const {
+    Place p{out_data + (static_cast<std::int64_t>(y) * out.width + x) * out.stride, nullptr};
     if (residual_data != nullptr) {
       const int half = step.residual_up ? 1 : 0;
-      const std::int64_t row = image * residual.height + (y >> half);
-      p.residual = residual_data + (row * residual.width + (x >> half)) * residual.stride;
+      const std::int64_t pixel = static_cast<std::int64_t>(y >> half) * residual.width + (x >> half);
+      p.residual = residual_data + pixel * residual.stride;
     }
     return p;
   }
 
+  Run last(int channel, Run v) const {
+    if (frame.last.scale != nullptr) v *= load(frame.last.scale + channel);
+    if (frame.last.shift != nullptr) v += load(frame.last.shift + channel);
+    return activate(step.last.act, v);
+  }
+
+  // One vector of one pixel.
   void operator()(const Place& p, int channel, Run v) const {
-    if (frame.after.scale != nullptr) v *= load(frame.after.scale + p.map + channel);
-    if (frame.after.shift != nullptr) v += load(frame.after.shift + p.map + channel);
-    v = activate(step.after.act, v);
+    if (frame.after.scale != nullptr) v *= load(frame.after.scale + channel);
+    v = activate(step.after.act, v + load(shift + channel));
     if (p.residual != nullptr) v += load(p.residual + channel);
-    if (frame.last.scale != nullptr) v *= load(frame.last.scale + p.map + channel);
-    if (frame.last.shift != nullptr) v += load(frame.last.shift + p.map + channel);
-    store(p.out + channel, activate(step.last.act, v));
+    store(p.out + channel, last(channel, v));
   }
 };
 
-// Row `at` of a picture's pixels, all images one behind the other.
+enum class Nonlinear { kNone, kRelu, kAny };
+
+template <bool Scale, bool Residual, bool Last, Nonlinear Act>
+__attribute__((noinline)) void finish_rows(const Finish& f, const Place* places, int count, const float* sums,
+                                           int channel, int lines) {
+  const float* const scale = f.frame.after.scale;
+  const float* const shift = f.shift;
+  for (int c = 0; c < lines; c += kRun) {
+    const int at = channel + c;
+    const Run factor = Scale ? load(scale + at) : Run{};
+    const Run offset = load(shift + at);
+    for (int m = 0; m < count; ++m) {
+      const Run sum = load(sums + m * kTile + c);
+      Run v = Scale ? sum * factor + offset : sum + offset;
+      if (Act == Nonlinear::kRelu) v = larger(v, Run{});
+      if (Act == Nonlinear::kAny) v = activate(f.step.after.act, v);
+      if (Residual) v += load(places[m].residual + at);
+      if (Last) v = f.last(at, v);
+      store(places[m].out + at, v);
+    }
+  }
+}
+
+template <bool Scale, bool Residual, bool Last>
+auto choose_finish(Nonlinear act) {
+  return act == Nonlinear::kNone   ? finish_rows<Scale, Residual, Last, Nonlinear::kNone>
+         : act == Nonlinear::kRelu ? finish_rows<Scale, Residual, Last, Nonlinear::kRelu>
+                                   : finish_rows<Scale, Residual, Last, Nonlinear::kAny>;
+}
+
+template <bool Scale>
+auto choose_finish(bool residual, bool last, Nonlinear act) {
+  if (residual) return last ? choose_finish<Scale, true, true>(act) : choose_finish<Scale, true, false>(act);
+  return last ? choose_finish<Scale, false, true>(act) : choose_finish<Scale, false, false>(act);
+}
+
+inline Finish::Finish(const Frame& f)
+    : frame(f), step(*f.step), out(f.out()), out_data(f.data(out)), lines(whole_lines(out.channels)) {
+  if (step.residual >= 0) {
+    residual = f.network->pictures[step.residual];
+    residual_data = f.data(residual);
+  }
+  shift = f.after.shift != nullptr ? f.after.shift : f.zeros;
+  const Act& act = step.after.act;
+  const Nonlinear kind = act.kind == Activation::kNone                           ? Nonlinear::kNone
+                         : act.kind == Activation::kLeakyRelu && act.low == 0 ? Nonlinear::kRelu
+                                                                                 : Nonlinear::kAny;
+  const bool has_residual = residual_data != nullptr, has_last = !step.last.idle();
+  rows = f.after.scale != nullptr ? choose_finish<true>(has_residual, has_last, kind)
+                                  : choose_finish<false>(has_residual, has_last, kind);
+}
+
 struct PixelAt {
-  std::int64_t image;
   int y, x;
 };
 
-inline PixelAt pixel_at(std::int64_t at, int height, int width) {
-  const std::int64_t line = at / width;
-  return {line / height, static_cast<int>(line % height), static_cast<int>(at % width)};
+inline PixelAt pixel_at(std::int64_t at, int width) {
+  return {static_cast<int>(at / width), static_cast<int>(at % width)};
 }
 
-// Pixel (y, x) of an image, or zeros outside.
-inline const float* pixel_or_zeros(const Frame& f, const Picture& p, const float* data, std::int64_t image,
-                                   int y, int x) {
+// Pixel (y, x), or zeros outside.
+inline const float* pixel_or_zeros(const Frame& f, const Picture& p, const float* data, int y, int x) {
   if (y < 0 || x < 0 || y >= p.height || x >= p.width) return f.zeros;
-  return data + ((image * p.height + y) * p.width + x) * p.stride;
+  return data + (static_cast<std::int64_t>(y) * p.width + x) * p.stride;
 }
 
 }  // namespace

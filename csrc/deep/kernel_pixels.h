@@ -12,28 +12,21 @@ namespace CGNRT_ISA {
 namespace {
 
 // All of these: a task is a line of the result's pixels.
-inline Cut cut_lines(const Network& net, const Step& step, std::int64_t n, int) {
+inline Cut cut_lines(const Network& net, const Step& step, int) {
   Cut cut;
-  cut.tasks = n * net.pictures[step.out].height;
+  cut.tasks = net.pictures[step.out].height;
   return cut;
 }
 
-struct Line {
-  std::int64_t image;
-  int y;
-  Line(const Frame& f, std::int64_t task)
-      : image(task / f.out().height), y(static_cast<int>(task % f.out().height)) {}
-};
-
 // A vector of the caller's, channels first or last.
 inline void run_start(const Frame& f, const Cut&, std::int64_t task, float*) {
-  const Line line(f, task);
+  const int y = static_cast<int>(task);
   const Finish finish(f);
   const Picture& out = finish.out;
-  const float* from = f.vector + line.image * out.channels * out.pixels();
+  const float* from = f.vector;
   for (int x = 0; x < out.width; ++x) {
-    const Place place = finish.place(line.image, line.y, x);
-    const std::int64_t pixel = static_cast<std::int64_t>(line.y) * out.width + x;
+    const Place place = finish.place(y, x);
+    const std::int64_t pixel = static_cast<std::int64_t>(y) * out.width + x;
     for (int c = 0; c < finish.lines; c += kRun) {
       Run v{};
       for (int k = 0; k < std::min(kRun, out.channels - c); ++k) {
@@ -46,13 +39,13 @@ inline void run_start(const Frame& f, const Cut&, std::int64_t task, float*) {
 }
 
 inline void run_image(const Frame& f, const Cut&, std::int64_t task, float*) {
-  const Line line(f, task);
+  const int y = static_cast<int>(task);
   const Finish finish(f);
   const Picture& out = finish.out;
   const float* from =
-      f.image + line.image * out.channels * out.pixels() + static_cast<std::int64_t>(line.y) * out.width;
+      f.image + static_cast<std::int64_t>(y) * out.width;
   for (int x = 0; x < out.width; ++x) {
-    const Place place = finish.place(line.image, line.y, x);
+    const Place place = finish.place(y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
       Run v{};
       for (int k = 0; k < std::min(kRun, out.channels - c); ++k) v[k] = from[(c + k) * out.pixels() + x];
@@ -62,17 +55,17 @@ inline void run_image(const Frame& f, const Cut&, std::int64_t task, float*) {
 }
 
 inline void run_max_pool(const Frame& f, const Cut&, std::int64_t task, float*) {
-  const Line line(f, task);
+  const int y = static_cast<int>(task);
   const Finish finish(f);
   const Picture& in = f.in();
   const float* const data = f.data(in);
-  const int y0 = 2 * line.y, y1 = std::min(y0 + 1, in.height - 1);
+  const int y0 = 2 * y, y1 = std::min(y0 + 1, in.height - 1);
   for (int x = 0; x < finish.out.width; ++x) {
     const int x0 = 2 * x, x1 = std::min(x0 + 1, in.width - 1);
     const float* p[4] = {
-        pixel_or_zeros(f, in, data, line.image, y0, x0), pixel_or_zeros(f, in, data, line.image, y0, x1),
-        pixel_or_zeros(f, in, data, line.image, y1, x0), pixel_or_zeros(f, in, data, line.image, y1, x1)};
-    const Place place = finish.place(line.image, line.y, x);
+        pixel_or_zeros(f, in, data, y0, x0), pixel_or_zeros(f, in, data, y0, x1),
+        pixel_or_zeros(f, in, data, y1, x0), pixel_or_zeros(f, in, data, y1, x1)};
+    const Place place = finish.place(y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
       finish(place, c,
              larger(larger(load(p[0] + c), load(p[1] + c)), larger(load(p[2] + c), load(p[3] + c))));
@@ -94,21 +87,21 @@ struct Between {
 };
 
 inline void run_resize(const Frame& f, const Cut&, std::int64_t task, float*) {
-  const Line line(f, task);
+  const int y = static_cast<int>(task);
   const Finish finish(f);
   const Picture& in = f.in();
   const float* const data = f.data(in);
   const bool align = f.step->align_corners;
-  const Between vertical(line.y, in.height, finish.out.height, align);
+  const Between vertical(y, in.height, finish.out.height, align);
   const Run down = all(vertical.weight), up = all(1 - vertical.weight);
   for (int x = 0; x < finish.out.width; ++x) {
     const Between across(x, in.width, finish.out.width, align);
     const Run right = all(across.weight), left = all(1 - across.weight);
-    const float* const p00 = pixel_or_zeros(f, in, data, line.image, vertical.low, across.low);
-    const float* const p01 = pixel_or_zeros(f, in, data, line.image, vertical.low, across.high);
-    const float* const p10 = pixel_or_zeros(f, in, data, line.image, vertical.high, across.low);
-    const float* const p11 = pixel_or_zeros(f, in, data, line.image, vertical.high, across.high);
-    const Place place = finish.place(line.image, line.y, x);
+    const float* const p00 = pixel_or_zeros(f, in, data, vertical.low, across.low);
+    const float* const p01 = pixel_or_zeros(f, in, data, vertical.low, across.high);
+    const float* const p10 = pixel_or_zeros(f, in, data, vertical.high, across.low);
+    const float* const p11 = pixel_or_zeros(f, in, data, vertical.high, across.high);
+    const Place place = finish.place(y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
       finish(place, c,
              up * (left * load(p00 + c) + right * load(p01 + c)) +
@@ -118,18 +111,17 @@ inline void run_resize(const Frame& f, const Cut&, std::int64_t task, float*) {
 }
 
 inline void run_pointwise(const Frame& f, const Cut&, std::int64_t task, float*) {
-  const Line line(f, task);
+  const int y = static_cast<int>(task);
   const Finish finish(f);
   const Picture& in = f.in();
   const float* const data = f.data(in);
-  const std::int64_t map = line.image * finish.lines;
   for (int x = 0; x < finish.out.width; ++x) {
-    const float* from = pixel_or_zeros(f, in, data, line.image, line.y, x);
-    const Place place = finish.place(line.image, line.y, x);
+    const float* from = pixel_or_zeros(f, in, data, y, x);
+    const Place place = finish.place(y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
       Run v = load(from + c);
-      if (f.before.scale != nullptr) v *= load(f.before.scale + map + c);
-      if (f.before.shift != nullptr) v += load(f.before.shift + map + c);
+      if (f.before.scale != nullptr) v *= load(f.before.scale + c);
+      if (f.before.shift != nullptr) v += load(f.before.shift + c);
       finish(place, c, activate(f.step->before.act, v));
     }
   }

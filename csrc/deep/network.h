@@ -59,11 +59,12 @@ struct Affine {
 
 // How a 3x3 convolution is computed: multiply-adds per output and channel pair.
 enum class Method {
-  kDirect,  // 9, or 1 of a 1x1 convolution
-  kTile2,   // 4: Winograd F(2x2, 3x3)
-  kTile4,   // 2.25: Winograd F(4x4, 3x3)
-  kUp,      // 2.25: the nine products of engine/kernel_layers.h for an up-sampling convolution
-  kThin,    // 9: few output channels, vectors along the input channels
+  kDirect,    // 9, or 1 of a 1x1 convolution
+  kGathered,  // 9: of few input channels, whose taps lie side by side
+  kTile2,     // 4: Winograd F(2x2, 3x3)
+  kTile4,     // 2.25: Winograd F(4x4, 3x3)
+  kUp,        // 2.25: the nine products of engine/kernel_layers.h for an up-sampling convolution
+  kThin,      // 9: few output channels, vectors along the input channels
 };
 
 struct Step {
@@ -125,8 +126,8 @@ class Workspace {
   std::size_t size_ = 0;
 };
 
-// Floats of working memory for n images.
-std::int64_t workspace_floats(const Network& network, std::int64_t n);
+// Floats of working memory.
+std::int64_t workspace_floats(const Network& network);
 
 // Runs n images. vectors[k] is (n, vector_widths[k]); image is (n, c, h, w) or null; outs[k] is (n, channels,
 // height, width) of outputs[k]. threads 0 is every CPU of the process. Returns the seconds that each step

@@ -17,6 +17,8 @@ constexpr int kMostSide = 1 << 13;
 constexpr int kMostBuffers = 1 << 14;
 // Result channels up to which vectors go along the input channels.
 constexpr int kThinChannels = 4;
+// Input channels up to which whole lines of them would be mostly empty.
+constexpr int kGatheredChannels = 4;
 
 std::string text(const Picture& p) {
   return std::to_string(p.channels) + " x " + std::to_string(p.height) + " x " + std::to_string(p.width);
@@ -232,6 +234,7 @@ void share_memory(Network& net, const std::vector<Life>& lives, const std::vecto
 Method choose_method(const Step& step, const Picture& in, const Picture& out) {
   if (step.kind == StepKind::kUpConv) return Method::kUp;
   if (out.channels <= kThinChannels && step.before.idle()) return Method::kThin;
+  if (step.kernel == 3 && in.channels <= kGatheredChannels) return Method::kGathered;
   if (step.kernel != 3 || step.dilation != 1 || in.channels < 2 * kLine) return Method::kDirect;
   // The smaller the picture, the more its time is that of reading the weights, which the transforms enlarge
   // four times and 1.8 times.
