@@ -16,19 +16,34 @@ bool is_convolution(const Step& step) {
   return step.kind == StepKind::kConv || step.kind == StepKind::kUpConv;
 }
 
-void pack(Step& step, const Picture& in, const Picture& out) {
+Panels panels(const Step& step, const Picture& in, const Picture& out) {
+  const int count = panels_of(out.channels);
   switch (step.method) {
-    case Method::kDirect:
-    case Method::kGathered:
-      return pack_direct(step, in, out);
     case Method::kTile2:
-      return pack_tiles<Tile2>(step, in, out);
+      return {count, panel_floats_tiles<Tile2>(in)};
     case Method::kTile4:
-      return pack_tiles<Tile4>(step, in, out);
+      return {count, panel_floats_tiles<Tile4>(in)};
     case Method::kUp:
-      return pack_tiles<Up>(step, in, out);
+      return {count, panel_floats_tiles<Up>(in)};
     case Method::kThin:
-      return pack_thin(step, in, out);
+      return {1, panel_floats_thin(step, in, out)};
+    default:
+      return {count, panel_floats_direct(step, in)};
+  }
+}
+
+void pack(const Step& step, const Picture& in, const Picture& out, int panel, float* to) {
+  switch (step.method) {
+    case Method::kTile2:
+      return pack_tiles<Tile2>(step, in, out, panel, to);
+    case Method::kTile4:
+      return pack_tiles<Tile4>(step, in, out, panel, to);
+    case Method::kUp:
+      return pack_tiles<Up>(step, in, out, panel, to);
+    case Method::kThin:
+      return pack_thin(step, in, out, to);
+    default:
+      return pack_direct(step, in, out, panel, to);
   }
 }
 
@@ -101,7 +116,7 @@ void run(const Frame& f, const Cut& how, std::int64_t task, float* scratch) {
 
 }  // namespace
 
-const Kernel kDeep = {pack, cut, run_first, run};
+const Kernel kDeep = {panels, pack, cut, run_first, run};
 
 }  // namespace CGNRT_ISA
 }  // namespace deep

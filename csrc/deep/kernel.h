@@ -41,8 +41,15 @@ struct Cut {
   std::int64_t shared = 0;   // floats of all
 };
 
+// Packed weights: panels, each of the output channels of a matrix tile.
+struct Panels {
+  int count = 0;
+  std::int64_t floats = 0;  // of each
+};
+
 struct Kernel {
-  void (*pack)(Step& step, const Picture& in, const Picture& out);
+  Panels (*panels)(const Step& step, const Picture& in, const Picture& out);
+  void (*pack)(const Step& step, const Picture& in, const Picture& out, int panel, float* to);
   Cut (*cut)(const Network& network, const Step& step, int threads);
   void (*run_first)(const Frame& frame, const Cut& cut, std::int64_t task);
   void (*run)(const Frame& frame, const Cut& cut, std::int64_t task, float* scratch);

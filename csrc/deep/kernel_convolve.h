@@ -34,7 +34,9 @@ inline int whole_rows(std::int64_t rows, std::int64_t most) {
 
 // A 3x3 convolution of few channels, and a 1x1 that maps its input, make rows of their own.
 inline bool makes_rows(const Step& step) { return step.method == Method::kGathered || !step.before.idle(); }
-inline int taps_of(const Step& step) { return step.method == Method::kGathered ? 1 : step.kernel * step.kernel; }
+inline int taps_of(const Step& step) {
+  return step.method == Method::kGathered ? 1 : step.kernel * step.kernel;
+}
 inline int depth_of(const Step& step, const Picture& in) {
   return step.method == Method::kGathered ? 9 * in.channels : whole_lines(in.channels);
 }
@@ -74,7 +76,8 @@ inline void gather_rows(const Frame& f, std::int64_t first, std::int64_t end, fl
   for (std::int64_t r = first; r < end; ++r) {
     const PixelAt at = pixel_at(r, in.width);
     for (int t = 0; t < 9; ++t) {
-      const float* pixel = pixel_or_zeros(f, in, data, at.y + (t / 3 - 1) * dilation, at.x + (t % 3 - 1) * dilation);
+      const float* pixel =
+          pixel_or_zeros(f, in, data, at.y + (t / 3 - 1) * dilation, at.x + (t % 3 - 1) * dilation);
       for (int c = 0; c < in.channels; ++c) *to++ = pixel[c];
     }
   }
@@ -149,18 +152,17 @@ inline void run_direct(const Frame& f, const Cut& cut, std::int64_t task, float*
   }
 }
 
-inline void pack_direct(Step& step, const Picture& in, const Picture& out) {
+inline std::int64_t panel_floats_direct(const Step& step, const Picture& in) {
+  return static_cast<std::int64_t>(taps_of(step)) * depth_of(step, in) * kTile;
+}
+
+inline void pack_direct(const Step& step, const Picture& in, const Picture& out, int panel, float* to) {
   const int taps = step.kernel * step.kernel;
   const int depth = step.method == Method::kGathered ? in.channels : whole_lines(in.channels);
-  const int panels = panels_of(out.channels);
-  step.packed = Floats(static_cast<std::size_t>(panels) * taps * depth * kTile);
-  for (int m = 0; m < out.channels; ++m) {
+  for (int lane = 0; lane < std::min(kTile, out.channels - panel * kTile); ++lane) {
+    const float* from = step.weight + static_cast<std::int64_t>(panel * kTile + lane) * in.channels * taps;
     for (int c = 0; c < in.channels; ++c) {
-      const float* from = step.weight + (static_cast<std::int64_t>(m) * in.channels + c) * taps;
-      for (int t = 0; t < taps; ++t) {
-        const std::int64_t row = (static_cast<std::int64_t>(m / kTile) * taps + t) * depth + c;
-        step.packed.data()[row * kTile + m % kTile] = from[t];
-      }
+      for (int t = 0; t < taps; ++t) to[(static_cast<std::int64_t>(t) * depth + c) * kTile + lane] = *from++;
     }
   }
 }
@@ -208,7 +210,8 @@ Cut cut_tiles(const Network& net, const Step& step, int threads) {
   return cut;
 }
 
-// The transforms of `count` tiles from `first` on; `to` is of the first, and products are `step` floats apart.
+// The transforms of `count` tiles from `first` on; `to` is of the first, and products are `step` floats
+// apart.
 template <typename T>
 void transform_tiles(const Frame& f, std::int64_t first, int count, float* to, std::int64_t step) {
   const Picture& in = f.in();
@@ -220,8 +223,8 @@ void transform_tiles(const Frame& f, std::int64_t first, int count, float* to, s
     const float* pixels[T::kIn * T::kIn];
     for (int i = 0; i < T::kIn; ++i) {
       for (int j = 0; j < T::kIn; ++j) {
-        pixels[i * T::kIn + j] = pixel_or_zeros(f, in, data, tile.y * T::kStep + i - T::kLead,
-                                                tile.x * T::kStep + j - T::kLead);
+        pixels[i * T::kIn + j] =
+            pixel_or_zeros(f, in, data, tile.y * T::kStep + i - T::kLead, tile.x * T::kStep + j - T::kLead);
       }
     }
     for (int c = 0; c < depth; c += kRun) {
@@ -241,8 +244,8 @@ void run_first_tiles(const Frame& f, const Cut&, std::int64_t task) {
 
 // The products of one panel, back to pixels and out.
 template <typename T>
-void finish_tiles(const Finish& finish, std::int64_t first, int count, int columns, int panel, const float* sums,
-                  const Place* places) {
+void finish_tiles(const Finish& finish, std::int64_t first, int count, int columns, int panel,
+                  const float* sums, const Place* places) {
   const std::int64_t step = static_cast<std::int64_t>(count) * kTile;
   const int left = std::min(kTile, finish.lines - panel * kTile);
   alignas(64) float pixels[T::kOut * T::kOut * kTile];
@@ -299,40 +302,50 @@ void run_tiles(const Frame& f, const Cut& cut, std::int64_t task, float* scratch
     const int end = std::min(begin + group, end_panel);
     for (int k = 0; k < T::kCount; ++k) {
       for (int panel = begin; panel < end; ++panel) {
-        const float* const weight = f.step->packed.data() + (static_cast<std::int64_t>(panel) * T::kCount + k) * matrix;
-        float* const to = sums + (panel - begin) * sums_of_panel + static_cast<std::int64_t>(k) * count * kTile;
+        const float* const weight =
+            f.step->packed.data() + (static_cast<std::int64_t>(panel) * T::kCount + k) * matrix;
+        float* const to =
+            sums + (panel - begin) * sums_of_panel + static_cast<std::int64_t>(k) * count * kTile;
         for (int r = 0; r < count; r += kRows) {
           const int block = std::min(kRows, count - r);
           const float* rows[kRows];
-          for (int m = 0; m < block; ++m) rows[m] = transforms + k * step_in + static_cast<std::int64_t>(r + m) * depth;
+          for (int m = 0; m < block; ++m)
+            rows[m] = transforms + k * step_in + static_cast<std::int64_t>(r + m) * depth;
           multiply_rows(block, rows, 1, depth, weight, to + r * kTile);
         }
       }
     }
     for (int panel = begin; panel < end; ++panel) {
-      finish_tiles<T>(finish, first, count, tiles.columns, panel, sums + (panel - begin) * sums_of_panel, places);
+      finish_tiles<T>(finish, first, count, tiles.columns, panel, sums + (panel - begin) * sums_of_panel,
+                      places);
     }
   }
 }
 
 template <typename T>
-void pack_tiles(Step& step, const Picture& in, const Picture& out) {
-  const int depth = whole_lines(in.channels);
-  const int panels = panels_of(out.channels);
-  const std::int64_t matrix = static_cast<std::int64_t>(depth) * kTile;
-  step.packed = Floats(static_cast<std::size_t>(panels) * T::kCount * matrix);
-  double factors[T::kCount];
-  for (int m = 0; m < out.channels; ++m) {
-    for (int c = 0; c < in.channels; ++c) {
+void pack_tiles(const Step& step, const Picture& in, const Picture& out, int panel, float* to) {
+  const std::int64_t matrix = static_cast<std::int64_t>(whole_lines(in.channels)) * kTile;
+  const int first = panel * kTile;
+  const int left = std::min(kTile, out.channels - first);
+  Lanes taps[T::kTaps] = {};
+  Lanes factors[T::kCount];
+  for (int c = 0; c < in.channels; ++c, to += kTile) {
+    for (int lane = 0; lane < left; ++lane) {
       // A transposed convolution's weights have the input channels first.
-      const std::int64_t pair = T::kTaps == 16 ? static_cast<std::int64_t>(c) * out.channels + m
-                                               : static_cast<std::int64_t>(m) * in.channels + c;
-      T::weight(step.weight + pair * T::kTaps, factors);
-      float* to = step.packed.data() + (m / kTile) * T::kCount * matrix +
-                  static_cast<std::int64_t>(c) * kTile + m % kTile;
-      for (int k = 0; k < T::kCount; ++k) to[k * matrix] = static_cast<float>(factors[k]);
+      const std::int64_t pair = T::kTaps == 16 ? static_cast<std::int64_t>(c) * out.channels + first + lane
+                                               : static_cast<std::int64_t>(first + lane) * in.channels + c;
+      for (int t = 0; t < T::kTaps; ++t) taps[t][lane] = step.weight[pair * T::kTaps + t];
+    }
+    T::weight(taps, factors);
+    for (int k = 0; k < T::kCount; ++k) {
+      for (int lane = 0; lane < kTile; ++lane) to[k * matrix + lane] = static_cast<float>(factors[k][lane]);
     }
   }
+}
+
+template <typename T>
+std::int64_t panel_floats_tiles(const Picture& in) {
+  return static_cast<std::int64_t>(whole_lines(in.channels)) * T::kCount * kTile;
 }
 
 // Thin: vectors along the input channels, for results of a few channels, where a matrix tile would be mostly
@@ -395,16 +408,18 @@ inline void run_thin(const Frame& f, const Cut&, std::int64_t task, float*) {
   }
 }
 
-inline void pack_thin(Step& step, const Picture& in, const Picture& out) {
+inline std::int64_t panel_floats_thin(const Step& step, const Picture& in, const Picture& out) {
+  return static_cast<std::int64_t>(step.kernel * step.kernel) * whole_lines(in.channels) * out.channels;
+}
+
+inline void pack_thin(const Step& step, const Picture& in, const Picture& out, float* to) {
   const int taps = step.kernel * step.kernel;
   const int depth = whole_lines(in.channels);
-  step.packed = Floats(static_cast<std::size_t>(taps) * depth * out.channels);
   for (int m = 0; m < out.channels; ++m) {
     for (int c = 0; c < in.channels; ++c) {
       for (int t = 0; t < taps; ++t) {
         const std::int64_t line = (static_cast<std::int64_t>(t) * depth + c) / kRun * out.channels + m;
-        step.packed.data()[line * kRun + c % kRun] =
-            step.weight[(static_cast<std::int64_t>(m) * in.channels + c) * taps + t];
+        to[line * kRun + c % kRun] = step.weight[(static_cast<std::int64_t>(m) * in.channels + c) * taps + t];
       }
     }
   }

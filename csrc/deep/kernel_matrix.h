@@ -176,9 +176,9 @@ inline Finish::Finish(const Frame& f)
   }
   shift = f.after.shift != nullptr ? f.after.shift : f.zeros;
   const Act& act = step.after.act;
-  const Nonlinear kind = act.kind == Activation::kNone                           ? Nonlinear::kNone
+  const Nonlinear kind = act.kind == Activation::kNone                        ? Nonlinear::kNone
                          : act.kind == Activation::kLeakyRelu && act.low == 0 ? Nonlinear::kRelu
-                                                                                 : Nonlinear::kAny;
+                                                                              : Nonlinear::kAny;
   const bool has_residual = residual_data != nullptr, has_last = !step.last.idle();
   rows = f.after.scale != nullptr ? choose_finish<true>(has_residual, has_last, kind)
                                   : choose_finish<false>(has_residual, has_last, kind);

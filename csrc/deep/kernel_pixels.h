@@ -42,8 +42,7 @@ inline void run_image(const Frame& f, const Cut&, std::int64_t task, float*) {
   const int y = static_cast<int>(task);
   const Finish finish(f);
   const Picture& out = finish.out;
-  const float* from =
-      f.image + static_cast<std::int64_t>(y) * out.width;
+  const float* from = f.image + static_cast<std::int64_t>(y) * out.width;
   for (int x = 0; x < out.width; ++x) {
     const Place place = finish.place(y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
@@ -62,9 +61,8 @@ inline void run_max_pool(const Frame& f, const Cut&, std::int64_t task, float*) 
   const int y0 = 2 * y, y1 = std::min(y0 + 1, in.height - 1);
   for (int x = 0; x < finish.out.width; ++x) {
     const int x0 = 2 * x, x1 = std::min(x0 + 1, in.width - 1);
-    const float* p[4] = {
-        pixel_or_zeros(f, in, data, y0, x0), pixel_or_zeros(f, in, data, y0, x1),
-        pixel_or_zeros(f, in, data, y1, x0), pixel_or_zeros(f, in, data, y1, x1)};
+    const float* p[4] = {pixel_or_zeros(f, in, data, y0, x0), pixel_or_zeros(f, in, data, y0, x1),
+                         pixel_or_zeros(f, in, data, y1, x0), pixel_or_zeros(f, in, data, y1, x1)};
     const Place place = finish.place(y, x);
     for (int c = 0; c < finish.lines; c += kRun) {
       finish(place, c,

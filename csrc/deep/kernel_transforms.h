@@ -11,27 +11,36 @@
 
 #include <cstdint>
 
-#include "common/vectors.h"
+#include "deep/kernel_matrix.h"
 
 namespace cgnrt {
 namespace deep {
 namespace CGNRT_ISA {
 namespace {
 
-using namespace cgnrt::CGNRT_ISA;
+// Factors of kTile output channels at a time: [tap][lane] to [product][lane].
+using Lanes = double[kTile];
 
-// rows (count x 3) times w (3 x 3) times rows transposed.
-template <int Count>
-inline void sandwich(const double (&rows)[Count][3], const float* w, double* to) {
-  double half[Count][3];
+// rows (Count x Taps) times w (Taps x Taps) times rows transposed, for every lane.
+template <int Count, int Taps>
+inline void sandwich(const double (&rows)[Count][Taps], const Lanes* w, Lanes* to) {
+  Lanes half[Count][Taps];
   for (int i = 0; i < Count; ++i) {
-    for (int j = 0; j < 3; ++j) {
-      half[i][j] = rows[i][0] * w[j] + rows[i][1] * w[3 + j] + rows[i][2] * w[6 + j];
+    for (int j = 0; j < Taps; ++j) {
+      for (int lane = 0; lane < kTile; ++lane) {
+        double sum = 0;
+        for (int t = 0; t < Taps; ++t) sum += rows[i][t] * w[t * Taps + j][lane];
+        half[i][j][lane] = sum;
+      }
     }
   }
   for (int i = 0; i < Count; ++i) {
     for (int j = 0; j < Count; ++j) {
-      to[i * Count + j] = half[i][0] * rows[j][0] + half[i][1] * rows[j][1] + half[i][2] * rows[j][2];
+      for (int lane = 0; lane < kTile; ++lane) {
+        double sum = 0;
+        for (int t = 0; t < Taps; ++t) sum += half[i][t][lane] * rows[j][t];
+        to[i * Count + j][lane] = sum;
+      }
     }
   }
 }
@@ -91,7 +100,7 @@ struct Tile4 {
     for (int i = 0; i < 4; ++i) back(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], out + 4 * i, 1);
   }
 
-  static void weight(const float* taps, double* to) {
+  static void weight(const Lanes* taps, Lanes* to) {
     static constexpr double kRowsOf[6][3] = {{1.0 / 4, 0, 0},
                                              {-1.0 / 6, -1.0 / 6, -1.0 / 6},
                                              {-1.0 / 6, 1.0 / 6, -1.0 / 6},
@@ -144,7 +153,7 @@ struct Tile2 {
     }
   }
 
-  static void weight(const float* taps, double* to) {
+  static void weight(const Lanes* taps, Lanes* to) {
     static constexpr double kRowsOf[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
     sandwich(kRowsOf, taps, to);
   }
@@ -185,18 +194,10 @@ struct Up {
     }
   }
 
-  static void weight(const float* taps, double* to) {
+  static void weight(const Lanes* taps, Lanes* to) {
     // S, w0 and -w2 of an axis are these sums of its taps.
     static constexpr double kAxis[3][4] = {{0, 1, 0, 1}, {0, 0, 0, 1}, {-1, 0, 0, 0}};
-    for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j < 3; ++j) {
-        double sum = 0;
-        for (int y = 0; y < 4; ++y) {
-          for (int x = 0; x < 4; ++x) sum += kAxis[i][y] * kAxis[j][x] * taps[4 * y + x];
-        }
-        to[i * 3 + j] = sum;
-      }
-    }
+    sandwich(kAxis, taps, to);
   }
 };
 

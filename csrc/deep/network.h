@@ -100,7 +100,6 @@ struct Network {
   std::vector<int> slots;                 // of every buffer
   std::vector<std::int64_t> slot_floats;  // of every slot of memory, for one image
   int most_channels = 0;
-  std::int64_t packed_floats = 0;
   Isa isa = Isa::kBaseline;
 };
 

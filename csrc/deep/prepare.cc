@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/tensor.h"
+#include "common/thread_pool.h"
 #include "deep/kernel.h"
 #include "deep/network.h"
 
@@ -261,7 +262,12 @@ void prepare(Network& net, const char* isa) {
     const Picture& in = net.pictures[step.in[0]];
     const Picture& out = net.pictures[step.out];
     step.method = choose_method(step, in, out);
-    kernel_for(net.isa).pack(step, in, out);
+    const Kernel& kernel = kernel_for(net.isa);
+    const Panels panels = kernel.panels(step, in, out);
+    step.packed = Floats(panels.count * panels.floats);
+    parallel_for(panels.count, available_cpus(), [&](std::int64_t panel) {
+      kernel.pack(step, in, out, static_cast<int>(panel), step.packed.data() + panel * panels.floats);
+    });
     step.weight = nullptr;
   }
 }

@@ -90,9 +90,12 @@ def check_window(node: Node, kernel: list[int], **wanted: Any) -> None:
 
 def check_up_taps(weight: np.ndarray) -> None:
     """Refuse 4x4 taps that are not those of up-sampling and a 3x3 convolution."""
-    limit = _TAPS_TOLERANCE * float(np.abs(weight).max(initial=0))
+    limit = _TAPS_TOLERANCE * float(max(weight.max(initial=0), -weight.min(initial=0)))
     for taps in (weight.swapaxes(2, 3), weight):
-        if np.abs(taps[..., 0] + taps[..., 2] - taps[..., 1] - taps[..., 3]).max(initial=0) > limit:
+        sums = taps[..., 0] + taps[..., 2]
+        sums -= taps[..., 1]
+        sums -= taps[..., 3]
+        if max(sums.max(initial=0), -sums.min(initial=0)) > limit:
             raise UnsupportedGraphError(
                 "transposed convolutions but those that stand for up-sampling and a 3x3 convolution."
             )

@@ -7,6 +7,7 @@ that operand and the step has room for it (`program.SCALE` and the places after 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -87,7 +88,7 @@ class Compiler:
         if array.ndim != 4 or array.shape[0] != TRY or array.dtype != np.float32:
             raise UnsupportedGraphError(f"{array.dtype} {array.shape} as a picture.")
         out = self.picture(*array.shape[1:])
-        vector = self.vector(name, array.size // TRY)
+        vector = self.vector(name, math.prod(array.shape[1:]))
         self.add(Step("start", [], out, options={"vector": vector, "channels_last": 0}), name)
         return out
 
