@@ -351,7 +351,7 @@ def grow(net: Net, choose: Callable[[int], int]) -> None:
         net.pointwise(source, before=(True, True, ("tanh",)), **maps)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.integers(3, 14), st.data())
 def test_any_network(seed: int, steps: int, data: st.DataObject) -> None:
     """Skip connections and concatenations of any depth: no picture's memory is taken while it is still read."""

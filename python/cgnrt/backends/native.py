@@ -72,6 +72,7 @@ class NativeDeepEngine:
             raise BackendError(f"mechanism '{mechanism.name}' has what it lacks: {error}") from error
         self.steps = [step.kind for step in program.steps]
         self._graph = Graph(mechanism)
+        self._inputs = [spec.name for spec in mechanism.spec.inputs]
         self._image = None if program.image is None else program.image[0]
         self._nodes, self._vectors = program.nodes, program.vectors
         self._outputs = [name for name, _ in program.outputs]
@@ -90,8 +91,7 @@ class NativeDeepEngine:
         given = outputs or {}
         n = len(next(iter(inputs.values())))
         try:
-            values = evaluate(self._graph, self._nodes, inputs)
-            rows = [_rows(self._value(values, vector.name), n, vector.width) for vector in self._vectors]
+            rows = self._rows(inputs, n)
             image = None if self._image is None else inputs[self._image]
             found = self._engine.run(
                 rows, image, n, [given.get(name) for name in self._outputs], threads=self._threads
@@ -99,6 +99,13 @@ class NativeDeepEngine:
         except (IndexError, KeyError, TypeError, ValueError, MemoryError) as error:
             raise BackendError(f"run: the native engine failed: {error}") from error
         return dict(zip(self._outputs, found, strict=True))
+
+    def _rows(self, inputs: Mapping[str, np.ndarray], n: int) -> list[np.ndarray]:
+        if n == 0:  # of which a Reshape could not tell what its -1 stands for
+            return [np.empty((0, vector.width), np.float32) for vector in self._vectors]
+        given = {name: inputs[name] for name in self._inputs}
+        values = evaluate(self._graph, self._nodes, given)
+        return [_rows(self._value(values, vector.name), n, vector.width) for vector in self._vectors]
 
     def _value(self, values: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         return values[name] if name in values else self._graph.constant(name)

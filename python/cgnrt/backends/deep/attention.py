@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cgnrt.backends.deep.program import Step
+from cgnrt.backends.deep.program import TRY, Step
 from cgnrt.backends.graphs import UnsupportedGraphError
 from cgnrt.plan.onnx_model import Node
 
@@ -40,17 +40,20 @@ class Attended:
 
 def read_reshape(state: Compiler, node: Node) -> None:
     value = state.values[node.inputs[0]]
-    sizes = [int(size) for size in state.small(node.inputs[1])]
+    sizes = [int(size) for size in state.fixed(node.inputs[1])]
     if isinstance(value, Attended):
         made = state.pictures[value.picture]
         if sizes[1:] != [made.channels, made.height, made.width]:
             raise UnsupportedGraphError(f"Reshape to {sizes}.")
         state.add_value(node.outputs[0], value.picture)
+        if state.readers[node.inputs[0]] > 1:  # nothing may be folded into what another value is, too
+            state.readers[node.outputs[0]] += 1
         return
     picture = state.read(node.inputs[0])
     given = state.pictures[picture]
     pixels = given.height * given.width
-    if len(sizes) != 3 or sizes[1] not in (given.channels, -1) or sizes[2] not in (pixels, -1):
+    wanted = ((TRY, 0, -1), (given.channels, -1), (pixels, -1))
+    if len(sizes) != 3 or any(size not in good for size, good in zip(sizes, wanted, strict=True)):
         raise UnsupportedGraphError(f"Reshape of a picture to {sizes}.")
     state.values[node.outputs[0]] = Flat(picture)
 

@@ -39,6 +39,7 @@ class Compiler:
         self.readers.update(value.name for value in model.outputs)
         self.values: dict[str, Any] = {}  # PictureValue, or what `attention` keeps
         self.arrays: dict[str, np.ndarray] = {}  # the small part, for TRY images
+        self.varying: set[str] = set()  # what of it differs from image to image
         self.pictures: list[Picture] = []
         self.steps: list[Step] = []
         self.maker: dict[int, int] = {}  # picture -> step
@@ -55,6 +56,7 @@ class Compiler:
                 self.add(Step("image", [], picture), spec.name)
             else:
                 self.arrays[spec.name] = np.zeros([int(size) for size in shape], np.float32)
+                self.varying.add(spec.name)
 
     # Values.
 
@@ -96,6 +98,12 @@ class Compiler:
         if name not in self.arrays:
             self.arrays[name] = self.graph.constant(name)
         return self.arrays[name]
+
+    def fixed(self, name: str) -> np.ndarray:
+        """A small value that is the same for all inputs: a size or a limit."""
+        if name in self.varying:
+            raise UnsupportedGraphError(f"sizes or limits that depend on the inputs ({name}).")
+        return self.small(name)
 
     def vector(self, name: str, width: int) -> int:
         """The index of a small value as rows of `width` floats."""
@@ -177,6 +185,7 @@ def compile_pictures(mechanism: Mechanism) -> Program:
     if not any(step.weight is not None for step in state.steps):
         raise UnsupportedGraphError("graphs without convolutions.")
     outputs = [(value.name, state.read(value.name)) for value in state.graph.model.outputs]
+    _check_outputs(state, mechanism, outputs)
     wanted = {vector.name for vector in state.widths}
     nodes = []
     for node in reversed(small):
@@ -186,6 +195,17 @@ def compile_pictures(mechanism: Mechanism) -> Program:
     if any(name in state.values and name not in state.arrays for node in nodes for name in node.inputs):
         raise UnsupportedGraphError("vectors that are computed from pictures.")
     return Program(state.pictures, state.steps, state.widths, nodes[::-1], outputs, state.image)
+
+
+def _check_outputs(state: Compiler, mechanism: Mechanism, outputs: list[tuple[str, int]]) -> None:
+    wanted = {spec.name: spec.shape[1:] for spec in mechanism.spec.outputs}
+    for name, picture in outputs:
+        made = state.pictures[picture]
+        found = (made.channels, made.height, made.width)
+        if name in wanted and found != tuple(wanted[name]):
+            raise UnsupportedGraphError(
+                f"a picture of {' x '.join(map(str, found))} as {name}, not {' x '.join(map(str, wanted[name]))}."
+            )
 
 
 def _is_picture_operator(state: Compiler, node: Node) -> bool:
@@ -201,4 +221,9 @@ def _run_small(state: Compiler, node: Node) -> None:
         shape = [TRY, picture.channels, picture.height, picture.width]
         state.arrays[node.outputs[0]] = np.asarray(shape_part(node, shape), np.int64)
         return
-    run_node(state.graph, node, state.arrays)
+    try:
+        run_node(state.graph, node, state.arrays)
+    except (IndexError, TypeError, ValueError) as error:
+        raise UnsupportedGraphError(f"{node.op} that fails for inputs of zeros: {error}.") from error
+    if node.op != "Shape" and state.varying.intersection(node.inputs):
+        state.varying.update(node.outputs)

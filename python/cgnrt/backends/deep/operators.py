@@ -93,7 +93,7 @@ def _add(state: Compiler, node: Node) -> None:
         _add_pictures(state, node)
         return
     name, offset = (first, second) if state.is_picture(first) else (second, first)
-    if state.small(offset).shape[-2:] != (1, 1):
+    if any(size != 1 for size in state.small(offset).shape[-2:]):
         state.read(offset)  # from here on a picture
         _add_pictures(state, node)
         return
@@ -152,7 +152,7 @@ def _clip(state: Compiler, node: Node) -> None:
     limits = [float("-inf"), float("inf")]
     for k, name in enumerate(node.inputs[1:3]):
         if name:
-            limits[k] = float(state.small(name).reshape(()))
+            limits[k] = float(state.fixed(name).reshape(()))
     _activation("clip", *limits)(state, node)
 
 
@@ -170,18 +170,13 @@ def _max_pool(state: Compiler, node: Node) -> None:
 def _resize(state: Compiler, node: Node) -> None:
     source = state.read(node.inputs[0])
     given = state.pictures[source]
-    operands = [*node.inputs[1:], "", "", ""]
-    if operands[2]:
-        sizes = [int(size) for size in state.small(operands[2])]
-    else:
-        factors = state.small(operands[1])
-        shape = (TRY, given.channels, given.height, given.width)
-        sizes = [int(np.floor(size * factor)) for size, factor in zip(shape, factors, strict=True)]
-    mode, where = (
-        node.attributes.get("mode", "nearest"),
-        node.attributes.get("coordinate_transformation_mode"),
-    )
-    if len(sizes) != 4 or sizes[:2] != [TRY, given.channels] or node.attributes.get("antialias", 0):
+    for name, wanted in (("antialias", 0), ("axes", None), ("keep_aspect_ratio_policy", "stretch")):
+        if node.attributes.get(name, wanted) != wanted:
+            raise UnsupportedGraphError(f"Resize with {name} {node.attributes[name]}.")
+    sizes = _sizes(state, node, [TRY, given.channels, given.height, given.width])
+    mode = node.attributes.get("mode", "nearest")
+    where = node.attributes.get("coordinate_transformation_mode", "half_pixel")
+    if len(sizes) != 4 or sizes[:2] != [TRY, given.channels]:
         raise UnsupportedGraphError(f"Resize to {sizes}.")
     if mode == "nearest":
         floor = node.attributes.get("nearest_mode", "round_prefer_floor") == "floor"
@@ -196,9 +191,22 @@ def _resize(state: Compiler, node: Node) -> None:
     state.add(Step("resize", [source], out, options=options), node.outputs[0])
 
 
+def _sizes(state: Compiler, node: Node, shape: list[int]) -> list[int]:
+    """The size that a Resize asks for."""
+    operands = [*node.inputs[1:], "", "", ""]
+    if operands[2]:
+        return [int(size) for size in state.fixed(operands[2])]
+    exact = [size * float(factor) for size, factor in zip(shape, state.fixed(operands[1]), strict=True)]
+    sizes = [round(size) for size in exact]
+    # Where pixels lie follows from the factor, and only with whole sizes from the sizes as well.
+    if not np.allclose(exact, sizes, rtol=1e-6, atol=0):
+        raise UnsupportedGraphError("Resize by factors that give no whole sizes.")
+    return sizes
+
+
 def _slice(state: Compiler, node: Node) -> None:
     source = state.read(node.inputs[0])
-    operands = [state.small(name).tolist() for name in node.inputs[1:]]
+    operands = [state.fixed(name).tolist() for name in node.inputs[1:]]
     channels = state.pictures[source].channels
     if len(operands) < 3 or operands[2] not in ([1], [-3]) or (len(operands) > 3 and operands[3] != [1]):
         raise UnsupportedGraphError("Slice of a picture but along its channels.")
@@ -226,7 +234,9 @@ def _concat(state: Compiler, node: Node) -> None:
         part = state.pictures[picture]
         if first % WHOLE_CHANNELS or (part.height, part.width) != (shape.height, shape.width):
             raise UnsupportedGraphError("Concat of other channels than whole eights.")
-        part.buffer, part.first = whole, first
+        for other in state.pictures:  # itself, and what it is a concatenation of
+            if other.base is None and other.buffer == picture:
+                other.buffer, other.first = whole, first + other.first
         first += part.channels
     state.maker[whole] = max(state.maker[k] for k in parts)
     state.values[node.outputs[0]] = PictureValue(whole)

@@ -36,7 +36,8 @@ def run_node(graph: Graph, node: Node, values: dict[str, np.ndarray]) -> None:
     if node.op == "Constant":
         values[node.outputs[0]] = _constant(graph, node)
         return
-    results = OPERATORS[node.op](node, operands)
+    with np.errstate(all="ignore"):  # infinities and NaNs are results like others, as in other engines
+        results = OPERATORS[node.op](node, operands)
     for name, result in zip(node.outputs, results if isinstance(results, list) else [results], strict=True):
         values[name] = result
 
