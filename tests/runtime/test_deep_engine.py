@@ -279,12 +279,11 @@ def test_memory_is_shared_and_runs_leave_nothing_behind() -> None:
     """A deep chain takes the memory of two pictures; NaNs of one run are not seen by the next."""
     net = Net()
     x = net.start(13, 9, 9)
-    one = net.engine().workspace_bytes(1)
+    one = net.engine().workspace_bytes
     for _ in range(10):
         x = net.conv(x, 13, last=(True, True, ("leaky_relu", 0.2)))
     engine = output(net, x).engine()
-    assert one < engine.workspace_bytes(1) <= 2.1 * one
-    assert engine.workspace_bytes(4) >= 3.9 * (engine.workspace_bytes(1) - 16 * 4)
+    assert one < engine.workspace_bytes <= 2.1 * one  # whatever n is: images go one after the other
     (clean,) = net.run(engine, N)
     vectors = net.vectors
     net.vectors = [vector * np.float32(np.nan) for vector in vectors]
