@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,9 @@ from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm, inference_form
 from cgnrt_export.mechanism import CheckedMechanism, MechanismModule, check_mechanisms, convert_module
 from cgnrt_export.onnx_writer import write_onnx
-from cgnrt_export.parity import BATCH_SIZES, measure_parity
+from cgnrt_export.parity import measure_parity
+from cgnrt_export.pre_mask import Picture, check_pre_mask, picture_form
+from cgnrt_export.precision_plan import plan_precision
 from cgnrt_export.report import ParityReport
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -37,7 +41,8 @@ def export_plan(
     training_data: str | None = None,
     reference: Mapping[str, nn.Module] | None = None,
     seed: int = 0,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] | None = None,
+    min_psnr: float | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda message: None,
 ) -> ParityReport:
@@ -61,14 +66,17 @@ def export_plan(
       reference: modules to compare with, by mechanism, where they are others than those that are exported: a
         module that was rewritten by hand is compared with the one as trained.
       seed: of the random inputs of the comparison.
-      batch_sizes: of the comparison.
+      batch_sizes: of the comparison; None chooses by the size of the pictures.
+      min_psnr: a floor in dB for the composite against float32, such as 35: also plan which layers may be bfloat16
+        above it (`ParityReport.precision_plan`).
       force: replace an existing file.
       progress: called with a line for each step.
     Returns:
       The parity report.
     Raises:
       TypeError, ValueError: a module or another argument is not as described; the message names which.
-      ExportError: a module cannot be written as ONNX, or the plan's fp32 differs from it by more than 1e-4.
+      ExportError: a module cannot be written as ONNX, or the plan's fp32 differs from it by more than 1e-4 (of
+        pictures of 128 px and more 1e-3; or four times torch's own rounding, if that is more).
       PlanError: the plan breaks a limit of the format, or the file cannot be written.
       CgnrtError: the file exists and `force` is off, or the disk is full. Nothing
         half-written is left behind.
@@ -82,6 +90,8 @@ def export_plan(
             f"export '{path}': noise_mode is {noise_mode!r}, expected 'independent' or 'shared'."
         )
     interval = None if truncation is None else (truncation["minimum"], truncation["maximum"])
+    if min_psnr is not None and not (math.isfinite(min_psnr) and min_psnr > 0):
+        raise ValueError(f"export '{path}': min_psnr is {min_psnr}, expected decibels above 0, such as 35.")
     with written_beside(Path(path), force=force) as beside:
         progress("check the modules")
         checked = check_mechanisms(
@@ -120,16 +130,29 @@ def export_plan(
                 report = measure_parity(
                     plan,
                     checked,
-                    forms,
-                    references,
+                    {name: picture_form(form) for name, form in forms.items()},
+                    {name: Picture(module) for name, module in references.items()},
                     precision=precision,
                     seed=seed,
                     batch_sizes=batch_sizes,
                     truncation=interval,
                     progress=progress,
                 )
+                check_pre_mask(plan, checked["shape"], references["shape"])
             except ExportError as error:
                 raise ExportError(f"export '{path}': {error}") from error
+        if min_psnr is not None:
+            report = replace(
+                report,
+                precision_plan=plan_precision(
+                    checked,
+                    {name: picture_form(form) for name, form in forms.items()},
+                    min_psnr=min_psnr,
+                    seed=seed,
+                    truncation=interval,
+                    progress=progress,
+                ),
+            )
         manifest |= {"precision": report.precision, "parity": report.to_json()}
         write_plan(beside, manifest, members, force=True)
         with Plan.open(beside) as plan:
@@ -167,7 +190,9 @@ def _add_mechanism(
     """Add a mechanism's graph, weights and embedding to the members, and give its entry of the manifest."""
     name = mechanism.name
     try:
-        onnx = write_onnx(form.module, mechanism.example, [mechanism.picture], weights_name=f"{name}.weights")
+        onnx = write_onnx(
+            form.module, mechanism.example, list(mechanism.outputs), weights_name=f"{name}.weights"
+        )
     except ExportError as error:
         raise ExportError(f"export mechanism '{name}': {error}.") from error
     members[f"mechanisms/{name}.onnx"] = onnx.graph
@@ -189,11 +214,8 @@ def _add_mechanism(
             for key, value in mechanism.example.items()
         ],
         "outputs": [
-            {
-                "name": mechanism.picture,
-                "shape": ["n", 1 if name == "shape" else 3, height, width],
-                "dtype": "float32",
-            }
+            {"name": output, "shape": ["n", channels, height, width], "dtype": "float32"}
+            for output, channels in mechanism.outputs.items()
         ],
         "range": list(mechanism.range),
         "roll": mechanism.roll,

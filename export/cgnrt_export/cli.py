@@ -36,7 +36,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Write a trained CGN as a plan, and prove that the plan computes the same.",
     )
     parser.add_argument(
-        "checkpoint", type=Path, help="the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote"
+        "checkpoint",
+        type=Path,
+        help="MNIST: the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote. ImageNet: the authors' cgn.pth, or "
+        "Hugging Face's folder of a BigGAN-deep, with --u2net",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan to write")
     parser.add_argument(
@@ -46,9 +49,25 @@ def _parser() -> argparse.ArgumentParser:
         help="the plan's default precision; auto (the default) is the fastest with at least 40 dB PSNR",
     )
     parser.add_argument(
+        "--min-psnr",
+        type=float,
+        metavar="DB",
+        help="also plan which layers may be bfloat16 with at least this PSNR of the composite, such as 35",
+    )
+    parser.add_argument(
         "--variant",
         choices=("colored", "double-colored", "wildlife"),
-        help="names the classes of a checkpoint that does not name them",
+        help="names the classes of an MNIST checkpoint that does not name them",
+    )
+    head = parser.add_mutually_exclusive_group()
+    head.add_argument(
+        "--u2net", type=Path, metavar="FILE", help="ImageNet: u2net.pth, for a checkpoint without its own"
+    )
+    head.add_argument(
+        "--u2netp", type=Path, metavar="FILE", help="likewise: the smaller U2-Net-p, u2netp.pth"
+    )
+    parser.add_argument(
+        "--resolution", type=int, metavar="N", help="ImageNet: refuse a checkpoint of another resolution"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the inputs that the plan is checked with (0)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -59,17 +78,26 @@ def _parser() -> argparse.ArgumentParser:
 def _export(arguments: argparse.Namespace) -> None:
     from cgnrt_export import export_plan, read_checkpoint  # here, so that --help needs no torch
 
-    checkpoint = read_checkpoint(arguments.checkpoint, variant=arguments.variant)
+    checkpoint = read_checkpoint(
+        arguments.checkpoint,
+        variant=arguments.variant,
+        u2net=arguments.u2net,
+        u2netp=arguments.u2netp,
+        resolution=arguments.resolution,
+    )
     if checkpoint.note:
         _say(f"note: {checkpoint.note}")
     report = export_plan(
         arguments.output,
         checkpoint.mechanisms,
         family=checkpoint.family,
+        noise_mode=checkpoint.noise_mode,
         precision=arguments.precision,
+        truncation=checkpoint.truncation,
         sources=checkpoint.sources,
         training_data=checkpoint.training_data,
         seed=arguments.seed,
+        min_psnr=arguments.min_psnr,
         force=arguments.force,
         progress=_say,
     )

@@ -16,6 +16,7 @@ from cgnrt_export.causes import first_cause
 from cgnrt_export.graph import EXAMPLE_BATCH
 
 CHANNELS = {"shape": 1, "texture": 3, "background": 3}
+PRE_MASK = "pre_mask"  # the shape's second output
 # Of the width of a mechanism's range. Outputs may pass their range by rounding; a sample alone and in a batch
 # differs by the order of sums, which normalisation layers amplify.
 RANGE_TOLERANCE = 1e-4
@@ -29,8 +30,9 @@ class MechanismModule:
     Attributes:
       module: `forward(noise, class_embedding) -> picture`, with noise (n, noise_size), class_embedding (n, e)
         and the picture (n, 1, h, w) of the shape (a mask) or (n, 3, h, w), all float32 and for any n >= 1. A
-        plan with truncation passes a third argument, truncation (n, 1). Exported as it is in eval mode; never
-        changed.
+        plan with truncation passes a third argument, truncation (n, 1). The shape's may return (mask, pre_mask),
+        its picture before the saliency head of Fig. 2, (n, 1 or 3, h, w), too. Exported as it is in eval mode;
+        never changed.
       embedding: (classes, e), the row that stands for each class; a tensor, an `nn.Embedding` or an array.
       classes: a unique name for each row of `embedding`.
       noise_size: z.
@@ -63,6 +65,7 @@ class CheckedMechanism:
     roll: bool
     resolution: tuple[int, int]
     example: Mapping[str, Tensor]  # inputs by name, in call order, EXAMPLE_BATCH rows
+    outputs: Mapping[str, int]  # channels of each output by its name, in order, the picture first
 
     @property
     def picture(self) -> str:
@@ -132,9 +135,11 @@ def _check(name: str, given: MechanismModule, truncation: float | None) -> Check
             f"{subject}: copying the module gave {first_cause(error)}, expected one for copy.deepcopy."
         ) from error
     example = _example(embedding, size, truncation)
-    picture = _run(subject, module, example)
-    _check_picture(subject, name, picture, interval)
-    _check_repeatable(subject, module, example, picture, interval)
+    pictures = _run(subject, name, module, example)
+    _check_picture(subject, name, pictures[0], interval)
+    if len(pictures) > 1:
+        _check_pre_mask(subject, pictures)
+    _check_repeatable(subject, name, module, example, pictures, interval)
     return CheckedMechanism(
         name=name,
         module=module,
@@ -144,8 +149,12 @@ def _check(name: str, given: MechanismModule, truncation: float | None) -> Check
         noise_distribution=given.noise_distribution,
         range=interval,
         roll=bool(given.roll),
-        resolution=(picture.shape[2], picture.shape[3]),
+        resolution=(pictures[0].shape[2], pictures[0].shape[3]),
         example=example,
+        outputs={
+            output: picture.shape[1]
+            for output, picture in zip((PICTURE_NAMES[name], PRE_MASK), pictures, strict=False)
+        },
     )
 
 
@@ -212,21 +221,48 @@ def _example(embedding: Tensor, noise_size: int, truncation: float | None) -> di
     return example
 
 
-def _run(subject: str, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
+def _run(subject: str, name: str, module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The module's pictures: one, or the shape's mask and pre-mask."""
+    shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
     try:
         with torch.no_grad():
-            picture = module(*(value.clone() for value in inputs.values()))
+            output = module(*(value.clone() for value in inputs.values()))
     except Exception as error:
         raise ValueError(
             f"{subject}: calling it with {shapes} gave {first_cause(error)}, expected a picture from "
             f"({', '.join(inputs)}) for any batch size. Wrap it in a module that takes these."
         ) from error
-    if not isinstance(picture, Tensor):
+    if isinstance(output, Tensor):
+        return (output,)
+    if name != "shape":
         raise TypeError(
-            f"{subject}: output is a {type(picture).__name__}, expected one tensor. Return the picture alone."
+            f"{subject}: output is a {type(output).__name__}, expected one tensor. Return the picture alone."
         )
-    return picture
+    if not (isinstance(output, tuple) and len(output) == 2 and all(isinstance(o, Tensor) for o in output)):
+        size = f" of {len(output)}" if isinstance(output, tuple | list) else ""
+        raise TypeError(
+            f"{subject}: output is a {type(output).__name__}{size}, expected one tensor, or a tuple of two: "
+            "(mask, pre_mask). Return the mask alone, or these two."
+        )
+    return output
+
+
+def _check_pre_mask(subject: str, pictures: tuple[Tensor, ...]) -> None:
+    mask, pre_mask = pictures
+    n, _, h, w = mask.shape
+    if tuple(pre_mask.shape) not in ((n, 1, h, w), (n, 3, h, w)):
+        raise ValueError(
+            f"{subject}: pre_mask is {tuple(pre_mask.shape)}, expected ({n}, 1 or 3, {h}, {w}), a picture of the "
+            "mask's size."
+        )
+    if pre_mask.dtype != torch.float32:
+        raise ValueError(
+            f"{subject}: pre_mask is {pre_mask.dtype}, expected torch.float32 from float32 inputs."
+        )
+    if not bool(torch.isfinite(pre_mask).all()):
+        raise ValueError(
+            f"{subject}: pre_mask has NaN or infinite values, expected finite ones. Check its weights."
+        )
 
 
 def _check_picture(subject: str, name: str, picture: Tensor, interval: tuple[float, float]) -> None:
@@ -256,20 +292,22 @@ def _check_picture(subject: str, name: str, picture: Tensor, interval: tuple[flo
 
 def _check_repeatable(
     subject: str,
+    name: str,
     module: nn.Module,
     example: Mapping[str, Tensor],
-    picture: Tensor,
+    pictures: tuple[Tensor, ...],
     interval: tuple[float, float],
 ) -> None:
-    again = _run(subject, module, example)
-    if not torch.equal(picture, again):
-        difference = float((picture - again).abs().max())
-        raise ValueError(
-            f"{subject}: two calls with the same inputs differ by {difference:.3g}, expected the same output "
-            "in eval mode. Draw no random numbers inside, and switch dropout off in eval mode "
-            "(F.dropout(..., training=self.training))."
-        )
-    alone = _run(subject, module, {name: value[:1] for name, value in example.items()})
+    for picture, again in zip(pictures, _run(subject, name, module, example), strict=True):
+        if not torch.equal(picture, again):
+            difference = float((picture - again).abs().max())
+            raise ValueError(
+                f"{subject}: two calls with the same inputs differ by {difference:.3g}, expected the same output "
+                "in eval mode. Draw no random numbers inside, and switch dropout off in eval mode "
+                "(F.dropout(..., training=self.training))."
+            )
+    picture = pictures[0]
+    alone = _run(subject, name, module, {key: value[:1] for key, value in example.items()})[0]
     if alone.shape != picture[:1].shape:
         raise ValueError(
             f"{subject}: output shape is {tuple(alone.shape)} for a batch of 1, expected "

@@ -6,14 +6,27 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from cgnrt.errors import CheckpointError
+from cgnrt_export.imagenet import (
+    BARE_NOTE,
+    FAMILY,
+    NOISE_MODE,
+    Heads,
+    imagenet_mechanisms,
+    read_cgn,
+    start_cgn,
+    truncation,
+)
 from cgnrt_export.mechanism import MechanismModule
-from cgnrt_training.checkpoints import load_cgn
+from cgnrt_training.checkpoints import load_cgn, load_tensors
 from cgnrt_training.config import VARIANTS
+from cgnrt_training.imagenet.checkpoints import describe, identify
+from cgnrt_training.imagenet.config_json import CONFIG, WEIGHTS
 from cgnrt_training.mnist.data import COLORED, PALETTE
 from cgnrt_training.mnist.models import CGN, MASK_RANGE
 
@@ -27,6 +40,8 @@ class Checkpoint:
     sources: tuple[dict[str, str], ...]
     training_data: str | None
     note: str | None  # what a user should know, or None
+    noise_mode: Literal["independent", "shared"] = "independent"
+    truncation: dict[str, float] | None = None
 
 
 class MnistMechanism(nn.Module):
@@ -47,18 +62,86 @@ class MnistMechanism(nn.Module):
         return picture if self.limits is None else picture.clamp(*self.limits)
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, variant: str | None = None) -> Checkpoint:
-    """Read an MNIST CGN: one that `cgnrt-train` wrote, or the authors' `ckp.pth`.
+def read_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    u2net: str | os.PathLike[str] | None = None,
+    u2netp: str | os.PathLike[str] | None = None,
+    resolution: int | None = None,
+) -> Checkpoint:
+    """Read a CGN's checkpoint; what it is, is told from its content.
+
+    An MNIST CGN: one that `cgnrt-train` wrote, or the authors' `ckp.pth`. An ImageNet CGN: the authors' `cgn.pth`.
+    Or a BigGAN-deep, from Hugging Face's folder or the file of its weights: with a U2-Net it is the ImageNet CGN as
+    its training begins.
 
     Args:
-      path: the file. Nothing in it is executed.
-      variant: "colored", "double-colored" or "wildlife": names the classes of a checkpoint that does not.
+      path: the file or folder. Nothing in it is executed.
+      variant: "colored", "double-colored" or "wildlife": names the classes of an MNIST checkpoint that does not.
+      u2net, u2netp: file of a U2-Net or of a U2-Net-p, one of them, for an ImageNet checkpoint without its own.
+      resolution: refuse an ImageNet checkpoint of another.
     Raises:
-      CheckpointError: the file is missing, damaged, of another model (the message names keys), or holds code.
-      ValueError: `variant` is unknown, or another than the checkpoint's own.
+      CheckpointError: a file is missing, damaged, of another model or resolution (the message names keys), or holds
+        code.
+      ValueError: an argument is unknown or does not go with this checkpoint.
     """
     if variant is not None and variant not in VARIANTS:
         raise ValueError(f"load '{path}': variant is {variant!r}, expected one of {', '.join(VARIANTS)}.")
+    if u2net is not None and u2netp is not None:
+        raise ValueError(f"load '{path}': u2net and u2netp are given, expected one of them.")
+    heads: Heads = {}
+    if u2net is not None:
+        heads["u2net"] = u2net
+    if u2netp is not None:
+        heads["u2netp"] = u2netp
+    folder = _is_model_folder(path)
+    content = None if folder else load_tensors(path)
+    kind = "biggan" if folder else identify(content)
+    if kind == "u2net":
+        raise CheckpointError(
+            f"load '{path}': content is {describe(content)}, expected a CGN or a BigGAN-deep. Give it as --u2net or "
+            "--u2netp beside a BigGAN-deep."
+        )
+    if kind is None:
+        if heads or resolution is not None:
+            given = [*heads, *(["resolution"] if resolution is not None else [])]
+            raise ValueError(
+                f"load '{path}': {given[0]} is given, expected it with an ImageNet checkpoint, not with "
+                f"{describe(content)}. Leave it out."
+            )
+        return _read_mnist(path, variant)
+    if variant is not None:
+        raise ValueError(
+            f"load '{path}': variant is {variant!r}, expected none: this is an ImageNet checkpoint. Leave it out."
+        )
+    if kind == "biggan":
+        model = start_cgn(path, content, heads, resolution)
+    else:
+        model = read_cgn(content, os.fspath(path), heads, resolution)
+    return Checkpoint(
+        FAMILY,
+        imagenet_mechanisms(model),
+        sources=tuple(
+            {"name": Path(file).name, "sha256": _sha256(file)} for file in (*_files(path), *heads.values())
+        ),
+        training_data=None,
+        note=BARE_NOTE if kind == "biggan" else None,
+        noise_mode=NOISE_MODE,
+        truncation=truncation(),
+    )
+
+
+def _is_model_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder that means to be a BigGAN's; any other is refused as what it is, no file."""
+    return any((Path(path) / name).exists() for name in (CONFIG, WEIGHTS))
+
+
+def _files(path: str | os.PathLike[str]) -> list[Path]:
+    return [Path(path) / name for name in (CONFIG, WEIGHTS)] if Path(path).is_dir() else [Path(path)]
+
+
+def _read_mnist(path: str | os.PathLike[str], variant: str | None) -> Checkpoint:
     loaded = load_cgn(path)
     if variant is not None and loaded.variant is not None and variant != loaded.variant:
         raise ValueError(
