@@ -15,19 +15,16 @@ float far(float x) { return ((kA * x - 5.0f * kA) * x + 8.0f * kA) * x - 4.0f * 
 
 BicubicTaps bicubic_taps(std::int64_t from, std::int64_t to) {
   BicubicTaps taps;
-  taps.places.resize(static_cast<std::size_t>(kTaps * to));
-  taps.weights.resize(static_cast<std::size_t>(kTaps * to));
-  const float scale = static_cast<float>(from) / static_cast<float>(to);
+  taps.source = from;
+  // In double, so that the places of a long source are not coarser than the values.
+  const double scale = static_cast<double>(from) / static_cast<double>(to);
   for (std::int64_t x = 0; x < to; ++x) {
-    const float place = scale * (static_cast<float>(x) + 0.5f) - 0.5f;
-    const std::int64_t first = static_cast<std::int64_t>(std::floor(place));
-    const float t = std::clamp(place - static_cast<float>(first), 0.0f, 1.0f);
-    const float weights[kTaps] = {far(t + 1.0f), near(t), near(1.0f - t), far(2.0f - t)};
-    for (int k = 0; k < kTaps; ++k) {
-      const std::int64_t clamped = std::clamp<std::int64_t>(first - 1 + k, 0, from - 1);
-      taps.places[static_cast<std::size_t>(k * to + x)] = static_cast<std::int32_t>(clamped);
-      taps.weights[static_cast<std::size_t>(k * to + x)] = weights[k];
-    }
+    const double place = scale * (static_cast<double>(x) + 0.5) - 0.5;
+    const std::int64_t first =
+        std::clamp<std::int64_t>(static_cast<std::int64_t>(std::floor(place)), -1, from - 1);
+    const float t = static_cast<float>(std::clamp(place - static_cast<double>(first), 0.0, 1.0));
+    taps.firsts.push_back(static_cast<std::int32_t>(first - 1));
+    taps.weights.insert(taps.weights.end(), {far(t + 1.0f), near(t), near(1.0f - t), far(2.0f - t)});
   }
   return taps;
 }

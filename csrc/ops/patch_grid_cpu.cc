@@ -122,7 +122,7 @@ void mosaic_cpu(const MosaicArgs& a, const char* isa) {
   const std::int64_t bands = (height + rows - 1) / rows;
   const std::int64_t tasks = a.n * bands;
   const int threads = threads_for(a.threads, values, kValuesPerThread, tasks);
-  const std::size_t row_floats = static_cast<std::size_t>(a.columns * a.tile_width);
+  const std::size_t row_floats = static_cast<std::size_t>(a.columns * a.tile_width + 2 * kPadding);
   const std::size_t held = static_cast<std::size_t>(a.channels * kTaps);
   const std::size_t worker_floats = row_floats + (held + 2) * static_cast<std::size_t>(width);
   std::vector<float> floats(worker_floats * static_cast<std::size_t>(threads));

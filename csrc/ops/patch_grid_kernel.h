@@ -9,7 +9,7 @@ namespace cgnrt {
 
 // Working memory of one task.
 struct MosaicScratch {
-  float* row;            // (columns * tile_width): a row of the grid before scaling
+  float* row;            // (columns * tile_width + 2 * kPadding): a row of the grid before scaling
   float* scaled;         // (channels, kTaps, result width): rows scaled across, row r at r % kTaps
   std::int64_t* held;    // (channels, kTaps): which rows these are; -1: none
   float* line;           // (result width): a row of the result

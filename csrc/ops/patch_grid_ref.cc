@@ -20,15 +20,14 @@ float tile_pixel(const MosaicArgs& a, std::int64_t sample, std::int64_t c, std::
 float scaled_pixel(const MosaicArgs& a, std::int64_t sample, std::int64_t c, std::int64_t y, std::int64_t x) {
   float value = 0.0f;
   for (int row = 0; row < kTaps; ++row) {
-    const std::int64_t at_y = row * a.down.length + y;
+    const std::int64_t from_y = tap_place(a.down, y, row);
     float across = 0.0f;
     for (int column = 0; column < kTaps; ++column) {
-      const std::int64_t at_x = column * a.across.length + x;
-      const float product =
-          a.across.weights[at_x] * tile_pixel(a, sample, c, a.down.places[at_y], a.across.places[at_x]);
+      const std::int64_t from_x = tap_place(a.across, x, column);
+      const float product = a.across.weights[x * kTaps + column] * tile_pixel(a, sample, c, from_y, from_x);
       across = column == 0 ? product : across + product;
     }
-    const float product = a.down.weights[at_y] * across;
+    const float product = a.down.weights[y * kTaps + row] * across;
     value = row == 0 ? product : value + product;
   }
   return value;
