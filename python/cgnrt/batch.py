@@ -67,8 +67,8 @@ class Batch:
       mask: (n, 1, h, w) float32 in [0, 1]; None unless asked for with `parts=True`, as are the next three.
       foreground: (n, 3, h, w) float32 in the plan's range, after the roll.
       background: likewise.
-      pre_mask: the shape mechanism's picture before its saliency head (Fig. 2); None where the plan has none,
-        and with a pool, which keeps only what is composed.
+      pre_mask: (n, c, h, w) float32, the shape mechanism's picture before its saliency head (Fig. 2); None where
+        the plan has none.
     """
 
     images: Any

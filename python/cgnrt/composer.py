@@ -32,6 +32,8 @@ class Composer:
         if tuple(getattr(out, "shape", ())) != expected:
             found = tuple(out.shape) if hasattr(out, "shape") else out
             raise ValueError(f"sample: out is {found!r}, expected shape {expected}.")
+        # No image is composed, but what else is wrong with `out` is told before the networks run.
+        self.compose(self.empty_parts(0), None, np.zeros((0, 2, 2), np.int32), out[:0])
         return out
 
     def wrap(self, images: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from cgnrt import requests as rq
-from cgnrt.backends import Choice, choose
+from cgnrt.backends import choose
 from cgnrt.batch import Batch
+from cgnrt.batches import batches
 from cgnrt.composer import Composer
 from cgnrt.errors import PlanError
 from cgnrt.interpolation import interpolation_request
-from cgnrt.networks import PICTURES, Networks, chunks
+from cgnrt.names import ClassNames, Label
 from cgnrt.pixels import PixelFormat
 from cgnrt.plan import Plan
-from cgnrt.pools import Pool, PoolKey, PoolNoise
-from cgnrt.requests import Label, Request
+from cgnrt.rendering import Renderer
+from cgnrt.requests import Request
 from cgnrt.sampling import (
     MECHANISMS,
     STREAM_VERSION,
@@ -96,7 +97,7 @@ class Generator:
         mechanisms = self.plan.mechanisms
         source = mechanisms["texture"].spec.range
         pixels = PixelFormat.make(dtype=dtype, layout=layout, range=range, normalize=normalize, source=source)
-        self._composer = Composer(self.plan, pixels, threads)
+        composer = Composer(self.plan, pixels, threads)
         self._sampler = Sampler(
             {
                 name: MechanismDraws(
@@ -106,13 +107,13 @@ class Generator:
             },
             self.resolution,
         )
-        self._names = rq.ClassNames({name: m.classes for name, m in mechanisms.items()})
+        self._names = ClassNames({name: m.classes for name, m in mechanisms.items()})
         self._shared_noise = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
         if self._shared_noise and not self._sampler.can_share_noise:
             raise ValueError(
                 f"load '{path}': shared_noise is on, expected one noise size and distribution for all mechanisms."
             )
-        self._choice: Choice = choose(
+        self._choice = choose(
             f"'{path}'",
             backend=backend,
             device=device,
@@ -120,10 +121,7 @@ class Generator:
             default_precision=manifest.precision,
             mechanisms=list(mechanisms.values()),
         )
-        self._threads = threads
-        self._networks: Networks | None = None
-        self._networks_pid = 0
-        self._pool: Pool | None = None
+        self._renderer = Renderer(self.plan, composer, self._sampler, self._choice, threads)
 
     # What it is.
 
@@ -192,7 +190,7 @@ class Generator:
           truncation: a number, or (n,), for plans that have it.
           pool: sizes (M, F, B), or one for all: the networks run M, F and B times and images are composed from
             the results. A Generator keeps its last pool for the next call with the same seed and options.
-          parts: also return mask, foreground and background as composed, and pre_mask where there is no pool.
+          parts: also return mask, foreground and background as composed, and pre_mask where the plan has it.
           out: where to write the images, C-contiguous; new memory otherwise.
         Raises:
           TypeError, ValueError: the message names the argument, what it is and what is expected.
@@ -209,9 +207,54 @@ class Generator:
         )
         if pool is not None:
             rq.check_pool_alone(options, noise)
-            return self._from_pool(where, options, rq.check_pool(pool), truncation, parts, out)
+            sizes = rq.check_pool(pool)
+            factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
+            one = None if factor is None else float(factor[0, 0])
+            return self._renderer.render_pool(where, options, sizes, one, parts, out)
         drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
-        return self._render(self._request(where, options, Labels(*drawn), noise, truncation), parts, out)
+        return self._renderer.render(
+            self._request(where, options, Labels(*drawn), noise, truncation), parts, out
+        )
+
+    def batches(
+        self,
+        n: int | None,
+        batch_size: int,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        indices: Any = None,
+        noise: Any = None,
+        truncation: Any = None,
+        out: Any = None,
+        **options: Any,
+    ) -> Iterator[Batch]:
+        """What one `sample` call gives, in batches of consecutive samples and in the memory of one batch.
+
+        Args:
+          n, seed, start, indices, noise, truncation: as for `sample`; what has a row for each sample is cut up.
+          batch_size: samples in a batch, at least 1; the last batch may have fewer.
+          out: memory for `batch_size` images. Every batch overwrites the images of the one before.
+          options: the others of `sample`. With `pool` the networks run for the first batch alone, as long as
+            this generator is asked for no other pool meanwhile.
+        Returns:
+          An iterator, which renders a batch when it is asked for the next one. seed=None draws one for all.
+        Raises:
+          TypeError, ValueError: as `sample`, and at once: before the first batch.
+        """
+        return batches(
+            self,
+            self._sampler,
+            n,
+            batch_size,
+            seed,
+            start=start,
+            indices=indices,
+            noise=noise,
+            truncation=truncation,
+            out=out,
+            **options,
+        )
 
     def __call__(
         self,
@@ -257,7 +300,9 @@ class Generator:
         where = resolve_indices(None if indices is not None else count, start, indices)
         resolved = self._draw_options(seed, single, **{**_CALL_DEFAULTS, **options})
         drawn = (several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS)
-        return self._render(self._request(where, resolved, Labels(*drawn), noise, truncation), parts, out)
+        return self._renderer.render(
+            self._request(where, resolved, Labels(*drawn), noise, truncation), parts, out
+        )
 
     def interpolate(
         self,
@@ -301,7 +346,7 @@ class Generator:
         request = replace(
             request, truncation=rq.check_truncation(self.plan.manifest.truncation, truncation, frames)
         )
-        return self._render(request, parts, None, embeddings)
+        return self._renderer.render(request, parts, None, embeddings)
 
     # How.
 
@@ -318,77 +363,6 @@ class Generator:
         return Request(
             self._sampler, where, options, labels, given, rq.check_truncation(bounds, truncation, n)
         )
-
-    def _render(
-        self, request: Request, parts: bool, out: Any, embeddings: Mapping[str, np.ndarray] | None = None
-    ) -> Batch:
-        n = len(request.indices)
-        images = self._composer.images(n, out)
-        kept = self._composer.empty_parts(n) if parts else {}
-        for part in chunks(n, self.resolution):
-            networks = self._open_networks()
-            noise = request.noise(part)
-            truncation = None if request.truncation is None else request.truncation[part]
-            with networks.lock:
-                outputs: dict[str, np.ndarray] = {}
-                for column, name in enumerate(MECHANISMS):
-                    table = self.plan.mechanisms[name].embedding
-                    embedding = (
-                        table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
-                    )
-                    outputs |= networks.run(name, noise[column], embedding, truncation)
-                self._composer.compose(outputs, None, noise.rolls, images[part])
-                if parts:
-                    self._composer.keep(kept, outputs, noise.rolls, part)
-        return Batch(
-            images=self._composer.wrap(images),
-            labels=request.labels,
-            seed=request.options.seed,
-            indices=request.indices,
-            draw_noise=request.noise,
-            **kept,
-        )
-
-    def _from_pool(
-        self,
-        where: np.ndarray,
-        options: DrawOptions,
-        sizes: tuple[int, int, int],
-        truncation: Any,
-        parts: bool,
-        out: Any,
-    ) -> Batch:
-        factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
-        key = PoolKey(options, sizes, None if factor is None else float(factor[0, 0]))
-        pool = self._pool
-        if pool is None or pool.key != key:
-            pool = self._pool = Pool.build(key, self.plan, self._sampler, self._open_networks())
-        index = self._sampler.pool_picks(options.seed, sizes, where)
-        rolls = self._sampler.rolls(options, where)
-        images = self._composer.images(len(where), out)
-        pictures = dict(zip(PICTURES.values(), pool.pictures, strict=True))
-        self._composer.compose(pictures, index, rolls, images)
-        kept: dict[str, np.ndarray] = {}
-        if parts:
-            kept = {name: p[index[:, column]] for column, (name, p) in enumerate(pictures.items())}
-            self._composer.keep(kept, kept, rolls, slice(None))
-        chosen_labels = (pool.labels[column][index[:, column]] for column in range(3))
-        return Batch(
-            images=self._composer.wrap(images),
-            labels=Labels(*chosen_labels),
-            seed=options.seed,
-            indices=where,
-            index=index,
-            draw_noise=PoolNoise(self._sampler, options, index, where),
-            **kept,
-        )
-
-    def _open_networks(self) -> Networks:
-        # Engines do not survive a fork: their worker threads stay behind in the parent.
-        if self._networks is None or self._networks_pid != os.getpid():
-            self._networks = Networks(self.plan, self._choice, self._threads)
-            self._networks_pid = os.getpid()
-        return self._networks
 
     # Between processes.
 

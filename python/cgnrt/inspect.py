@@ -49,6 +49,15 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def list_classes(plan: Plan) -> str:
+    """Every class of every mechanism, a line each: mechanism, index and name, with tabs between."""
+    return "\n".join(
+        f"{mechanism.name}\t{index}\t{name}"
+        for mechanism in plan.mechanisms.values()
+        for index, name in enumerate(mechanism.classes)
+    )
+
+
 def to_json(plan: Plan) -> dict[str, Any]:
     """The manifest as it is, with what the file adds: path, digest, size, and the weights of each graph."""
     graphs = {}

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.requests import ClassNames, Request, check_noise
+from cgnrt.names import ClassNames
+from cgnrt.requests import Request, check_noise
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler, check_index
 
 
@@ -70,16 +71,13 @@ def slerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
 def _label_pair(names: ClassNames, mechanism: str, given: Any, drawn: np.ndarray) -> tuple[int, int]:
     if given is None:
         return int(drawn[0]), int(drawn[1])
-    pair = (
-        tuple(given)
-        if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
-        else (given,) * 2
-    )
-    if len(pair) != 2:
-        raise ValueError(f"interpolate: {mechanism} has {len(pair)} labels, expected (from, to) or one.")
-    return names.index(f"{mechanism}[0]", mechanism, pair[0]), names.index(
-        f"{mechanism}[1]", mechanism, pair[1]
-    )
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
+        label = names.index(mechanism, mechanism, given)
+        return label, label
+    if len(given) != 2:
+        raise ValueError(f"interpolate: {mechanism} has {len(given)} labels, expected (from, to) or one.")
+    first, last = (names.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given))
+    return first, last
 
 
 def _no_labels() -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,23 +26,43 @@ class Pool:
     """Pictures and labels of the entries. Entry j is what stream sample j draws for its mechanism.
 
     Attributes:
-      pictures: (M, 1, h, w), (F, 3, h, w), (B, 3, h, w) float32, before any roll.
+      pictures: by output name, float32, before any roll: mask (M, 1, h, w), foreground (F, 3, h, w), background
+        (B, 3, h, w); and pre_mask (M, c, h, w) if it was asked for and the plan has it.
       labels: int64 (M,), (F,), (B,).
     """
 
     key: PoolKey
-    pictures: tuple[np.ndarray, np.ndarray, np.ndarray]
+    pictures: dict[str, np.ndarray]
     labels: Labels
 
     @classmethod
-    def build(cls, key: PoolKey, plan: Plan, sampler: Sampler, networks: Networks) -> Pool:
-        """Run each mechanism for the entries of its pool."""
-        pictures, labels = [], []
+    def build(
+        cls,
+        key: PoolKey,
+        plan: Plan,
+        sampler: Sampler,
+        networks: Networks,
+        *,
+        parts: bool = False,
+        kept: Mapping[str, np.ndarray] | None = None,
+    ) -> Pool:
+        """Run each mechanism for the entries of its pool.
+
+        Args:
+          parts: keep every output, also those that are not composed.
+          kept: pictures of a pool with this key; a mechanism whose outputs are all there does not run again.
+        """
+        pictures = dict(kept or {})
+        labels = []
         height, width = plan.manifest.resolution
         for name, size in zip(MECHANISMS, key.sizes, strict=True):
             entries = np.arange(size, dtype=np.int64)
             found = sampler.labels(key.options, name, entries)
-            picture = np.empty((size, 1 if name == "shape" else 3, height, width), np.float32)
+            labels.append(found)
+            wanted = outputs_of(plan, name, parts)
+            if set(wanted) <= set(pictures):
+                continue
+            arrays = {output: np.empty((size, *shape), np.float32) for output, shape in wanted.items()}
             for part in chunks(size, (height, width)):
                 noise = sampler.noise(key.options, name, entries[part])
                 truncation = None
@@ -51,10 +72,23 @@ class Pool:
                     outputs = networks.run(
                         name, noise, plan.mechanisms[name].embedding[found[part]], truncation
                     )
-                    picture[part] = outputs[PICTURES[name]]
-            pictures.append(picture)
-            labels.append(found)
-        return cls(key, (pictures[0], pictures[1], pictures[2]), Labels(*labels))
+                    for output, array in arrays.items():
+                        array[part] = outputs[output]
+            pictures |= arrays
+        return cls(key, pictures, Labels(*labels))
+
+    def has(self, plan: Plan, *, parts: bool) -> bool:
+        """Whether every picture is here that is composed or, with `parts`, handed out."""
+        return all(set(outputs_of(plan, name, parts)) <= set(self.pictures) for name in MECHANISMS)
+
+
+def outputs_of(plan: Plan, mechanism: str, parts: bool) -> dict[str, tuple[int, ...]]:
+    """Name and shape (c, h, w) of the outputs that a pool keeps: the picture, with `parts` all."""
+    return {
+        spec.name: tuple(int(size) for size in spec.shape[1:])
+        for spec in plan.mechanisms[mechanism].spec.outputs
+        if parts or spec.name == PICTURES[mechanism]
+    }
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,20 @@ def resolve_indices(n: int | None, start: int, indices: object) -> np.ndarray:
                 f"sample: indices are {array.dtype} {array.shape}, expected one dimension of int64."
             )
         return array.astype(np.int64)
+    count, first = check_span(n, start)
+    return np.arange(first, first + count, dtype=np.int64)
+
+
+def check_span(n: object, start: object) -> tuple[int, int]:
+    """The count and the first index of consecutive samples.
+
+    Raises:
+      TypeError, ValueError: one is no integer or negative, or the last index is beyond int64.
+    """
     count, first = check_index("n", n), check_index("start", start)
     if first + count > _MAX_INDEX:
         raise ValueError(f"sample: start + n is {first + count}, expected at most 2**63 - 1.")
-    return np.arange(first, first + count, dtype=np.int64)
+    return count, first
 
 
 def check_index(name: str, value: object) -> int:

@@ -19,6 +19,8 @@ from cgnrt.cli import main
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable, written_beside
 
+from .conftest import NAMES
+
 
 def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(golden_plan)]) == 0
@@ -30,7 +32,7 @@ def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgnrt.cli._STEP", 16)  # so that the file is written in several steps
+    monkeypatch.setattr("cgnrt.cli._STEP_PIXELS", 16 * 64)  # so that the file is written in several steps
     target = tmp_path / "deep" / "out.npz"
     arguments = ["sample", str(golden_plan), "-n", "50", "-o", str(target), "--seed", "4", "--start", "3"]
     assert main([*arguments, "--do", "texture=1"]) == 0
@@ -44,6 +46,43 @@ def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch
         np.testing.assert_array_equal(found["indices"], np.arange(3, 53))
         assert found["seed"].tolist() == [4]
     assert [p.name for p in target.parent.iterdir()] == ["out.npz"]
+
+
+def test_inspect_lists_all_classes(imagenet_like: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(imagenet_like), "--classes"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        [mechanism, str(index), name]
+        for mechanism in ("shape", "texture", "background")
+        for index, name in enumerate(NAMES)
+    ]
+
+
+def test_sample_takes_class_subsets_and_truncation(imagenet_like: Path, tmp_path: Path) -> None:
+    shark = "great white shark, man-eater"  # one class, commas and all
+    subsets = ["texture=jay, 0,geyser", f"texture={shark}", "background=king penguin"]
+    arguments = [
+        "sample",
+        str(imagenet_like),
+        "-n",
+        "60",
+        "-o",
+        str(tmp_path / "x.npz"),
+        "--truncation",
+        "0.3",
+    ]
+    assert main(arguments + [word for subset in subsets for word in ("--classes", subset)]) == 0
+    expected = Generator(imagenet_like, dtype="uint8", layout="NHWC").sample(
+        60,
+        seed=0,
+        truncation=0.3,
+        classes={"texture": ["jay", 0, "geyser", shark], "background": ["king penguin"]},
+    )
+    assert {NAMES[k] for k in expected.labels.texture} == {"jay", NAMES[0], "geyser", shark}
+    with np.load(tmp_path / "x.npz") as found:
+        for mechanism, labels in expected.labels._asdict().items():
+            np.testing.assert_array_equal(found[f"labels_{mechanism}"], labels)
+        assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
 
 
 def test_sample_of_nothing(golden_plan: Path, tmp_path: Path) -> None:
@@ -93,7 +132,7 @@ def test_bench_shows_its_progress_on_a_terminal_alone(
         (["sample", "PLAN", "-n", "-2", "-o", "x.npz"], "n is -2, expected 0 or more"),
         (["sample", "PLAN", "-n", "2", "-o", "x.png"], "expected a name that ends in .npz"),
         (["sample", "PLAN", "-n", "2", "-o", "x.npz", "--do", "colour=1"], "do key is 'colour'"),
-        (["sheet", "PLAN", "-n", "0", "-o", "x.png"], "n is 0 and tile 96"),
+        (["sheet", "PLAN", "-n", "0", "-o", "x.png"], "n is 0, expected at least 1"),
         (["bench", "PLAN", "--reuse", "0"], "expected positive numbers"),
         (["sheet", "PLAN", "-o", "x.png", "--backend", "tvm"], "backend is 'tvm'"),
     ],
@@ -115,7 +154,16 @@ def test_failures_exit_1_and_leave_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["draw"], ["sample", "x.plan"], ["sheet", "x", "-o", "y", "--do", "z"]]
+    "arguments",
+    [
+        [],
+        ["draw"],
+        ["sample", "x.plan"],
+        ["sheet", "x", "-o", "y", "--do", "z"],
+        ["sheet", "x", "-o", "y", "--classes", "shape="],
+        ["sheet", "x", "-o", "y", "--kind", "poster"],
+        ["sheet", "x", "-o", "y", "--truncations", "0.5,high"],
+    ],
 )
 def test_usage_exits_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:

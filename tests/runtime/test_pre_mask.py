@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cgnrt import BackendError, Generator
+from cgnrt.networks import Networks
 from cgnrt.plan import write_plan
 
 from .conftest import ENGINE_TOLERANCE
@@ -60,17 +62,47 @@ def test_a_pre_mask_changes_no_image(pre_mask_plan: Path, golden_plan: Path, bac
     np.testing.assert_allclose(with_it.images, without.images, atol=ENGINE_TOLERANCE)
 
 
-def test_there_is_none_without_parts_or_beside_a_pool(pre_mask_plan: Path, backend: str) -> None:
+def test_a_pool_has_it_for_those_who_ask(pre_mask_plan: Path, backend: str) -> None:
     gen = Generator(pre_mask_plan, backend=backend)
-    assert gen.sample(4, seed=3).pre_mask is None
-    pooled = gen.sample(4, seed=3, pool=2, parts=True)
-    assert pooled.pre_mask is None
-    assert pooled.mask.shape == (4, 1, 8, 8)
+    assert gen.sample(4, seed=3, pool=(5, 3, 2)).pre_mask is None
+    pooled = gen.sample(40, seed=3, pool=(5, 3, 2), parts=True)
+    stream = gen.sample(5, seed=3, parts=True)
+    assert pooled.index is not None
+    for found, expected in ((pooled.pre_mask, stream.pre_mask), (pooled.mask, stream.mask)):
+        np.testing.assert_allclose(found, expected[pooled.index[:, 0]], atol=10 * ENGINE_TOLERANCE)
+    np.testing.assert_array_equal(gen.sample(40, seed=3, pool=(5, 3, 2)).images, pooled.images)
+
+
+def test_a_pool_keeps_it_only_when_asked_and_runs_one_mechanism_for_it(
+    pre_mask_plan: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = Networks.run
+
+    def spy(self: Networks, name: str, *inputs: Any) -> dict[str, np.ndarray]:
+        ran.append(name)
+        return run(self, name, *inputs)
+
+    monkeypatch.setattr(Networks, "run", spy)
+    gen = Generator(pre_mask_plan, backend=backend)
+    plain = gen.sample(9, seed=3, pool=4)
+    kept = gen._renderer._pool
+    assert kept is not None
+    assert set(kept.pictures) == {"mask", "foreground", "background"}
+    assert ran == ["shape", "texture", "background"]
+    ran.clear()
+    with_parts = gen.sample(9, seed=3, pool=4, parts=True)
+    assert ran == ["shape"]
+    gen.sample(9, seed=3, pool=4)
+    gen.sample(9, seed=3, pool=4, parts=True)
+    assert ran == ["shape"]
+    np.testing.assert_array_equal(plain.images, with_parts.images)
 
 
 def test_no_samples_have_an_empty_pre_mask(pre_mask_plan: Path, channels: int) -> None:
-    batch = Generator(pre_mask_plan).sample(0, seed=3, parts=True)
-    assert batch.pre_mask.shape == (0, channels, 8, 8)
+    for pool in (None, 3):
+        batch = Generator(pre_mask_plan).sample(0, seed=3, parts=True, pool=pool)
+        assert batch.pre_mask.shape == (0, channels, 8, 8)
 
 
 def test_interpolation_and_torch_pass_it_on(pre_mask_plan: Path, channels: int) -> None:

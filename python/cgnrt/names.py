@@ -1,0 +1,89 @@
+"""Class names of a plan."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cgnrt.sampling import MECHANISMS
+
+Label = int | str
+
+
+class ClassNames:
+    """The plan's class names: index <-> name, with close matches for a misspelt one."""
+
+    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+        self.names = {mechanism: tuple(names[mechanism]) for mechanism in MECHANISMS}
+        self._index = {m: {name: i for i, name in enumerate(found)} for m, found in self.names.items()}
+
+    def index(self, field: str, mechanism: str, label: Label | np.integer[Any]) -> int:
+        """The class index of one label; an int is always an index, a str always a name.
+
+        Raises:
+          TypeError, ValueError: it is neither, out of range, or unknown.
+        """
+        names = self.names[mechanism]
+        if isinstance(label, str):
+            if label not in self._index[mechanism]:
+                close = close_names(label, names)
+                hint = "one of " if close else f"one of {len(names)} class names"
+                raise ValueError(
+                    f"sample: {field} is {label!r}, expected {hint}{', '.join(map(repr, close))}. "
+                    "See: cgnrt inspect --classes"
+                )
+            return self._index[mechanism][label]
+        if isinstance(label, bool) or not isinstance(label, int | np.integer):
+            raise TypeError(f"sample: {field} is {label!r}, expected a class index (int) or name (str).")
+        if not 0 <= label < len(names):
+            raise ValueError(f"sample: {field} is {label}, expected 0..{len(names) - 1}.")
+        return int(label)
+
+    def indices(self, mechanism: str, labels: Any) -> np.ndarray:
+        """Class indices of a sequence of labels, int64 (n,)."""
+        if isinstance(labels, np.ndarray) or not isinstance(labels, Sequence):
+            array = np.asarray(labels)
+            if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
+                raise TypeError(
+                    f"sample: {mechanism} is {array.dtype} {array.shape}, expected one dimension of class "
+                    "indices (int) or names (str)."
+                )
+            labels = array.tolist()
+        found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(labels)]
+        return np.asarray(found, np.int64)
+
+
+def close_names(label: str, names: Sequence[str], n: int = 3) -> list[str]:
+    """Up to n of the names that `label` may have meant, the likeliest first.
+
+    First those that differ in case, underscores, hyphens or spaces alone, then those that hold it or are held by it
+    as whole words ("elephant": "Indian elephant"), then those that are spelt like it.
+    """
+    wanted = _plain(label)
+    if not wanted:
+        return []
+    plain = [_plain(name) for name in names]
+    same = [i for i, name in enumerate(plain) if name == wanted]
+    spelt = difflib.get_close_matches(wanted, plain, n=n, cutoff=0.8)
+    words = [
+        i for i, name in enumerate(plain) if f" {wanted} " in f" {name} " or f" {name} " in f" {wanted} "
+    ]
+    loose = difflib.get_close_matches(wanted, plain, n=n)
+    by_plain: dict[str, list[int]] = {}
+    for i, name in enumerate(plain):
+        by_plain.setdefault(name, []).append(i)
+    ranked = [
+        *same,
+        *(i for s in spelt for i in by_plain[s]),
+        *words,
+        *(i for s in loose for i in by_plain[s]),
+    ]
+    return [names[i] for i in dict.fromkeys(ranked)][:n]
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.sub(r"[^\w]|_", " ", name.casefold()).split())

@@ -1,0 +1,119 @@
+"""From a checked request to a Batch: networks chunk by chunk, then the composer; and the pool that is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cgnrt.backends import Choice
+from cgnrt.batch import Batch
+from cgnrt.composer import Composer
+from cgnrt.networks import Networks, chunks
+from cgnrt.plan import Plan
+from cgnrt.pools import Pool, PoolKey, PoolNoise
+from cgnrt.requests import Request
+from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
+
+# The column of a pool index that picks each output.
+_COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
+
+
+class Renderer:
+    """Renders the requests of one Generator. Opens its engines on first use in each process; keeps its last pool."""
+
+    def __init__(
+        self, plan: Plan, composer: Composer, sampler: Sampler, choice: Choice, threads: int | None
+    ) -> None:
+        self._plan = plan
+        self._composer = composer
+        self._sampler = sampler
+        self._choice = choice
+        self._threads = threads
+        self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
+        self._networks: Networks | None = None
+        self._networks_pid = 0
+        self._pool: Pool | None = None
+
+    def render(
+        self, request: Request, parts: bool, out: Any, embeddings: Mapping[str, np.ndarray] | None = None
+    ) -> Batch:
+        """Run the mechanisms for every sample; `embeddings`, (n, e) each, stand in for those of the labels."""
+        n = len(request.indices)
+        images = self._composer.images(n, out)
+        kept = self._composer.empty_parts(n) if parts else {}
+        for part in chunks(n, self._resolution):
+            networks = self._open_networks()
+            noise = request.noise(part)
+            truncation = None if request.truncation is None else request.truncation[part]
+            with networks.lock:
+                outputs: dict[str, np.ndarray] = {}
+                for column, name in enumerate(MECHANISMS):
+                    table = self._plan.mechanisms[name].embedding
+                    embedding = (
+                        table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
+                    )
+                    outputs |= networks.run(name, noise[column], embedding, truncation)
+                self._composer.compose(outputs, None, noise.rolls, images[part])
+                if parts:
+                    self._composer.keep(kept, outputs, noise.rolls, part)
+        return Batch(
+            images=self._composer.wrap(images),
+            labels=request.labels,
+            seed=request.options.seed,
+            indices=request.indices,
+            draw_noise=request.noise,
+            **kept,
+        )
+
+    def render_pool(
+        self,
+        where: np.ndarray,
+        options: DrawOptions,
+        sizes: tuple[int, int, int],
+        truncation: float | None,
+        parts: bool,
+        out: Any,
+    ) -> Batch:
+        """Compose samples from pool entries, which are made first where the kept pool is another."""
+        index = self._sampler.pool_picks(options.seed, sizes, where)
+        images = self._composer.images(len(where), out)
+        kept = self._composer.empty_parts(0) if parts else {}
+        chosen_labels = Labels(*np.empty((3, 0), np.int64))
+        if len(where):  # no sample needs no pool
+            pool = self._pool_of(PoolKey(options, sizes, truncation), parts)
+            rolls = self._sampler.rolls(options, where)
+            self._composer.compose(pool.pictures, index, rolls, images)
+            kept = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}
+            self._composer.keep(kept, kept, rolls, slice(None))
+            chosen_labels = Labels(*(pool.labels[column][index[:, column]] for column in range(3)))
+        return Batch(
+            images=self._composer.wrap(images),
+            labels=chosen_labels,
+            seed=options.seed,
+            indices=where,
+            index=index,
+            draw_noise=PoolNoise(self._sampler, options, index, where),
+            **kept,
+        )
+
+    def _pool_of(self, key: PoolKey, parts: bool) -> Pool:
+        pool = self._pool
+        same = pool is not None and pool.key == key
+        if pool is None or not same or not pool.has(self._plan, parts=parts):
+            kept = pool.pictures if pool is not None and same else None
+            # The old pool goes before the new one is made: large pictures do not fit twice.
+            pool = self._pool = None
+            pool = self._pool = Pool.build(
+                key, self._plan, self._sampler, self._open_networks(), parts=parts, kept=kept
+            )
+        return pool
+
+    def _open_networks(self) -> Networks:
+        # Engines do not survive a fork: their worker threads stay behind in the parent.
+        if self._networks is None or self._networks_pid != os.getpid():
+            self._networks = Networks(self._plan, self._choice, self._threads)
+            self._networks_pid = os.getpid()
+        return self._networks

@@ -1,0 +1,242 @@
+"""Random weights that behave as trained ones do, where trained ones cannot be had: for tests, benchmarks, a first try.
+
+A net with random weights and the statistics of no data lets its activations die out or explode: its pictures are
+flat, its speed suffers from denormal numbers, its rounding errors mean nothing. So weights are drawn orthogonal, and
+then every batch norm gets the statistics that its inputs really have, for each truncation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .biggan import BatchNorm, BigGAN, BigGANConfig, GenBlock, SelfAttention
+from .cgn import CGN
+from .spectral import SpectralConv2d, SpectralLinear
+from .statistics import Rows
+from .u2net import FULL, U2Net, U2NetConfig
+
+Progress = Callable[[str], None]
+
+# Rows of statistics that are measured; those between are interpolated.
+_MEASURED = (1, 5, 12, 25, 38, 50)
+# Samples by the height of a layer's input: a channel needs some hundred values for its statistics.
+_SAMPLES = {4: 32, 8: 12, 16: 6}
+_FEWEST = 3
+_CROP = 32  # pixels behind self-attention, which needs the whole picture; they are enough, and a fraction of the work
+_MASK_SAMPLES = 4
+_CONTRAST = 0.8  # standard deviation before tanh
+_MASK_CONTRAST = 3.0  # of the mask's logits: both ends are reached
+
+
+def random_cgn(
+    resolution: int,
+    seed: int = 0,
+    channel_width: int = 128,
+    *,
+    num_classes: int = 1000,
+    u2net: U2NetConfig | None = None,
+    progress: Progress = lambda message: None,
+) -> CGN:
+    """A CGN with random, calibrated weights in evaluation mode, the same for the same arguments.
+
+    Args:
+      resolution: 128, 256 or 512.
+      channel_width: of each BigGAN; the published ones have 128.
+      u2net: the size of U2-Net; None is the full one, or as much narrower as `channel_width`. Corners are aligned.
+      progress: called with a line for each step.
+    Raises:
+      ValueError: there is no BigGAN-deep of this resolution, or channel_width is no positive multiple of 4.
+    """
+    if channel_width < 4 or channel_width % 4:
+        raise ValueError(f"build CGN: channel_width is {channel_width}, expected a positive multiple of 4.")
+    config = BigGANConfig.of_resolution(resolution, channel_width=channel_width, num_classes=num_classes)
+    generator = torch.Generator().manual_seed(seed)
+    mechanisms = {}
+    for name in ("f_shape", "f_text", "f_bg"):
+        progress(f"draw and calibrate {name}")
+        mechanisms[name] = random_biggan(config, generator)
+    progress("draw and calibrate u2net")
+    size = u2net or (FULL if channel_width == 128 else FULL.narrowed(channel_width / 128))
+    size = replace(size, align_corners=True)
+    head = random_u2net(size, generator, _pictures(mechanisms["f_shape"], generator))
+    return CGN(**mechanisms, u2net=head).eval()
+
+
+def random_biggan(config: BigGANConfig, generator: torch.Generator) -> BigGAN:
+    """A BigGAN-deep with random weights and the statistics of its own activations, in evaluation mode."""
+    model = BigGAN(config)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, SpectralConv2d | SpectralLinear):
+                _draw_orthogonal(module, generator)
+        # A class weighs as much as noise of truncation 0.5.
+        model.embeddings.weight.normal_(std=0.5, generator=generator)
+        for module in model.modules():
+            if isinstance(module, SelfAttention):
+                module.gamma.fill_(0.5)
+        _calibrate_biggan(model, generator)
+    return model.eval()
+
+
+def random_u2net(config: U2NetConfig, generator: torch.Generator, images: Tensor) -> U2Net:
+    """A U2-Net with random weights and the statistics that `images` (n, 3, h, w) give; its masks have both ends."""
+    model = U2Net(config).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_in = module.weight[0].numel()
+                module.weight.normal_(std=(2 / fan_in) ** 0.5, generator=generator)
+                if module.bias is not None:
+                    module.bias.normal_(std=0.1, generator=generator)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.8, 1.2, generator=generator)
+                module.bias.normal_(std=0.1, generator=generator)
+        logits: list[Tensor] = []
+        with (
+            _before([m for m in model.modules() if isinstance(m, nn.BatchNorm2d)], _take_statistics),
+            _after(model.outconv, logits.append),
+        ):
+            model(images)
+        _normalise(model.outconv, logits[0], _MASK_CONTRAST)
+    return model
+
+
+def _draw_orthogonal(layer: SpectralConv2d | SpectralLinear, generator: torch.Generator) -> None:
+    """Orthogonal up to a factor, which spectral norm takes out again, with its singular vectors."""
+    matrix = layer.weight_orig.flatten(1)
+    rows, columns = matrix.shape
+    drawn = torch.randn(max(rows, columns), min(rows, columns), generator=generator)
+    q, r = torch.linalg.qr(drawn)
+    q *= torch.sign(torch.diagonal(r))
+    orthogonal = q if rows >= columns else q.t()
+    factor = 0.5 + torch.rand(1, generator=generator)
+    layer.weight_orig.copy_((factor * orthogonal).view_as(layer.weight_orig))
+    if rows >= columns:
+        layer.weight_v.copy_(F.normalize(torch.randn(columns, generator=generator), dim=0))
+        layer.weight_u.copy_(F.normalize(orthogonal @ layer.weight_v, dim=0))
+    else:
+        layer.weight_u.copy_(F.normalize(torch.randn(rows, generator=generator), dim=0))
+        layer.weight_v.copy_(F.normalize(orthogonal.t() @ layer.weight_u, dim=0))
+    if layer.bias is not None:
+        layer.bias.normal_(std=0.1, generator=generator)
+
+
+def _calibrate_biggan(model: BigGAN, generator: torch.Generator) -> None:
+    """Give every batch norm the mean and variance of its inputs, one layer after the other, for each truncation."""
+    net = model.generator
+    steps = model.config.n_stats - 1
+    measured = sorted({max(1, round(k * steps / 50)) for k in _MEASURED})
+    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
+    noise = _truncated_normal(_SAMPLES[4], model.config.z_dim, generator)
+    labels = torch.randint(model.config.num_classes, (len(noise),), generator=generator)
+    logits = torch.empty(0)
+    with _before(norms, _take_row):
+        for k in measured:
+            row = torch.full((len(noise),), k)
+            rows = Rows(row, row, torch.ones(len(noise), 1))
+            condition = torch.cat([noise * k / steps, model.embedding_table[labels]], dim=1)
+            x = net.start(condition)
+            attended = False
+            for layer in net.layers:
+                x = x[: _SAMPLES.get(x.shape[2], _FEWEST)]
+                n = len(x)
+                if isinstance(layer, GenBlock):
+                    x = layer(x, rows.head(n), condition[:n])
+                else:
+                    x = layer(x)
+                    attended = True
+                if attended:
+                    x = _crop(x)
+            x = F.relu(net.bn(x, rows.head(len(x)), condition[: len(x)]))
+            if k == measured[len(measured) // 2]:
+                # Without its bias; only three of its channels become the picture.
+                logits = F.conv2d(x, net.conv_to_rgb.weight()[:3], padding=1)
+    for norm in norms:
+        _interpolate(norm.running_means, measured)
+        _interpolate(norm.running_vars, measured)
+    # Spectral norm fixes the scale of conv_to_rgb; the batch norm before it sets the contrast.
+    factor = _CONTRAST / logits.std()
+    net.bn.weight.mul_(factor)
+    if net.conv_to_rgb.bias is not None:
+        net.conv_to_rgb.bias[:3] -= logits.mean((0, 2, 3)) * factor
+
+
+def _crop(x: Tensor) -> Tensor:
+    height = x.shape[2]
+    start = max(0, height - _CROP) // 2
+    return x[:, :, start : start + _CROP, start : start + _CROP]
+
+
+def _take_row(norm: nn.Module, args: Any) -> None:
+    x, rows, _ = args
+    k = int(rows.first[0])
+    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    norm.running_means[k] = mean  # type: ignore[operator]
+    norm.running_vars[k] = variance  # type: ignore[operator]
+
+
+def _take_statistics(norm: nn.Module, args: Any) -> None:
+    variance, mean = torch.var_mean(args[0], (0, 2, 3), correction=0)
+    norm.running_mean.copy_(mean)  # type: ignore[operator]
+    norm.running_var.copy_(variance)  # type: ignore[operator]
+
+
+def _interpolate(table: Tensor, measured: list[int]) -> None:
+    """Fill the rows between and beyond those that were measured."""
+    table[: measured[0]] = table[measured[0]]
+    table[measured[-1] :] = table[measured[-1]].clone()
+    for low, high in pairwise(measured):
+        for k in range(low + 1, high):
+            table[k] = torch.lerp(table[low], table[high], (k - low) / (high - low))
+
+
+def _normalise(conv: nn.Conv2d, output: Tensor, contrast: float) -> None:
+    """Scale a convolution so that `output`, which it gave, would have had this deviation and a median of 0."""
+    factor = contrast / float(output.std())
+    conv.weight.mul_(factor)
+    if conv.bias is not None:
+        conv.bias.sub_(output.median()).mul_(factor)
+
+
+def _pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
+    """Pictures at several truncations."""
+    truncation = torch.linspace(0.3, 1, _MASK_SAMPLES)[:, None]
+    noise = _truncated_normal(_MASK_SAMPLES, model.config.z_dim, generator) * truncation
+    labels = torch.randint(model.config.num_classes, (_MASK_SAMPLES,), generator=generator)
+    with torch.no_grad():
+        drawn: Tensor = model(noise, model.embedding_table[labels], truncation)
+    return drawn
+
+
+def _truncated_normal(n: int, size: int, generator: torch.Generator) -> Tensor:
+    drawn = torch.randn(n, size, generator=generator)
+    while bool((outside := drawn.abs() > 2).any()):
+        drawn[outside] = torch.randn(int(outside.sum()), generator=generator)
+    return drawn
+
+
+@contextmanager
+def _before(modules: list[Any], hook: Callable[[nn.Module, Any], None]) -> Iterator[None]:
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _after(module: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]:
+    handle = module.register_forward_hook(lambda module, args, output: take(output))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,63 @@
+"""Layers under spectral norm (Miyato et al., 2018) in the form in which BigGAN's weights are published.
+
+A layer keeps `weight_orig` and the two singular vectors `weight_u`, `weight_v`, under these names, as
+`torch.nn.utils.spectral_norm` does; unlike that hook it is a plain function of its tensors in eval mode, so that it
+can be traced, and its weight be computed once.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _SpectralNorm(nn.Module):
+    """A weight divided by its largest singular value, which power iteration tracks while training."""
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def __init__(self, shape: tuple[int, ...], *, bias: bool, eps: float) -> None:
+        super().__init__()
+        rows, columns = shape[0], math.prod(shape[1:])
+        self.eps = eps
+        self.weight_orig = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+        nn.init.normal_(self.weight_orig, std=columns**-0.5)
+        self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0, eps=eps))
+        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=eps))
+
+    def weight(self) -> Tensor:
+        """The weight that the layer computes with; one power iteration before it in training mode."""
+        matrix = self.weight_orig.flatten(1)
+        u, v = self.weight_u, self.weight_v
+        if self.training:
+            with torch.no_grad():
+                v.copy_(F.normalize(torch.mv(matrix.t(), u), dim=0, eps=self.eps))
+                u.copy_(F.normalize(torch.mv(matrix, v), dim=0, eps=self.eps))
+            u, v = u.clone(), v.clone()  # the next iteration may come before the backward pass
+        return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
+
+
+class SpectralLinear(_SpectralNorm):
+    """`nn.Linear` under spectral norm: (n, features_in) -> (n, features_out)."""
+
+    def __init__(self, features_in: int, features_out: int, *, bias: bool = True, eps: float) -> None:
+        super().__init__((features_out, features_in), bias=bias, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight(), self.bias)
+
+
+class SpectralConv2d(_SpectralNorm):
+    """`nn.Conv2d` of stride 1 that keeps the size, under spectral norm: (n, c_in, h, w) -> (n, c_out, h, w)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, *, bias: bool = True, eps: float) -> None:
+        super().__init__((c_out, c_in, kernel, kernel), bias=bias, eps=eps)
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
