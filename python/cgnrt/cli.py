@@ -91,13 +91,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     from cgnrt.inspect import describe, list_classes, to_json
-    from cgnrt.plan import Plan
+    from cgnrt.plan import Plan, open_any
 
-    with Plan.open(arguments.plan) as plan:
-        if arguments.json:
-            print(json.dumps(to_json(plan), indent=2))
-        else:
-            print(list_classes(plan) if arguments.classes else describe(plan))
+    if arguments.classes and not arguments.json:
+        with Plan.open(arguments.plan) as plan:
+            print(list_classes(plan))
+        return
+    with open_any(arguments.plan) as found:
+        print(json.dumps(to_json(found), indent=2) if arguments.json else describe(found))
 
 
 def _sample(arguments: argparse.Namespace) -> None:
