@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,11 @@ MIN_MS, MAX_MS = 20, 655_350
 
 
 def write_gif(
-    path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 80, there_and_back: bool = False
+    path: str | os.PathLike[str],
+    frames: Sequence[Image.Image],
+    *,
+    frame_ms: int = 80,
+    there_and_back: bool = False,
 ) -> None:
     """Write frames of one size as a GIF that repeats for ever.
 

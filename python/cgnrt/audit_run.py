@@ -44,7 +44,7 @@ def audit(
       plan: a plan file or Plan, whose images are float32 in [-1, 1]; or a Generator, whose images are as it was
         made: dtype, layout, range or normalisation that the classifier was trained with.
       n: how many of each; at least 1. Intervals shrink with its square root.
-      batch_size: images in a call of the classifier, and in memory.
+      batch_size: images in a call of the classifier; five times as many are in memory.
       seed: of the stream; the same seed asks about the same images, whatever the batch size. None draws one.
       confidence: of the intervals, between 0 and 1.
       inputs: "numpy", or "torch" to hand CPU tensors to the classifier, without gradients.
@@ -68,18 +68,20 @@ def audit(
 
     with tqdm(total=5 * count, unit="image", disable=None if progress else True) as bar:
         for indices, others in _parts(count, batch_size, len(classes), seed):
-            fact = generator.sample(indices=indices, seed=seed, truncation=truncation)
+            related = generator.related(seed=seed, indices=indices, truncation=truncation)
+            labels = related.labels
+            changed = [
+                labels._replace(**{mechanism: (labels[column] + others[:, column]) % len(classes)})
+                for column, mechanism in enumerate(MECHANISMS)
+            ]
+            # Noise and rolls are the same in all: of 15 networks, 8 have something of their own to draw.
+            fact, *interventions, agreeing = related.render([labels, *changed, related.shared_labels])
             answer = ask(fact)
-            totals.add_fact(answer, fact.labels)
+            totals.add_fact(answer, labels)
             bar.update(len(indices))
-            for column, mechanism in enumerate(MECHANISMS):
-                labels = dict(fact.labels._asdict())
-                labels[mechanism] = (labels[mechanism] + others[:, column]) % len(classes)
-                # The same indices of the same stream: the same noise and rolls for all mechanisms.
-                changed = generator(**labels, indices=indices, seed=seed, truncation=truncation)
-                totals.add_intervention(column, answer, ask(changed), labels[mechanism])
+            for column, intervention in enumerate(interventions):
+                totals.add_intervention(column, answer, ask(intervention), intervention.labels[column])
                 bar.update(len(indices))
-            agreeing = generator.sample(indices=indices, seed=seed, labels="shared", truncation=truncation)
             totals.shared += int((ask(agreeing) == agreeing.labels.shape).sum())
             bar.update(len(indices))
     return totals.audit(generator, classes, count, seed, confidence)

@@ -20,6 +20,7 @@ from cgnrt.interpolation import interpolation_request
 from cgnrt.names import ClassNames, Label
 from cgnrt.pixels import PixelFormat
 from cgnrt.plan import Plan
+from cgnrt.related import Related
 from cgnrt.rendering import Renderer
 from cgnrt.requests import Request
 from cgnrt.sampling import (
@@ -29,7 +30,6 @@ from cgnrt.sampling import (
     Labels,
     MechanismDraws,
     Sampler,
-    check_index,
     resolve_indices,
 )
 
@@ -280,23 +280,7 @@ class Generator:
         out, parts = options.pop("out", None), options.pop("parts", False)
         truncation, indices = options.pop("truncation", None), options.pop("indices", None)
         n = options.pop("n", None)
-        single = {
-            m: self._names.index(m, m, v) for m, v in given.items() if isinstance(v, int | str | np.integer)
-        }
-        several = {
-            m: self._names.indices(m, v) for m, v in given.items() if v is not None and m not in single
-        }
-        lengths = {m: len(v) for m, v in several.items()}
-        if noise is not None:
-            parts_given = zip(MECHANISMS, rq.noise_parts(noise), strict=False)
-            lengths |= {f"noise of {m}": len(np.atleast_1d(u)) for m, u in parts_given if u is not None}
-        if indices is not None:
-            lengths["indices"] = len(resolve_indices(None, start, indices))
-        if n is not None:
-            lengths["n"] = check_index("n", n)
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"sample: lengths are {lengths}, expected one for all.")
-        count = next(iter(lengths.values()), 1)
+        single, several, count = rq.call_labels(self._names, given, noise=noise, indices=indices, n=n)
         where = resolve_indices(None if indices is not None else count, start, indices)
         resolved = self._draw_options(seed, single, **{**_CALL_DEFAULTS, **options})
         drawn = (several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS)
@@ -347,6 +331,17 @@ class Generator:
             request, truncation=rq.check_truncation(self.plan.manifest.truncation, truncation, frames)
         )
         return self._renderer.render(request, parts, None, embeddings)
+
+    def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Related:
+        """Images of the same noise that differ in labels alone: what a label leaves as it is runs once (Sec. 2.2).
+
+        Args:
+          seed, indices, truncation: as for `sample`. Noise and rolls are those of these samples.
+        """
+        where = resolve_indices(None, 0, indices)
+        options = self._draw_options(seed, None, **_CALL_DEFAULTS)
+        drawn = Labels(*(self._sampler.labels(options, name, where) for name in MECHANISMS))
+        return Related(self._renderer, self._request(where, options, drawn, None, truncation))
 
     # How.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from cgnrt.backends import Choice
 from cgnrt.batch import Batch
 from cgnrt.composer import Composer
-from cgnrt.networks import Networks, chunks
+from cgnrt.networks import PICTURES, Networks, chunks
 from cgnrt.plan import Plan
 from cgnrt.pools import Pool, PoolKey, PoolNoise
 from cgnrt.requests import Request
@@ -67,6 +67,42 @@ class Renderer:
             draw_noise=request.noise,
             **kept,
         )
+
+    def render_variants(self, requests: Sequence[Request]) -> list[Batch]:
+        """Batches of requests that differ in labels alone. A mechanism runs once for those that agree in its labels."""
+        if not requests:
+            return []
+        first = requests[0]
+        n = len(first.indices)
+        images = [self._composer.images(n, None) for _ in requests]
+        for part in chunks(n, self._resolution):
+            networks = self._open_networks()
+            noise = first.noise(part)
+            truncation = None if first.truncation is None else first.truncation[part]
+            pictures: list[dict[str, np.ndarray]] = [{} for _ in requests]
+            with networks.lock:
+                for column, name in enumerate(MECHANISMS):
+                    picture, table = PICTURES[name], self._plan.mechanisms[name].embedding
+                    made: dict[bytes, np.ndarray] = {}
+                    for request, found in zip(requests, pictures, strict=True):
+                        labels = request.labels[column][part]
+                        key = labels.astype(np.int64).tobytes()
+                        if key not in made:
+                            outputs = networks.run(name, noise[column], table[labels], truncation)
+                            made[key] = outputs[picture].copy()  # the engine's own until its next run
+                        found[picture] = made[key]
+            for found, target in zip(pictures, images, strict=True):
+                self._composer.compose(found, None, noise.rolls, target[part])
+        return [
+            Batch(
+                images=self._composer.wrap(target),
+                labels=request.labels,
+                seed=request.options.seed,
+                indices=request.indices,
+                draw_noise=request.noise,
+            )
+            for request, target in zip(requests, images, strict=True)
+        ]
 
     def render_pool(
         self,

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from cgnrt.names import ClassNames, Label
-from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Noise, Sampler, resolve_seed
+from cgnrt.sampling import (
+    MECHANISMS,
+    DrawOptions,
+    Labels,
+    Noise,
+    Sampler,
+    check_index,
+    resolve_indices,
+    resolve_seed,
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,27 @@ def draw_options(
         per_noise=int(per_noise),
         hold=hold,
     )
+
+
+def call_labels(
+    names: ClassNames, given: Mapping[str, Any], *, noise: Any, indices: Any, n: Any
+) -> tuple[dict[str, Label], dict[str, np.ndarray], int]:
+    """The labels of a call: one for all samples, or one for each, by mechanism; and how many samples it is about."""
+    single: dict[str, Label] = {
+        m: names.index(m, m, v) for m, v in given.items() if isinstance(v, int | str | np.integer)
+    }
+    several = {m: names.indices(m, v) for m, v in given.items() if v is not None and m not in single}
+    lengths = {m: len(v) for m, v in several.items()}
+    if noise is not None:
+        parts = zip(MECHANISMS, noise_parts(noise), strict=False)
+        lengths |= {f"noise of {m}": len(np.atleast_1d(u)) for m, u in parts if u is not None}
+    if indices is not None:
+        lengths["indices"] = len(resolve_indices(None, 0, indices))
+    if n is not None:
+        lengths["n"] = check_index("n", n)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"sample: lengths are {lengths}, expected one for all.")
+    return single, several, next(iter(lengths.values()), 1)
 
 
 def check_pool_alone(options: DrawOptions, noise: Any) -> None:

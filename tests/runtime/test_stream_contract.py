@@ -154,9 +154,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     keys: list[Any] = []
     build = Pool.build
 
-    def counted(key: Any, *rest: Any) -> Pool:
+    def counted(key: Any, *rest: Any, **options: Any) -> Pool:
         keys.append(key)
-        return build(key, *rest)
+        return build(key, *rest, **options)
 
     monkeypatch.setattr(Pool, "build", counted)
     return keys

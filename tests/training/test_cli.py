@@ -12,7 +12,7 @@ import pytest
 from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_cgn
 
-JOBS = [job.__name__.rpartition(".")[2] for job in cli._JOBS]
+JOBS = [job.__name__.rpartition(".")[2].replace("_", "-") for job in cli._JOBS]
 SMALL = [
     "model.channels=4",
     "model.noise_size=4",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable
 
-from . import classifier, fetch, fig6, fig7, gan, mnist, results, table2, table5
+from . import classifier, fetch, fig6, fig7, gan, imagenet_random, mnist, results, table2, table5
 from .common import JobFailed, UsageError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -25,6 +25,7 @@ _JOBS = (
     gan,
     fig6,
     results,
+    imagenet_random,
 )  # fmt: skip
 
 

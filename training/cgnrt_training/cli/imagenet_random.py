@@ -1,0 +1,69 @@
+"""`cgnrt-train imagenet-random`: an ImageNet CGN with random weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import common
+
+RESOLUTIONS = (128, 256, 512)  # those of `imagenet.biggan.BLOCKS`, which needs torch
+
+
+def add(jobs: common.Jobs) -> None:
+    """Add the job's sub-parser."""
+    parser = jobs.add_parser(
+        "imagenet-random",
+        help="write an ImageNet CGN with random weights, for tests and benchmarks",
+        description="Write an ImageNet CGN (Sec. 3.1) with random weights and calibrated batch norms, as a cgn.pth "
+        "that cgnrt-export reads: the true architecture and cost, where trained weights are not at hand. Its pictures "
+        "show no objects. Prints the path of the file.",
+    )
+    parser.add_argument(
+        "--resolution", type=int, choices=RESOLUTIONS, default=256, help="of the pictures; 256 by default"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights; 0 by default")
+    parser.add_argument(
+        "--channel-width",
+        type=int,
+        default=128,
+        metavar="N",
+        help="channels of each BigGAN's last block; 128, as published, by default",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    common.add_threads(parser)
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> Path:
+    """Draw, calibrate and write; returns the file's path."""
+    if args.output.exists() and not args.force:
+        raise common.UsageError(
+            f"train '{args.output}': file exists, expected none. Use --force or another name."
+        )
+    if not args.output.parent.is_dir():
+        raise common.UsageError(
+            f"train '{args.output}': folder '{args.output.parent}' is missing, expected one. Make it."
+        )
+    if not 0 <= args.seed < 2**63:
+        raise common.UsageError(f"train: --seed is {args.seed}, expected 0..2**63 - 1.")
+    common.set_threads(args.threads)
+
+    from ..imagenet.calibrate import random_cgn
+    from ..imagenet.checkpoints import save_cgn
+
+    try:
+        model = random_cgn(args.resolution, args.seed, args.channel_width, progress=_say)
+    except ValueError as error:
+        raise common.UsageError(str(error)) from error
+    _say(f"write {args.output}")
+    save_cgn(model, args.output)
+    _say("note: the weights are random: its pictures show no objects")
+    path: Path = args.output
+    return path
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
