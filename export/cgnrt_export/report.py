@@ -119,9 +119,9 @@ class ParityReport:
         # OpenVINO's version goes on with a commit and a branch.
         engines = ", ".join(f"{name} {version.split('-')[0]}" for name, version in self.engines.items())
         lines = [
-            *_columns([["mechanism", "MMAC as trained", "as exported", "rewrites"], *macs], right={1, 2}),
+            *columns([["mechanism", "MMAC as trained", "as exported", "rewrites"], *macs], right={1, 2}),
             "",
-            *_columns([header, *rows], right={3, 4, 5}),
+            *columns([header, *rows], right={3, 4, 5}),
             "",
             f"{sum(self.batch_sizes)} samples in batches of {', '.join(map(str, self.batch_sizes))}, "
             f"seed {self.seed}; torch {self.torch}, {engines}",
@@ -139,7 +139,8 @@ def _psnr(value: float | None) -> str:
     return "equal" if value is None else f"{value:.1f}"
 
 
-def _columns(rows: list[list[str]], right: set[int]) -> list[str]:
+def columns(rows: list[list[str]], right: set[int]) -> list[str]:
+    """Cells as lines of text; the columns in `right` end flush."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(
