@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgnrt import audit_command, sheet_command
+from cgnrt import audit_command, real_command, sheet_command
 from cgnrt.arguments import add_draws, add_generator, draws, open_generator, pool_sizes
 from cgnrt.errors import CgnrtError
 from cgnrt.files import refuse_existing, terminable, write_npz, written_beside
@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     add_generator(audit)
     audit_command.add_arguments(audit)
     audit.set_defaults(run=_audit)
+
+    real = commands.add_parser("real", help="exchange textures and backgrounds between photos")
+    real_command.add_arguments(real)
+    real.set_defaults(run=real_command.run)
     return parser
 
 

@@ -52,9 +52,8 @@ def free_rectangle(mask: np.ndarray) -> Rectangle | None:
     cell = -(-max(height, width) // _CELLS)
     taken = _widened(mask > _OBJECT, _margin(mask.shape))
     padded = np.pad(taken, ((0, -height % cell), (0, -width % cell)))
-    cells: np.ndarray = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).any(
-        (1, 3)
-    )
+    blocks = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
+    cells = blocks.max(axis=(1, 3))
     best, found = 0, None
     depth = np.zeros(cells.shape[1], np.int64)  # free cells above, this one among them
     for y, row in enumerate(cells):
