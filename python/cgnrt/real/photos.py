@@ -47,11 +47,11 @@ def read_pictures(images: Any, operation: str, range: Sequence[float] | None = N
             "Bring photos to one size."
         )
     low, high = _range(array.dtype, range, operation)
+    if array.dtype != np.uint8:
+        _require(array, low, high, f"{operation} images", "Say range=(low, high) of the pixels.")
     layout = "NCHW" if array.shape[1] == 3 else "NHWC"
     planes = array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
     pixels = np.ascontiguousarray(planes, np.float32)
-    if array.dtype != np.uint8:
-        _require(pixels, low, high, f"{operation} images", "Say range=(low, high) of the pixels.")
     return Pictures(pixels, layout, "uint8" if array.dtype == np.uint8 else "float32", (low, high))
 
 
@@ -88,11 +88,10 @@ def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
             f"{operation} masks: shape is {array.shape}, expected {(n, 1, h, w)} or {(n, h, w)}, "
             "of the photos' number and size."
         )
+    if array.dtype.kind == "f":
+        _require(array, 0.0, 1.0, f"{operation} masks", "Scale them, or pass uint8 where 255 is the object.")
     planes = np.ascontiguousarray(array.reshape(n, 1, h, w), np.float32)
-    if array.dtype == np.uint8:
-        return planes / np.float32(255)
-    _require(planes, 0.0, 1.0, f"{operation} masks", "Scale them, or pass uint8 where 255 is the object.")
-    return planes
+    return planes / np.float32(255) if array.dtype == np.uint8 else planes
 
 
 def _require(values: np.ndarray, low: float, high: float, subject: str, next_step: str) -> None:
