@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from cgnrt_export.saliency import SaliencyReport, export_saliency
+from cgnrt_export.saliency import RESOLUTION, SaliencyReport, export_saliency
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.imagenet.checkpoints import build_u2net, identify
 from cgnrt_training.imagenet.u2net import SMALL
@@ -42,6 +42,7 @@ def export_u2net(
         target,
         model,
         family="u2netp" if small else "u2net",
+        resolution=RESOLUTION,
         precision=precision,
         sources=[source],
         seed=seed,
