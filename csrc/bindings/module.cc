@@ -77,6 +77,7 @@ py::dict build_info() {
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.doc() = "The compiled ops of cgnrt. cgnrt.ops is their public face.";
   cgnrt::bind_compose(module);
+  cgnrt::bind_deep(module);
   cgnrt::bind_engine(module);
   cgnrt::bind_noise(module);
   cgnrt::bind_patch_grid(module);

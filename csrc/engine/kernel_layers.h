@@ -50,11 +50,6 @@ void fill_panels(const View& in, std::int64_t position, float* panels) {
   }
 }
 
-inline Run leaky(Run v, float slope) {
-  const Run scaled = v * slope;
-  return v > 0 ? v : scaled;
-}
-
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define CGNRT_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -236,30 +231,6 @@ void instance_norm(const Layer& layer, const View& v) {
       }
     }
   }
-}
-
-// tanh(x) = 1 - 2 / (exp(2x) + 1), to 2e-7; exp by 2^n times a polynomial on [-1/2, 1/2] (Taylor, to 2e-8).
-inline Run hyperbolic_tangent(Run x) {
-  Run t = x * 2.8853900818f;  // 2 / ln 2
-  t = t > 40.0f ? all(40.0f) : t;
-  t = t < -40.0f ? all(-40.0f) : t;
-  const Run magic = all(12582912.0f);  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const Run shifted = t + magic;
-  RunBits n;
-  std::memcpy(&n, &shifted, sizeof n);
-  const Run f = t - (shifted - magic);
-  Run p = all(1.5403530e-4f);
-  p = p * f + 1.3333558e-3f;
-  p = p * f + 9.6181291e-3f;
-  p = p * f + 5.5504109e-2f;
-  p = p * f + 2.4022651e-1f;
-  p = p * f + 6.9314718e-1f;
-  p = p * f + 1.0f;
-  RunBits bits;
-  std::memcpy(&bits, &p, sizeof bits);
-  bits += n << 23;
-  std::memcpy(&p, &bits, sizeof p);
-  return 1.0f - 2.0f / (p + 1.0f);
 }
 
 template <typename Function>

@@ -1,4 +1,4 @@
-// Vectors, the matrix tile and bordered pictures. Included by network_kernel.cc alone, once for every
+// The matrix tile and bordered pictures. Included by network_kernel.cc alone, once for every
 // instruction set.
 #pragma once
 
@@ -7,39 +7,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/vectors.h"
 #include "engine/network.h"
 
 namespace cgnrt {
 namespace CGNRT_ISA {
 namespace {
 
-typedef float Run __attribute__((vector_size(kRun * 4)));
-typedef float RunAt __attribute__((vector_size(kRun * 4), aligned(4), may_alias));
-typedef std::int32_t RunBits __attribute__((vector_size(kRun * 4)));
-
-inline Run load(const float* p) { return *reinterpret_cast<const RunAt*>(p); }
-inline void store(float* p, Run v) { *reinterpret_cast<RunAt*>(p) = v; }
-inline Run all(float x) { return Run{x, x, x, x, x, x, x, x}; }
-
 // A matrix tile is two vectors of positions by up to kRows output channels: as many sums as keep both
 // multipliers busy and still fit the registers.
-#if defined(__AVX512F__)
-constexpr int kWide = 16;
-typedef float Wide __attribute__((vector_size(64)));
-typedef float WideAt __attribute__((vector_size(64), aligned(4), may_alias));
-inline Wide spread(float x) { return Wide{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-#else
-constexpr int kWide = 8;
-typedef Run Wide;
-typedef RunAt WideAt;
-inline Wide spread(float x) { return all(x); }
-#endif
 constexpr int kTile = 2 * kWide;
 constexpr int kRows = 6;
 static_assert(kRows == kGroup, "the linear layer's tiles have a row for each image of a group");
-
-inline Wide load_wide(const float* p) { return *reinterpret_cast<const WideAt*>(p); }
-inline void store_wide(float* p, Wide v) { *reinterpret_cast<WideAt*>(p) = v; }
 
 // c[m] = start[m] + sum over k of a[k][m] * b[k], m < Rows, rows of kTile positions. Without kStart from
 // zero.

@@ -4,18 +4,16 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "common/cpu.h"
+#include "common/floats.h"
 
 namespace cgnrt {
 
 // Images that a task takes through the linear layer together, so that its weights are read once for all of
 // them.
 constexpr int kGroup = 6;
-// Every row of an activation is a whole number of runs of this many pixels.
-constexpr int kRun = 8;
 
 struct PictureShape {
   int channels = 0;
@@ -36,21 +34,6 @@ enum class LayerKind {
   kLeakyRelu,
   kTanh,
   kClip,
-};
-
-// Floats aligned to a cache line.
-class Floats {
- public:
-  Floats() = default;
-  explicit Floats(std::size_t count) : storage_(new Line[(count + 15) / 16]()) {}
-  float* data() { return reinterpret_cast<float*>(storage_.get()); }
-  const float* data() const { return reinterpret_cast<const float*>(storage_.get()); }
-
- private:
-  struct alignas(64) Line {
-    float values[16];
-  };
-  std::unique_ptr<Line[]> storage_;
 };
 
 struct Layer {

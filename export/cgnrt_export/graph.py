@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,6 +63,14 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     return values
 
 
+def bind_arguments(node: fx.Node, values: Iterable[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """All arguments of an ATen call in the order of `arguments`, as positional and keyword ones."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    pairs = list(zip(schema, values, strict=True))
+    keywords = {argument.name: value for argument, value in pairs if argument.kwarg_only}
+    return tuple(value for argument, value in pairs if not argument.kwarg_only), keywords
+
+
 def is_call(node: object, *operators: str) -> bool:
     """Whether a node calls one of these ATen operators, named without their overload (`"conv2d"`)."""
     if not isinstance(node, fx.Node) or node.op != "call_function":
@@ -109,6 +117,54 @@ def add_constant(module: fx.GraphModule, name: str, value: Tensor, *, before: fx
         node = module.graph.get_attr(target)
     node.meta["val"] = value
     return node
+
+
+def insert_call(
+    module: fx.GraphModule,
+    target: Any,
+    args: tuple[Any, ...],
+    *,
+    before: fx.Node,
+    like: fx.Node,
+    shape: Sequence[Any],
+) -> fx.Node:
+    """Add a call just before a node; its result has this traced shape and the dtype of `like`'s."""
+    with module.graph.inserting_before(before):
+        node = module.graph.call_function(target, args)
+    node.meta["val"] = like.meta["val"].new_empty(tuple(shape))
+    return node
+
+
+def writes_in_place(module: fx.GraphModule) -> bool:
+    """Whether any call writes into an argument; then a value may not be what it was when it was made."""
+    schemas = (getattr(node.target, "_schema", None) for node in module.graph.nodes)
+    return any(schema is not None and schema.is_mutable for schema in schemas)
+
+
+def channel_slice(node: object) -> tuple[fx.Node, int, int] | None:
+    """(source, start, end) of a call that takes a run of a value's channels (axis 1), or None."""
+    if not isinstance(node, fx.Node) or not is_call(node, "slice"):
+        return None
+    given = arguments(node)
+    source = given["self"]
+    if not isinstance(source, fx.Node):
+        return None
+    sizes = shape_of(source)
+    if (
+        len(sizes) < 2
+        or given["step"] != 1
+        or given["dim"] % len(sizes) != 1
+        or not isinstance(sizes[1], int)
+    ):
+        return None
+    start, end = (
+        sizes[1] if bound is None and default else bound or 0
+        for bound, default in ((given["start"], False), (given["end"], True))
+    )
+    if not isinstance(start, int) or not isinstance(end, int):
+        return None
+    start, end, _ = slice(start, end).indices(sizes[1])
+    return (source, start, end) if start < end else None
 
 
 def tidy(module: fx.GraphModule) -> fx.GraphModule:

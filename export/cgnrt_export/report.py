@@ -13,7 +13,7 @@ class Measure:
 
     Attributes:
       precision: "fp32", "bf16" or "fp16".
-      measured: what computed it: an engine's name, or "emulated: torch bfloat16" where no engine on the
+      measured: what computed it: an engine's name, or "emulated: bfloat16 layers" where no engine on the
         exporting machine has that precision.
       max_abs_error: the largest difference to the module in float32, as it was trained.
       max_abs_error_float64: the largest difference to the module in float64; None where that does not run.
@@ -46,6 +46,66 @@ class MechanismReport:
 
 
 @dataclass(frozen=True)
+class FrontierPoint:
+    """What a share of the multiply-adds in bfloat16 costs.
+
+    Attributes:
+      bf16_share: of the multiply-adds in layers, 0..1.
+      psnr_db: of the composite against float32; None where there is no difference.
+    """
+
+    bf16_share: float
+    psnr_db: float | None
+
+
+@dataclass(frozen=True)
+class PrecisionPlan:
+    """Which layers stay in float32 so that the composite keeps a PSNR; the others may be bfloat16.
+
+    Attributes:
+      min_psnr_db: the floor that was asked for.
+      psnr_db: what the plan has, on samples that had no part in the choice; None where there is no difference.
+      bf16_share: of the multiply-adds in layers, 0..1.
+      fp32_layers: by mechanism, the weights of the layers that stay, by their names in the ONNX graph.
+      fp32_groups: the same for people: mechanism and size of the layers' pictures.
+      frontier: what each share costs, from none to all.
+      int8_psnr_db: of the composite with int8 in place of bfloat16; None where there is no difference.
+      samples: measured for the choice, and as many again for `psnr_db`.
+    """
+
+    min_psnr_db: float
+    psnr_db: float | None
+    bf16_share: float
+    fp32_layers: Mapping[str, tuple[str, ...]]
+    fp32_groups: tuple[str, ...]
+    frontier: tuple[FrontierPoint, ...]
+    int8_psnr_db: float | None
+    samples: int
+
+    @property
+    def int8_holds(self) -> bool:
+        """Whether int8 would keep the floor too."""
+        return self.int8_psnr_db is None or self.int8_psnr_db >= self.min_psnr_db
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        points = [[f"{point.bf16_share:.0%}", _psnr(point.psnr_db)] for point in self.frontier]
+        kept = ", ".join(self.fp32_groups) or "none"
+        return [
+            *columns([["MACs in bf16", "PSNR dB"], *points], right={0, 1}),
+            "",
+            f"precision plan: {self.bf16_share:.0%} of the multiply-adds in bf16 keep {_psnr(self.psnr_db)} dB "
+            f"(asked for: {self.min_psnr_db:g} dB; {self.samples} + {self.samples} samples)",
+            f"in fp32: {kept}",
+            *(
+                [f"int8 would keep {_psnr(self.int8_psnr_db)} dB"]
+                if self.bf16_share and self.int8_holds
+                else []
+            ),
+        ]
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """Each mechanism and the composite (Eq. 2) of a written plan against the torch modules, on random inputs.
 
@@ -59,6 +119,7 @@ class ParityReport:
       mechanisms: by name.
       composite: of the composed pictures.
       not_measured: what refused to run, and why.
+      precision_plan: the layers that stay in float32, where a floor was asked for.
     """
 
     precision: str
@@ -70,6 +131,7 @@ class ParityReport:
     mechanisms: Mapping[str, MechanismReport]
     composite: tuple[Measure, ...]
     not_measured: Mapping[str, str]
+    precision_plan: PrecisionPlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values; the composite stands beside the mechanisms."""
@@ -79,6 +141,11 @@ class ParityReport:
         values["composite"] = [asdict(measure) for measure in self.composite]
         for name, mechanism in self.mechanisms.items():
             values["mechanisms"][name]["measures"] = [asdict(measure) for measure in mechanism.measures]
+        plan = values.pop("precision_plan")
+        if plan is not None:
+            plan["fp32_layers"] = {name: list(layers) for name, layers in plan["fp32_layers"].items()}
+            plan["fp32_groups"], plan["frontier"] = list(plan["fp32_groups"]), list(plan["frontier"])
+            values["precision_plan"] = plan
         return values
 
     def worst_psnr(self, precision: str) -> float | None:
@@ -127,6 +194,7 @@ class ParityReport:
             f"seed {self.seed}; torch {self.torch}, {engines}",
             *(f"not measured: {what}: {why}" for what, why in self.not_measured.items()),
             f"default precision: {self.precision} ({self.reason})",
+            *([] if self.precision_plan is None else ["", *self.precision_plan.lines()]),
         ]
         return "\n".join(lines)
 

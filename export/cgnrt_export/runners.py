@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from cgnrt import ops
 from cgnrt.backends import BACKENDS, load_engine, supports
 from cgnrt.plan import Plan
+from cgnrt_export.emulation import emulate, layers_of
 from cgnrt_export.inference import InferenceForm
 from cgnrt_export.mechanism import CheckedMechanism
 
 # Fastest first. Half-precision floats overflow where bfloat16 does not, and no CPU engine gains by them.
 AUTO_PRECISIONS = ("bf16",)
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_PRECISIONS = ("fp32", "bf16", "fp16")
 
 Floats = NDArray[np.floating]
 Pictures = dict[str, Floats]
@@ -58,7 +59,10 @@ def draw_inputs(
     seed: int,
     truncation: tuple[float, float] | None = None,
 ) -> Iterator[Inputs]:
-    """Random noise, rolls and truncation; each mechanism's classes in an order of its own, all in turn."""
+    """Random noise, rolls and truncation; each mechanism's classes in an order of its own, all in turn.
+
+    Every sample has a truncation of its own; the first has the largest one of the interval, the last the smallest.
+    """
     generator = np.random.default_rng(seed)
     total = sum(batch_sizes)
     h, w = mechanisms["shape"].resolution
@@ -80,7 +84,12 @@ def draw_inputs(
                 "class_embedding": mechanism.embedding[torch.from_numpy(labels[name][start : start + n])],
             }
             if truncation is not None:
-                factor = torch.from_numpy(generator.uniform(*truncation, (n, 1)).astype(np.float32))
+                drawn = generator.uniform(*truncation, (n, 1))
+                if start + n == total:
+                    drawn[-1] = truncation[0]
+                if start == 0:
+                    drawn[0] = truncation[1]
+                factor = torch.from_numpy(drawn.astype(np.float32))
                 given |= {"noise": given["noise"] * factor, "truncation": factor}
             inputs[name] = given
         rolls = generator.integers(0, (h, w), (n, 2, 2)).astype(np.int32)
@@ -109,6 +118,25 @@ def _rolled(pictures: Floats, shifts: NDArray[np.int32]) -> Floats:
     return np.stack([np.roll(p, shift, (1, 2)) for p, shift in zip(pictures, shifts.tolist(), strict=True)])
 
 
+# A sample of more pixels takes seconds and a gigabyte, not milliseconds.
+_LARGE = 128 * 128
+_LARGE_BATCH_SIZES = (1, 3)
+
+
+def is_large(resolution: tuple[int, int]) -> bool:
+    """Whether pictures are too large for more than a few samples."""
+    return resolution[0] * resolution[1] >= _LARGE
+
+
+def choose_batch_sizes(
+    asked: Sequence[int] | None, usual: Sequence[int], resolution: tuple[int, int], classes: int
+) -> tuple[int, ...]:
+    """What was asked for, or as many samples as the size of the pictures allows; all classes if they are small."""
+    if asked is None:
+        asked = _LARGE_BATCH_SIZES if is_large(resolution) else usual
+    return tuple(asked) if is_large(resolution) else cover(asked, classes)
+
+
 def cover(batch_sizes: Sequence[int], classes: int) -> tuple[int, ...]:
     """The batch sizes, the last repeated until there is a sample for each class, for 256 of them at most."""
     sizes = list(batch_sizes)
@@ -120,18 +148,20 @@ def cover(batch_sizes: Sequence[int], classes: int) -> tuple[int, ...]:
 def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Iterator[Runner]:
     """Every installed engine at every precision that it has on this machine, fp32 first.
 
-    A precision that no engine has here is emulated with the inference forms in torch, weights and activations
-    rounded, if it may become the plan's default: `auto` considers it, or it is the one `asked` for.
+    A precision that no engine has here is emulated with the inference forms in torch, if it may become the plan's
+    default: `auto` considers it, or it is the one `asked` for. bfloat16 is emulated as engines have it: operands of
+    layers rounded, sums in float32. (In torch itself it is two hundred times slower where the processor lacks it.)
     """
-    for precision in ("fp32", *_DTYPES):
+    for precision in _PRECISIONS:
         mechanisms = list(plan.mechanisms.values())
         native = [name for name in BACKENDS if supports(name, precision, mechanisms=mechanisms)]
         for name in native:
             yield Runner(precision, name, functools.partial(_start_engines, plan, name, precision))
         if not native and (precision == asked or precision in AUTO_PRECISIONS):
-            dtype = _DTYPES[precision]
-            label = f"emulated: torch {str(dtype).removeprefix('torch.')}"
-            yield Runner(precision, label, functools.partial(_start_emulation, forms, dtype))
+            if precision == "bf16":
+                yield Runner(precision, "emulated: bfloat16 layers", functools.partial(_start_layers, forms))
+            else:
+                yield Runner(precision, "emulated: torch float16", functools.partial(_start_float16, forms))
 
 
 def _start_engines(plan: Plan, backend: str, precision: str) -> Run:
@@ -151,9 +181,17 @@ def _start_engines(plan: Plan, backend: str, precision: str) -> Run:
     return run
 
 
-def _start_emulation(forms: Mapping[str, InferenceForm], dtype: torch.dtype) -> Run:
-    emulated = {name: copy.deepcopy(form.module).to(dtype) for name, form in forms.items()}
-    return functools.partial(run_torch, emulated, dtype=dtype)
+def _start_layers(forms: Mapping[str, InferenceForm]) -> Run:
+    emulated = {
+        name: emulate(form.module, dict.fromkeys(layers_of(form.module), "bf16"))
+        for name, form in forms.items()
+    }
+    return functools.partial(run_torch, emulated, dtype=torch.float32)
+
+
+def _start_float16(forms: Mapping[str, InferenceForm]) -> Run:
+    emulated = {name: copy.deepcopy(form.module).half() for name, form in forms.items()}
+    return functools.partial(run_torch, emulated, dtype=torch.float16)
 
 
 def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:

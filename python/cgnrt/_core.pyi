@@ -92,3 +92,23 @@ class Engine:
     @property
     def output_shape(self) -> tuple[int, int, int]: ...
     def run(self, inputs: Sequence[Any], *, out: Any | None = None, threads: int = 0) -> Any: ...
+
+class DeepEngine:
+    # A picture is (channels, height, width, buffer, first channel); steps are as csrc/bindings/deep_binding.cc reads
+    # them. `seconds` are those of each step of the last run.
+    def __init__(
+        self,
+        vector_widths: Sequence[int],
+        pictures: Sequence[Sequence[int]],
+        steps: Sequence[dict[str, Any]],
+        outputs: Sequence[int],
+        *,
+        image: int | None = None,
+        isa: str | None = None,
+    ) -> None: ...
+    @property
+    def seconds(self) -> list[float]: ...
+    def workspace_bytes(self, n: int) -> int: ...
+    def run(
+        self, vectors: Sequence[Any], image: Any | None, n: int, outs: Sequence[Any], *, threads: int = 0
+    ) -> list[Any]: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -302,6 +302,7 @@ class Generator:
         noise: Any = None,
         truncation: float | None = None,
         parts: bool = False,
+        progress: Callable[[int], object] | None = None,
     ) -> Batch:
         """Images on the way between two (u, y) pairs (App. D.2).
 
@@ -311,6 +312,7 @@ class Generator:
           shape, texture, background: (from, to) labels, or one label for both; None takes those of the two samples.
           seed, start, end: the stream, and the two samples in it that give noise and labels.
           noise: a `batch.noise` of length 2, the two ends; instead of those of the stream.
+          progress: called with the number of frames that were made since it was called last.
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
         """
@@ -330,7 +332,7 @@ class Generator:
         request = replace(
             request, truncation=rq.check_truncation(self.plan.manifest.truncation, truncation, frames)
         )
-        return self._renderer.render(request, parts, None, embeddings)
+        return self._renderer.render(request, parts, None, embeddings, progress)
 
     def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Related:
         """Images of the same noise that differ in labels alone: what a label leaves as it is runs once (Sec. 2.2).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,17 @@ class Renderer:
         self._pool: Pool | None = None
 
     def render(
-        self, request: Request, parts: bool, out: Any, embeddings: Mapping[str, np.ndarray] | None = None
+        self,
+        request: Request,
+        parts: bool,
+        out: Any,
+        embeddings: Mapping[str, np.ndarray] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> Batch:
-        """Run the mechanisms for every sample; `embeddings`, (n, e) each, stand in for those of the labels."""
+        """Run the mechanisms for every sample; `embeddings`, (n, e) each, stand in for those of the labels.
+
+        `progress` is called after each chunk with the number of its images.
+        """
         n = len(request.indices)
         images = self._composer.images(n, out)
         kept = self._composer.empty_parts(n) if parts else {}
@@ -59,6 +67,8 @@ class Renderer:
                 self._composer.compose(outputs, None, noise.rolls, images[part])
                 if parts:
                     self._composer.keep(kept, outputs, noise.rolls, part)
+            if progress is not None:
+                progress(part.stop - part.start)
         return Batch(
             images=self._composer.wrap(images),
             labels=request.labels,

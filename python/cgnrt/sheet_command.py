@@ -274,17 +274,16 @@ def _numbers(text: str) -> list[float]:
 def _path(arguments: argparse.Namespace, generator: Generator, bar: Any, k: int) -> Batch:
     """The k-th pair of samples of the stream, and what lies between."""
     first = arguments.start + 2 * k
-    path = generator.interpolate(
+    return generator.interpolate(
         _frames(arguments),
         seed=arguments.seed,
         start=first,
         end=first + 1,
         truncation=arguments.truncation,
         parts=True,
+        progress=bar.update,
         **_ends(arguments, generator.classes),
     )
-    bar.update(len(path))
-    return path
 
 
 def _sampled(

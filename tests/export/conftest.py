@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from cgnrt_export import MechanismModule, ParityReport, export_plan
+from cgnrt_export.graph import trace
 from cgnrt_training.mnist.models import CGN
 
 Mechanisms = dict[str, MechanismModule]
@@ -42,6 +44,72 @@ class Linear(nn.Module):
 
     def forward(self, noise: Tensor, class_embedding: Tensor) -> Tensor:
         return self.squash(self.layer(torch.cat([noise, class_embedding], 1)).unflatten(1, self.shape))
+
+
+def _settle(module: nn.Module) -> nn.Module:
+    """Float64, eval mode, and batch norms that do something."""
+    torch.manual_seed(0)
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            if norm.affine:
+                nn.init.uniform_(norm.weight, -2, 2)
+                nn.init.normal_(norm.bias)
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.1, 3)
+    return module.double().eval()
+
+
+def _rewritten(
+    rewrite: Callable[[fx.GraphModule], int],
+    module: nn.Module,
+    *shape: int,
+    times: int,
+    inputs: dict[str, Tensor] | None = None,
+    tolerance: float = 1e-12,
+) -> fx.GraphModule:
+    """Apply one rewrite, and check how often it was and that the function is the same.
+
+    The tolerance fits sums of some hundred products of numbers near 1 in float64: a few units in the 15th digit.
+    Rounding in float32 (1e-7) or a wrong tap (1e-1) would show.
+    """
+    module = _settle(module)
+    before = copy.deepcopy(module.state_dict())
+    inputs = inputs or {"x": torch.randn(3, *shape, dtype=torch.float64)}
+    traced = trace(module, inputs)
+    assert rewrite(traced) == times
+    traced.graph.lint()
+    traced.recompile()
+    for n in (1, 3):
+        given = [value[:n].clone() for value in inputs.values()]
+        got, expected = traced(*given), module(*given)
+        torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+    after = module.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before), "the user's module was changed"
+    return traced
+
+
+@pytest.fixture(scope="session")
+def settle() -> Callable[[nn.Module], nn.Module]:
+    return _settle
+
+
+@pytest.fixture(scope="session")
+def rewritten() -> Callable[..., fx.GraphModule]:
+    return _rewritten
+
+
+@pytest.fixture(scope="session")
+def calls() -> Callable[[fx.GraphModule], list[str]]:
+    """The names of a graph's ATen calls in order."""
+
+    def names(module: fx.GraphModule) -> list[str]:
+        return [
+            node.target._schema.name.removeprefix("aten::")
+            for node in module.graph.nodes
+            if hasattr(node.target, "_schema")
+        ]
+
+    return names
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from cgnrt import Generator
 from cgnrt.cli import main
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable, written_beside
+from cgnrt.measure import usual_batch
 
 from .conftest import NAMES
 
@@ -110,6 +111,16 @@ def test_bench(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["case"] for row in rows] == ["reuse 1", "pool 8, reuse 4"]
     assert all(row["images_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(("side", "batch"), [(8, 1600), (32, 1600), (256, 25), (2048, 1)])
+def test_bench_draws_fewer_large_images(side: int, batch: int) -> None:
+    assert usual_batch((side, side)) == batch
+
+
+def test_bench_has_a_batch_of_its_own(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(golden_plan), "--seconds", "0.01", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["batch"] == usual_batch((8, 8))
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -173,6 +173,13 @@ def test_interpolation_ends_at_the_two_samples(gen: Generator) -> None:
     assert (steps > 0).all()
 
 
+def test_interpolation_says_how_far_it_is(demo_plan: Path) -> None:
+    done: list[int] = []
+    Generator(demo_plan).interpolate(300, seed=3, progress=done.append)  # several chunks
+    assert len(done) > 1
+    assert sum(done) == 300
+
+
 def test_interpolation_moves_only_what_it_is_told_to(gen: Generator) -> None:
     frames = gen.interpolate(
         4, mechanisms="texture", texture=(0, gen.classes["texture"][2]), seed=3, parts=True

@@ -8,16 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt.backends.graphs import Graph, UnsupportedGraphError, check_up_taps, check_window, floats, number
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx_model import Model, Node, parse_model
-
-# The taps of a transposed convolution that stands for up-sampling and a 3x3 convolution satisfy t0 + t2 = t1 + t3
-# along each axis; so far apart, relative to the largest tap, may rounding put the two sides.
-_TAPS_TOLERANCE = 1e-5
-
-
-class UnsupportedGraphError(Exception):
-    """What the native engine lacks for a graph."""
+from cgnrt.plan.onnx_model import Node
 
 
 @dataclass
@@ -57,9 +50,9 @@ class _Chain:
     """The graph's nodes one behind the other, each fed by the one before and by constants."""
 
     def __init__(self, mechanism: Mechanism) -> None:
-        self._graph = bytes(mechanism.graph)
-        self._weights = mechanism.weights
-        self.model: Model = parse_model(self._graph)
+        graph = Graph(mechanism)
+        self.model = graph.model
+        self.constant = graph.constant
         if len(self.model.outputs) != 1:
             raise UnsupportedGraphError("graphs with more than one output.")
         self._nodes = list(self.model.nodes)
@@ -81,21 +74,6 @@ class _Chain:
         self.value = node.outputs[0]
         return node
 
-    def constant(self, name: str) -> np.ndarray:
-        tensor = self.model.initializers.get(name)
-        if tensor is None or tensor.dtype.numpy is None:
-            raise UnsupportedGraphError(f"computed weights ({name}).")
-        if tensor.numbers is not None:
-            return np.asarray(tensor.numbers, tensor.dtype.numpy).reshape(tensor.dims)
-        if tensor.external is not None and self._weights is not None:
-            where = slice(tensor.external.offset, tensor.external.offset + tensor.external.length)
-            raw: bytes | memoryview = self._weights[where]
-        elif tensor.span is not None:
-            raw = self._graph[slice(*tensor.span)]
-        else:
-            raw = b""
-        return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.dims)
-
 
 def _head(graph: _Chain, mechanism: Mechanism) -> Program:
     concat = graph.take("Concat")
@@ -110,7 +88,7 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
     if gemm is None or not plain:
         raise UnsupportedGraphError("matrix products other than a linear layer.")
     weight = graph.constant(gemm.inputs[1])
-    weight = _floats(weight if attributes.get("transB", 0) else weight.T)
+    weight = floats(weight if attributes.get("transB", 0) else weight.T)
     reshape = graph.take("Reshape")
     shape = graph.constant(reshape.inputs[1]).tolist() if reshape is not None else []
     if len(shape) != 4 or min(shape[1:]) < 1:
@@ -125,19 +103,14 @@ def _head(graph: _Chain, mechanism: Mechanism) -> Program:
 
 
 def _up_conv(graph: _Chain, node: Node) -> dict[str, Any]:
-    weight = _floats(graph.constant(node.inputs[1]))
+    weight = floats(graph.constant(node.inputs[1]))
     _check_window(node, weight, kernel=4, strides=[2, 2])
-    limit = _TAPS_TOLERANCE * float(np.abs(weight).max(initial=0))
-    for taps in (weight.swapaxes(2, 3), weight):
-        if np.abs(taps[..., 0] + taps[..., 2] - taps[..., 1] - taps[..., 3]).max(initial=0) > limit:
-            raise UnsupportedGraphError(
-                "transposed convolutions but those that stand for up-sampling and a 3x3 convolution."
-            )
+    check_up_taps(weight)
     return {"kind": "up_conv", "weight": weight, "bias": _bias(graph, node, weight.shape[1])}
 
 
 def _conv3(graph: _Chain, node: Node) -> dict[str, Any]:
-    weight = _floats(graph.constant(node.inputs[1]))
+    weight = floats(graph.constant(node.inputs[1]))
     _check_window(node, weight, kernel=3, strides=[1, 1])
     return {"kind": "conv3", "weight": weight, "bias": _bias(graph, node, weight.shape[0])}
 
@@ -145,14 +118,14 @@ def _conv3(graph: _Chain, node: Node) -> dict[str, Any]:
 def _instance_norm(graph: _Chain, node: Node) -> dict[str, Any]:
     return {
         "kind": "instance_norm",
-        "weight": _floats(graph.constant(node.inputs[1])),
-        "bias": _floats(graph.constant(node.inputs[2])),
-        "epsilon": _number(node, "epsilon", 1e-5),
+        "weight": floats(graph.constant(node.inputs[1])),
+        "bias": floats(graph.constant(node.inputs[2])),
+        "epsilon": number(node, "epsilon", 1e-5),
     }
 
 
 def _leaky_relu(graph: _Chain, node: Node) -> dict[str, Any]:
-    return {"kind": "leaky_relu", "slope": _number(node, "alpha", 0.01)}
+    return {"kind": "leaky_relu", "slope": number(node, "alpha", 0.01)}
 
 
 def _relu(graph: _Chain, node: Node) -> dict[str, Any]:
@@ -186,38 +159,10 @@ _LAYERS = {
 
 
 def _check_window(node: Node, weight: np.ndarray, *, kernel: int, strides: list[int]) -> None:
-    """Refuse any other window than the engine's; what a node leaves out has ONNX's default."""
     if weight.ndim != 4 or weight.shape[2:] != (kernel, kernel):
         raise UnsupportedGraphError(f"{node.op} with weights {weight.shape}.")
-    defaults: dict[str, Any] = {
-        "kernel_shape": [kernel, kernel],
-        "strides": [1, 1],
-        "pads": [0, 0, 0, 0],
-        "dilations": [1, 1],
-        "group": 1,
-        "auto_pad": "NOTSET",
-        "output_padding": [0, 0],
-    }
-    wanted = {**defaults, "strides": strides, "pads": [1, 1, 1, 1]}
-    for name, found in {**defaults, **node.attributes}.items():
-        if name not in wanted or found != wanted[name]:
-            raise UnsupportedGraphError(f"{node.op} with {name} {found}.")
-
-
-def _number(node: Node, name: str, default: float) -> float:
-    value = node.attributes.get(name, default)
-    if not isinstance(value, int | float):
-        raise UnsupportedGraphError(f"{node.op} with {name} {value}.")
-    return float(value)
+    check_window(node, [kernel, kernel], strides=strides, pads=[1, 1, 1, 1])
 
 
 def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
-    return _floats(graph.constant(node.inputs[2])) if len(node.inputs) > 2 else np.zeros(channels, np.float32)
-
-
-def _floats(array: np.ndarray) -> np.ndarray:
-    if array.dtype != np.float32:
-        raise UnsupportedGraphError(f"{array.dtype} weights.")
-    if not np.isfinite(array).all():  # a difference of them would reach other pixels than the graph's
-        raise UnsupportedGraphError("weights that are not finite.")
-    return np.ascontiguousarray(array)
+    return floats(graph.constant(node.inputs[2])) if len(node.inputs) > 2 else np.zeros(channels, np.float32)

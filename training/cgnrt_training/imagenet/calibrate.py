@@ -32,8 +32,17 @@ _SAMPLES = {4: 32, 8: 12, 16: 6}
 _FEWEST = 3
 _CROP = 32  # pixels behind self-attention, which needs the whole picture; they are enough, and a fraction of the work
 _MASK_SAMPLES = 4
-_CONTRAST = 0.8  # standard deviation before tanh
-_MASK_CONTRAST = 3.0  # of the mask's logits: both ends are reached
+# How weak most directions are of layers that make scales and shifts, which so stay near 1 and 0, and of those that end
+# a residual block, which so adds to its input rather than replaces it. Without it rounding errors grow hundredfold.
+_MODULATION_TAIL = 0.2
+_RESIDUAL_TAIL = 0.35
+# Of convolution kernels, around a binomial low-pass.
+_ROUGHNESS = 0.8
+_MASK_ROUGHNESS = 1.5
+# Of U2-Net's batch norms: mostly above the kink of ReLU, its hundred layers amplify rounding errors less.
+_SHIFT = 1.0
+_CONTRAST = 0.6  # standard deviation before tanh
+_MASK_CONTRAST = 2.5  # of the mask's logits: both ends are reached
 
 
 def random_cgn(
@@ -74,9 +83,9 @@ def random_biggan(config: BigGANConfig, generator: torch.Generator) -> BigGAN:
     """A BigGAN-deep with random weights and the statistics of its own activations, in evaluation mode."""
     model = BigGAN(config)
     with torch.no_grad():
-        for module in model.modules():
+        for name, module in model.named_modules():
             if isinstance(module, SpectralConv2d | SpectralLinear):
-                _draw_orthogonal(module, generator)
+                _draw_weight(module, _tail(name), generator)
         # A class weighs as much as noise of truncation 0.5.
         model.embeddings.weight.normal_(std=0.5, generator=generator)
         for module in model.modules():
@@ -92,41 +101,77 @@ def random_u2net(config: U2NetConfig, generator: torch.Generator, images: Tensor
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
-                fan_in = module.weight[0].numel()
-                module.weight.normal_(std=(2 / fan_in) ** 0.5, generator=generator)
+                channels = torch.randn(module.weight.shape[:2], generator=generator)
+                kernels = _smooth_kernels(module.weight, _MASK_ROUGHNESS, generator)
+                module.weight.copy_(channels[:, :, None, None] * kernels[:, None])
+                module.weight.mul_((2 / channels.shape[1]) ** 0.5)
                 if module.bias is not None:
                     module.bias.normal_(std=0.1, generator=generator)
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.8, 1.2, generator=generator)
-                module.bias.normal_(std=0.1, generator=generator)
-        logits: list[Tensor] = []
+                module.bias.normal_(_SHIFT, 0.1, generator=generator)
+        # A side output is a small difference of large features: without its mean it loses less by rounding.
+        sides = {getattr(model, f"side{k}"): 1.0 for k in range(1, 7)}
+        contrasts = sides | {model.outconv: _MASK_CONTRAST}
         with (
             _before([m for m in model.modules() if isinstance(m, nn.BatchNorm2d)], _take_statistics),
-            _after(model.outconv, logits.append),
+            _after(list(contrasts), lambda conv, output: _normalise(conv, output, contrasts[conv])),
         ):
             model(images)
-        _normalise(model.outconv, logits[0], _MASK_CONTRAST)
     return model
 
 
-def _draw_orthogonal(layer: SpectralConv2d | SpectralLinear, generator: torch.Generator) -> None:
-    """Orthogonal up to a factor, which spectral norm takes out again, with its singular vectors."""
-    matrix = layer.weight_orig.flatten(1)
-    rows, columns = matrix.shape
-    drawn = torch.randn(max(rows, columns), min(rows, columns), generator=generator)
-    q, r = torch.linalg.qr(drawn)
-    q *= torch.sign(torch.diagonal(r))
-    orthogonal = q if rows >= columns else q.t()
+def _tail(name: str) -> float:
+    """`_draw_weight`'s argument for a layer of the generator."""
+    if name.endswith((".scale", ".offset")):
+        return _MODULATION_TAIL
+    # What the first block adds to is the small projection of the noise.
+    return _RESIDUAL_TAIL if name.endswith(".conv_3") and ".layers.0." not in name else 1
+
+
+def _draw_weight(layer: SpectralConv2d | SpectralLinear, tail: float, generator: torch.Generator) -> None:
+    """A random weight, times a factor that spectral norm takes out again.
+
+    Args:
+      tail: of its singular values but the largest, which is 1. Below 1 the layer answers weakly to most inputs.
+    """
+    rows, columns = layer.weight_orig.shape[:2]
+    rank = min(rows, columns)
+    left = _orthonormal(rows, rank, generator)
+    right = _orthonormal(columns, rank, generator) if tail < 1 or rows < columns else torch.eye(rank)
+    values = torch.full((rank,), tail)
+    values[0] = 1
+    matrix = (left * values) @ right.t()
+    # Rows stay orthogonal under any kernel of length 1, and wide kernels stand where rows are no more than columns.
+    kernels = _smooth_kernels(layer.weight_orig, _ROUGHNESS, generator)
+    matrix = (matrix[:, :, None] * kernels.flatten(1)[:, None]).flatten(1)
+    u = left[:, 0]
+    v = F.normalize(matrix.t() @ u, dim=0)
     factor = 0.5 + torch.rand(1, generator=generator)
-    layer.weight_orig.copy_((factor * orthogonal).view_as(layer.weight_orig))
-    if rows >= columns:
-        layer.weight_v.copy_(F.normalize(torch.randn(columns, generator=generator), dim=0))
-        layer.weight_u.copy_(F.normalize(orthogonal @ layer.weight_v, dim=0))
-    else:
-        layer.weight_u.copy_(F.normalize(torch.randn(rows, generator=generator), dim=0))
-        layer.weight_v.copy_(F.normalize(orthogonal.t() @ layer.weight_u, dim=0))
+    layer.weight_orig.copy_((factor * matrix).view_as(layer.weight_orig))
+    layer.weight_u.copy_(u)
+    layer.weight_v.copy_(v)
     if layer.bias is not None:
         layer.bias.normal_(std=0.1, generator=generator)
+
+
+def _smooth_kernels(weight: Tensor, roughness: float, generator: torch.Generator) -> Tensor:
+    """A kernel of length 1 for each row of a weight, low-pass as most of a trained net's are; (rows, k, k)."""
+    size = weight.shape[2] if weight.dim() == 4 else 1
+    binomial = torch.tensor([1.0, 2.0, 1.0]) if size == 3 else torch.ones(size)
+    noise = torch.randn(len(weight), size, size, generator=generator)
+    kernels = (
+        binomial[:, None] * binomial * (1 + roughness * noise) if size > 1 else torch.ones(len(weight), 1, 1)
+    )
+    unit: Tensor = kernels / kernels.flatten(1).norm(dim=1)[:, None, None]
+    return unit
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """A (rows, columns) matrix, rows >= columns, of orthonormal columns, uniformly drawn."""
+    q, r = torch.linalg.qr(torch.randn(rows, columns, generator=generator))
+    uniform: Tensor = q * torch.sign(torch.diagonal(r))
+    return uniform
 
 
 def _calibrate_biggan(model: BigGAN, generator: torch.Generator) -> None:
@@ -198,12 +243,13 @@ def _interpolate(table: Tensor, measured: list[int]) -> None:
             table[k] = torch.lerp(table[low], table[high], (k - low) / (high - low))
 
 
-def _normalise(conv: nn.Conv2d, output: Tensor, contrast: float) -> None:
-    """Scale a convolution so that `output`, which it gave, would have had this deviation and a median of 0."""
-    factor = contrast / float(output.std())
+def _normalise(conv: Any, output: Tensor, contrast: float) -> Tensor:
+    """Scale a convolution so that its output has a median of 0 and, within a sample, this deviation; returns that."""
+    factor = contrast / output.flatten(1).std(dim=1).mean()
+    middle = output.median()
     conv.weight.mul_(factor)
-    if conv.bias is not None:
-        conv.bias.sub_(output.median()).mul_(factor)
+    conv.bias.sub_(middle).mul_(factor)
+    return (output - middle) * factor
 
 
 def _pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
@@ -225,18 +271,22 @@ def _truncated_normal(n: int, size: int, generator: torch.Generator) -> Tensor:
 
 @contextmanager
 def _before(modules: list[Any], hook: Callable[[nn.Module, Any], None]) -> Iterator[None]:
-    handles = [module.register_forward_pre_hook(hook) for module in modules]
+    """Call `hook(module, arguments)` before each of the modules runs."""
+    with _removed([module.register_forward_pre_hook(hook) for module in modules]):
+        yield
+
+
+@contextmanager
+def _after(modules: list[Any], hook: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
+    """Take `hook(module, output)` for each module's output."""
+    with _removed([m.register_forward_hook(lambda module, _, output: hook(module, output)) for m in modules]):
+        yield
+
+
+@contextmanager
+def _removed(handles: list[Any]) -> Iterator[None]:
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _after(module: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]:
-    handle = module.register_forward_hook(lambda module, args, output: take(output))
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -1,0 +1,99 @@
+// Compiled once for every instruction set, with CGNRT_ISA naming the namespace, and with contraction to FMA:
+// engines agree to a tolerance, unlike the ops. Nothing here may have external linkage but kDeep, and what it
+// takes from headers must be inlined away: of a function that is not, the linker would keep one copy for all.
+#include "deep/kernel.h"
+
+#include "deep/kernel_attention.h"
+#include "deep/kernel_convolve.h"
+#include "deep/kernel_pixels.h"
+
+namespace cgnrt {
+namespace deep {
+namespace CGNRT_ISA {
+namespace {
+
+bool is_convolution(const Step& step) {
+  return step.kind == StepKind::kConv || step.kind == StepKind::kUpConv;
+}
+
+void pack(Step& step, const Picture& in, const Picture& out) {
+  switch (step.method) {
+    case Method::kDirect:
+      return pack_direct(step, in, out);
+    case Method::kTile2:
+      return pack_tiles<Tile2>(step, in, out);
+    case Method::kTile4:
+      return pack_tiles<Tile4>(step, in, out);
+    case Method::kUp:
+      return pack_tiles<Up>(step, in, out);
+    case Method::kThin:
+      return pack_thin(step, in, out);
+  }
+}
+
+Cut cut_convolution(const Network& net, const Step& step, std::int64_t n, int threads) {
+  switch (step.method) {
+    case Method::kTile2:
+      return cut_tiles<Tile2>(net, step, n, threads);
+    case Method::kTile4:
+      return cut_tiles<Tile4>(net, step, n, threads);
+    case Method::kUp:
+      return cut_tiles<Up>(net, step, n, threads);
+    case Method::kThin:
+      return cut_thin(net, step, n, threads);
+    default:
+      return cut_direct(net, step, n, threads);
+  }
+}
+
+Cut cut(const Network& net, const Step& step, std::int64_t n, int threads) {
+  if (is_convolution(step)) return cut_convolution(net, step, n, threads);
+  if (step.kind == StepKind::kAttention) return cut_attention(net, step, n, threads);
+  return cut_lines(net, step, n, threads);
+}
+
+void begin(const Frame& frame) {
+  if (frame.step->kind == StepKind::kAttention) begin_attention(frame);
+}
+
+void run_convolution(const Frame& f, const Cut& how, std::int64_t task, float* scratch) {
+  switch (f.step->method) {
+    case Method::kTile2:
+      return run_tiles<Tile2>(f, how, task, scratch);
+    case Method::kTile4:
+      return run_tiles<Tile4>(f, how, task, scratch);
+    case Method::kUp:
+      return run_tiles<Up>(f, how, task, scratch);
+    case Method::kThin:
+      return run_thin(f, how, task, scratch);
+    default:
+      return run_direct(f, how, task, scratch);
+  }
+}
+
+void run(const Frame& f, const Cut& how, std::int64_t task, float* scratch) {
+  switch (f.step->kind) {
+    case StepKind::kStart:
+      return run_start(f, how, task, scratch);
+    case StepKind::kImage:
+      return run_image(f, how, task, scratch);
+    case StepKind::kMaxPool:
+      return run_max_pool(f, how, task, scratch);
+    case StepKind::kResize:
+      return run_resize(f, how, task, scratch);
+    case StepKind::kAttention:
+      return run_attention(f, how, task, scratch);
+    case StepKind::kPointwise:
+      return run_pointwise(f, how, task, scratch);
+    default:
+      return run_convolution(f, how, task, scratch);
+  }
+}
+
+}  // namespace
+
+const Kernel kDeep = {pack, cut, begin, run};
+
+}  // namespace CGNRT_ISA
+}  // namespace deep
+}  // namespace cgnrt
