@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, default=256, help="side that photos are cropped and scaled to (256)"
     )
     parser.add_argument("--tile", type=int, default=128, help="pixels of a picture's side on a sheet (128)")
-    parser.add_argument("--backend", default="auto", help="of the saliency: auto, openvino or onnxruntime")
+    parser.add_argument(
+        "--backend", default="auto", help="of the saliency: auto, native, openvino or onnxruntime"
+    )
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--force", action="store_true", help="replace existing files")
 

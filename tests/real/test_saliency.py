@@ -15,7 +15,7 @@ from cgnrt.plan import SaliencyPlan, external_initializers, write_plan
 from cgnrt.real import Saliency
 
 
-@pytest.fixture(params=["openvino", "onnxruntime"])
+@pytest.fixture(params=["native", "openvino", "onnxruntime"])
 def saliency(request: pytest.FixtureRequest, golden_saliency_plan: Path) -> Saliency:
     return Saliency(golden_saliency_plan, backend=request.param, threads=1)
 
@@ -112,8 +112,8 @@ def test_bad_arguments(golden_plan: Path, golden_saliency_plan: Path) -> None:
         Saliency(golden_saliency_plan, threads=0)
     with pytest.raises(ValueError, match="backend is 'nothing', expected 'auto' or one of"):
         Saliency(golden_saliency_plan, backend="nothing")
-    with pytest.raises(BackendError, match="no engine can run it as asked: fp32 on native: "):
-        Saliency(golden_saliency_plan, backend="native")
+    with pytest.raises(BackendError, match="no engine can run it as asked: bf16 on onnxruntime: "):
+        Saliency(golden_saliency_plan, backend="onnxruntime", precision="bf16")
     saliency = Saliency(golden_saliency_plan, threads=1)
     with pytest.raises(ValueError, match=r"saliency images: images\[0, 0, 0, 0\] is nan, expected 0\.\.1"):
         saliency(np.full((1, 3, 8, 8), np.nan, np.float32))

@@ -33,7 +33,7 @@ class Saliency:
 
     Args:
       path: a plan that `cgnrt-export u2netp.pth` wrote.
-      backend: "auto", "openvino" or "onnxruntime".
+      backend: "auto", "native", "openvino" or "onnxruntime".
       device: "auto" or "cpu".
       precision: "auto", "fp32" or "bf16".
       threads: for the engine; None takes all cores.
