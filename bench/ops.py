@@ -3,7 +3,7 @@
 compose runs the cases of the tests' table that are marked for it, at a size well past the cache. Its rate is the
 bytes it must read (masks, foregrounds, backgrounds) and write, over its time; the copy rate is that of the fastest
 of three copies (NumPy's, and the ops' own plain and streaming ones, on as many threads), timed in the same rounds
-and counted in the same way, read and written.
+and counted in the same way, read and written. patch_grid runs its own table's cases against the same steps in torch.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from report import ROOT, median_ratio, print_table, summary, time_in_turns, writ
 from cgnrt import _core, ops
 
 CASES = ROOT / "tests" / "ops" / "compose_cases.json"
+GRID_CASES = ROOT / "tests" / "ops" / "patch_grid_cases.json"
 PAST_CACHE = 384 << 20  # bytes read and written by a case
 TORCH = importlib.util.find_spec("torch") is not None
 Calls = dict[str, Callable[[], object]]
@@ -56,6 +57,13 @@ def main() -> None:
     if not arguments.case:
         result["small"] = [measure_small(n, arguments.rounds) for n in (1, 16, 256)]
         print_table("compose of a few 32 px images, threads chosen by size", result["small"])
+        grids = [case for case in json.loads(GRID_CASES.read_text()) if "bench" in case]
+        result["patch_grid"] = [
+            measure_patch_grid(case, n, arguments.threads, arguments.rounds)
+            for case in grids
+            for n in (1, 16)
+        ]
+        print_table(f"patch_grid, {arguments.threads} threads", result["patch_grid"])
         result["noise"] = measure_noise(arguments.rounds)
         print_table("noise, 20,000 x 128 numbers", result["noise"])
     write_json("ops", result, arguments.json)
@@ -217,6 +225,79 @@ def measure_small(n: int, rounds: int) -> dict[str, Any]:
         "n": n,
         **{f"{name} us": statistics.median(seconds) * 1e6 for name, seconds in times.items()},
     }
+
+
+def measure_patch_grid(case: dict[str, Any], n: int, threads: int, rounds: int) -> dict[str, Any]:
+    """Masks as they are: smooth, with a plateau where the object is."""
+    rng = np.random.default_rng(0)
+    _, c, h, w = case["sources"]
+    y, x = np.mgrid[:h, :w]
+    middles = rng.uniform(0.4, 0.6, (n, 2, 1, 1)) * [[[h]], [[w]]]
+    distance = np.hypot(y - middles[:, :1], x - middles[:, 1:])
+    masks = (1 / (1 + np.exp((distance - h / 4) / 3))).astype(np.float32).clip(1e-4, 0.9999)
+    images = rng.uniform(-1, 1, (n, c, h, w)).astype(np.float32)
+    picks = rng.integers(0, 100, (n, 36)).astype(np.int32)
+    size = tuple(case["size"])
+    over = None
+    if "over" in case:
+        over = tuple(rng.random((n, k, *size), dtype=np.float32) for k in (1, c))
+    form = {key: case[key] for key in ("scale", "bias", "clamp") if key in case}
+    form["dtype"] = case.get("output", "float32")
+    out = np.ones((n, c, *size), form["dtype"])
+    calls: Calls = {
+        "ours": lambda: ops.patch_grid(
+            masks, images, picks, size=size, over=over, threads=threads, out=out, **form
+        )
+    }
+    if TORCH:
+        calls["torch"] = torch_patch_grid(masks, images, picks, size, over, form)
+    times = time_in_turns(calls, rounds=rounds)
+    row: dict[str, Any] = {
+        "case": case["name"],
+        "n": n,
+        **summary(times["ours"]),
+        "us an image": statistics.median(times["ours"]) / n * 1e6,
+    }
+    if TORCH:
+        row["x torch"] = median_ratio(times["torch"], times["ours"])
+    return row
+
+
+def torch_patch_grid(
+    masks: npt.NDArray[Any],
+    images: npt.NDArray[Any],
+    picks: npt.NDArray[Any],
+    size: tuple[int, int],
+    over: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None,
+    form: dict[str, Any],
+) -> Callable[[], object]:
+    """The same steps, batched, as one would write them: mean pooling, topk, gather of unfolded views, interpolate."""
+    import torch
+    import torch.nn.functional as F
+
+    m, x, p = torch.from_numpy(masks), torch.from_numpy(images), torch.from_numpy(picks).long()
+    blend = None if over is None else tuple(torch.from_numpy(pool) for pool in over)
+    n, c = images.shape[:2]
+    row = torch.arange(n)[:, None]
+
+    @torch.no_grad()
+    def call() -> object:
+        means = F.avg_pool2d(m, 15, stride=1)
+        best = means.flatten(1).topk(100).indices.gather(1, p)
+        across = means.shape[3]
+        windows = x.unfold(2, 15, 1).unfold(3, 15, 1)  # a view: (n, c, h - 14, w - 14, 15, 15)
+        tiles = windows[row, :, best // across, best % across]  # (n, 36, c, 15, 15)
+        grid = tiles.reshape(n, 6, 6, c, 15, 15).permute(0, 3, 1, 4, 2, 5).reshape(n, c, 90, 90)
+        y = F.interpolate(grid, size=size, mode="bicubic", align_corners=False)
+        if blend is not None:
+            y = blend[0] * y + (1 - blend[0]) * blend[1]
+        if "clamp" in form:
+            y = y.clamp(*form["clamp"])
+        if "scale" in form:
+            y = y * form["scale"] + form["bias"]
+        return y.round().to(torch.uint8) if form["dtype"] == "uint8" else y
+
+    return call
 
 
 def measure_noise(rounds: int) -> list[dict[str, Any]]:

@@ -21,8 +21,14 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def golden_plan() -> Path:
-    """A tiny plan of format version 1: 8 x 8 px, 3 classes, rolls."""
-    return ROOT / "tests" / "plan" / "golden" / "v1.plan"
+    """A tiny plan of a CGN of the current format version: 8 x 8 px, 3 classes, rolls."""
+    return ROOT / "tests" / "plan" / "golden" / "v2.plan"
+
+
+@pytest.fixture(scope="session")
+def golden_saliency_plan() -> Path:
+    """A tiny plan that finds objects, of the current format version: 8 x 8 px."""
+    return ROOT / "tests" / "plan" / "golden" / "v2-saliency.plan"
 
 
 @pytest.fixture(scope="session")

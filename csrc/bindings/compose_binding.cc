@@ -1,10 +1,9 @@
 #include <pybind11/stl.h>
 
-#include <memory>
-
 #include "bindings/arguments.h"
 #include "bindings/exchange.h"
 #include "bindings/module.h"
+#include "bindings/pixels.h"
 #include "ops/compose_call.h"
 
 namespace py = pybind11;
@@ -12,26 +11,12 @@ namespace py = pybind11;
 namespace cgnrt {
 namespace {
 
-std::unique_ptr<Borrowed> borrow_optional(const py::object& object, const std::string& subject) {
-  if (object.is_none()) return nullptr;
-  return std::make_unique<Borrowed>(object, subject);
-}
-
-std::optional<std::pair<float, float>> clamp_argument(const py::object& object) {
-  if (object.is_none()) return std::nullopt;
-  const std::vector<float> values = floats_argument(object, "compose clamp");
-  if (values.size() != 2) refuse("compose clamp", "length", std::to_string(values.size()), "2, (low, high)");
-  return std::make_pair(values[0], values[1]);
-}
-
 py::object compose_python(const py::object& masks, const py::object& foregrounds,
                           const py::object& backgrounds, const py::object& index, const py::object& rolls,
                           const py::object& dtype, const py::object& layout, const py::object& scale,
                           const py::object& bias, const py::object& clamp, const py::object& out,
                           const py::object& threads, const std::string& implementation,
                           std::optional<bool> streams) {
-  static constexpr DType kOutputs[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kUInt8};
-  static constexpr Layout kLayouts[] = {Layout::kNCHW, Layout::kNHWC};
   const Borrowed masks_in(masks, "compose masks");
   const Borrowed foregrounds_in(foregrounds, "compose foregrounds");
   const Borrowed backgrounds_in(backgrounds, "compose backgrounds");
@@ -43,12 +28,11 @@ py::object compose_python(const py::object& masks, const py::object& foregrounds
   call.backgrounds = backgrounds_in.tensor();
   if (index_in) call.index = index_in->tensor();
   if (rolls_in) call.rolls = rolls_in->tensor();
-  call.output =
-      kOutputs[choice_argument(dtype, "compose dtype", {"float32", "float16", "bfloat16", "uint8"})];
-  call.layout = kLayouts[choice_argument(layout, "compose layout", {"NCHW", "NHWC"})];
+  call.output = dtype_argument(dtype, "compose dtype");
+  call.layout = layout_argument(layout, "compose layout");
   call.scale = floats_argument(scale, "compose scale");
   call.bias = floats_argument(bias, "compose bias");
-  call.clamp = clamp_argument(clamp);
+  call.clamp = clamp_argument(clamp, "compose clamp");
   call.threads = static_cast<int>(integer_argument(threads, "compose threads", 0, 1024));
   call.implementation = implementation;
   if (streams) call.streaming = *streams ? Streaming::kAlways : Streaming::kNever;

@@ -80,6 +80,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   cgnrt::bind_deep(module);
   cgnrt::bind_engine(module);
   cgnrt::bind_noise(module);
+  cgnrt::bind_patch_grid(module);
   module.def("bfloat16_dlpack", &cgnrt::bfloat16_dlpack, pybind11::arg("bits"), pybind11::kw_only(),
              pybind11::arg("max_version") = pybind11::none(),
              "A DLPack capsule of dtype bfloat16 over the memory of a uint16 array.");

@@ -3,6 +3,7 @@
 #include "common/convert.h"
 #include "ops/compose.h"
 #include "ops/compose_pixel.h"
+#include "ops/store.h"
 
 namespace cgnrt {
 namespace {
@@ -10,22 +11,6 @@ namespace {
 float load(const void* data, std::int64_t at, DType dtype) {
   if (dtype == DType::kFloat16) return half_to_float(static_cast<const std::uint16_t*>(data)[at]);
   return static_cast<const float*>(data)[at];
-}
-
-void store(void* data, std::int64_t at, DType dtype, float value) {
-  switch (dtype) {
-    case DType::kFloat16:
-      static_cast<std::uint16_t*>(data)[at] = float_to_half(value);
-      break;
-    case DType::kBFloat16:
-      static_cast<std::uint16_t*>(data)[at] = float_to_bfloat16(value);
-      break;
-    case DType::kUInt8:
-      static_cast<std::uint8_t*>(data)[at] = float_to_uint8(value);
-      break;
-    default:
-      static_cast<float*>(data)[at] = value;
-  }
 }
 
 // Offset of pixel (y, x) of the rolled texture within the texture as it is stored.

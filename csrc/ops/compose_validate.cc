@@ -1,9 +1,8 @@
 #include <algorithm>
-#include <cmath>
 #include <limits>
-#include <sstream>
 
 #include "common/cpu.h"
+#include "ops/checks.h"
 #include "ops/compose_call.h"
 
 namespace cgnrt {
@@ -25,30 +24,6 @@ void require_picture(const char* name, const Tensor& t, DType dtype, const std::
   require_plain(subject, t);
 }
 
-void require_rows(const char* name, const Tensor& t, const std::vector<std::int64_t>& rest,
-                  const char* rule) {
-  const std::string subject = std::string("compose ") + name;
-  if (t.dtype != DType::kInt32 && t.dtype != DType::kInt64)
-    refuse(subject, "dtype", t.dtype_name, "int32 or int64");
-  if (t.shape.size() != rest.size() + 1 || !std::equal(rest.begin(), rest.end(), t.shape.begin() + 1)) {
-    refuse(subject, "shape", to_string(t.shape), rule);
-  }
-  require_plain(subject, t);
-}
-
-void require_channels(const char* name, const std::vector<float>& values, std::int64_t channels) {
-  const std::string subject = std::string("compose ") + name;
-  if (values.size() > 1 && values.size() != static_cast<std::size_t>(channels)) {
-    refuse(subject, "length", std::to_string(values.size()),
-           std::to_string(channels) + ", one for each channel");
-  }
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i])) {
-      refuse(subject, std::string(name) + "[" + std::to_string(i) + "]", std::to_string(values[i]), "finite");
-    }
-  }
-}
-
 void require_one_device(const ComposeCall& call) {
   const Device& first = call.masks.device;
   const auto require_same = [&](const char* name, const Tensor& t) {
@@ -64,11 +39,6 @@ void require_one_device(const ComposeCall& call) {
     refuse("compose masks", "device", first.name, "cpu",
            "This build has no kernel of compose for that device.");
   }
-}
-
-std::int64_t integer_at(const Tensor& t, std::int64_t at) {
-  if (t.dtype == DType::kInt64) return static_cast<const std::int64_t*>(t.data)[at];
-  return static_cast<const std::int32_t*>(t.data)[at];
 }
 
 std::int32_t index_at(const Tensor& index, std::int64_t row, std::int64_t column, std::int64_t entries) {
@@ -114,11 +84,6 @@ std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
   return items;
 }
 
-std::vector<float> per_channel(const std::vector<float>& values, std::int64_t channels) {
-  if (values.size() == 1) return std::vector<float>(static_cast<std::size_t>(channels), values[0]);
-  return values;
-}
-
 }  // namespace
 
 std::vector<std::int64_t> compose_shape(const ComposeCall& call) {
@@ -140,17 +105,13 @@ std::vector<std::int64_t> compose_shape(const ComposeCall& call) {
     refuse("compose backgrounds", "shape", to_string(b),
            "(B, " + channels + ", " + size + " and foregrounds");
   }
-  require_channels("scale", call.scale, f[1]);
-  require_channels("bias", call.bias, f[1]);
-  if (call.clamp && !(call.clamp->first <= call.clamp->second)) {
-    std::ostringstream got;
-    got << "(" << call.clamp->first << ", " << call.clamp->second << ")";
-    refuse("compose clamp", "range", got.str(), "(low, high) with low <= high");
-  }
+  require_channels("compose scale", call.scale, f[1]);
+  require_channels("compose bias", call.bias, f[1]);
+  require_clamp("compose clamp", call.clamp);
   if (call.threads < 0) refuse("compose threads", "threads", std::to_string(call.threads), ">= 0");
   std::int64_t n = m[0];
   if (call.index) {
-    require_rows("index", *call.index, {3}, "(n, 3)");
+    require_rows("compose index", *call.index, {3}, "(n, 3)");
     n = call.index->shape[0];
   } else {
     const std::string alike = std::to_string(n) + " as in masks, since index is None";
@@ -158,7 +119,7 @@ std::vector<std::int64_t> compose_shape(const ComposeCall& call) {
     if (b[0] != n) refuse("compose backgrounds", "length", std::to_string(b[0]), alike);
   }
   if (call.rolls) {
-    require_rows("rolls", *call.rolls, {2, 2}, "(n, 2, 2)");
+    require_rows("compose rolls", *call.rolls, {2, 2}, "(n, 2, 2)");
     if (call.rolls->shape[0] != n) {
       refuse("compose rolls", "length", std::to_string(call.rolls->shape[0]), std::to_string(n));
     }

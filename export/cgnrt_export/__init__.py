@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from cgnrt_export.mechanism import MechanismModule
     from cgnrt_export.readers import read_checkpoint
     from cgnrt_export.report import ParityReport
+    from cgnrt_export.saliency import SaliencyReport, export_saliency
 
 __all__ = [
     "ExportError",
     "InferenceForm",
     "MechanismModule",
     "ParityReport",
+    "SaliencyReport",
     "count_macs",
     "export_plan",
+    "export_saliency",
     "inference_form",
     "read_checkpoint",
 ]
@@ -37,8 +40,10 @@ _HOMES = {
     "InferenceForm": "inference",
     "MechanismModule": "mechanism",
     "ParityReport": "report",
+    "SaliencyReport": "saliency",
     "count_macs": "inference",
     "export_plan": "api",
+    "export_saliency": "saliency",
     "inference_form": "inference",
     "read_checkpoint": "readers",
 }

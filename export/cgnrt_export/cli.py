@@ -10,9 +10,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable
+
+if TYPE_CHECKING:
+    from cgnrt_export.report import ParityReport
+    from cgnrt_export.saliency import SaliencyReport
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "checkpoint",
         type=Path,
         help="MNIST: the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote. ImageNet: the authors' cgn.pth, or "
-        "Hugging Face's folder of a BigGAN-deep, with --u2net",
+        "Hugging Face's folder of a BigGAN-deep, with --u2net. Photos: u2net.pth or u2netp.pth",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan to write")
     parser.add_argument(
@@ -76,8 +81,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from cgnrt_export import export_plan, read_checkpoint  # here, so that --help needs no torch
+    # Here, so that --help needs no torch.
+    from cgnrt_export import export_plan, read_checkpoint
+    from cgnrt_export.u2net_reader import export_u2net, is_u2net
 
+    if is_u2net(arguments.checkpoint):
+        if arguments.variant is not None:
+            raise ValueError(
+                f"export: variant is {arguments.variant!r}, expected none beside a U2-Net's weights."
+            )
+        found = export_u2net(
+            arguments.checkpoint,
+            arguments.output,
+            precision=arguments.precision,
+            seed=arguments.seed,
+            force=arguments.force,
+            progress=_say,
+        )
+        _print(arguments, found)
+        return
     checkpoint = read_checkpoint(
         arguments.checkpoint,
         variant=arguments.variant,
@@ -101,6 +123,10 @@ def _export(arguments: argparse.Namespace) -> None:
         force=arguments.force,
         progress=_say,
     )
+    _print(arguments, report)
+
+
+def _print(arguments: argparse.Namespace, report: ParityReport | SaliencyReport) -> None:
     size = arguments.output.stat().st_size
     if arguments.json:
         print(json.dumps({"plan": str(arguments.output), "size": size, "report": report.to_json()}, indent=2))

@@ -92,7 +92,7 @@ class PrecisionPlan:
         points = [[f"{point.bf16_share:.0%}", _psnr(point.psnr_db)] for point in self.frontier]
         kept = ", ".join(self.fp32_groups) or "none"
         return [
-            *_columns([["MACs in bf16", "PSNR dB"], *points], right={0, 1}),
+            *columns([["MACs in bf16", "PSNR dB"], *points], right={0, 1}),
             "",
             f"precision plan: {self.bf16_share:.0%} of the multiply-adds in bf16 keep {_psnr(self.psnr_db)} dB "
             f"(asked for: {self.min_psnr_db:g} dB; {self.samples} + {self.samples} samples)",
@@ -186,9 +186,9 @@ class ParityReport:
         # OpenVINO's version goes on with a commit and a branch.
         engines = ", ".join(f"{name} {version.split('-')[0]}" for name, version in self.engines.items())
         lines = [
-            *_columns([["mechanism", "MMAC as trained", "as exported", "rewrites"], *macs], right={1, 2}),
+            *columns([["mechanism", "MMAC as trained", "as exported", "rewrites"], *macs], right={1, 2}),
             "",
-            *_columns([header, *rows], right={3, 4, 5}),
+            *columns([header, *rows], right={3, 4, 5}),
             "",
             f"{sum(self.batch_sizes)} samples in batches of {', '.join(map(str, self.batch_sizes))}, "
             f"seed {self.seed}; torch {self.torch}, {engines}",
@@ -207,7 +207,8 @@ def _psnr(value: float | None) -> str:
     return "equal" if value is None else f"{value:.1f}"
 
 
-def _columns(rows: list[list[str]], right: set[int]) -> list[str]:
+def columns(rows: list[list[str]], right: set[int]) -> list[str]:
+    """Cells as lines of text; the columns in `right` end flush."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(

@@ -22,6 +22,39 @@ def compose(
     implementation: str = "auto",
     streams: bool | None = None,
 ) -> Any: ...
+def patch_grid(
+    masks: Any,
+    images: Any,
+    picks: Any,
+    index: Any | None = None,
+    *,
+    size: int | tuple[int, int] = 256,
+    patch: int = 15,
+    grid: int = 6,
+    top: int = 100,
+    over: tuple[Any, Any] | None = None,
+    dtype: str = "float32",
+    layout: str = "NCHW",
+    scale: float | Sequence[float] | None = None,
+    bias: float | Sequence[float] | None = None,
+    clamp: tuple[float, float] | None = None,
+    out: Any | None = None,
+    threads: int = 0,
+    implementation: str = "auto",
+) -> Any: ...
+def resize(
+    images: Any,
+    size: int | tuple[int, int],
+    *,
+    dtype: str = "float32",
+    layout: str = "NCHW",
+    scale: float | Sequence[float] | None = None,
+    bias: float | Sequence[float] | None = None,
+    clamp: tuple[float, float] | None = None,
+    out: Any | None = None,
+    threads: int = 0,
+    implementation: str = "auto",
+) -> Any: ...
 def normal(
     seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None, implementation: str = "auto"
 ) -> Any: ...

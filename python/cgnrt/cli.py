@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgnrt import audit_command, sheet_command
+from cgnrt import audit_command, real_command, sheet_command
 from cgnrt.arguments import add_draws, add_generator, draws, open_generator, pool_sizes
 from cgnrt.errors import CgnrtError
 from cgnrt.files import refuse_existing, terminable, write_npz, written_beside
@@ -86,18 +86,23 @@ def _parser() -> argparse.ArgumentParser:
     add_generator(audit)
     audit_command.add_arguments(audit)
     audit.set_defaults(run=_audit)
+
+    real = commands.add_parser("real", help="exchange textures and backgrounds between photos")
+    real_command.add_arguments(real)
+    real.set_defaults(run=real_command.run)
     return parser
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
     from cgnrt.inspect import describe, list_classes, to_json
-    from cgnrt.plan import Plan
+    from cgnrt.plan import Plan, open_any
 
-    with Plan.open(arguments.plan) as plan:
-        if arguments.json:
-            print(json.dumps(to_json(plan), indent=2))
-        else:
-            print(list_classes(plan) if arguments.classes else describe(plan))
+    if arguments.classes and not arguments.json:
+        with Plan.open(arguments.plan) as plan:
+            print(list_classes(plan))
+        return
+    with open_any(arguments.plan) as found:
+        print(json.dumps(to_json(found), indent=2) if arguments.json else describe(found))
 
 
 def _sample(arguments: argparse.Namespace) -> None:

@@ -5,42 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cgnrt.plan import Mechanism, Plan, TensorSpec, external_initializers
+from cgnrt.plan import (
+    Manifest,
+    Mechanism,
+    Network,
+    Plan,
+    SaliencyManifest,
+    SaliencyPlan,
+    SaliencySpec,
+    TensorSpec,
+    external_initializers,
+)
 
 _CLASSES_SHOWN = 10
 _PARITY_LINES = 24
 _LINE_CHARS = 100
 
 
-def describe(plan: Plan) -> str:
-    """A few screens of text: the manifest, each mechanism, the parity report in short, the members.
+def describe(plan: Plan | SaliencyPlan) -> str:
+    """A few screens of text: the manifest, each network, the parity report in short, the members.
 
     Everything that comes from the file was checked to be free of control characters when it was opened.
     """
     manifest = plan.manifest
     height, width = manifest.resolution
-    truncation = manifest.truncation
     facts = [
         ("plan", plan.path),
         ("digest", plan.digest),
+        ("kind", manifest.kind),
         ("family", manifest.family),
         ("resolution", f"{height} x {width} px (height x width)"),
-        ("noise", manifest.noise_mode),
-        (
-            "truncation",
-            f"{truncation.minimum:g} .. {truncation.maximum:g}, default {truncation.default:g}"
-            if truncation
-            else "none",
-        ),
+        *(_draws(plan.manifest) if isinstance(plan, Plan) else _photos(plan.manifest.saliency)),
         ("precision", manifest.precision),
         ("exported by", manifest.exported_by),
         ("training data", manifest.training_data or "not said"),
-        ("versions", f"format {manifest.format_version}, stream {manifest.stream_version}"),
+        ("versions", _versions(manifest)),
         *(("source", _source(source)) for source in manifest.sources),
     ]
     lines = [f"{name:<14}{value}" for name, value in facts]
-    for mechanism in plan.mechanisms.values():
-        lines += ["", *_describe_mechanism(mechanism)]
+    for network in plan.mechanisms.values() if isinstance(plan, Plan) else [plan.network]:
+        lines += ["", *_describe_network(network)]
     lines += ["", "parity", *(f"  {line}" for line in _parity_lines(manifest.parity))]
     names = ("manifest.json", *plan.members)
     sizes = [plan.member(name).nbytes for name in names]
@@ -58,15 +62,16 @@ def list_classes(plan: Plan) -> str:
     )
 
 
-def to_json(plan: Plan) -> dict[str, Any]:
+def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
     """The manifest as it is, with what the file adds: path, digest, size, and the weights of each graph."""
-    graphs = {}
-    for name, mechanism in plan.mechanisms.items():
-        pieces = external_initializers(mechanism.graph)
-        graphs[name] = [
+    networks = plan.mechanisms.values() if isinstance(plan, Plan) else [plan.network]
+    graphs = {
+        network.name: [
             {"name": piece.name, "dtype": piece.dtype, "shape": list(piece.dims), "bytes": piece.length}
-            for piece in pieces
+            for piece in external_initializers(network.graph)
         ]
+        for network in networks
+    }
     names = ("manifest.json", *plan.members)
     return {
         "path": plan.path,
@@ -77,15 +82,44 @@ def to_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _describe_mechanism(mechanism: Mechanism) -> list[str]:
-    spec = mechanism.spec
-    low, high = spec.range
-    graph, weights = mechanism.graph.nbytes, mechanism.weights.nbytes if mechanism.weights is not None else 0
-    rows, columns = spec.embedding.shape
+def _draws(manifest: Manifest) -> list[tuple[str, str]]:
+    truncation = manifest.truncation
+    if truncation is None:
+        return [("noise", manifest.noise_mode), ("truncation", "none")]
+    bounds = f"{truncation.minimum:g} .. {truncation.maximum:g}, default {truncation.default:g}"
+    return [("noise", manifest.noise_mode), ("truncation", bounds)]
+
+
+def _photos(spec: SaliencySpec) -> list[tuple[str, str]]:
+    divisor = "their maximum" if spec.divide_by == "maximum" else "their range"
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (spec.mean, spec.std))
     return [
-        f"{mechanism.name}  (graph {_bytes(graph)}, weights {_bytes(weights)})",
+        ("photos", f"/ {divisor}, - {mean}, / {std}"),
+        ("masks", "stretched to 0 .. 1" if spec.stretch else "as they come"),
+    ]
+
+
+def _versions(manifest: Manifest | SaliencyManifest) -> str:
+    words = f"format {manifest.format_version}"
+    return words if isinstance(manifest, SaliencyManifest) else f"{words}, stream {manifest.stream_version}"
+
+
+def _describe_network(network: Mechanism | Network) -> list[str]:
+    spec = network.spec
+    graph, weights = network.graph.nbytes, network.weights.nbytes if network.weights is not None else 0
+    lines = [
+        f"{network.name}  (graph {_bytes(graph)}, weights {_bytes(weights)})",
         f"  {'takes':<12}{', '.join(_tensor(tensor) for tensor in spec.inputs)}",
         f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}",
+    ]
+    return lines + _describe_draws(network) if isinstance(network, Mechanism) else lines
+
+
+def _describe_draws(mechanism: Mechanism) -> list[str]:
+    spec = mechanism.spec
+    low, high = spec.range
+    rows, columns = spec.embedding.shape
+    return [
         f"  {'range':<12}{low:g} .. {high:g}{', rolled at random on a torus' if spec.roll else ''}",
         f"  {'noise':<12}{spec.noise.size} x {spec.noise.distribution}",
         f"  {'embedding':<12}{rows} x {columns}",

@@ -1,4 +1,4 @@
-"""The compiled ops: the composer of Eq. 2, and the noise as a function of (seed, sample, slot).
+"""The compiled ops: the composer of Eq. 2, patch grids (App. C.2), and noise as a function of (seed, sample, slot).
 
 Tensors come in by the buffer protocol or DLPack, without copies: NumPy arrays, torch tensors and others,
 read-only ones too. They must be C-contiguous and on the CPU. What is made anew is a NumPy array on memory of its
@@ -18,7 +18,9 @@ __all__ = [
     "compose",
     "integers",
     "normal",
+    "patch_grid",
     "philox",
+    "resize",
     "truncated_normal",
 ]
 
@@ -78,6 +80,114 @@ def compose(
         backgrounds,
         index,
         rolls=rolls,
+        dtype=dtype,
+        layout=layout,
+        scale=scale,
+        bias=bias,
+        clamp=clamp,
+        out=out,
+        threads=threads,
+    )
+
+
+def patch_grid(
+    masks: Any,
+    images: Any,
+    picks: Any,
+    index: Any | None = None,
+    *,
+    size: int | tuple[int, int] = 256,
+    patch: int = 15,
+    grid: int = 6,
+    top: int = 100,
+    over: tuple[Any, Any] | None = None,
+    dtype: str = "float32",
+    layout: str = "NCHW",
+    scale: PerChannel | None = None,
+    bias: PerChannel | None = None,
+    clamp: tuple[float, float] | None = None,
+    out: Any | None = None,
+    threads: int = 0,
+) -> Any:
+    """Make textures of objects' own pixels (App. C.2): windows where the mask is highest, as a grid, scaled up.
+
+    Of each source the `top` windows of `patch` x `patch` pixels with the highest mean mask are ranked; of equal
+    ones the first in row-major order of their corners is ahead. Means are exact for masks in steps of 2^-24: finer
+    differences do not count. Picked windows are laid out row by row, and the grid is scaled bicubically as torch's
+    ``interpolate(mode="bicubic", align_corners=False)`` does (a = -0.75; it may overshoot the range of the pixels).
+
+    With `over` the grid is the foreground of Eq. 2 and is not stored: the result is
+    ``mask * grid + (1 - mask) * background``, rounded as in `compose`. Clamp, scale, bias and cast follow as there.
+
+    Args:
+      masks: (S, 1, h, w) float32 in [0, 1], where the objects are; 128 x 128 in the authors' code.
+      images: (S, c, h, w) float32, the pixels, any number of channels. NaNs pass through.
+      picks: (n, grid * grid) int32 or int64 in 0..top-1: which of the ranked windows, row by row
+        (`cgnrt.sampling.patch_picks` draws them).
+      index: int32 or int64 rows of (source,) as (n, 1), or with `over` of (mask, source, background) as (n, 3): the
+        entries that make each result. None takes them in order; all lengths must then be n.
+      size: Side of the result in pixels, or (height, width); 1..65536.
+      patch: Side of a window, 1..255, within a mask.
+      grid: Windows along a side, 1..64.
+      top: How many windows are ranked, at most as many as there are.
+      over: (masks (M, 1, height, width), backgrounds (B, c, height, width)), float32, of the result's size.
+      dtype, layout, scale, bias, clamp, out, threads: As for `compose`.
+
+    Returns:
+      `out` itself, or a new array (n, c, height, width) or (n, height, width, c). n may be 0.
+
+    Raises:
+      ValueError, TypeError, MemoryError: as for `compose`; also for a mask of a source that is used with a value
+        outside [0, 1], NaN among them.
+    """
+    return _core.patch_grid(
+        masks,
+        images,
+        picks,
+        index,
+        size=size,
+        patch=patch,
+        grid=grid,
+        top=top,
+        over=over,
+        dtype=dtype,
+        layout=layout,
+        scale=scale,
+        bias=bias,
+        clamp=clamp,
+        out=out,
+        threads=threads,
+    )
+
+
+def resize(
+    images: Any,
+    size: int | tuple[int, int],
+    *,
+    dtype: str = "float32",
+    layout: str = "NCHW",
+    scale: PerChannel | None = None,
+    bias: PerChannel | None = None,
+    clamp: tuple[float, float] | None = None,
+    out: Any | None = None,
+    threads: int = 0,
+) -> Any:
+    """Scale pictures bicubically, as `patch_grid` scales its grids: no filter against aliasing where it shrinks.
+
+    Args:
+      images: (n, c, h, w) float32, any number of channels. NaNs pass through.
+      size: Side of the result in pixels, or (height, width); 1..65536.
+      dtype, layout, scale, bias, clamp, out, threads: As for `compose`.
+
+    Returns:
+      `out` itself, or a new array (n, c, height, width) or (n, height, width, c).
+
+    Raises:
+      ValueError, TypeError, MemoryError: as for `compose`.
+    """
+    return _core.resize(
+        images,
+        size,
         dtype=dtype,
         layout=layout,
         scale=scale,

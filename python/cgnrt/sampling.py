@@ -21,6 +21,8 @@ MECHANISMS = ("shape", "texture", "background")
 
 # Slots: purpose * 3 + mechanism. They are part of the stream's definition (STREAM_VERSION).
 _LABEL, _NOISE, _ROLL, _POOL = 0, 3, 6, 9
+# Of counterfactuals of photos (cgnrt.real): the windows of a patch grid, and the photos that parts come from.
+_PATCH, _DONOR = 12, 15
 
 _MAX_SEED = 2**64 - 1
 _MAX_INDEX = 2**63 - 1
@@ -133,6 +135,22 @@ class Sampler:
 
 def _groups(options: DrawOptions, indices: np.ndarray, held: bool) -> np.ndarray:
     return indices // options.per_noise if held and options.per_noise > 1 else indices
+
+
+def patch_picks(seed: int, indices: np.ndarray, *, top: int = 100, grid: int = 6) -> np.ndarray:
+    """Which of the `top` ranked windows make each sample's patch grid (App. C.2), with replacement.
+
+    Returns:
+      (n, grid * grid) int32 in 0..top-1, for `ops.patch_grid`; a function of (seed, index) alone.
+    """
+    picks: np.ndarray = ops.integers(seed, indices, _PATCH + MECHANISMS.index("texture"), top, grid * grid)
+    return picks
+
+
+def donor_picks(seed: int, indices: np.ndarray, mechanism: str, bound: int) -> np.ndarray:
+    """Which of `bound` photos gives each sample's texture or background, int64 (n,) in 0..bound-1."""
+    picks: np.ndarray = ops.integers(seed, indices, _DONOR + MECHANISMS.index(mechanism), bound)
+    return picks[:, 0].astype(np.int64)
 
 
 def resolve_seed(seed: int | None) -> int:

@@ -40,7 +40,7 @@ def contact_sheet(
       tile: width of a picture on the sheet, in pixels.
     """
     names = _rows_of(batch)
-    return _grid(
+    return picture_grid(
         _pictures(batch, names, source), names, tile, head=_labels(batch, classes), corner=MECHANISMS
     )
 
@@ -67,7 +67,7 @@ def mechanism_sheet(
         names = _rows_of(batch)
         found = dict.fromkeys(classes[m][int(batch.labels[k][0])] for k, m in enumerate(MECHANISMS))
         side = [_PAPER_ROWS.get(name, name) for name in names]
-        blocks.append(_grid(_pictures(batch, names, source), side, tile, title=[" / ".join(found)]))
+        blocks.append(picture_grid(_pictures(batch, names, source), side, tile, title=[" / ".join(found)]))
     return _tiled(blocks, across)
 
 
@@ -95,7 +95,7 @@ def interpolation_sheet(
             first, last = (classes[mechanism][int(path.labels[column][end])] for end in (0, -1))
             moving = first != last and bool({mechanism, "all"} & set(moves))
             title.append(f"{mechanism}: {first} to {last}" if moving else f"{mechanism}: {first}")
-        blocks.append(_grid(_moving(path, moves, source), moves, tile, title=title))
+        blocks.append(picture_grid(_moving(path, moves, source), moves, tile, title=title))
     return _tiled(blocks, 1)
 
 
@@ -114,7 +114,7 @@ def interpolation_frames(
     if len(rows) == 1:
         return [_resized(picture, tile) for picture in rows[0]]
     head = [[move] for move in moves]
-    return [_grid([[row[t] for row in rows]], (), tile, head=head) for t in range(len(path))]
+    return [picture_grid([[row[t] for row in rows]], (), tile, head=head) for t in range(len(path))]
 
 
 def truncation_sheet(
@@ -131,7 +131,7 @@ def truncation_sheet(
     """
     rows = [list(batch.images) for batch in batches]
     side = [f"truncation {value:g}" for value in truncations]
-    return _grid(rows, side, tile, head=_labels(batches[0], classes), corner=MECHANISMS)
+    return picture_grid(rows, side, tile, head=_labels(batches[0], classes), corner=MECHANISMS)
 
 
 # Pictures.
@@ -189,7 +189,7 @@ def _resized(picture: np.ndarray, tile: int) -> Image.Image:
 # Layout.
 
 
-def _grid(
+def picture_grid(
     rows: _Rows,
     side: Sequence[str],
     tile: int,

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from cgnrt.errors import PlanError
-from cgnrt.plan import Plan
+from cgnrt.plan import open_any
 from cgnrt.plan.archive import archive_layout
 
 PICTURES = {"shape": "mask", "texture": "foreground", "background": "background"}
@@ -59,7 +59,7 @@ class Parts:
         """The message with which the plan is refused."""
         path = self.save(raw)
         with pytest.raises(PlanError) as caught:
-            Plan.open(path, verify=verify)
+            open_any(path, verify=verify)
         message = str(caught.value)
         assert message.startswith(f"load '{path}': ")
         return message
@@ -87,14 +87,25 @@ class Parts:
         return model
 
 
-@pytest.fixture
-def parts(golden_plan: Path, tmp_path: Path) -> Parts:
-    """The golden plan in pieces."""
-    with Plan.open(golden_plan) as plan:
+def taken_apart(path: Path, folder: Path) -> Parts:
+    """A plan of any kind in pieces."""
+    with open_any(path) as plan:
         manifest = plan.manifest.to_dict()
         members = {name: bytes(plan.member(name)) for name in plan.members}
     del manifest["members"]
-    return Parts(manifest, members, tmp_path)
+    return Parts(manifest, members, folder)
+
+
+@pytest.fixture
+def parts(golden_plan: Path, tmp_path: Path) -> Parts:
+    """The golden plan in pieces."""
+    return taken_apart(golden_plan, tmp_path)
+
+
+@pytest.fixture
+def saliency_parts(golden_saliency_plan: Path, tmp_path: Path) -> Parts:
+    """The golden plan of kind "saliency" in pieces."""
+    return taken_apart(golden_saliency_plan, tmp_path)
 
 
 @pytest.fixture

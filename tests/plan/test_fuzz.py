@@ -16,8 +16,8 @@ from cgnrt.plan import Plan, external_initializers, validate_graph, wire
 from cgnrt.plan.manifest import TensorSpec
 
 ROOT = Path(__file__).parent
-GOLDEN = (ROOT / "golden" / "v1.plan").read_bytes()
-with Plan.open(ROOT / "golden" / "v1.plan") as _plan:
+GOLDEN = (ROOT / "golden" / "v2.plan").read_bytes()
+with Plan.open(ROOT / "golden" / "v2.plan") as _plan:
     CONTENT = {name: bytes(_plan.member(name)) for name in ("manifest.json", *_plan.members)}
     DIGEST = _plan.digest
 GRAPH = CONTENT["mechanisms/shape.onnx"]

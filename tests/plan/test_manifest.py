@@ -40,13 +40,17 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "format_version",
         4,
-        r"format version is 4, expected <= 1\. Upgrade cgnrt, or export again with cgnrt-export\.",
+        r"format version is 4, expected <= 2\. Upgrade cgnrt, or export again with cgnrt-export\.",
     ),
-    ("format_version", 0, r"format version is 0, expected an integer in 1\.\.1"),
+    ("format_version", 0, r"format version is 0, expected an integer in 1\.\.2"),
     ("format_version", True, r"format version is True"),
     ("format_version", 1.0, r"format version is 1\.0"),
     ("format_version", "1", r"format version is '1'"),
     ("format_version", REMOVE, r"format_version is missing"),
+    ("kind", "gan", r"kind is 'gan', expected 'cgn' or 'saliency'"),
+    ("kind", 1, r"kind is 1, expected 'cgn' or 'saliency'"),
+    ("kind", "saliency", r"manifest field is 'stream_version', expected one of format_version, kind, family"),
+    ("kind", REMOVE, r"kind is missing, expected a field of the manifest"),
     ("stream_version", 2, r"stream version is 2, expected <= 1\. Upgrade cgnrt"),
     ("stream_version", REMOVE, r"stream_version is missing"),
     ("family", REMOVE, r"family is missing, expected a field of the manifest"),
@@ -211,7 +215,8 @@ CASES: list[tuple[str, Any, str]] = [
 def test_a_wrong_field_is_named(parts: Any, path: str, value: Any, message: str, tmp_path: Path) -> None:
     change(parts.manifest, path, value)
     assert re.search(message, parts.refusal())
-    if value is not REMOVE or "." in path or "version" not in path:  # the writer fills versions in
+    filled_in = path == "kind" or "version" in path  # by the writer, where they are left out
+    if value is not REMOVE or not filled_in:
         target = tmp_path / "new.plan"
         with pytest.raises(PlanError, match=message) as caught:
             write_plan(target, parts.manifest, parts.members)

@@ -18,17 +18,39 @@ import numpy as np
 import pytest
 
 from cgnrt.errors import PlanError
-from cgnrt.plan import MECHANISM_NAMES, Manifest, Plan, external_initializers, write_plan
+from cgnrt.plan import (
+    MECHANISM_NAMES,
+    Manifest,
+    Plan,
+    SaliencyPlan,
+    external_initializers,
+    write_plan,
+)
 
-GOLDEN_DIGEST = "8e230311774c6760be03a9b45b2c3a4d3e846339de272beb70a14fb397b31e6d"
-GOLDEN_SHA256 = "b7d9917a0368df13309f6e57ac439abb2e12da0de52dcbd5dab66f820b0803e5"
+GOLDEN = Path(__file__).parent / "golden"
+# Digest and SHA-256 of the golden plans: of every version, and never made anew.
+V1 = (
+    "8e230311774c6760be03a9b45b2c3a4d3e846339de272beb70a14fb397b31e6d",
+    "b7d9917a0368df13309f6e57ac439abb2e12da0de52dcbd5dab66f820b0803e5",
+)
+V2 = (
+    "1d9af6adeec30dc2017264776d2272fdeb57d77406a8a1a8f599f3477eb37273",
+    "9e5bddd177ec18257afe785a470497973de7ebc3272e53b3bb2d79efff613086",
+)
+V2_SALIENCY = (
+    "91ab3653ce3a3eed01dbaf691caf4ab249b9c47d0864eb87df6b46496da4c884",
+    "680c0a62b63a7b9a7ecf06e557bc9baef79137a013a579f281d2afaf8b50f386",
+)
 
 
-def test_golden_plan_opens_and_is_unchanged(golden_plan: Path) -> None:
-    assert hashlib.sha256(golden_plan.read_bytes()).hexdigest() == GOLDEN_SHA256
-    with Plan.open(golden_plan) as plan:
-        assert plan.digest == GOLDEN_DIGEST
-        assert plan.manifest.format_version == 1
+@pytest.mark.parametrize(("version", "name", "fixed"), [(1, "v1.plan", V1), (2, "v2.plan", V2)])
+def test_golden_plans_open_and_are_unchanged(version: int, name: str, fixed: tuple[str, str]) -> None:
+    path = GOLDEN / name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == fixed[1]
+    with Plan.open(path) as plan:
+        assert plan.digest == fixed[0]
+        assert plan.manifest.format_version == version
+        assert plan.manifest.kind == "cgn"
         assert tuple(plan.mechanisms) == MECHANISM_NAMES
         shape = plan.mechanisms["shape"]
         assert shape.classes == ("disc", "square", "cross")
@@ -37,15 +59,35 @@ def test_golden_plan_opens_and_is_unchanged(golden_plan: Path) -> None:
         assert [spec.shape for spec in plan.mechanisms["texture"].spec.outputs] == [("n", 3, 8, 8)]
 
 
-def test_golden_script_makes_the_golden_plan(golden_plan: Path, tmp_path: Path) -> None:
-    script = golden_plan.parent / "make_golden.py"
-    spec = importlib.util.spec_from_file_location("make_golden", script)
+def test_golden_saliency_plan_opens_and_is_unchanged(golden_saliency_plan: Path) -> None:
+    assert hashlib.sha256(golden_saliency_plan.read_bytes()).hexdigest() == V2_SALIENCY[1]
+    with SaliencyPlan.open(golden_saliency_plan) as plan:
+        assert plan.digest == V2_SALIENCY[0]
+        assert (plan.manifest.format_version, plan.manifest.kind) == (2, "saliency")
+        assert plan.network.spec.std == (0.229, 0.224, 0.225)
+        assert [spec.shape for spec in plan.network.spec.outputs] == [("n", 1, 8, 8)]
+
+
+def test_version_1_differs_by_version_and_kind_alone(golden_plan: Path, tmp_path: Path) -> None:
+    """And is written again as it was, for who has the manifest of an old plan."""
+    with Plan.open(GOLDEN / "v1.plan") as old, Plan.open(golden_plan) as new:
+        assert new.manifest.to_dict() == old.manifest.to_dict() | {"format_version": 2, "kind": "cgn"}
+        members = {name: old.member(name) for name in old.members}
+        assert members == {name: new.member(name) for name in new.members}
+        for manifest in (old.manifest, old.manifest.to_dict()):
+            write_plan(tmp_path / "again.plan", manifest, members, force=True)
+            assert (tmp_path / "again.plan").read_bytes() == (GOLDEN / "v1.plan").read_bytes()
+
+
+def test_golden_script_makes_the_golden_plans(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("make_golden", GOLDEN / "make_golden.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    write_plan(tmp_path / "again.plan", *module.make_plan())
-    assert (tmp_path / "again.plan").read_bytes() == golden_plan.read_bytes()
+    for name, make in (("v2.plan", module.make_plan), ("v2-saliency.plan", module.make_saliency_plan)):
+        write_plan(tmp_path / name, *make())
+        assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
 
 
 def test_any_zip_tool_reads_a_plan(golden_plan: Path) -> None:

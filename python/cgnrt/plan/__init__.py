@@ -9,11 +9,13 @@ from cgnrt.plan.manifest import (
     MechanismSpec,
     MemberSpec,
     NoiseSpec,
+    SaliencyManifest,
+    SaliencySpec,
     TensorSpec,
     Truncation,
 )
 from cgnrt.plan.onnx_graph import ExternalInitializer, external_initializers, relocate, validate_graph
-from cgnrt.plan.reader import Mechanism, Plan
+from cgnrt.plan.reader import Mechanism, Network, Plan, SaliencyPlan, open_any
 from cgnrt.plan.writer import write_plan
 
 __all__ = [
@@ -26,11 +28,16 @@ __all__ = [
     "Mechanism",
     "MechanismSpec",
     "MemberSpec",
+    "Network",
     "NoiseSpec",
     "Plan",
+    "SaliencyManifest",
+    "SaliencyPlan",
+    "SaliencySpec",
     "TensorSpec",
     "Truncation",
     "external_initializers",
+    "open_any",
     "relocate",
     "validate_graph",
     "write_plan",

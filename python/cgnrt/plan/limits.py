@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 STREAM_VERSION: Final = 1
 
 MANIFEST_NAME: Final = "manifest.json"

@@ -11,6 +11,7 @@ from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 NoiseMode = Literal["independent", "shared"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Distribution = Literal["normal", "truncated_normal"]
+DivideBy = Literal["maximum", "range"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class MemberSpec:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`manifest.json`; `docs/plan-format.md` explains each field."""
+    """`manifest.json` of kind "cgn"; `docs/plan-format.md` explains each field."""
 
     family: str
     exported_by: str
@@ -88,11 +89,17 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     stream_version: int = STREAM_VERSION
 
+    @property
+    def kind(self) -> str:
+        """What the plan is: three mechanisms of a CGN."""
+        return "cgn"
+
     def to_dict(self) -> dict[str, Any]:
         """The manifest as JSON values, keys in the order of the specification."""
         truncation = self.truncation
         return {
             "format_version": self.format_version,
+            **({"kind": self.kind} if self.format_version > 1 else {}),
             "stream_version": self.stream_version,
             "family": self.family,
             "exported_by": self.exported_by,
@@ -106,13 +113,82 @@ class Manifest:
             },
             "precision": self.precision,
             "mechanisms": {name: _mechanism_dict(spec) for name, spec in self.mechanisms.items()},
-            "sources": [dict(source) for source in self.sources],
-            "training_data": self.training_data,
-            "members": {
-                name: {"size": spec.size, "sha256": spec.sha256} for name, spec in self.members.items()
-            },
-            "parity": dict(self.parity),
+            **_common(self),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SaliencySpec:
+    """A network that finds the object of a photo, and how photos go in and masks come out.
+
+    A photo's pixels are divided by `divide_by`, then `mean` is subtracted and the result divided by `std`, for each
+    of red, green and blue.
+    """
+
+    graph: str
+    weights: str | None
+    inputs: tuple[TensorSpec, ...]  # image ("n", 3, height, width)
+    outputs: tuple[TensorSpec, ...]  # mask ("n", 1, height, width)
+    divide_by: DivideBy  # "maximum": the largest value of the resized photo; "range": 255, or 1 of floats
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    stretch: bool  # the mask's smallest value becomes 0, its largest 1
+
+
+@dataclass(frozen=True, slots=True)
+class SaliencyManifest:
+    """`manifest.json` of kind "saliency": one network, no classes, no noise."""
+
+    family: str
+    exported_by: str
+    resolution: tuple[int, int]
+    saliency: SaliencySpec
+    precision: Precision = "fp32"
+    sources: tuple[Mapping[str, str], ...] = ()
+    training_data: str | None = None
+    members: Mapping[str, MemberSpec] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def kind(self) -> str:
+        """What the plan is: a network that finds objects."""
+        return "saliency"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as JSON values, keys in the order of the specification."""
+        spec = self.saliency
+        return {
+            "format_version": self.format_version,
+            "kind": self.kind,
+            "family": self.family,
+            "exported_by": self.exported_by,
+            "resolution": list(self.resolution),
+            "precision": self.precision,
+            "saliency": {
+                "graph": spec.graph,
+                "weights": spec.weights,
+                "inputs": [_tensor_dict(tensor) for tensor in spec.inputs],
+                "outputs": [_tensor_dict(tensor) for tensor in spec.outputs],
+                "divide_by": spec.divide_by,
+                "mean": list(spec.mean),
+                "std": list(spec.std),
+                "stretch": spec.stretch,
+            },
+            **_common(self),
+        }
+
+
+def _common(manifest: Manifest | SaliencyManifest) -> dict[str, Any]:
+    """The fields that end every manifest."""
+    return {
+        "sources": [dict(source) for source in manifest.sources],
+        "training_data": manifest.training_data,
+        "members": {
+            name: {"size": spec.size, "sha256": spec.sha256} for name, spec in manifest.members.items()
+        },
+        "parity": dict(manifest.parity),
+    }
 
 
 def _mechanism_dict(spec: MechanismSpec) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from cgnrt.errors import PlanError
 from cgnrt.plan.archive import Entry, index_members
 from cgnrt.plan.foreign import recognize
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
-from cgnrt.plan.manifest import Manifest, MechanismSpec
+from cgnrt.plan.manifest import Manifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
 from cgnrt.plan.onnx_graph import validate_graph
 from cgnrt.plan.refusal import COPY_AGAIN, EXPORT_AGAIN, refuse, within
 from cgnrt.plan.schema import parse_manifest
@@ -50,50 +51,29 @@ class Mechanism:
         return self.spec.classes
 
 
-class Plan:
-    """A plan file, checked and mapped. Use `Plan.open`.
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network of a plan of kind "saliency": a mechanism's members, but for classes and their embedding."""
+
+    name: str
+    spec: SaliencySpec
+    graph: memoryview
+    weights: memoryview | None
+
+
+class PlanFile:
+    """What plans of every kind have in common: a checked, mapped file.
 
     Attributes:
       path: as it was given.
       digest: SHA-256 (hex) of the manifest, which holds the SHA-256 of every other member.
-      manifest: what the plan says of itself.
-      mechanisms: `shape`, `texture` and `background`.
     """
 
-    def __init__(
-        self,
-        path: str,
-        digest: str,
-        manifest: Manifest,
-        mechanisms: Mapping[str, Mechanism],
-        members: Mapping[str, memoryview],
-        mapping: mmap.mmap,
-    ) -> None:
+    def __init__(self, path: str, digest: str, members: Mapping[str, memoryview], mapping: mmap.mmap) -> None:
         self.path = path
         self.digest = digest
-        self.manifest = manifest
-        self._mechanisms: Mapping[str, Mechanism] | None = mechanisms
         self._members: Mapping[str, memoryview] | None = members
         self._mapping: mmap.mmap | None = mapping
-
-    @classmethod
-    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Plan:
-        """Map a plan and check it. Nothing in it is executed, unpickled or copied.
-
-        Args:
-          path: the file.
-          verify: compare every member with its SHA-256. All other checks are made in any case.
-
-        Raises:
-          PlanError: the file is missing, foreign, damaged or hostile; the message names what was found.
-        """
-        return open_plan(os.fsdecode(path), verify, f"load {os.fsdecode(path)!r}")
-
-    @property
-    def mechanisms(self) -> Mapping[str, Mechanism]:
-        if self._mechanisms is None:
-            raise ValueError(f"plan {self.path!r} is closed.")
-        return self._mechanisms
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -119,13 +99,17 @@ class Plan:
     def close(self) -> None:
         """Let go of the file. The mapping itself lives as long as any view of a member does."""
         mapping, self._mapping = self._mapping, None
-        self._members = self._mechanisms = None
+        self._members = None
+        self._drop_networks()
         if mapping is not None:
             # BufferError: someone still holds a view; the last one to go unmaps the file.
             with contextlib.suppress(BufferError):
                 mapping.close()
 
-    def __enter__(self) -> Plan:
+    def _drop_networks(self) -> None:
+        """Let go of the views that the networks hold."""
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -133,19 +117,118 @@ class Plan:
     ) -> None:
         self.close()
 
+
+class Plan(PlanFile):
+    """A plan of kind "cgn". Use `Plan.open`.
+
+    Attributes:
+      manifest: what the plan says of itself.
+      mechanisms: `shape`, `texture` and `background`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        digest: str,
+        manifest: Manifest,
+        mechanisms: Mapping[str, Mechanism],
+        members: Mapping[str, memoryview],
+        mapping: mmap.mmap,
+    ) -> None:
+        super().__init__(path, digest, members, mapping)
+        self.manifest = manifest
+        self._mechanisms: Mapping[str, Mechanism] | None = mechanisms
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Plan:
+        """Map a plan and check it. Nothing in it is executed, unpickled or copied.
+
+        Args:
+          path: the file.
+          verify: compare every member with its SHA-256. All other checks are made in any case.
+
+        Raises:
+          PlanError: the file is missing, foreign, damaged, hostile or a plan of another kind; the message names
+            what was found.
+        """
+        plan = open_any(path, verify)
+        if isinstance(plan, Plan):
+            return plan
+        plan.close()
+        step = "It finds the objects of photos: open it with cgnrt.real.Saliency."
+        raise within(f"load {plan.path!r}", refuse("kind", "'saliency'", "'cgn'", step))
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]:
+        if self._mechanisms is None:
+            raise ValueError(f"plan {self.path!r} is closed.")
+        return self._mechanisms
+
+    def _drop_networks(self) -> None:
+        self._mechanisms = None
+
     def __repr__(self) -> str:
         return f"Plan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
 
 
-def open_plan(path: str, verify: bool, operation: str) -> Plan:
-    """`Plan.open` with its own words for the operation, so that the writer can check what it wrote."""
+class SaliencyPlan(PlanFile):
+    """A plan of kind "saliency". Use `SaliencyPlan.open`.
+
+    Attributes:
+      manifest: what the plan says of itself.
+      network: its one network.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        digest: str,
+        manifest: SaliencyManifest,
+        network: Network,
+        members: Mapping[str, memoryview],
+        mapping: mmap.mmap,
+    ) -> None:
+        super().__init__(path, digest, members, mapping)
+        self.manifest = manifest
+        self._network: Network | None = network
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> SaliencyPlan:
+        """Map a plan and check it; arguments and errors as in `Plan.open`."""
+        plan = open_any(path, verify)
+        if isinstance(plan, SaliencyPlan):
+            return plan
+        plan.close()
+        step = "It generates pictures: open it with cgnrt.Generator."
+        raise within(f"load {plan.path!r}", refuse("kind", "'cgn'", "'saliency'", step))
+
+    @property
+    def network(self) -> Network:
+        if self._network is None:
+            raise ValueError(f"plan {self.path!r} is closed.")
+        return self._network
+
+    def _drop_networks(self) -> None:
+        self._network = None
+
+    def __repr__(self) -> str:
+        return f"SaliencyPlan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
+
+
+def open_any(path: str | os.PathLike[str], verify: bool = True) -> Plan | SaliencyPlan:
+    """Open a plan of any kind; arguments and errors as in `Plan.open`."""
+    return open_plan(os.fsdecode(path), verify, f"load {os.fsdecode(path)!r}")
+
+
+def open_plan(path: str, verify: bool, operation: str) -> Plan | SaliencyPlan:
+    """`open_any` with its own words for the operation, so that the writer can check what it wrote."""
     try:
         return _load(path, verify)
     except PlanError as error:
         raise within(operation, error) from error.__cause__
 
 
-def _load(path: str, verify: bool) -> Plan:
+def _load(path: str, verify: bool) -> Plan | SaliencyPlan:
     mapping = _map(path)
     data = memoryview(mapping)
     recognize(data)
@@ -155,17 +238,24 @@ def _load(path: str, verify: bool) -> Plan:
         raise refuse("first member", repr(first), repr(MANIFEST_NAME))
     members = {name: data[entry.start : entry.start + entry.size] for name, entry in entries.items()}
     raw = _manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
+    digest = hashlib.sha256(raw).hexdigest()
     manifest = parse_manifest(parse_json(raw))
-    _check_members(manifest, entries)
+    _check_members(manifest.members, entries)
     if verify:
-        _check_hashes(manifest, members)
+        _check_hashes(manifest.members, members)
+    if isinstance(manifest, SaliencyManifest):
+        try:
+            network = Network("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
+        except PlanError as error:
+            raise within("saliency", error) from None
+        return SaliencyPlan(path, digest, manifest, network, members, mapping)
     mechanisms = {}
     for name, spec in manifest.mechanisms.items():
         try:
             mechanisms[name] = _load_mechanism(name, spec, members)
         except PlanError as error:
             raise within(f"mechanism {name!r}", error) from None
-    return Plan(path, hashlib.sha256(raw).hexdigest(), manifest, mechanisms, members, mapping)
+    return Plan(path, digest, manifest, mechanisms, members, mapping)
 
 
 def _map(path: str) -> mmap.mmap:
@@ -206,12 +296,12 @@ def _manifest_bytes(entry: Entry, data: memoryview) -> bytes:
     return raw
 
 
-def _check_members(manifest: Manifest, entries: Mapping[str, Entry]) -> None:
+def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry]) -> None:
     """The archive and the manifest list the same members, of the same sizes."""
     for name in entries:
-        if name != MANIFEST_NAME and name not in manifest.members:
+        if name != MANIFEST_NAME and name not in listed:
             raise refuse(f"member {name!r}", "in the file alone", "every member in the manifest")
-    for name, spec in manifest.members.items():
+    for name, spec in listed.items():
         if name not in entries:
             raise refuse(f"member {name!r}", "missing", "every member of the manifest", COPY_AGAIN)
         if entries[name].size != spec.size:
@@ -221,8 +311,8 @@ def _check_members(manifest: Manifest, entries: Mapping[str, Entry]) -> None:
             )
 
 
-def _check_hashes(manifest: Manifest, members: Mapping[str, memoryview]) -> None:
-    for name, spec in manifest.members.items():
+def _check_hashes(listed: Mapping[str, MemberSpec], members: Mapping[str, memoryview]) -> None:
+    for name, spec in listed.items():
         found = hashlib.sha256(members[name]).hexdigest()
         if found != spec.sha256:
             raise refuse(
@@ -233,7 +323,10 @@ def _check_hashes(manifest: Manifest, members: Mapping[str, memoryview]) -> None
             )
 
 
-def _load_mechanism(name: str, spec: MechanismSpec, members: Mapping[str, memoryview]) -> Mechanism:
+def _load_graph(
+    spec: MechanismSpec | SaliencySpec, members: Mapping[str, memoryview]
+) -> tuple[memoryview, memoryview | None]:
+    """A network's graph, checked, and its weights."""
     graph = members[spec.graph]
     if graph.nbytes > MAX_GRAPH_BYTES:
         raise refuse("graph size", f"{graph.nbytes} bytes", f"<= {MAX_GRAPH_BYTES}")
@@ -243,6 +336,11 @@ def _load_mechanism(name: str, spec: MechanismSpec, members: Mapping[str, memory
         validate_graph(graph, inputs=spec.inputs, outputs=spec.outputs, location=location, weights=weights)
     except PlanError as error:
         raise within("graph", error) from None
+    return graph, weights
+
+
+def _load_mechanism(name: str, spec: MechanismSpec, members: Mapping[str, memoryview]) -> Mechanism:
+    graph, weights = _load_graph(spec, members)
     # The schema has compared the table's size with its shape.
     table = np.frombuffer(members[spec.embedding.member], dtype="<f4").reshape(spec.embedding.shape)
     if not np.isfinite(table).all():

@@ -1,20 +1,24 @@
-"""From JSON values to a checked `Manifest`. Every message names the field by its path."""
+"""From JSON values to a checked manifest. Every message names the field by its path."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
-from cgnrt.errors import PlanError
-from cgnrt.plan.archive import check_name
+from cgnrt.plan.fields import (
+    UPGRADE,
+    Node,
+    check_uses,
+    kind_of,
+    parse_files,
+    parse_member,
+    parse_resolution,
+    parse_source,
+    parse_tensors,
+)
 from cgnrt.plan.limits import (
     FORMAT_VERSION,
-    MANIFEST_NAME,
     MAX_CLASSES,
-    MAX_FILE_BYTES,
-    MAX_RESOLUTION,
     MAX_VECTOR,
     MECHANISM_NAMES,
     PICTURE_NAMES,
@@ -29,13 +33,13 @@ from cgnrt.plan.manifest import (
     NoiseMode,
     NoiseSpec,
     Precision,
+    SaliencyManifest,
     TensorSpec,
     Truncation,
 )
-from cgnrt.plan.refusal import EXPORT_AGAIN, refuse, show, within
+from cgnrt.plan.refusal import refuse, show
+from cgnrt.plan.saliency_schema import parse_saliency
 
-_UPGRADE = "Upgrade cgnrt, or export again with cgnrt-export."
-_SHA256 = re.compile("[0-9a-f]{64}")
 _FIELDS = (
     "format_version",
     "stream_version",
@@ -64,109 +68,32 @@ _MECHANISM_FIELDS = (
 )
 
 
-class _Node:
-    """A JSON value with its path, and the checks that it is what a field must be."""
-
-    __slots__ = ("path", "value")
-
-    def __init__(self, value: Any, path: str) -> None:
-        self.value = value
-        self.path = path
-
-    def fail(self, rule: str, next_step: str = EXPORT_AGAIN) -> NoReturn:
-        value = self.value
-        found = _KINDS[type(value)] if type(value) in _KINDS else show(value)
-        raise refuse(self.path, found, rule, next_step)
-
-    def fields(self, names: tuple[str, ...]) -> dict[str, _Node]:
-        """The parts of an object that must have exactly these fields."""
-        value = self.mapping()
-        for key in value:
-            if key not in names:
-                close = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
-                hint = f" (close: {', '.join(close)})" if close else ""
-                place = f"{self.path} field" if self.path else "manifest field"
-                raise refuse(place, ascii(key[:60]), f"one of {', '.join(names)}{hint}", _UPGRADE)
-        for name in names:
-            if name not in value:
-                raise refuse(self._join(name), "missing", "a field of the manifest")
-        return {name: _Node(value[name], self._join(name)) for name in names}
-
-    def items(self) -> dict[str, _Node]:
-        return {key: _Node(value, f"{self.path}[{key!a}]") for key, value in self.mapping().items()}
-
-    def mapping(self) -> dict[str, Any]:
-        if not isinstance(self.value, dict):
-            self.fail("an object")
-        return cast(dict[str, Any], self.value)
-
-    def list(self, low: int, high: int) -> list[_Node]:
-        if not isinstance(self.value, list):
-            self.fail("a list")
-        count = len(self.value)
-        if not low <= count <= high:
-            rule = f"{low}" if low == high else f"{low}..{high}"
-            raise refuse(f"length of {self.path}", count, rule)
-        return [_Node(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
-
-    def integer(self, low: int, high: int) -> int:
-        if type(self.value) is not int or not low <= self.value <= high:
-            self.fail(f"an integer in {low}..{high}")
-        return self.value
-
-    def number(self) -> float:
-        if type(self.value) not in (int, float):
-            self.fail("a number")
-        return float(self.value)
-
-    def flag(self) -> bool:
-        if type(self.value) is not bool:
-            self.fail("true or false")
-        return self.value
-
-    def text(self, limit: int = 256) -> str:
-        if not isinstance(self.value, str) or not 1 <= len(self.value) <= limit:
-            self.fail(f"a string of 1..{limit} characters")
-        return self.value
-
-    def choice(self, *options: str) -> str:
-        if self.value not in options or not isinstance(self.value, str):
-            self.fail(" or ".join(repr(option) for option in options))
-        return self.value
-
-    def member(self) -> str:
-        name = self.text()
-        try:
-            check_name(name)
-        except PlanError as error:
-            raise within(self.path, error) from None
-        if name == MANIFEST_NAME:
-            self.fail("another member than the manifest")
-        return name
-
-    def _join(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
-
-
-_KINDS: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}
-
-
-def parse_manifest(value: Any) -> Manifest:
-    """Check JSON values against the schema of format version 1.
+def parse_manifest(value: Any) -> Manifest | SaliencyManifest:
+    """Check JSON values against the schema of their format version and kind.
 
     Raises:
       PlanError: a field is missing, unknown, of the wrong type or out of range, or two fields contradict each
         other. A version that is too high is reported before anything else: later fields may be unknown.
     """
-    root = _Node(value, "")
     if not isinstance(value, dict):
-        raise refuse("manifest", _KINDS.get(type(value), show(value)), "a JSON object")
-    _check_version(value, "format_version", "format version", FORMAT_VERSION)
-    _check_version(value, "stream_version", "stream version", STREAM_VERSION)
-    part = root.fields(_FIELDS)
-    height, width = (side.integer(1, MAX_RESOLUTION) for side in part["resolution"].list(2, 2))
+        raise refuse("manifest", kind_of(value), "a JSON object")
+    root = Node(value, "")
+    version = _check_version(value, "format_version", "format version", FORMAT_VERSION)
+    if version == 1:  # knew no other kind
+        return _parse_cgn(root, version, _FIELDS)
+    if "kind" not in value:
+        raise refuse("kind", "missing", "a field of the manifest")
+    if Node(value["kind"], "kind").choice("cgn", "saliency") == "saliency":
+        return parse_saliency(root, version)
+    return _parse_cgn(root, version, ("format_version", "kind", *_FIELDS[1:]))
+
+
+def _parse_cgn(root: Node, version: int, fields: tuple[str, ...]) -> Manifest:
+    _check_version(root.mapping(), "stream_version", "stream version", STREAM_VERSION)
+    part = root.fields(fields)
+    height, width = parse_resolution(part["resolution"])
     truncation = _parse_truncation(part["truncation"])
-    members = {name: _parse_member(name, node) for name, node in part["members"].items().items()}
+    members = {name: parse_member(name, node) for name, node in part["members"].items().items()}
     mechanisms = {
         name: _parse_mechanism(name, node, (height, width), truncation is not None)
         for name, node in part["mechanisms"].fields(MECHANISM_NAMES).items()
@@ -177,7 +104,7 @@ def parse_manifest(value: Any) -> Manifest:
     _check_members(members, mechanisms)
     training_data = part["training_data"]
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=version,
         stream_version=STREAM_VERSION,
         family=part["family"].text(),
         exported_by=part["exported_by"].text(),
@@ -186,24 +113,25 @@ def parse_manifest(value: Any) -> Manifest:
         truncation=truncation,
         precision=cast(Precision, part["precision"].choice("fp32", "bf16", "fp16")),
         mechanisms=mechanisms,
-        sources=tuple(_parse_source(node) for node in part["sources"].list(0, 64)),
+        sources=tuple(parse_source(node) for node in part["sources"].list(0, 64)),
         training_data=None if training_data.value is None else training_data.text(4096),
         members=members,
         parity=part["parity"].mapping(),
     )
 
 
-def _check_version(manifest: Mapping[str, Any], key: str, words: str, supported: int) -> None:
+def _check_version(manifest: Mapping[str, Any], key: str, words: str, supported: int) -> int:
     if key not in manifest:
         raise refuse(key, "missing", "a field of the manifest")
     version = manifest[key]
     if type(version) is not int or version < 1:
         raise refuse(words, show(version), f"an integer in 1..{supported}")
     if version > supported:
-        raise refuse(words, version, f"<= {supported}", _UPGRADE)
+        raise refuse(words, version, f"<= {supported}", UPGRADE)
+    return version
 
 
-def _parse_truncation(node: _Node) -> Truncation | None:
+def _parse_truncation(node: Node) -> Truncation | None:
     if node.value is None:
         return None
     part = node.fields(("minimum", "maximum", "default"))
@@ -214,39 +142,11 @@ def _parse_truncation(node: _Node) -> Truncation | None:
     return Truncation(minimum, maximum, default)
 
 
-def _parse_member(name: str, node: _Node) -> MemberSpec:
-    _Node(name, node.path).member()
-    part = node.fields(("size", "sha256"))
-    size = part["size"].integer(0, MAX_FILE_BYTES)
-    if not isinstance(part["sha256"].value, str) or not _SHA256.fullmatch(part["sha256"].value):
-        part["sha256"].fail("64 lower-case hex digits")
-    return MemberSpec(size, part["sha256"].value)
-
-
-def _parse_source(node: _Node) -> dict[str, str]:
-    source = {key: value.text(1024) for key, value in node.items().items()}
-    for key in ("name", "sha256"):
-        if key not in source:
-            raise refuse(f"{node.path}.{key}", "missing", "a field of a source")
-    if not _SHA256.fullmatch(source["sha256"]):
-        raise refuse(f"{node.path}.sha256", show(source["sha256"]), "64 lower-case hex digits")
-    return source
-
-
 def _parse_mechanism(
-    name: str, node: _Node, resolution: tuple[int, int], has_truncation: bool
+    name: str, node: Node, resolution: tuple[int, int], has_truncation: bool
 ) -> MechanismSpec:
     part = node.fields(_MECHANISM_FIELDS)
-    graph = part["graph"].member()
-    if not re.fullmatch(r"mechanisms/[^/]+\.onnx", graph):
-        part["graph"].fail("mechanisms/<stem>.onnx")
-    weights = None
-    if part["weights"].value is not None:
-        weights = part["weights"].member()
-        if weights != graph.removesuffix(".onnx") + ".weights":
-            part["weights"].fail(
-                f"{graph.removesuffix('.onnx') + '.weights'!r} (beside its own graph) or null"
-            )
+    graph, weights = parse_files(part)
     embedding = part["embedding"].fields(("member", "shape"))
     rows, columns = embedding["shape"].list(2, 2)
     shape = (rows.integer(1, MAX_CLASSES), columns.integer(1, MAX_VECTOR))
@@ -281,14 +181,14 @@ def _parse_mechanism(
 
 
 def _parse_inputs(
-    node: _Node, noise_size: int, embedding_size: int, has_truncation: bool
+    node: Node, noise_size: int, embedding_size: int, has_truncation: bool
 ) -> tuple[TensorSpec, ...]:
     rules: dict[str, tuple[int | str, ...]] = {
         "noise": ("n", noise_size),
         "class_embedding": ("n", embedding_size),
         "truncation": ("n", 1),
     }
-    tensors = _parse_tensors(node, rules, [rules])
+    tensors = parse_tensors(node, rules, [rules])
     names = {tensor.name for tensor in tensors}
     for required in ("noise", "class_embedding"):
         if required not in names:
@@ -298,7 +198,7 @@ def _parse_inputs(
     return tensors
 
 
-def _parse_outputs(node: _Node, mechanism: str, resolution: tuple[int, int]) -> tuple[TensorSpec, ...]:
+def _parse_outputs(node: Node, mechanism: str, resolution: tuple[int, int]) -> tuple[TensorSpec, ...]:
     picture = PICTURE_NAMES[mechanism]
     size = ("n", 1 if mechanism == "shape" else 3, *resolution)
     rules: dict[str, tuple[int | str, ...]] = {picture: size}
@@ -306,65 +206,29 @@ def _parse_outputs(node: _Node, mechanism: str, resolution: tuple[int, int]) -> 
     if mechanism == "shape":
         rules["pre_mask"] = ("n", 3, *resolution)
         other["pre_mask"] = ("n", 1, *resolution)
-    tensors = _parse_tensors(node, rules, [rules, other])
+    tensors = parse_tensors(node, rules, [rules, other])
     if tensors[0].name != picture:
         raise refuse(f"{node.path}[0].name", show(tensors[0].name), f"{picture!r} (the picture comes first)")
     return tensors
 
 
-def _parse_tensors(
-    node: _Node,
-    rules: Mapping[str, tuple[int | str, ...]],
-    shapes: list[dict[str, tuple[int | str, ...]]],
-) -> tuple[TensorSpec, ...]:
-    tensors: list[TensorSpec] = []
-    for item in node.list(1, len(rules)):
-        part = item.fields(("name", "shape", "dtype"))
-        name = part["name"].choice(*rules)
-        if any(tensor.name == name for tensor in tensors):
-            raise refuse(part["name"].path, show(name), "each name once")
-        part["dtype"].choice("float32")
-        shape = part["shape"].value
-        options = [option[name] for option in shapes]
-        if not isinstance(shape, list) or not any(_same(shape, option) for option in options):
-            rule = " or ".join(dict.fromkeys(show(list(option)) for option in options))
-            raise refuse(part["shape"].path, show(shape), rule)
-        tensors.append(TensorSpec(name, tuple(shape)))
-    return tuple(tensors)
-
-
-def _same(found: list[Any], rule: tuple[int | str, ...]) -> bool:
-    """Equal in value and type: 1.0 and true are equal to 1 in Python, but are no dimensions."""
-    return len(found) == len(rule) and all(
-        type(a) is type(b) and a == b for a, b in zip(found, rule, strict=True)
-    )
-
-
 def _check_members(members: Mapping[str, MemberSpec], mechanisms: Mapping[str, MechanismSpec]) -> None:
-    """Every member that is named exists, every one that exists is named, and graphs are not shared."""
-    used: dict[str, str] = {}
-    for name, spec in mechanisms.items():
-        for role, member in (
-            ("graph", spec.graph),
-            ("weights", spec.weights),
-            ("embedding", spec.embedding.member),
-        ):
-            if member is None:
-                continue
-            field = f"mechanisms.{name}.{role}"
-            if member not in members:
-                raise refuse(field, show(member), "one of the manifest's members")
-            # Mechanisms may share an embedding table (as the MNIST CGN does) and nothing else.
-            if member in used and not (role == used[member] == "embedding"):
-                raise refuse(field, show(member), "a member that nothing else uses")
-            used[member] = role
+    """The members are used as they should be, and tables have the size of their shape."""
+    check_uses(
+        members,
+        (
+            (f"mechanisms.{name}.{role}", role, member)
+            for name, spec in mechanisms.items()
+            for role, member in (
+                ("graph", spec.graph),
+                ("weights", spec.weights),
+                ("embedding", spec.embedding.member),
+            )
+        ),
+    )
+    for spec in mechanisms.values():
         rows, columns = spec.embedding.shape
         size = members[spec.embedding.member].size
         if size != rows * columns * 4:
             rule = f"{rows * columns * 4} ({rows} x {columns} float32)"
             raise refuse(f"size of member {spec.embedding.member!r}", size, rule)
-    for name in members:
-        if name not in used and not name.startswith("engines/"):
-            raise refuse(
-                f"member {name!r}", "used by no mechanism", "a mechanism's member or one under engines/"
-            )

@@ -12,7 +12,7 @@ from typing import Any
 from cgnrt.errors import PlanError
 from cgnrt.plan.archive import archive_layout
 from cgnrt.plan.limits import FORMAT_VERSION, MANIFEST_NAME, STREAM_VERSION
-from cgnrt.plan.manifest import Manifest
+from cgnrt.plan.manifest import Manifest, SaliencyManifest
 from cgnrt.plan.reader import open_plan
 from cgnrt.plan.refusal import refuse, within
 from cgnrt.plan.schema import parse_manifest
@@ -23,7 +23,7 @@ Buffer = bytes | bytearray | memoryview
 
 def write_plan(
     path: str | os.PathLike[str],
-    manifest: Manifest | Mapping[str, Any],
+    manifest: Manifest | SaliencyManifest | Mapping[str, Any],
     members: Mapping[str, Buffer],
     *,
     force: bool = False,
@@ -35,7 +35,8 @@ def write_plan(
 
     Args:
       path: the plan to make.
-      manifest: all fields but `members`; the versions may be left out of a mapping.
+      manifest: all fields but `members`; the versions may be left out of a mapping, and the kind of a CGN's. One
+        of an older version is written as such.
       members: contents by member name, written in this order after the manifest. NumPy arrays that are
         C-contiguous will do.
       force: replace an existing file.
@@ -61,7 +62,7 @@ def write_plan(
 
 def _write(
     target: str,
-    manifest: Manifest | Mapping[str, Any],
+    manifest: Manifest | SaliencyManifest | Mapping[str, Any],
     members: Mapping[str, Buffer],
     force: bool,
     operation: str,
@@ -105,9 +106,15 @@ def _view(name: str, data: Buffer) -> memoryview:
         raise TypeError(f"write_plan: member {name!r} is {type(data).__name__}, expected {rule}.") from None
 
 
-def _manifest_bytes(manifest: Manifest | Mapping[str, Any], views: Mapping[str, memoryview]) -> bytes:
-    given = manifest.to_dict() if isinstance(manifest, Manifest) else dict(manifest)
-    value = {"format_version": FORMAT_VERSION, "stream_version": STREAM_VERSION, **given}
+def _manifest_bytes(
+    manifest: Manifest | SaliencyManifest | Mapping[str, Any], views: Mapping[str, memoryview]
+) -> bytes:
+    given = dict(manifest) if isinstance(manifest, Mapping) else manifest.to_dict()
+    value: dict[str, Any] = {"format_version": FORMAT_VERSION, **given}
+    if value["format_version"] != 1:
+        value.setdefault("kind", "cgn")
+    if value.get("kind", "cgn") == "cgn":
+        value.setdefault("stream_version", STREAM_VERSION)
     value["members"] = {
         name: {"size": data.nbytes, "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in views.items()

@@ -1,14 +1,15 @@
-"""Makes the golden plan of the current format version: 8 x 8 pixels, three classes, networks of one layer.
+"""Makes the golden plans of the current format version, one of each kind: 8 x 8 pixels, networks of one layer.
 
-    python tests/plan/golden/make_golden.py OUTPUT.plan
+    python tests/plan/golden/make_golden.py FOLDER
 
-Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The plan of a
-version is never made again once that version is released: it shows that old files stay readable.
+Needs the onnx package. Everything is fixed, so that the same bytes come out on every machine. The plans of a
+version are never made again once that version is released: they show that old files stay readable.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -74,7 +75,7 @@ def make_mechanism(name: str, salt: int) -> tuple[bytes, bytes]:
 
 
 def make_plan() -> tuple[dict[str, object], dict[str, bytes]]:
-    """Manifest (without members) and members of the golden plan."""
+    """Manifest (without members) and members of the golden plan of a CGN, with three classes."""
     members: dict[str, bytes] = {}
     mechanisms: dict[str, object] = {}
     for salt, (name, (picture, channels)) in enumerate(PICTURES.items(), 1):
@@ -97,7 +98,8 @@ def make_plan() -> tuple[dict[str, object], dict[str, bytes]]:
             "roll": name != "shape",
         }
     manifest = {
-        "format_version": 1,
+        "format_version": 2,
+        "kind": "cgn",
         "stream_version": 1,
         "family": "golden",
         "exported_by": "cgnrt 0.1.0",
@@ -113,5 +115,51 @@ def make_plan() -> tuple[dict[str, object], dict[str, bytes]]:
     return manifest, members
 
 
+def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
+    """Manifest (without members) and members of the golden plan of kind "saliency": a sigmoid of one convolution."""
+    blob = bytearray()
+    weight = (0.5 * numbers(27, 40)).reshape(1, 3, 3, 3).astype("<f4")
+    initializers = [external("weight", weight, blob, "saliency.weights")]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "weight"], ["logits"], pads=[1, 1, 1, 1]),
+            helper.make_node("Sigmoid", ["logits"], ["mask"]),
+        ],
+        "saliency",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n", 1, SIZE, SIZE])],
+        initializers,
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    manifest = {
+        "format_version": 2,
+        "kind": "saliency",
+        "family": "golden",
+        "exported_by": "cgnrt 0.1.0",
+        "resolution": [SIZE, SIZE],
+        "precision": "fp32",
+        "saliency": {
+            "graph": "mechanisms/saliency.onnx",
+            "weights": "mechanisms/saliency.weights",
+            "inputs": [{"name": "image", "shape": ["n", 3, SIZE, SIZE], "dtype": "float32"}],
+            "outputs": [{"name": "mask", "shape": ["n", 1, SIZE, SIZE], "dtype": "float32"}],
+            "divide_by": "maximum",
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "stretch": True,
+        },
+        "sources": [{"name": "make_golden.py", "sha256": "0" * 64}],
+        "training_data": None,
+        "parity": {"fp32": {"mask": {"max_abs": 0.0}}},
+    }
+    members = {
+        "mechanisms/saliency.onnx": model.SerializeToString(deterministic=True),
+        "mechanisms/saliency.weights": bytes(blob),
+    }
+    return manifest, members
+
+
 if __name__ == "__main__":
-    print(write_plan(sys.argv[1], *make_plan()))
+    folder = Path(sys.argv[1])
+    print(write_plan(folder / "v2.plan", *make_plan()))
+    print(write_plan(folder / "v2-saliency.plan", *make_saliency_plan()))

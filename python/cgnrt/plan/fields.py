@@ -1,0 +1,199 @@
+"""The pieces of a manifest's schema: a JSON value with its path, and the checks that several schemas make alike."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, cast
+
+from cgnrt.errors import PlanError
+from cgnrt.plan.archive import check_name
+from cgnrt.plan.limits import MANIFEST_NAME, MAX_FILE_BYTES, MAX_RESOLUTION
+from cgnrt.plan.manifest import MemberSpec, TensorSpec
+from cgnrt.plan.refusal import EXPORT_AGAIN, refuse, show, within
+
+UPGRADE = "Upgrade cgnrt, or export again with cgnrt-export."
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class Node:
+    """A JSON value with its path, and the checks that it is what a field must be."""
+
+    __slots__ = ("path", "value")
+
+    def __init__(self, value: Any, path: str) -> None:
+        self.value = value
+        self.path = path
+
+    def fail(self, rule: str, next_step: str = EXPORT_AGAIN) -> NoReturn:
+        raise refuse(self.path, kind_of(self.value), rule, next_step)
+
+    def fields(self, names: tuple[str, ...]) -> dict[str, Node]:
+        """The parts of an object that must have exactly these fields."""
+        value = self.mapping()
+        for key in value:
+            if key not in names:
+                close = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
+                hint = f" (close: {', '.join(close)})" if close else ""
+                place = f"{self.path} field" if self.path else "manifest field"
+                raise refuse(place, ascii(key[:60]), f"one of {', '.join(names)}{hint}", UPGRADE)
+        for name in names:
+            if name not in value:
+                raise refuse(self._join(name), "missing", "a field of the manifest")
+        return {name: Node(value[name], self._join(name)) for name in names}
+
+    def items(self) -> dict[str, Node]:
+        return {key: Node(value, f"{self.path}[{key!a}]") for key, value in self.mapping().items()}
+
+    def mapping(self) -> dict[str, Any]:
+        if not isinstance(self.value, dict):
+            self.fail("an object")
+        return cast(dict[str, Any], self.value)
+
+    def list(self, low: int, high: int) -> list[Node]:
+        if not isinstance(self.value, list):
+            self.fail("a list")
+        count = len(self.value)
+        if not low <= count <= high:
+            rule = f"{low}" if low == high else f"{low}..{high}"
+            raise refuse(f"length of {self.path}", count, rule)
+        return [Node(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
+
+    def integer(self, low: int, high: int) -> int:
+        if type(self.value) is not int or not low <= self.value <= high:
+            self.fail(f"an integer in {low}..{high}")
+        return self.value
+
+    def number(self) -> float:
+        if type(self.value) not in (int, float):
+            self.fail("a number")
+        return float(self.value)
+
+    def flag(self) -> bool:
+        if type(self.value) is not bool:
+            self.fail("true or false")
+        return self.value
+
+    def text(self, limit: int = 256) -> str:
+        if not isinstance(self.value, str) or not 1 <= len(self.value) <= limit:
+            self.fail(f"a string of 1..{limit} characters")
+        return self.value
+
+    def choice(self, *options: str) -> str:
+        if self.value not in options or not isinstance(self.value, str):
+            self.fail(" or ".join(repr(option) for option in options))
+        return self.value
+
+    def member(self) -> str:
+        name = self.text()
+        try:
+            check_name(name)
+        except PlanError as error:
+            raise within(self.path, error) from None
+        if name == MANIFEST_NAME:
+            self.fail("another member than the manifest")
+        return name
+
+    def _join(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, for messages: its kind, or itself where it is short."""
+    return _KINDS.get(type(value), show(value))
+
+
+def parse_resolution(node: Node) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    height, width = (side.integer(1, MAX_RESOLUTION) for side in node.list(2, 2))
+    return height, width
+
+
+def parse_member(name: str, node: Node) -> MemberSpec:
+    Node(name, node.path).member()
+    part = node.fields(("size", "sha256"))
+    size = part["size"].integer(0, MAX_FILE_BYTES)
+    if not isinstance(part["sha256"].value, str) or not _SHA256.fullmatch(part["sha256"].value):
+        part["sha256"].fail("64 lower-case hex digits")
+    return MemberSpec(size, part["sha256"].value)
+
+
+def parse_source(node: Node) -> dict[str, str]:
+    source = {key: value.text(1024) for key, value in node.items().items()}
+    for key in ("name", "sha256"):
+        if key not in source:
+            raise refuse(f"{node.path}.{key}", "missing", "a field of a source")
+    if not _SHA256.fullmatch(source["sha256"]):
+        raise refuse(f"{node.path}.sha256", show(source["sha256"]), "64 lower-case hex digits")
+    return source
+
+
+def parse_tensors(
+    node: Node,
+    rules: Mapping[str, tuple[int | str, ...]],
+    shapes: list[dict[str, tuple[int | str, ...]]],
+) -> tuple[TensorSpec, ...]:
+    tensors: list[TensorSpec] = []
+    for item in node.list(1, len(rules)):
+        part = item.fields(("name", "shape", "dtype"))
+        name = part["name"].choice(*rules)
+        if any(tensor.name == name for tensor in tensors):
+            raise refuse(part["name"].path, show(name), "each name once")
+        part["dtype"].choice("float32")
+        shape = part["shape"].value
+        options = [option[name] for option in shapes]
+        if not isinstance(shape, list) or not any(_same(shape, option) for option in options):
+            rule = " or ".join(dict.fromkeys(show(list(option)) for option in options))
+            raise refuse(part["shape"].path, show(shape), rule)
+        tensors.append(TensorSpec(name, tuple(shape)))
+    return tuple(tensors)
+
+
+def _same(found: list[Any], rule: tuple[int | str, ...]) -> bool:
+    """Equal in value and type: 1.0 and true are equal to 1 in Python, but are no dimensions."""
+    return len(found) == len(rule) and all(
+        type(a) is type(b) and a == b for a, b in zip(found, rule, strict=True)
+    )
+
+
+def parse_files(part: Mapping[str, Node]) -> tuple[str, str | None]:
+    """The members with a network's graph and weights, from its fields `graph` and `weights`."""
+    graph = part["graph"].member()
+    if not re.fullmatch(r"mechanisms/[^/]+\.onnx", graph):
+        part["graph"].fail("mechanisms/<stem>.onnx")
+    weights = None
+    if part["weights"].value is not None:
+        weights = part["weights"].member()
+        if weights != graph.removesuffix(".onnx") + ".weights":
+            part["weights"].fail(
+                f"{graph.removesuffix('.onnx') + '.weights'!r} (beside its own graph) or null"
+            )
+    return graph, weights
+
+
+def check_uses(members: Mapping[str, MemberSpec], uses: Iterable[tuple[str, str, str | None]]) -> None:
+    """Every member that is named exists, every one that exists is named, and graphs are not shared.
+
+    Args:
+      members: the manifest's.
+      uses: (field, role, member or None) of everything that names one.
+    """
+    used: dict[str, str] = {}
+    for field, role, member in uses:
+        if member is None:
+            continue
+        if member not in members:
+            raise refuse(field, show(member), "one of the manifest's members")
+        # Mechanisms may share an embedding table (as the MNIST CGN does) and nothing else.
+        if member in used and not (role == used[member] == "embedding"):
+            raise refuse(field, show(member), "a member that nothing else uses")
+        used[member] = role
+    for name in members:
+        if name not in used and not name.startswith("engines/"):
+            raise refuse(
+                f"member {name!r}", "used by no mechanism", "a mechanism's member or one under engines/"
+            )

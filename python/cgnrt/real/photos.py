@@ -1,0 +1,128 @@
+"""Photos and masks as users have them, checked and brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cgnrt.real.fill import free_rectangle
+
+OBJECT = 0.5  # a mask that nowhere reaches it has no object
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Photos as float32 NCHW in their own range, and how they came."""
+
+    pixels: np.ndarray  # (n, 3, h, w)
+    layout: str  # "NCHW" or "NHWC"
+    dtype: str  # what results have: "uint8" or "float32"
+    range: tuple[float, float]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[2], self.pixels.shape[3]
+
+
+def read_pictures(images: Any, operation: str, range: Sequence[float] | None = None) -> Pictures:
+    """Check photos and bring them to float32 NCHW.
+
+    Args:
+      images: (n, 3, h, w) or (n, h, w, 3), uint8 or floats; where both fit it is the first.
+      operation: what begins a message.
+      range: (low, high) of floats; (0, 1) where None. Always (0, 255) of uint8.
+    Raises:
+      TypeError, ValueError: they are not as above, or a pixel is NaN or outside the range.
+    """
+    array = np.asarray(images)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise TypeError(f"{operation} images: dtype is {array.dtype}, expected uint8 or floats.")
+    if array.ndim != 4 or 3 not in (array.shape[1], array.shape[3]) or 0 in array.shape[1:]:
+        raise ValueError(
+            f"{operation} images: shape is {array.shape}, expected (n, 3, h, w) or (n, h, w, 3). "
+            "Bring photos to one size."
+        )
+    low, high = _range(array.dtype, range, operation)
+    if array.dtype != np.uint8:
+        _require(array, low, high, f"{operation} images", "Say range=(low, high) of the pixels.")
+    layout = "NCHW" if array.shape[1] == 3 else "NHWC"
+    planes = array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
+    pixels = np.ascontiguousarray(planes, np.float32)
+    return Pictures(pixels, layout, "uint8" if array.dtype == np.uint8 else "float32", (low, high))
+
+
+def _range(dtype: np.dtype[Any], given: Sequence[float] | None, operation: str) -> tuple[float, float]:
+    if dtype == np.uint8:
+        if given is not None and tuple(given) != (0, 255):
+            raise ValueError(
+                f"{operation} range: range is {tuple(given)}, expected (0, 255), since images are uint8."
+            )
+        return 0.0, 255.0
+    low, high = (0.0, 1.0) if given is None else (float(given[0]), float(given[1]))
+    if not low < high:
+        raise ValueError(
+            f"{operation} range: range is ({low:g}, {high:g}), expected (low, high) with low < high."
+        )
+    return low, high
+
+
+def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
+    """Check masks and bring them to float32 (n, 1, h, w) in [0, 1].
+
+    Args:
+      masks: (n, 1, h, w), (n, h, w) or (n, h, w, 1): floats in [0, 1], bool, or uint8, where 255 is the object.
+    Raises:
+      TypeError, ValueError: they are not as above, or not of the photos' number and size.
+    """
+    array = np.asarray(masks)
+    if array.dtype not in (np.uint8, np.bool_) and array.dtype.kind != "f":
+        raise TypeError(f"{operation} masks: dtype is {array.dtype}, expected floats, bool or uint8.")
+    n = len(pictures.pixels)
+    h, w = pictures.size
+    if array.shape not in ((n, 1, h, w), (n, h, w), (n, h, w, 1)):
+        raise ValueError(
+            f"{operation} masks: shape is {array.shape}, expected {(n, 1, h, w)} or {(n, h, w)}, "
+            "of the photos' number and size."
+        )
+    if array.dtype.kind == "f":
+        _require(array, 0.0, 1.0, f"{operation} masks", "Scale them, or pass uint8 where 255 is the object.")
+    planes = np.ascontiguousarray(array.reshape(n, 1, h, w), np.float32)
+    return planes / np.float32(255) if array.dtype == np.uint8 else planes
+
+
+def _require(values: np.ndarray, low: float, high: float, subject: str, next_step: str) -> None:
+    wrong = ~((values >= low) & (values <= high))  # also where it is NaN
+    if wrong.any():
+        place = tuple(int(at) for at in np.argwhere(wrong)[0])
+        name = subject.rpartition(" ")[2]
+        raise ValueError(
+            f"{subject}: {name}[{', '.join(map(str, place))}] is {values[place]:g}, expected {low:g}..{high:g}. "
+            f"{next_step}"
+        )
+
+
+def usable(masks: Any) -> np.ndarray:
+    """Which photos `counterfactuals` can use, by their masks: an object, and a background beside it.
+
+    Args:
+      masks: (n, 1, h, w), (n, h, w) or (n, h, w, 1), as for `counterfactuals`.
+    Returns:
+      (n,) bool.
+    """
+    array = np.asarray(masks)
+    if array.ndim == 4 and array.shape[3] == 1 and array.shape[1] != 1:
+        array = array[..., 0]
+    h, w = array.shape[-2:]
+    n = len(array)
+    stand_in = Pictures(np.empty((n, 3, h, w), np.float32), "NCHW", "uint8", (0.0, 255.0))
+    planes = read_masks(array, stand_in, "usable")[:, 0]
+    return np.array([has_object(mask) and free_rectangle(mask) is not None for mask in planes], bool)
+
+
+def has_object(mask: np.ndarray) -> bool:
+    """Whether a mask (h, w) has an object at all."""
+    return bool(mask.max() >= OBJECT)

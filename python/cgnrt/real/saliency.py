@@ -1,0 +1,168 @@
+"""Masks of photos by a plan that finds objects: U2-Net or U2-Net-p (Qin et al., 2020)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from cgnrt.backends import choose
+from cgnrt.backends.base import Engine
+from cgnrt.errors import PlanError
+from cgnrt.plan import Mechanism, Network, SaliencyPlan, SaliencySpec
+from cgnrt.real.photos import Pictures, read_pictures
+
+_CHUNK = 4  # photos that the network sees at a time
+
+
+def as_mechanism(network: Network) -> Mechanism:
+    """A saliency network as backends take it: they read its name, graph, weights and named tensors alone."""
+    return cast(Mechanism, network)
+
+
+class Saliency:
+    """Finds the object of each photo.
+
+    As in the network's official code: a photo is resized to the plan's resolution (320 x 320; bilinear, with a filter
+    where it shrinks), divided by its largest value, normalised by ImageNet's mean and standard deviation; the mask is
+    stretched to 0..1 and resized back. What of that a network wants is in its plan.
+
+    Args:
+      path: a plan that `cgnrt-export u2netp.pth` wrote.
+      backend: "auto", "native", "openvino" or "onnxruntime".
+      device: "auto" or "cpu".
+      precision: "auto", "fp32" or "bf16".
+      threads: for the engine; None takes all cores.
+    Raises:
+      PlanError: the file is no such plan.
+      MissingDependencyError, BackendError: no engine can run it as asked.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+        self.plan = SaliencyPlan.open(path)
+        self._absolute = str(Path(path).absolute())  # for workers, wherever they are started
+        self._options: dict[str, Any] = {
+            "backend": backend,
+            "device": device,
+            "precision": precision,
+            "threads": threads,
+        }
+        self._choice = choose(
+            f"'{path}'",
+            backend=backend,
+            device=device,
+            precision=precision,
+            default_precision=self.plan.manifest.precision,
+            mechanisms=[as_mechanism(self.plan.network)],
+        )
+        self._threads = threads
+        self._lock = threading.Lock()  # engines take one caller at a time
+        self._engine: Engine | None = None
+        self._pid = 0
+
+    @property
+    def backend(self) -> str:
+        """The engine library in use."""
+        return self._choice.backend.name
+
+    @property
+    def precision(self) -> str:
+        """The precision in use."""
+        return self._choice.precision
+
+    def __repr__(self) -> str:
+        return (
+            f"Saliency({self.plan.path!r}, backend={self.backend!r}, precision={self.precision!r}: "
+            f"{self._choice.reason})"
+        )
+
+    def __call__(self, images: Any) -> np.ndarray:
+        """Masks of photos.
+
+        Args:
+          images: (n, 3, h, w) or (n, h, w, 3), uint8 or floats in [0, 1].
+        Returns:
+          (n, 1, h, w) float32 in [0, 1]; 0 everywhere where the network makes no difference between pixels.
+        Raises:
+          TypeError, ValueError: they are not as above, or a pixel is NaN.
+          BackendError: the engine failed.
+        """
+        pictures = read_pictures(images, "saliency")
+        masks = np.empty((len(pictures.pixels), 1, *pictures.size), np.float32)
+        for first in range(0, len(masks), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            inputs = self.prepare(pictures, part)
+            with self._lock:
+                found = self._open().run({"image": inputs})["mask"]
+                for at, mask in enumerate(found, first):
+                    masks[at, 0] = self.finish(mask[0], pictures.size)
+        return masks
+
+    def prepare(self, pictures: Pictures, part: slice) -> np.ndarray:
+        """What the network is given for some of the photos: (n, 3, h, w) float32."""
+        spec: SaliencySpec = self.plan.network.spec
+        size = self.plan.manifest.resolution
+        photos = pictures.pixels[part]
+        inputs = np.empty((len(photos), 3, *size), np.float32)
+        for at, photo in enumerate(photos):
+            for channel, plane in enumerate(photo):
+                inputs[at, channel] = _resized(plane, size)
+            # A black photo has nothing to divide by.
+            largest = float(inputs[at].max()) if spec.divide_by == "maximum" else pictures.range[1]
+            inputs[at] /= largest if largest > 0 else 1.0
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
+        inputs -= mean
+        inputs /= std
+        return inputs
+
+    def finish(self, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A mask as the network gave it, (h, w), stretched and at a photo's size."""
+        if self.plan.network.spec.stretch:
+            low, high = float(mask.min()), float(mask.max())
+            mask = (mask - low) / (high - low) if high > low else np.zeros_like(mask)
+        resized: np.ndarray = np.clip(_resized(mask, size), 0, 1)
+        return resized
+
+    def _open(self) -> Engine:
+        # Engines do not survive a fork: their worker threads stay behind in the parent.
+        if self._engine is None or self._pid != os.getpid():
+            network = as_mechanism(self.plan.network)
+            choice = self._choice
+            self._engine = choice.backend.load(network, choice.device, choice.precision, self._threads)
+            self._pid = os.getpid()
+        return self._engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._absolute, self.plan.digest, self._options)
+
+
+def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) float32, bilinear."""
+    if plane.shape == size:
+        return plane
+    image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _reopen(path: str, digest: str, options: dict[str, Any]) -> Saliency:
+    saliency = Saliency(path, **options)
+    if saliency.plan.digest != digest:
+        raise PlanError(
+            f"load '{path}': digest is {saliency.plan.digest[:12]}, expected {digest[:12]}. "
+            "The file was replaced since this object was made."
+        )
+    return saliency
