@@ -172,7 +172,7 @@ class DeepEngine {
     {
       py::gil_scoped_release unlocked;
       const std::lock_guard<std::mutex> turn(turn_);
-      seconds_ = deep::run(network_, vector_data, image_data, count, targets, workspace_, thread_count);
+      seconds_ = deep::run(network_, vector_data, image_data, count, targets, thread_count);
     }
     return results;
   }
@@ -190,7 +190,6 @@ class DeepEngine {
   }
 
   deep::Network network_;
-  deep::Workspace workspace_;
   std::mutex turn_;
   std::vector<double> seconds_;
 };

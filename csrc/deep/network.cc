@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "common/tensor.h"
 #include "common/thread_pool.h"
@@ -107,6 +109,44 @@ std::int64_t workspace_floats(const Network& network) {
 
 namespace {
 
+// Working memory for a run. It is kept for the next one, of whichever network: those of one plan run in turn.
+class Workspace {
+ public:
+  explicit Workspace(std::int64_t floats) : floats_(floats) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      std::swap(memory_, kept_);
+      std::swap(held_, kept_floats_);
+    }
+    if (held_ < floats_) {
+      memory_ = Floats();  // before the new one is there
+      memory_ = Floats(floats_);
+      held_ = floats_;
+    }
+  }
+  ~Workspace() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (held_ <= kept_floats_) return;
+    std::swap(memory_, kept_);
+    std::swap(held_, kept_floats_);
+  }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  float* data() const { return const_cast<Floats&>(memory_).data(); }
+
+ private:
+  static std::mutex mutex_;
+  static Floats kept_;
+  static std::int64_t kept_floats_;
+  std::int64_t floats_;
+  Floats memory_;
+  std::int64_t held_ = 0;
+};
+
+std::mutex Workspace::mutex_;
+Floats Workspace::kept_;
+std::int64_t Workspace::kept_floats_ = 0;
+
 // One image from its vectors to its pictures in `slots`.
 void run_image(const Network& net, const Rows& rows, const float* image, const float* zeros,
                float* const* slots, int threads, std::vector<double>& seconds) {
@@ -143,10 +183,11 @@ void run_image(const Network& net, const Rows& rows, const float* image, const f
 }  // namespace
 
 std::vector<double> run(const Network& net, const std::vector<const float*>& vectors, const float* image,
-                        std::int64_t n, const std::vector<float*>& outs, Workspace& workspace, int threads) {
+                        std::int64_t n, const std::vector<float*>& outs, int threads) {
   std::vector<double> seconds(net.steps.size(), 0.0);
   if (threads <= 0) threads = available_cpus();
-  float* memory = workspace.reserve(workspace_floats(net));
+  const Workspace workspace(workspace_floats(net));
+  float* memory = workspace.data();
   float* const zeros = memory;
   std::fill_n(zeros, net.most_channels, 0.0f);
   memory += whole_cache_lines(net.most_channels);

@@ -107,24 +107,6 @@ struct Network {
 // weights, which are not read again. Throws std::invalid_argument that names the step.
 void prepare(Network& network, const char* isa);
 
-// Memory of the activations that a caller keeps between runs.
-class Workspace {
- public:
-  float* reserve(std::size_t floats) {
-    if (floats > size_) {
-      memory_ = Floats();
-      size_ = 0;
-      memory_ = Floats(floats);
-      size_ = floats;
-    }
-    return memory_.data();
-  }
-
- private:
-  Floats memory_;
-  std::size_t size_ = 0;
-};
-
 // Floats of working memory.
 std::int64_t workspace_floats(const Network& network);
 
@@ -132,7 +114,7 @@ std::int64_t workspace_floats(const Network& network);
 // height, width) of outputs[k]. threads 0 is every CPU of the process. Returns the seconds that each step
 // took.
 std::vector<double> run(const Network& network, const std::vector<const float*>& vectors, const float* image,
-                        std::int64_t n, const std::vector<float*>& outs, Workspace& workspace, int threads);
+                        std::int64_t n, const std::vector<float*>& outs, int threads);
 
 }  // namespace deep
 }  // namespace cgnrt

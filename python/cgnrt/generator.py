@@ -121,6 +121,7 @@ class Generator:
             default_precision=manifest.precision,
             mechanisms=list(mechanisms.values()),
         )
+        self.plan.release_pages()  # whose graphs and weights the backends have looked at
         self._renderer = Renderer(self.plan, composer, self._sampler, self._choice, threads)
 
     # What it is.

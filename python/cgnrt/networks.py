@@ -26,10 +26,13 @@ class Networks:
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
         self.lock = threading.Lock()
         self._mechanisms = plan.mechanisms
-        self._engines: dict[str, Engine] = {
-            name: choice.backend.load(plan.mechanisms[name], choice.device, choice.precision, threads)
-            for name in MECHANISMS
-        }
+        self._engines: dict[str, Engine] = {}
+        for name in MECHANISMS:
+            self._engines[name] = choice.backend.load(
+                plan.mechanisms[name], choice.device, choice.precision, threads
+            )
+            # An engine that keeps reading the plan gets its pages back; one with a copy of its own frees them.
+            plan.release_pages()
 
     def run(
         self, name: str, noise: np.ndarray, embedding: np.ndarray, truncation: np.ndarray | None

@@ -26,6 +26,8 @@ from cgnrt.plan.refusal import COPY_AGAIN, EXPORT_AGAIN, refuse, within
 from cgnrt.plan.schema import parse_manifest
 from cgnrt.plan.strict_json import parse_json
 
+_HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member is hashed
+
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
@@ -95,6 +97,14 @@ class PlanFile:
         if self._members is None:
             raise ValueError(f"plan {self.path!r} is closed.")
         return self._members
+
+    def release_pages(self) -> None:
+        """Take what was read of the file off this process's resident memory; it stays in the system's file cache.
+
+        For after an engine has made its own copy of the weights. Views stay good: what they read comes back.
+        """
+        if self._mapping is not None:
+            _release(self._mapping)
 
     def close(self) -> None:
         """Let go of the file. The mapping itself lives as long as any view of a member does."""
@@ -242,7 +252,7 @@ def _load(path: str, verify: bool) -> Plan | SaliencyPlan:
     manifest = parse_manifest(parse_json(raw))
     _check_members(manifest.members, entries)
     if verify:
-        _check_hashes(manifest.members, members)
+        _check_hashes(manifest.members, members, mapping)
     if isinstance(manifest, SaliencyManifest):
         try:
             network = Network("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
@@ -311,9 +321,23 @@ def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry
             )
 
 
-def _check_hashes(listed: Mapping[str, MemberSpec], members: Mapping[str, memoryview]) -> None:
+def _release(mapping: mmap.mmap) -> None:
+    # Safe for a read-only mapping of a file alone: anonymous memory would lose its content.
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _check_hashes(
+    listed: Mapping[str, MemberSpec], members: Mapping[str, memoryview], mapping: mmap.mmap
+) -> None:
     for name, spec in listed.items():
-        found = hashlib.sha256(members[name]).hexdigest()
+        digest = hashlib.sha256()
+        data = members[name]
+        for first in range(0, len(data), _HASH_STEP):
+            digest.update(data[first : first + _HASH_STEP])
+            if len(data) > _HASH_STEP:
+                _release(mapping)
+        found = digest.hexdigest()
         if found != spec.sha256:
             raise refuse(
                 f"SHA-256 of member {name!r}",
