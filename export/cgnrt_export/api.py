@@ -124,6 +124,7 @@ def export_plan(
             "parity": {},
         }
         write_plan(beside, manifest, members)
+        members.clear()  # up to gigabytes, which the plan maps from now on
         with Plan.open(beside) as plan:
             tested = plan.manifest.members
             try:
@@ -154,7 +155,8 @@ def export_plan(
                 ),
             )
         manifest |= {"precision": report.precision, "parity": report.to_json()}
-        write_plan(beside, manifest, members, force=True)
+        with Plan.open(beside, verify=False) as plan:
+            write_plan(beside, manifest, {name: plan.member(name) for name in plan.members}, force=True)
         with Plan.open(beside) as plan:
             if plan.manifest.members != tested:
                 raise CgnrtError(

@@ -23,13 +23,13 @@ from cgnrt_export.runners import (
     Floats,
     Inputs,
     Pictures,
-    Run,
     Runner,
     choose_batch_sizes,
     composite,
     composite_float64,
     draw_inputs,
     is_large,
+    run_in_turn,
     run_torch,
     runners,
 )
@@ -119,7 +119,7 @@ def measure_parity(
     for runner in runners(plan, forms, precision):
         progress(f"parity: {runner.precision} by {runner.measured}")
         try:
-            errors = _compare(runner.start(), batches, expected, truth)
+            errors = _compare(runner.run(batches), batches, expected, truth)
         except BackendError as error:
             raise ExportError(f"{runner.measured} does not run it: {error} Nothing was written.") from error
         except RuntimeError as error:
@@ -155,11 +155,14 @@ def measure_parity(
 
 
 def _compare(
-    run: Run, batches: Sequence[Inputs], expected: Sequence[Pictures], truth: Sequence[Pictures] | None
+    pictures: Sequence[Pictures],
+    batches: Sequence[Inputs],
+    expected: Sequence[Pictures],
+    truth: Sequence[Pictures] | None,
 ) -> dict[str, _Error]:
     errors = {name: _Error() for name in (*expected[0], "composite")}
     for k, inputs in enumerate(batches):
-        got, right = run(inputs), expected[k]
+        got, right = pictures[k], expected[k]
         true = None if truth is None or k >= len(truth) else truth[k]
         for name, picture in got.items():
             errors[name].add(picture, right[name], None if true is None else true[name])
@@ -173,17 +176,10 @@ def _compare(
 
 def _run_float64(references: Mapping[str, nn.Module], batches: Sequence[Inputs]) -> list[Pictures] | None:
     """The pictures in float64; None where a module insists on another dtype inside."""
-    pictures: list[Pictures] = [{} for _ in batches]
-    for name, module in references.items():
-        double = {
-            name: copy.deepcopy(module).double()
-        }  # one at a time: each is twice as large as the original
-        try:
-            for found, inputs in zip(pictures, batches, strict=True):
-                found |= run_torch(double, inputs, torch.float64)
-        except RuntimeError:
-            return None
-    return pictures
+    try:
+        return run_in_turn(references, lambda module: copy.deepcopy(module).double(), batches, torch.float64)
+    except RuntimeError:
+        return None
 
 
 def _check_fp32(

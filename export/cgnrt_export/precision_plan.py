@@ -57,10 +57,11 @@ def plan_precision(
       seed: of the random inputs; those of the parity report are others.
       truncation: (minimum, maximum) to draw from, where the plan has it.
     """
-    n = _LARGE_SAMPLES if is_large(mechanisms["shape"].resolution) else _SAMPLES
-    chosen_by, held_out = draw_inputs(mechanisms, (n, n), seed + 1, truncation)
-    trial = _Trial(mechanisms, forms, chosen_by)
-    groups = _measure(trial, _groups(forms), progress)
+    large = is_large(mechanisms["shape"].resolution)
+    n = _LARGE_SAMPLES if large else _SAMPLES
+    alone, together, held_out = draw_inputs(mechanisms, (1 if large else n, n, n), seed + 1, truncation)
+    groups = _measure(_Trial(mechanisms, forms, alone), _groups(forms), progress)
+    trial = _Trial(mechanisms, forms, together)
     order = sorted(groups, key=lambda group: group.error / max(group.macs, 1))
     total = sum(group.macs for group in groups)
     frontier: dict[int, FrontierPoint] = {}
@@ -90,6 +91,7 @@ def plan_precision(
         if fits and trial.psnr([*chosen, group]) >= min_psnr:
             chosen.append(group)
     check = _Trial(mechanisms, forms, held_out)
+    progress("precision plan: verify on other samples")
     while (verified := check.psnr(chosen)) < min_psnr:
         progress(f"precision plan: {verified:.1f} dB on other samples: one group less")
         chosen.remove(max(chosen, key=lambda group: group.error))
@@ -103,19 +105,11 @@ def plan_precision(
             name: tuple(layer for layer in layers_of(form.module) if (name, layer) not in in_bf16)
             for name, form in forms.items()
         },
-        fp32_groups=tuple(
-            f"{group.mechanism} {group.label}"
-            for group in groups
-            if group.layers[0] not in _of(chosen, group)
-        ),
+        fp32_groups=tuple(f"{group.mechanism} {group.label}" for group in groups if group not in chosen),
         frontier=tuple(frontier[count] for count in sorted(frontier)),
         int8_psnr_db=None if int8 == math.inf else round(int8, 2),
         samples=n,
     )
-
-
-def _of(chosen: Sequence[_Group], group: _Group) -> set[str]:
-    return {layer for member in chosen if member.mechanism == group.mechanism for layer in member.layers}
 
 
 def _groups(forms: Mapping[str, InferenceForm]) -> list[_Group]:

@@ -6,11 +6,12 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from cgnrt import ops
 from cgnrt.backends import BACKENDS, load_engine, supports
@@ -25,6 +26,7 @@ _PRECISIONS = ("fp32", "bf16", "fp16")
 
 Floats = NDArray[np.floating]
 Pictures = dict[str, Floats]
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,23 @@ class Inputs:
     rolls: NDArray[np.int32]
 
 
-Run = Callable[[Inputs], Pictures]
+Run = Callable[[Sequence[Inputs]], list[Pictures]]
 
 
 @dataclass(frozen=True)
 class Runner:
-    """One way to compute the three pictures of a batch.
+    """One way to compute the three pictures of each batch.
 
     Attributes:
       precision: "fp32", "bf16" or "fp16".
       measured: the engine's name, or "emulated: ...".
-      start: gets it ready; raises BackendError where an engine refuses a graph.
+      run: one mechanism after the other, so that one at a time is in memory; raises BackendError where an engine
+        refuses a graph.
     """
 
     precision: str
     measured: str
-    start: Callable[[], Run]
+    run: Run
 
 
 def draw_inputs(
@@ -156,46 +159,68 @@ def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Itera
         mechanisms = list(plan.mechanisms.values())
         native = [name for name in BACKENDS if supports(name, precision, mechanisms=mechanisms)]
         for name in native:
-            yield Runner(precision, name, functools.partial(_start_engines, plan, name, precision))
+            yield Runner(precision, name, functools.partial(_run_engines, plan, name, precision))
         if not native and (precision == asked or precision in AUTO_PRECISIONS):
             if precision == "bf16":
-                yield Runner(precision, "emulated: bfloat16 layers", functools.partial(_start_layers, forms))
+                yield Runner(
+                    precision,
+                    "emulated: bfloat16 layers",
+                    functools.partial(_run_emulated, forms, _bf16, torch.float32),
+                )
             else:
-                yield Runner(precision, "emulated: torch float16", functools.partial(_start_float16, forms))
+                yield Runner(
+                    precision,
+                    "emulated: torch float16",
+                    functools.partial(_run_emulated, forms, _fp16, torch.float16),
+                )
 
 
-def _start_engines(plan: Plan, backend: str, precision: str) -> Run:
-    engines = {
-        name: load_engine(mechanism, backend=backend, precision=precision)
-        for name, mechanism in plan.mechanisms.items()
-    }
-    outputs = {name: mechanism.spec.outputs[0].name for name, mechanism in plan.mechanisms.items()}
-
-    def run(inputs: Inputs) -> Pictures:
-        return {
+def _run_engines(plan: Plan, backend: str, precision: str, batches: Sequence[Inputs]) -> list[Pictures]:
+    pictures: list[Pictures] = [{} for _ in batches]
+    for name, mechanism in plan.mechanisms.items():
+        engine = load_engine(mechanism, backend=backend, precision=precision)
+        output = mechanism.spec.outputs[0].name
+        for found, inputs in zip(pictures, batches, strict=True):
             # A copy: what an engine gives is its own, until its next run.
-            name: engine.run(_numpy(inputs.mechanisms[name]))[outputs[name]].copy()
-            for name, engine in engines.items()
-        }
-
-    return run
+            found[name] = engine.run(_numpy(inputs.mechanisms[name]))[output].copy()
+        del engine
+    return pictures
 
 
-def _start_layers(forms: Mapping[str, InferenceForm]) -> Run:
-    emulated = {
-        name: emulate(form.module, dict.fromkeys(layers_of(form.module), "bf16"))
-        for name, form in forms.items()
-    }
-    return functools.partial(run_torch, emulated, dtype=torch.float32)
+def _run_emulated(
+    forms: Mapping[str, InferenceForm],
+    convert: Callable[[fx.GraphModule], nn.Module],
+    dtype: torch.dtype,
+    batches: Sequence[Inputs],
+) -> list[Pictures]:
+    return run_in_turn({name: form.module for name, form in forms.items()}, convert, batches, dtype)
 
 
-def _start_float16(forms: Mapping[str, InferenceForm]) -> Run:
-    emulated = {name: copy.deepcopy(form.module).half() for name, form in forms.items()}
-    return functools.partial(run_torch, emulated, dtype=torch.float16)
+def _bf16(module: fx.GraphModule) -> nn.Module:
+    return emulate(module, dict.fromkeys(layers_of(module), "bf16"))
+
+
+def _fp16(module: fx.GraphModule) -> nn.Module:
+    return copy.deepcopy(module).half()
 
 
 def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def run_in_turn(
+    modules: Mapping[str, _Module],
+    convert: Callable[[_Module], nn.Module],
+    batches: Sequence[Inputs],
+    dtype: torch.dtype,
+) -> list[Pictures]:
+    """The pictures of each batch by converted copies of modules, one copy at a time."""
+    pictures: list[Pictures] = [{} for _ in batches]
+    for name, module in modules.items():
+        converted = {name: convert(module)}
+        for found, inputs in zip(pictures, batches, strict=True):
+            found |= run_torch(converted, inputs, dtype)
+    return pictures
 
 
 def run_torch(modules: Mapping[str, nn.Module], inputs: Inputs, dtype: torch.dtype) -> Pictures:

@@ -105,7 +105,7 @@ def test_bf16_is_measured_where_it_runs_and_emulated_where_it_does_not(
     mechanisms = read_checkpoint(authors_checkpoint).mechanisms
     report = export_plan(tmp_path / "a.plan", mechanisms, family="f", precision="fp16", batch_sizes=(2,))
     measured = {m.precision: m.measured for m in report.composite}
-    assert measured["bf16"] == "emulated: torch bfloat16"
+    assert measured["bf16"] == "emulated: bfloat16 layers"
     assert measured["fp16"] == "emulated: torch float16"
     assert report.precision == "fp16"
     assert report.batch_sizes == (2, 2), "every class has a sample"
