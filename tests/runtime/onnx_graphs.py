@@ -47,6 +47,7 @@ def mechanism(
 def run_onnx_runtime(made: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(made.graph, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in made.spec.outputs]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))

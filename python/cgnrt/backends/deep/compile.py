@@ -224,6 +224,6 @@ def _run_small(state: Compiler, node: Node) -> None:
     try:
         run_node(state.graph, node, state.arrays)
     except (IndexError, TypeError, ValueError) as error:
-        raise UnsupportedGraphError(f"{node.op} that fails for inputs of zeros: {error}.") from error
+        raise UnsupportedGraphError(f"{node.op} that fails where there are no images: {error}.") from error
     if node.op != "Shape" and state.varying.intersection(node.inputs):
         state.varying.update(node.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,7 +72,11 @@ def _reshape(node: Node, x: Arrays) -> Any:
     array, wanted = x[0], x[1]
     sizes = [int(size) for size in wanted]
     if not node.attributes.get("allowzero", 0):
-        sizes = [array.shape[k] if size == 0 else size for k, size in enumerate(sizes)]
+        copied = {k for k, size in enumerate(sizes) if size == 0}
+        if -1 in sizes:  # not left to NumPy, which cannot tell where there are no images
+            left = math.prod(size for k, size in enumerate(array.shape) if k not in copied)
+            sizes[sizes.index(-1)] = left // math.prod(size for size in sizes if size > 0)
+        sizes = [array.shape[k] if k in copied else size for k, size in enumerate(sizes)]
     return array.reshape(sizes)
 
 
@@ -142,7 +147,7 @@ def _transpose(node: Node, x: Arrays) -> Any:
 def _flatten(node: Node, x: Arrays) -> Any:
     if _axis(node, 1) != 1:
         raise UnsupportedGraphError("Flatten but from axis 1.")
-    return x[0].reshape(x[0].shape[0], -1)
+    return x[0].reshape(x[0].shape[0], math.prod(x[0].shape[1:]))
 
 
 def _plain(function: Callable[..., Any]) -> Callable[[Node, Arrays], Any]:
