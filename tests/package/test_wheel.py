@@ -55,6 +55,7 @@ def test_the_wheel_has_three_packages_and_the_extension(wheel: Path, root: Path)
     assert f"cgnrt/_core{suffix}" in names
     assert "cgnrt/_core.pyi" in names
     assert "cgnrt_training/configs/fast.toml" in names
+    assert "cgnrt_training/imagenet/classes.txt" in names
     for package, source in (
         ("cgnrt", "python/cgnrt"),
         ("cgnrt_training", "training/cgnrt_training"),
