@@ -13,7 +13,7 @@ PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench bench-imagenet clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -40,6 +40,10 @@ bench: $(VENV)/.full
 	$(BIN)/python bench/ops.py
 	$(BIN)/python bench/generator.py
 	$(BIN)/python bench/startup.py
+
+# Some twenty minutes and 20 GB of memory: makes a random CGN of 256 px, exports it, and runs it by every peer.
+bench-imagenet: $(VENV)/.full
+	$(BIN)/python bench/imagenet.py
 
 clean:
 	rm -rf $(VENV) build out

@@ -166,6 +166,9 @@ class DeepEngine {
       require_out(subject, written.back()->tensor(), DType::kFloat32, shape);
       for (const auto& input : loans)
         require_apart("deep run", written.back()->tensor(), "an input", input->tensor());
+      for (std::size_t j = 0; j < k; ++j) {
+        require_apart("deep run", written.back()->tensor(), "another out", written[j]->tensor());
+      }
       targets.push_back(static_cast<float*>(written.back()->tensor().data));
       results.append(result);
     }

@@ -40,8 +40,9 @@ inline Run leaky(Run v, float slope) {
   return v > 0 ? v : scaled;
 }
 
-inline Run larger(Run a, Run b) { return a > b ? a : b; }
-inline Run smaller(Run a, Run b) { return a < b ? a : b; }
+// Of a value and a limit; NaN stays NaN.
+inline Run larger(Run a, Run limit) { return limit > a ? limit : a; }
+inline Run smaller(Run a, Run limit) { return limit < a ? limit : a; }
 
 inline float sum_of(Run v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 

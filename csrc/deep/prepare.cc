@@ -88,6 +88,8 @@ void check_sizes(const std::string& subject, const Network& net, const Step& ste
                                                                                               : 1;
   require(step.in.size() == wanted, subject, "inputs", std::to_string(step.in.size()),
           std::to_string(wanted));
+  require(step.kind == StepKind::kStart || step.vector == -1, subject, "vector", std::to_string(step.vector),
+          "none: a start alone has one");
   bool fits = true;
   switch (step.kind) {
     case StepKind::kStart:
@@ -256,6 +258,11 @@ void prepare(Network& net, const char* isa) {
     check_sizes(subject, net, net.steps[k]);
     check_weights(subject, net, net.steps[k]);
   }
+  const bool has_image = std::any_of(net.steps.begin(), net.steps.end(), [](const Step& step) {
+    return step.kind == StepKind::kImage;  // whose result is net.image: checked above
+  });
+  require(net.image == -1 || has_image, "deep network", "image", std::to_string(net.image),
+          "the picture of an image step");
   share_memory(net, check_order(net, buffers), floats);
   for (Step& step : net.steps) {
     if (step.kind != StepKind::kConv && step.kind != StepKind::kUpConv) continue;

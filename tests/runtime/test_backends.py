@@ -31,7 +31,10 @@ def test_auto_takes_the_fastest_and_says_why(golden_plan: Path) -> None:
     gen = Generator(golden_plan)
     assert (gen.backend, gen.device) == ("openvino", "cpu")
     assert gen.reason.startswith("the fastest of native, openvino, onnxruntime")
-    assert "not fp32 on native: mechanism 'shape' has what it lacks: for small generators, operator" in gen.reason
+    assert (
+        "not fp32 on native: mechanism 'shape' has what it lacks: for small generators, operator"
+        in gen.reason
+    )
     assert gen.reason in repr(gen)
 
 

@@ -194,6 +194,28 @@ def test_attention_to_one_pixel(isa: str) -> None:
     output(net, net.attention(q, k, net.start(8, 4, 4))).check(isa, 1e-4)  # scores of 1e4 in fp32
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_attention_reads_its_own_channels_alone(isa: str) -> None:
+    """Queries and keys of five channels, with others' values in the three beside them."""
+    net = Net()
+    x = net.start(8, 4, 4)
+    q, k = (net.conv(x, 5, 1, residual=x) for _ in range(2))
+    output(net, net.attention(q, k, x)).check(isa, TOLERANCE)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "act", [RELU, ("leaky_relu", 0.2), ("tanh",), ("sigmoid",), ("clip", -1.0, 1.0)], ids=lambda act: act[0]
+)
+def test_nan_is_not_hidden(isa: str, act: Any) -> None:
+    net = Net()
+    net.outputs.append(net.start(8, 4, 4, after=(False, False, act)))
+    engine = net.engine(isa)
+    vectors = [np.full_like(vector[:1], np.nan) for vector in net.vectors]
+    (found,) = engine.run(vectors, None, 1, [None])
+    assert np.isnan(found).all()
+
+
 # What every step does with its result.
 
 ADDERS: dict[str, Callable[..., int]] = {

@@ -57,6 +57,8 @@ def picture(k: int, *content: int) -> dict[str, Any]:
         ({"vector_widths": [0]}, r"deep vectors: width is 0, expected 1 to 268435456"),
         ({"vector_widths": [1 << 29]}, r"deep vectors: width is 536870912, expected 1 to"),
         ({"vector_widths": [128]}, None),
+        (after(POOL, vector=1 << 30), r"deep step 1: vector is 1073741824, expected none: a start alone"),
+        ({"image": 99}, r"deep network: image is 99, expected the picture of an image step"),
         (
             picture(0, 8, 4, 4),
             r"deep picture: length is 3, expected 5 \(channels, height, width, buffer, first",
@@ -241,3 +243,13 @@ def test_images_where_there_are_none_and_the_other_way_round() -> None:
         with_image().run(GIVEN, None, 2, [None, None])
     with pytest.raises(TypeError, match=r"deep n: type is float, expected an int"):
         engine().run(GIVEN, None, 2.0, [None, None])
+
+
+def test_two_results_in_one_place_are_refused() -> None:
+    out = np.zeros((1, 16, 4, 4), np.float32)
+    two = engine(
+        steps=[START, CONV, {**CONV, "out": 5}], pictures=[*PICTURES, [16, 4, 4, 5, 0]], outputs=[1, 5]
+    )
+    vectors = [zeros(1, width) for width in VECTORS]
+    with pytest.raises(ValueError, match=r"deep run: .*another out"):
+        two.run(vectors, None, 1, [out, out])
