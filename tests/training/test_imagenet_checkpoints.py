@@ -84,9 +84,15 @@ def test_the_library_reads_our_folder(cgn: CGN, folder: Path) -> None:
     _same(theirs, cgn.f_text.state_dict())
 
 
-def test_the_folder_decides_what_shapes_cannot(cgn: CGN, folder: Path) -> None:
+def test_the_folder_decides_what_shapes_do_not_say(folder: Path, tmp_path: Path) -> None:
     _edit(folder, eps=1e-3)
     assert load_biggan(folder).config.eps == 1e-3
+    blocks = ((False, 16, 8), (True, 8, 4), (True, 4, 2), (True, 2, 1))
+    own = BigGAN(BigGANConfig(blocks, channel_width=4, num_classes=2, z_dim=6, attention=2))
+    save_biggan(own, tmp_path / "own")
+    model = load_biggan(tmp_path / "own", resolution=32)
+    _same(model, own.state_dict())
+    assert model.config == own.config
 
 
 @pytest.mark.parametrize("before", [lambda key: key, lambda key: f"module.{key}"])
@@ -259,7 +265,10 @@ def test_another_resolution_than_asked_for(state: State, folder: Path) -> None:
         ({"num_classes": 10**9}, r"num_classes is 1000000000, expected a whole number in 1\.\.1000000"),
         ({"n_stats": 1}, "n_stats is 1, expected at least 2"),
         ({"class_embed_dim": 64}, "class_embed_dim is 64, expected 128, as z_dim"),
-        ({"attention_layer_position": 4}, "attention of the weights is 8, expected 4 as config.json says"),
+        (
+            {"attention_layer_position": 4},
+            r"missing keys are 'generator\.layers\.4\.gamma'",
+        ),
         ({"eps": 2}, "eps is 2, expected a number between 0 and 1"),
         ({"layers": "many"}, 'layers is "many", expected a list of'),
         (
@@ -281,7 +290,7 @@ def test_weights_of_another_resolution_than_the_config(cgn: CGN, folder: Path) -
     save_biggan(BigGAN(replace(CONFIG, blocks=BigGANConfig().blocks)), folder.parent / "other")
     (folder.parent / "other" / "config.json").rename(folder / "config.json")
     with pytest.raises(
-        CheckpointError, match=r"resolution of the weights is 128, expected 256 as config\.json"
+        CheckpointError, match=r"number of layers of the weights is 11 \(BigGAN-deep-128\), expected 13"
     ):
         load_biggan(folder)
 

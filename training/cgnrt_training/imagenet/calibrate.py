@@ -239,7 +239,9 @@ def _interpolate(table: Tensor, measured: list[int]) -> None:
 
 def _normalise(conv: Any, output: Tensor, contrast: float) -> Tensor:
     """Scale a convolution so that its output has a median of 0 and, within a sample, this deviation; returns that."""
-    factor = contrast / output.flatten(1).std(dim=1).mean()
+    within = output.flatten(1).std(dim=1, correction=0).mean()
+    # A side output of one pixel differs between samples only.
+    factor = contrast / (within if within > 0 else output.std())
     middle = output.median()
     conv.weight.mul_(factor)
     conv.bias.sub_(middle).mul_(factor)

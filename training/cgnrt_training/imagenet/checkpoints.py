@@ -106,9 +106,10 @@ def build_biggan(
 ) -> BigGAN:
     """As `load_biggan`, from what was in the file `subject`; `config` is what its folder says."""
     state = _state(content, subject, "biggan", "a BigGAN-deep")
-    found = _infer_biggan(state, "", subject)
-    if config is not None:
-        _agree(config, found, subject)
+    if config is None:
+        found = _infer_biggan(state, "", subject)
+    else:
+        _agree(config, state, subject)
         found = config
     if resolution is not None and found.resolution != resolution:
         raise CheckpointError(
@@ -276,7 +277,18 @@ def _infer_biggan(state: Mapping[str, Any], prefix: str, subject: str) -> BigGAN
             f"load '{subject}': number of {prefix}generator.layers is {_layers(state, prefix)}, expected {expected}. "
             "Check that it is a BigGAN-deep."
         )
-    sizes = {}
+    sizes = _sizes(state, prefix)
+    if sizes.get("channel_width", 4) % 4 or sizes.get("n_stats", 2) < 2:
+        raise CheckpointError(
+            f"load '{subject}': sizes of {prefix}generator are {sizes}, expected a channel_width that is a multiple "
+            "of 4 and n_stats >= 2. Check that it is a BigGAN-deep."
+        )
+    return BigGANConfig.of_resolution(resolution, **sizes)
+
+
+def _sizes(state: Mapping[str, Any], prefix: str) -> dict[str, int]:
+    """What shapes say of a BigGAN's size, by the fields of `BigGANConfig`, as far as tensors are there."""
+    sizes: dict[str, int] = {}
     for field, key, axis in (
         ("channel_width", "generator.conv_to_rgb.weight_orig", 0),
         ("num_classes", "embeddings.weight", 1),
@@ -292,20 +304,20 @@ def _infer_biggan(state: Mapping[str, Any], prefix: str, subject: str) -> BigGAN
             and 0 not in tensor.shape
         ):
             sizes[field] = tensor.shape[axis]
-    if sizes.get("channel_width", 4) % 4 or sizes.get("n_stats", 2) < 2:
-        raise CheckpointError(
-            f"load '{subject}': sizes of {prefix}generator are {sizes}, expected a channel_width that is a multiple "
-            "of 4 and n_stats >= 2. Check that it is a BigGAN-deep."
-        )
-    return BigGANConfig.of_resolution(resolution, **sizes)
+    return sizes
 
 
-def _agree(config: BigGANConfig, found: BigGANConfig, subject: str) -> None:
-    for field in ("resolution", "channel_width", "num_classes", "z_dim", "n_stats", "blocks", "attention"):
-        said, has = getattr(config, field), getattr(found, field)
+def _agree(config: BigGANConfig, state: Mapping[str, Any], subject: str) -> None:
+    """Check that the weights are of the size that their folder says, before memory of that size is asked for."""
+    layers = len(config.blocks) + (config.attention < len(config.blocks))
+    found = {"number of layers": _layers(state, ""), **_sizes(state, "")}
+    for field, has in found.items():
+        said = layers if field == "number of layers" else getattr(config, field)
         if said != has:
+            published = _resolution(state, "") if field == "number of layers" else None
+            which = f" (BigGAN-deep-{published})" if published else ""
             raise CheckpointError(
-                f"load '{subject}': {field} of the weights is {has}, expected {said} as config.json says. "
+                f"load '{subject}': {field} of the weights is {has}{which}, expected {said} as config.json says. "
                 "Take both from one model."
             )
 

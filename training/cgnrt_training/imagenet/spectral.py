@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_FIRST_ITERATIONS = 3  # so that a new layer's weight has about the size that it says, not that of chance
+
 
 class _SpectralNorm(nn.Module):
     """A weight divided by its largest singular value, which power iteration tracks while training."""
@@ -28,18 +30,23 @@ class _SpectralNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
         nn.init.normal_(self.weight_orig, std=columns**-0.5)
         self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0, eps=eps))
-        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=eps))
+        self.register_buffer("weight_v", torch.zeros(columns))
+        for _ in range(_FIRST_ITERATIONS):
+            self._iterate()
 
     def weight(self) -> Tensor:
         """The weight that the layer computes with; one power iteration before it in training mode."""
-        matrix = self.weight_orig.flatten(1)
         u, v = self.weight_u, self.weight_v
         if self.training:
-            with torch.no_grad():
-                v.copy_(F.normalize(torch.mv(matrix.t(), u), dim=0, eps=self.eps))
-                u.copy_(F.normalize(torch.mv(matrix, v), dim=0, eps=self.eps))
+            self._iterate()
             u, v = u.clone(), v.clone()  # the next iteration may come before the backward pass
-        return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
+        return self.weight_orig / torch.dot(u, torch.mv(self.weight_orig.flatten(1), v))
+
+    @torch.no_grad()
+    def _iterate(self) -> None:
+        matrix = self.weight_orig.flatten(1)
+        self.weight_v.copy_(F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=self.eps))
+        self.weight_u.copy_(F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=self.eps))
 
 
 class SpectralLinear(_SpectralNorm):
