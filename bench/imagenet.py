@@ -168,10 +168,11 @@ def measure_reuse(generator: Generator, rounds: int) -> float:
 
 
 def profile_of(plan: Path) -> list[dict[str, Any]]:
-    """Milliseconds by kind of step, minima over a few runs."""
+    """Milliseconds by method, minima over a few runs, beside the multiply-adds at the rate of a large product."""
     from cgnrt.backends.native import NativeDeepEngine
 
-    totals: dict[str, float] = {}
+    milliseconds: dict[str, float] = {}
+    products: dict[str, float] = {}
     with Plan.open(plan) as opened:
         for mechanism in opened.mechanisms.values():
             engine = load_engine(mechanism, backend="native")
@@ -181,16 +182,42 @@ def profile_of(plan: Path) -> list[dict[str, Any]]:
                 spec.name: np.full((1, int(spec.shape[1])), 0.5, np.float32) for spec in mechanism.spec.inputs
             }
             runs = []
-            for _ in range(5):
+            for _ in range(7):
                 engine.run(inputs)
                 runs.append(engine.seconds)
-            for name, seconds in zip(engine.steps, np.min(runs, axis=0), strict=True):
-                totals[name] = totals.get(name, 0.0) + float(seconds)
-    whole = sum(totals.values())
-    return [
-        {"step": name, "ms": seconds * 1e3, "share": seconds / whole}
-        for name, seconds in sorted(totals.items(), key=lambda item: -item[1])
+            for (name, count), seconds in zip(engine.steps, np.min(runs, axis=0), strict=True):
+                milliseconds[name] = milliseconds.get(name, 0.0) + float(seconds) * 1e3
+                products[name] = products.get(name, 0.0) + count
+    rate = product_rate()
+    whole = sum(milliseconds.values())
+    rows = [
+        {
+            "step": name,
+            "ms": time,
+            "share": time / whole,
+            "G multiply-adds": products[name] / 1e9,
+            "of the limit": products[name] / rate / time * 1e3,
+        }
+        for name, time in sorted(milliseconds.items(), key=lambda item: -item[1])
     ]
+    total = sum(products.values())
+    rows.append(
+        {
+            "step": "all",
+            "ms": whole,
+            "share": 1.0,
+            "G multiply-adds": total / 1e9,
+            "of the limit": total / rate / whole * 1e3,
+        }
+    )
+    return rows
+
+
+def product_rate(size: int = 2048) -> float:
+    """Multiply-adds a second of torch's fp32 matrix product on all cores: the machine's limit."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    times = time_in_turns({"product": lambda: a @ b}, rounds=9)["product"]
+    return size**3 / min(times)
 
 
 def measure_processes(checkpoint: Path, plan: Path, rounds: int) -> list[dict[str, Any]]:

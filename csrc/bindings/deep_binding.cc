@@ -180,6 +180,15 @@ class DeepEngine {
     return results;
   }
 
+  // (method, multiply-adds for an image) of each step.
+  py::list methods() const {
+    py::list found;
+    for (const deep::Step& step : network_.steps) {
+      found.append(py::make_tuple(deep::name_of_method(step), step.products));
+    }
+    return found;
+  }
+
   // Of each step of the last run.
   std::vector<double> seconds() const { return seconds_; }
 
@@ -206,6 +215,7 @@ void bind_deep(py::module_& module) {
                     const py::object&>(),
            py::arg("vector_widths"), py::arg("pictures"), py::arg("steps"), py::arg("outputs"), py::kw_only(),
            py::arg("image") = py::none(), py::arg("isa") = py::none())
+      .def_property_readonly("methods", &DeepEngine::methods)
       .def_property_readonly("seconds", &DeepEngine::seconds)
       .def_property_readonly("workspace_bytes", &DeepEngine::workspace_bytes)
       .def("run", &DeepEngine::run_images, py::arg("vectors"), py::arg("image"), py::arg("n"),

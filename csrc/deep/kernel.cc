@@ -6,6 +6,7 @@
 #include "deep/kernel_attention.h"
 #include "deep/kernel_convolve.h"
 #include "deep/kernel_pixels.h"
+#include "deep/kernel_thin.h"
 
 namespace cgnrt {
 namespace deep {

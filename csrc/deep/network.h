@@ -86,8 +86,12 @@ struct Step {
   bool residual_up = false;  // the residual is up-sampled, nearest x2
   Affine last;               // applied then
   Method method = Method::kDirect;
+  double products = 0;  // multiply-adds that the method needs for an image
   Floats packed;
 };
+
+// "direct", "F(4x4, 3x3)", ...; what has no weights has the name of its kind.
+const char* name_of_method(const Step& step);
 
 struct Network {
   std::vector<int> vector_widths;  // of the caller's vectors

@@ -245,7 +245,40 @@ Method choose_method(const Step& step, const Picture& in, const Picture& out) {
   return side >= 32 ? Method::kTile4 : side >= 16 ? Method::kTile2 : Method::kDirect;
 }
 
+// Of an output and a pair of channels.
+double products_per_pair(const Step& step) {
+  switch (step.method) {
+    case Method::kTile2:
+      return 4;
+    case Method::kTile4:
+    case Method::kUp:
+      return 2.25;
+    default:
+      return step.kernel * step.kernel;
+  }
+}
+
+double products_of(const Network& net, const Step& step) {
+  const Picture& out = net.pictures[step.out];
+  if (step.kind == StepKind::kAttention) {
+    const Picture &query = net.pictures[step.in[0]], &key = net.pictures[step.in[1]];
+    return 1.0 * query.pixels() * key.pixels() * (query.channels + out.channels);
+  }
+  if (step.kind != StepKind::kConv && step.kind != StepKind::kUpConv) return 0;
+  return products_per_pair(step) * out.pixels() * net.pictures[step.in[0]].channels * out.channels;
+}
+
 }  // namespace
+
+const char* name_of_method(const Step& step) {
+  static const char* const kKinds[] = {"start",    "image",  "",          "",
+                                       "max pool", "resize", "attention", "pointwise"};
+  static const char* const kMethods[] = {"3x3 direct", "3x3 gathered",   "3x3 F(2x2)",
+                                         "3x3 F(4x4)", "3x3 up-sampled", "3x3 thin"};
+  if (step.kind != StepKind::kConv && step.kind != StepKind::kUpConv)
+    return kKinds[static_cast<int>(step.kind)];
+  return step.kind == StepKind::kConv && step.kernel == 1 ? "1x1" : kMethods[static_cast<int>(step.method)];
+}
 
 void prepare(Network& net, const char* isa) {
   net.isa = pick_isa(isa);
@@ -265,10 +298,12 @@ void prepare(Network& net, const char* isa) {
           "the picture of an image step");
   share_memory(net, check_order(net, buffers), floats);
   for (Step& step : net.steps) {
+    step.products = products_of(net, step);
     if (step.kind != StepKind::kConv && step.kind != StepKind::kUpConv) continue;
     const Picture& in = net.pictures[step.in[0]];
     const Picture& out = net.pictures[step.out];
     step.method = choose_method(step, in, out);
+    step.products = products_of(net, step);
     const Kernel& kernel = kernel_for(net.isa);
     const Panels panels = kernel.panels(step, in, out);
     step.packed = Floats(panels.count * panels.floats);

@@ -95,7 +95,7 @@ class Engine:
 
 class DeepEngine:
     # A picture is (channels, height, width, buffer, first channel); steps are as csrc/bindings/deep_binding.cc reads
-    # them. `seconds` are those of each step of the last run.
+    # them. `methods` are how each step is computed and its multiply-adds for an image, `seconds` those of the last run.
     def __init__(
         self,
         vector_widths: Sequence[int],
@@ -106,6 +106,8 @@ class DeepEngine:
         image: int | None = None,
         isa: str | None = None,
     ) -> None: ...
+    @property
+    def methods(self) -> list[tuple[str, float]]: ...
     @property
     def seconds(self) -> list[float]: ...
     @property
