@@ -185,7 +185,7 @@ def profile_of(plan: Path) -> list[dict[str, Any]]:
             for _ in range(7):
                 engine.run(inputs)
                 runs.append(engine.seconds)
-            for (name, count), seconds in zip(engine.steps, np.min(runs, axis=0), strict=True):
+            for (name, count), seconds in zip(engine.methods, np.min(runs, axis=0), strict=True):
                 milliseconds[name] = milliseconds.get(name, 0.0) + float(seconds) * 1e3
                 products[name] = products.get(name, 0.0) + count
     rate = product_rate()

@@ -58,7 +58,8 @@ class NativeEngine:
 class NativeDeepEngine:
     """A deep picture network.
 
-    `steps` are (method, multiply-adds for an image) of each step, `seconds` what each took in the last run.
+    `steps` are the kinds of its steps, `methods` how each is computed and its multiply-adds for an image, `seconds`
+    what each took in the last run.
     """
 
     def __init__(self, mechanism: Mechanism, threads: int | None, program: DeepProgram | None = None) -> None:
@@ -73,7 +74,8 @@ class NativeDeepEngine:
             )
         except (UnsupportedGraphError, ValueError) as error:
             raise BackendError(f"mechanism '{mechanism.name}' has what it lacks: {error}") from error
-        self.steps: list[tuple[str, float]] = self._engine.methods
+        self.steps = [step.kind for step in program.steps]
+        self.methods = self._engine.methods
         self._graph = Graph(mechanism)
         self._inputs = [spec.name for spec in mechanism.spec.inputs]
         self._image = None if program.image is None else program.image[0]
