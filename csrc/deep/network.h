@@ -21,8 +21,8 @@ struct Picture {
   int channels = 0;
   int height = 0;
   int width = 0;
-  // Where it lies: pixel p of image i begins at buffer + (i * height * width + p) * stride + first. Pictures
-  // that are concatenated share a buffer.
+  // Where it lies: pixel p begins at buffer + p * stride + first. Pictures that are concatenated share a
+  // buffer.
   int buffer = -1;
   int first = 0;
   int stride = 0;
@@ -76,8 +76,8 @@ struct Step {
   int kernel = 1;
   int dilation = 1;
   bool align_corners = false;  // resize: corner pixels lie on each other, else half-pixel centres
-  const float* weight =
-      nullptr;  // conv: (out, in, k, k); up-conv: (in, out, 4, 4). The caller's until packed.
+  // conv: (out, in, k, k); up-conv: (in, out, 4, 4). The caller's; not read again once packed.
+  const float* weight = nullptr;
   std::int64_t weight_count = 0;
   std::vector<float> bias;   // (out) or empty
   Affine before;             // of the input: 1x1 convolutions and pointwise steps only
@@ -90,7 +90,7 @@ struct Step {
   Floats packed;
 };
 
-// "direct", "F(4x4, 3x3)", ...; what has no weights has the name of its kind.
+// "3x3 direct", "3x3 F(4x4)", ...; what has no weights has the name of its kind.
 const char* name_of_method(const Step& step);
 
 struct Network {
@@ -102,7 +102,7 @@ struct Network {
 
   // Completed by `prepare`.
   std::vector<int> slots;                 // of every buffer
-  std::vector<std::int64_t> slot_floats;  // of every slot of memory, for one image
+  std::vector<std::int64_t> slot_floats;  // of every slot of memory
   int most_channels = 0;
   Isa isa = Isa::kBaseline;
 };
