@@ -36,9 +36,6 @@ class Graph:
         self._weights = mechanism.weights
         self.model: Model = parse_model(self._bytes)
 
-    def is_constant(self, name: str) -> bool:
-        return name in self.model.initializers
-
     def constant(self, name: str) -> np.ndarray:
         tensor = self.model.initializers.get(name)
         if tensor is None:

@@ -71,7 +71,7 @@ def read_product(state: Compiler, node: Node) -> None:
     if isinstance(left, Flat) and isinstance(right, Flat) and left.turned and not right.turned:
         made = Scores(left.picture, right.picture)
     elif isinstance(left, Flat) and isinstance(right, Scores) and not left.turned:
-        made = _attend(state, right, left.picture, node.outputs[0], wanted_turned=True)
+        made = _attend(state, right, left.picture, node.outputs[0])
     if made is None:
         raise UnsupportedGraphError("MatMul but of self-attention.")
     state.values[node.outputs[0]] = made
@@ -89,10 +89,8 @@ def read_softmax(state: Compiler, node: Node) -> None:
     state.values[node.outputs[0]] = replace(value, shares=True)
 
 
-def _attend(
-    state: Compiler, scores: Scores, value: int, name: str, *, wanted_turned: bool
-) -> Attended | None:
-    if not scores.shares or scores.turned != wanted_turned:
+def _attend(state: Compiler, scores: Scores, value: int, name: str) -> Attended | None:
+    if not (scores.shares and scores.turned):
         return None
     query = state.pictures[scores.query]
     out = state.picture(state.pictures[value].channels, query.height, query.width)
