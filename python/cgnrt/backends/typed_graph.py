@@ -1,0 +1,225 @@
+"""A plan's float32 graph as one whose precision is in the graph itself: strongly typed float16 or bfloat16.
+
+Engines on a GPU compute as typed: TensorRT 11 knows no other way. Pictures are half, from the first convolution on;
+what needs range or digits stays float32, with Casts around it: vectors (noise, embeddings, statistics of batch norms
+and what is computed from them, a thousandth of the work), normalisations, softmax, and the activation that makes an
+output. Inputs and outputs stay float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cgnrt.backends.typed_constants import Constants
+from cgnrt.errors import MissingDependencyError
+from cgnrt.plan import Manifest, Mechanism
+
+if TYPE_CHECKING:
+    import onnx
+
+# What computes in half: layers, by the operands that matrix units take.
+_LAYERS = ("Conv", "ConvTranspose", "MatMul")
+# What passes pictures on, and does so in the type that the pictures have.
+_FOLLOWERS = frozenset(
+    {
+        *(
+            "Abs",
+            "Add",
+            "AveragePool",
+            "Clip",
+            "Concat",
+            "DepthToSpace",
+            "Elu",
+            "Expand",
+            "Flatten",
+            "Gather",
+        ),
+        *(
+            "GlobalMaxPool",
+            "HardSigmoid",
+            "HardSwish",
+            "Identity",
+            "LeakyRelu",
+            "Max",
+            "MaxPool",
+            "Min",
+            "Mul",
+        ),
+        *("Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Selu", "Sigmoid", "Slice", "SpaceToDepth"),
+        *("Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"),
+    }
+)
+# The activations that make an output: in half, a mask's bound of 0.9999 would be 1.
+_ACTIVATIONS = ("Clip", "HardSigmoid", "Sigmoid", "Tanh")
+# Inputs that are float32 whatever the others are.
+_ALWAYS_FLOAT = {("Resize", 1), ("Resize", 2)}
+# The operator set from which convolutions may be bfloat16, and the IR version that it needs.
+_BF16_OPSET, _BF16_IR = 22, 10
+_GROUP_NORM_OPSET = 21  # where its scale and bias changed their shape
+
+
+def typed_graph(
+    mechanism: Mechanism, precision: str, fp32_layers: Collection[str] = ()
+) -> tuple[bytes, bytes | memoryview | None]:
+    """A mechanism's graph at a precision, and its weights.
+
+    Args:
+      mechanism: of an open plan.
+      precision: "fp32" (the graph as it is), "fp16" or "bf16".
+      fp32_layers: names of weights whose layers stay float32; see `planned_fp32_layers`.
+    Returns:
+      The ONNX model, whose external data has the location of the plan's own graph, and that data: None where the plan
+      has none. Inputs and outputs have the names, types and shapes of the plan's graph.
+    Raises:
+      MissingDependencyError: the onnx package is not installed.
+    """
+    if precision == "fp32":
+        return bytes(mechanism.graph), mechanism.weights
+    if precision not in ("fp16", "bf16"):
+        raise ValueError(f"type the graph: precision is {precision!r}, expected 'fp32', 'fp16' or 'bf16'.")
+    try:
+        import onnx
+    except ImportError as error:
+        if error.name != "onnx":
+            raise
+        raise MissingDependencyError(
+            f"load mechanism '{mechanism.name}': package 'onnx' is not installed, expected it for {precision}. "
+            "Run: pip install onnx"
+        ) from error
+    model = onnx.load_model_from_string(bytes(mechanism.graph))
+    constants = Constants(model, mechanism.weights, precision)
+    _Typing(model, constants, frozenset(fp32_layers)).run()
+    if precision == "bf16":
+        _raise_opset(model)
+    weights = constants.write()
+    return model.SerializeToString(deterministic=True), weights
+
+
+def planned_fp32_layers(manifest: Manifest, mechanism: str, precision: str) -> tuple[str, ...]:
+    """The layers that the plan's precision plan keeps in float32; it is made for bfloat16, the coarser of the two."""
+    if precision != "bf16":
+        return ()
+    plan = manifest.parity.get("precision_plan")
+    layers = plan.get("fp32_layers") if isinstance(plan, Mapping) else None
+    found = layers.get(mechanism, ()) if isinstance(layers, Mapping) else ()
+    return tuple(name for name in found if isinstance(name, str)) if isinstance(found, list) else ()
+
+
+class _Typing:
+    """One pass over the nodes, which gives each its type and brings its operands to it."""
+
+    def __init__(self, model: onnx.ModelProto, constants: Constants, fp32_layers: frozenset[str]) -> None:
+        import onnx
+
+        self._onnx = onnx
+        self._graph = model.graph
+        self._constants = constants
+        self._fp32_layers = fp32_layers
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        self._floats: set[str] = set()
+        self._shapes: dict[str, tuple[int | str, ...]] = {}
+        for value in (*inferred.input, *inferred.value_info, *inferred.output):
+            tensor = value.type.tensor_type
+            if tensor.elem_type == onnx.TensorProto.FLOAT:
+                self._floats.add(value.name)
+            self._shapes[value.name] = tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim
+            )
+        self._floats |= constants.floats
+        self._names = {v for node in self._graph.node for v in (*node.input, *node.output)} | constants.names
+        self._half: set[str] = set()  # values that are made in half
+        self._copies: dict[tuple[str, bool], str] = {}  # of values, in the other type
+        self._outputs = {value.name for value in self._graph.output}
+        self._late = self._late_activations()
+        self._nodes: list[Any] = []
+
+    def run(self) -> None:
+        """Replace the graph's nodes by typed ones."""
+        for node in self._graph.node:
+            half = self._is_half(node)
+            for position, name in enumerate(node.input):
+                if name in self._floats:
+                    wanted = half and (node.op_type, position) not in _ALWAYS_FLOAT
+                    node.input[position] = self._as(name, wanted)
+            made = [name for name in node.output if half and name in self._floats]
+            self._half.update(made)
+            self._nodes.append(node)
+            for name in made:
+                if name in self._outputs:
+                    self._move_aside(node, name)
+        del self._graph.node[:]
+        self._graph.node.extend(self._nodes)
+        del self._graph.value_info[:]
+
+    def _late_activations(self) -> set[str]:
+        """Activations that make an output, also in a chain."""
+        late: set[str] = set()
+        leads = set(self._outputs)
+        for node in reversed(self._graph.node):
+            if node.op_type in _ACTIVATIONS and leads.intersection(node.output):
+                late.update(node.output)
+                leads.add(node.input[0])
+        return late
+
+    def _is_half(self, node: onnx.NodeProto) -> bool:
+        if not self._constants.fit(node.input) or self._late.intersection(node.output):
+            return False
+        if node.op_type in _LAYERS:
+            vector = len(self._shapes.get(node.output[0], ())) == 2
+            return not vector and self._fp32_layers.isdisjoint(node.input)
+        if node.op_type not in _FOLLOWERS:
+            return False
+        values = [name for name in node.input if name in self._floats and name not in self._constants.names]
+        pictures = [name for name in values if self._is_picture(name)] or values
+        # Where half meets float32: pictures become half as soon as one of them is, vectors stay as they are.
+        agree = any if pictures is not values else all
+        return bool(pictures) and agree(name in self._half for name in pictures)
+
+    def _is_picture(self, name: str) -> bool:
+        shape = self._shapes.get(name, ())
+        return len(shape) > 2 and math.prod(d if isinstance(d, int) else 2 for d in shape[2:]) > 1
+
+    def _as(self, name: str, half: bool) -> str:
+        """The name of a value in the type wanted; made from it where need be."""
+        if (name, half) not in self._copies:
+            if (name in self._half) == half:
+                return name
+            if name in self._constants.names:
+                self._copies[name, half] = self._constants.in_half(name, self._fresh(name))
+            else:
+                copy = self._fresh(name)
+                self._cast(name, copy, half)
+                self._copies[name, half] = copy
+        return self._copies[name, half]
+
+    def _move_aside(self, node: onnx.NodeProto, name: str) -> None:
+        """Give the half value another name, and its own to a float32 copy: it is an output of the graph."""
+        aside = self._fresh(name)
+        node.output[list(node.output).index(name)] = aside
+        self._cast(aside, name, False)
+        self._copies |= {(name, True): aside, (name, False): name}
+
+    def _cast(self, source: str, target: str, half: bool) -> None:
+        to = self._constants.half_type if half else self._onnx.TensorProto.FLOAT
+        self._nodes.append(self._onnx.helper.make_node("Cast", [source], [target], to=to))
+
+    def _fresh(self, name: str) -> str:
+        """A name that no value has yet."""
+        fresh = f"{name}.{self._constants.suffix}"
+        while fresh in self._names:
+            fresh += "_"
+        self._names.add(fresh)
+        return fresh
+
+
+def _raise_opset(model: onnx.ModelProto) -> None:
+    """Name the operator set in which convolutions may be bfloat16; what these graphs use means the same in it."""
+    opset = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    changed = opset.version < _GROUP_NORM_OPSET and any(
+        node.op_type == "GroupNormalization" for node in model.graph.node
+    )
+    if not changed:
+        opset.version = max(opset.version, _BF16_OPSET)
+        model.ir_version = max(model.ir_version, _BF16_IR)
