@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "bindings/dlpack.h"
@@ -87,13 +88,15 @@ Device device_of(std::int64_t type, std::int64_t id) {
 }
 
 // __dlpack__ of today's protocol, or of the one before it.
-py::object dlpack_capsule(const py::handle& object) {
+py::object dlpack_capsule(const py::handle& object, std::optional<std::int64_t> stream) {
+  py::dict options;
+  if (stream) options["stream"] = *stream;
   try {
-    return object.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+    return object.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0), **options);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  return object.attr("__dlpack__")();
+  return object.attr("__dlpack__")(**options);
 }
 
 void describe_dlpack(const dlpack::DLTensor& dl, Tensor& tensor) {
@@ -120,11 +123,20 @@ void describe_dlpack(const dlpack::DLTensor& dl, Tensor& tensor) {
 
 }  // namespace
 
-Borrowed::Borrowed(const py::handle& object, const std::string& subject) {
+Borrowed::Borrowed(const py::handle& object, const std::string& subject) { borrow(object, subject); }
+
+Borrowed::Borrowed(const py::handle& object, const std::string& subject, std::int64_t cuda_stream)
+    : cuda_stream_(cuda_stream) {
+  borrow(object, subject);
+}
+
+void Borrowed::borrow(const py::handle& object, const std::string& subject) {
   if (PyObject_CheckBuffer(object.ptr())) {
     borrow_buffer(object, subject);
   } else if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {
     borrow_dlpack(object, subject);
+  } else if (cuda_stream_ && py::hasattr(object, "__cuda_array_interface__")) {
+    borrow_cuda_array(object, subject);
   } else {
     refuse_type(object, subject);
   }
@@ -158,8 +170,9 @@ void Borrowed::borrow_dlpack(const py::handle& object, const std::string& subjec
   try {
     const py::tuple device = object.attr("__dlpack_device__")();
     tensor_.device = device_of(py::int_(device[0]), py::int_(device[1]));
-    if (tensor_.device.kind != DeviceKind::kCpu) return;
-    capsule_ = dlpack_capsule(object);
+    const bool on_cuda = tensor_.device.kind == DeviceKind::kCuda;
+    if (tensor_.device.kind == DeviceKind::kOther || (on_cuda && !cuda_stream_)) return;
+    capsule_ = dlpack_capsule(object, on_cuda ? cuda_stream_ : std::nullopt);
   } catch (py::error_already_set& error) {
     // For example a tensor that requires a gradient.
     throw py::value_error(subject + ": " + type_name(object) +
@@ -180,6 +193,40 @@ void Borrowed::borrow_dlpack(const py::handle& object, const std::string& subjec
     describe_dlpack(managed->dl_tensor, tensor_);
   } else {
     refuse_type(object, subject);
+  }
+}
+
+// https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, version 3
+void Borrowed::borrow_cuda_array(const py::handle& object, const std::string& subject) {
+  const py::dict facts = object.attr("__cuda_array_interface__");
+  const py::tuple data = facts["data"];
+  tensor_.data = reinterpret_cast<void*>(data[0].cast<std::uintptr_t>());
+  tensor_.readonly = data[1].cast<bool>();
+  tensor_.device = {DeviceKind::kCuda, -1, "cuda"};
+  for (const py::handle extent : facts["shape"].cast<py::tuple>()) {
+    tensor_.shape.push_back(extent.cast<std::int64_t>());
+  }
+  const std::string type = facts["typestr"].cast<std::string>();  // "<f4"
+  const std::int64_t item_bytes = type.size() > 2 ? std::atoi(type.c_str() + 2) : 0;
+  tensor_.dtype_name = "'" + type + "'";
+  if (item_bytes > 0 && std::strchr("iuf", type[1]) != nullptr) {
+    tensor_.dtype_name = dtype_name(type[1], item_bytes * 8);
+    if (item_bytes == 1 || native_byte_order(type[0])) tensor_.dtype = dtype_of(type[1], item_bytes * 8);
+  }
+  if (facts.contains("strides") && !facts["strides"].is_none()) {
+    std::vector<std::int64_t> strides;
+    for (const py::handle stride : facts["strides"].cast<py::tuple>()) {
+      const std::int64_t bytes = stride.cast<std::int64_t>();
+      strides.push_back(item_bytes > 0 && bytes % item_bytes == 0 ? bytes / item_bytes : -1);
+    }
+    if (strides.size() != tensor_.shape.size()) {
+      refuse(subject, "strides", std::to_string(strides.size()) + " numbers",
+             std::to_string(tensor_.shape.size()) + ", one for each extent");
+    }
+    tensor_.contiguous = is_contiguous(tensor_.shape, strides);
+  }
+  if (facts.contains("stream") && !facts["stream"].is_none()) {
+    producer_stream_ = facts["stream"].cast<std::int64_t>();
   }
 }
 

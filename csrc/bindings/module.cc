@@ -11,10 +11,6 @@
 #include "common/thread_pool.h"
 #include "ops/copy.h"
 
-#if defined(CGNRT_WITH_CUDA)
-#include "cuda/runtime.h"
-#endif
-
 namespace py = pybind11;
 
 namespace cgnrt {
@@ -27,20 +23,6 @@ std::string compiler() {
   return "gcc " __VERSION__;
 #else
   return "unknown";
-#endif
-}
-
-py::object cuda_info() {
-#if defined(CGNRT_WITH_CUDA)
-  const CudaRuntime runtime = cuda_runtime();
-  py::dict info;
-  info["runtime"] = runtime.version;
-  info["devices"] = runtime.devices;
-  info["architectures"] = cuda_architectures();
-  info["kernels"] = py::list();  // the names of the ops with CUDA kernels
-  return info;
-#else
-  return py::none();
 #endif
 }
 
@@ -67,7 +49,6 @@ py::dict build_info() {
   info["version"] = CGNRT_VERSION;
   info["compiler"] = compiler();
   info["cpu"] = cpu;
-  info["cuda"] = cuda_info();
   return info;
 }
 

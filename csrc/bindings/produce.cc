@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #endif
 
-#include "bindings/dlpack.h"
 #include "bindings/exchange.h"
+#include "bindings/lend.h"
 
 namespace py = pybind11;
 
@@ -53,48 +53,16 @@ py::dtype numpy_dtype(DType dtype) {
   return py::dtype::from_args(py::str(name_of(dtype == DType::kBFloat16 ? DType::kUInt16 : dtype)));
 }
 
-// What a bfloat16 capsule owns.
-struct Lent {
+// What a bfloat16 capsule keeps alive.
+struct LentBits : Lent {
+  ~LentBits() override {
+    py::gil_scoped_acquire gil;
+    bits.reset();
+    object.release().dec_ref();
+  }
   std::unique_ptr<Borrowed> bits;
   py::object object;
-  std::vector<std::int64_t> shape;
-  std::vector<std::int64_t> strides;
 };
-
-void release(void* context) {
-  py::gil_scoped_acquire gil;  // a consumer may drop the tensor from any thread
-  delete static_cast<Lent*>(context);
-}
-
-template <typename Managed>
-void delete_managed(Managed* managed) {
-  release(managed->manager_ctx);
-  delete managed;
-}
-
-// Runs when the capsule dies; a consumer that took the tensor has renamed it and calls the deleter itself.
-template <typename Managed>
-void destroy_capsule(PyObject* capsule, const char* name) {
-  if (!PyCapsule_IsValid(capsule, name)) return;
-  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
-  managed->deleter(managed);
-}
-
-dlpack::DLTensor describe(Lent& lent) {
-  const Tensor& bits = lent.bits->tensor();
-  dlpack::DLTensor tensor{};
-  tensor.data = bits.data;
-  tensor.device = {dlpack::kCpu, 0};
-  tensor.ndim = static_cast<std::int32_t>(lent.shape.size());
-  tensor.dtype = {dlpack::kBfloat, 16, 1};
-  tensor.shape = lent.shape.data();
-  tensor.strides = lent.strides.data();
-  return tensor;
-}
-
-bool takes_versioned(const py::object& max_version) {
-  return !max_version.is_none() && max_version.cast<py::tuple>()[0].cast<int>() >= 1;
-}
 
 }  // namespace
 
@@ -105,40 +73,19 @@ py::object new_array(DType dtype, const std::vector<std::int64_t>& shape) {
 }
 
 py::capsule bfloat16_dlpack(const py::object& bits, const py::object& max_version) {
-  auto lent = std::make_unique<Lent>();
+  auto lent = std::make_unique<LentBits>();
   lent->bits = std::make_unique<Borrowed>(bits, "bfloat16_dlpack bits");
   lent->object = bits;
   const Tensor& tensor = lent->bits->tensor();
   if (tensor.dtype != DType::kUInt16) refuse("bfloat16_dlpack bits", "dtype", tensor.dtype_name, "uint16");
   require_plain("bfloat16_dlpack bits", tensor);
   lent->shape = tensor.shape;
-  lent->strides.resize(lent->shape.size());
-  std::int64_t stride = 1;
-  for (std::size_t i = lent->shape.size(); i-- > 0;) {
-    lent->strides[i] = stride;
-    stride *= lent->shape[i];
-  }
-  if (takes_versioned(max_version)) {
-    auto* managed = new dlpack::DLManagedTensorVersioned{};
-    managed->version = {1, 0};
-    managed->deleter = delete_managed<dlpack::DLManagedTensorVersioned>;
-    managed->flags = tensor.readonly ? dlpack::kFlagReadOnly : 0;
-    managed->dl_tensor = describe(*lent);
-    managed->manager_ctx = lent.release();
-    return py::capsule(managed, dlpack::kVersionedName, [](PyObject* capsule) {
-      destroy_capsule<dlpack::DLManagedTensorVersioned>(capsule, dlpack::kVersionedName);
-    });
-  }
-  if (tensor.readonly) {
-    refuse("bfloat16_dlpack bits", "memory", "read-only", "writable, since max_version is below (1, 0)");
-  }
-  auto* managed = new dlpack::DLManagedTensor{};
-  managed->deleter = delete_managed<dlpack::DLManagedTensor>;
-  managed->dl_tensor = describe(*lent);
-  managed->manager_ctx = lent.release();
-  return py::capsule(managed, dlpack::kName, [](PyObject* capsule) {
-    destroy_capsule<dlpack::DLManagedTensor>(capsule, dlpack::kName);
-  });
+  dlpack::DLTensor described{};
+  described.data = tensor.data;
+  described.device = {dlpack::kCpu, 0};
+  described.dtype = {dlpack::kBfloat, 16, 1};
+  const bool readonly = tensor.readonly;
+  return lend(std::move(lent), described, readonly, max_version, "bfloat16_dlpack bits");
 }
 
 }  // namespace cgnrt

@@ -1,4 +1,4 @@
-// Every CUDA call is checked: an error becomes a std::runtime_error with the call, file and line.
+// Every CUDA call is checked: an error becomes an exception with the call, file and line.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -8,10 +8,18 @@
 
 namespace cgnrt {
 
+// An error of the CUDA runtime or the driver.
+class CudaError : public std::runtime_error {
+ public:
+  CudaError(cudaError_t status, const std::string& message) : std::runtime_error(message), status(status) {}
+  const cudaError_t status;
+};
+
 inline void cuda_check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
-  throw std::runtime_error(std::string(call) + ": " + cudaGetErrorName(status) + " (" +
-                           cudaGetErrorString(status) + ") at " + file + ":" + std::to_string(line));
+  cudaGetLastError();  // take it off the thread: what comes next starts without it, if the device still works
+  throw CudaError(status, std::string(call) + ": " + cudaGetErrorName(status) + " (" +
+                              cudaGetErrorString(status) + ") at " + file + ":" + std::to_string(line));
 }
 
 }  // namespace cgnrt

@@ -1,20 +1,47 @@
-// What the CUDA part of this build is. The runtime is linked statically: the module loads on a machine
-// without a driver.
+// What the CUDA part of this build is, and the devices. The runtime is linked statically: the module loads on
+// a machine without a driver.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
 namespace cgnrt {
 
 struct CudaRuntime {
-  std::string version;  // "13.0"
-  int devices;          // 0 where there is no driver or no GPU
+  std::string runtime;  // "13.0", what this was built with
+  std::string driver;   // the newest CUDA that the driver runs; empty without a driver
+  int devices;          // 0 where there is no driver, one too old, or no GPU
 };
 
 CudaRuntime cuda_runtime();
 
 // The architectures compiled for, as CMake names them ("80-real", "90").
 std::vector<std::string> cuda_architectures();
+
+struct CudaDevice {
+  std::string name;
+  int major;  // compute capability
+  int minor;
+  int multiprocessors;
+  std::size_t l2_bytes;
+  std::size_t memory_bytes;
+  std::size_t free_bytes;
+};
+
+// Throws CudaError, also for an index beyond the devices.
+CudaDevice cuda_device(int index);
+
+// Makes a device current for as long as this lives. Throws CudaError.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int index);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0;
+};
 
 }  // namespace cgnrt

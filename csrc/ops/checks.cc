@@ -6,6 +6,10 @@
 
 namespace cgnrt {
 
+void require_device(const std::string& subject, const Tensor& t, const Device& device) {
+  if (t.device.name != device.name) refuse(subject, "device", t.device.name, device.name);
+}
+
 void require_rows(const std::string& subject, const Tensor& t, const std::vector<std::int64_t>& rest,
                   const char* rule) {
   if (t.dtype != DType::kInt32 && t.dtype != DType::kInt64)

@@ -12,6 +12,10 @@
 
 namespace cgnrt {
 
+// A tensor on the device that the call is to run on. To be asked first: of a tensor elsewhere nothing else is
+// known.
+void require_device(const std::string& subject, const Tensor& t, const Device& device);
+
 // Rows of integers: (any, rest...) int32 or int64.
 void require_rows(const std::string& subject, const Tensor& t, const std::vector<std::int64_t>& rest,
                   const char* rule);

@@ -1,4 +1,4 @@
-// The one door to compose: validates a call and dispatches it by device.
+// The one door to compose: a call, and what is checked of it on every device.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@ namespace cgnrt {
 
 // A call as it comes from outside; nothing in it is trusted.
 struct ComposeCall {
+  Device device;                                 // where it is to run
   Tensor masks;                                  // (M, 1, h, w) float32 or float16
   Tensor foregrounds;                            // (F, c, h, w), alike
   Tensor backgrounds;                            // (B, c, h, w), alike
@@ -32,8 +33,11 @@ struct ComposeCall {
 // Checks the shapes and dtypes of the inputs and gives the shape of the batch. Throws std::invalid_argument.
 std::vector<std::int64_t> compose_shape(const ComposeCall& call);
 
-// Checks the rest, index and rolls item by item, and composes into `out`. Throws std::invalid_argument before
-// anything is written.
+// Checks where a batch of that shape is to be written. Throws std::invalid_argument.
+void require_compose_out(const ComposeCall& call, const Tensor& out, const std::vector<std::int64_t>& shape);
+
+// On the CPU: checks the rest, index and rolls item by item, and composes into `out`. Throws
+// std::invalid_argument before anything is written.
 void compose(const ComposeCall& call, const Tensor& out);
 
 }  // namespace cgnrt

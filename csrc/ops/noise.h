@@ -2,7 +2,7 @@
 //
 // Element e of sample i's draw in a slot is word e % 4 of the block with the key (seed low, seed high) and
 // the counter (i low, i high, slot, e / 4): a function of (seed, i, slot, e) and of nothing else. noise_ref
-// is the specification, noise_cpu the vectorised and threaded version; noise() validates and dispatches.
+// is the specification, noise_cpu the vectorised and threaded version; noise() validates a call and runs it.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,7 @@ void noise_cpu(const NoiseArgs& args, const char* isa);
 // A call as it comes from outside; nothing in it is trusted.
 struct NoiseCall {
   const char* operation = "";  // the public function's name, for messages
+  Device device;               // where it is to run
   NoiseKind kind = NoiseKind::kWords;
   std::uint64_t seed = 0;
   Tensor indices;  // (n) int64
@@ -49,7 +50,10 @@ DType noise_dtype(NoiseKind kind);
 // std::invalid_argument.
 std::vector<std::int64_t> noise_shape(const NoiseCall& call);
 
-// Checks the rest and draws into `out`. Throws std::invalid_argument before anything is written.
+// Checks where numbers of that shape are to be written. Throws std::invalid_argument.
+void require_noise_out(const NoiseCall& call, const Tensor& out, const std::vector<std::int64_t>& shape);
+
+// On the CPU: checks the rest and draws into `out`. Throws std::invalid_argument before anything is written.
 void noise(const NoiseCall& call, const Tensor& out);
 
 }  // namespace cgnrt

@@ -1,4 +1,4 @@
-#include "common/cpu.h"
+#include "ops/checks.h"
 #include "ops/noise.h"
 
 namespace cgnrt {
@@ -22,10 +22,7 @@ DType noise_dtype(NoiseKind kind) {
 std::vector<std::int64_t> noise_shape(const NoiseCall& call) {
   const std::string operation = call.operation;
   const std::string subject = operation + " indices";
-  if (call.indices.device.kind != DeviceKind::kCpu) {
-    refuse(subject, "device", call.indices.device.name, "cpu",
-           "This build has no kernel of the noise for that device.");
-  }
+  require_device(subject, call.indices, call.device);
   if (call.indices.dtype != DType::kInt64) refuse(subject, "dtype", call.indices.dtype_name, "int64");
   if (call.indices.shape.size() != 1) refuse(subject, "shape", to_string(call.indices.shape), "(n,)");
   require_plain(subject, call.indices);
@@ -47,32 +44,11 @@ std::vector<std::int64_t> noise_shape(const NoiseCall& call) {
   return {call.indices.shape[0], call.size};
 }
 
-void noise(const NoiseCall& call, const Tensor& out) {
+void require_noise_out(const NoiseCall& call, const Tensor& out, const std::vector<std::int64_t>& shape) {
   const std::string operation = call.operation;
-  const std::vector<std::int64_t> shape = noise_shape(call);
-  if (out.device.kind != DeviceKind::kCpu) refuse(operation + " out", "device", out.device.name, "cpu");
+  require_device(operation + " out", out, call.device);
   require_out(operation + " out", out, noise_dtype(call.kind), shape);
   require_apart(operation, out, "indices", call.indices);
-  const bool reference = call.implementation == "reference";
-  const char* isa = call.implementation == "auto" ? nullptr : call.implementation.c_str();
-  if (!reference) pick_isa(isa);
-
-  std::vector<std::uint32_t> bounds = call.bounds;
-  if (bounds.size() == 1) bounds.resize(static_cast<std::size_t>(call.size), bounds[0]);
-  NoiseArgs args{};
-  args.kind = call.kind;
-  args.seed = call.seed;
-  args.indices = static_cast<const std::int64_t*>(call.indices.data);
-  args.n = shape[0];
-  args.slot = call.slot;
-  args.size = call.size;
-  args.bounds = bounds.data();
-  args.out = out.data;
-  if (reference) {
-    noise_ref(args);
-  } else {
-    noise_cpu(args, isa);
-  }
 }
 
 }  // namespace cgnrt

@@ -1,4 +1,5 @@
-// The one door to patch_grid and to plain bicubic scaling: validates a call and dispatches it by device.
+// The one door to patch_grid and to plain bicubic scaling: calls, and what is checked of them on every
+// device.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,9 @@
 
 namespace cgnrt {
 
-// The form in which pixels leave.
+// Where a call is to run, and the form in which pixels leave.
 struct MosaicForm {
+  Device device;
   std::int64_t height = 0;
   std::int64_t width = 0;
   std::vector<float> scale;                      // (c), (1) for all channels, or empty: none
@@ -48,7 +50,13 @@ struct ResizeCall {
 std::vector<std::int64_t> patch_grid_shape(const PatchGridCall& call);
 std::vector<std::int64_t> resize_shape(const ResizeCall& call);
 
-// Check the rest, item by item, and write `out`. Throw std::invalid_argument before anything is written.
+// Check where a result of that shape is to be written. Throw std::invalid_argument.
+void require_patch_grid_out(const PatchGridCall& call, const Tensor& out,
+                            const std::vector<std::int64_t>& shape);
+void require_resize_out(const ResizeCall& call, const Tensor& out, const std::vector<std::int64_t>& shape);
+
+// On the CPU: check the rest, item by item, and write `out`. Throw std::invalid_argument before anything is
+// written.
 void patch_grid(const PatchGridCall& call, const Tensor& out);
 void resize(const ResizeCall& call, const Tensor& out);
 

@@ -1,8 +1,16 @@
 """The compiled ops: the composer of Eq. 2, patch grids (App. C.2), and noise as a function of (seed, sample, slot).
 
-Tensors come in by the buffer protocol or DLPack, without copies: NumPy arrays, torch tensors and others,
-read-only ones too. They must be C-contiguous and on the CPU. What is made anew is a NumPy array on memory of its
-own. The ops release the GIL and give the same bits on every instruction set and for every number of threads.
+Tensors come in by the buffer protocol, DLPack or the CUDA array interface, without copies: NumPy, torch, CuPy and JAX
+arrays and others, read-only ones too. They must be C-contiguous and all on one device, the CPU or a CUDA device. What
+is made anew is a NumPy array, or a `cgnrt.cuda.DeviceArray`, on memory of its own. The ops release the GIL and give
+the same bits on every instruction set, for every number of threads and on a GPU (but for the payload of NaNs).
+
+On a CUDA device an op enqueues its work on `stream` and returns; nothing waits. `stream` is a `cgnrt.cuda.Stream` or
+another library's handle as an int (`torch.cuda.current_stream().cuda_stream`); None is the stream of the first tensor
+if that is a DeviceArray, else the legacy default stream, which is torch's and CuPy's own default. Hand in the stream
+that your tensors' library uses: it may give their memory to others as soon as you let go of them. What would need the
+values of index, rolls or picks to refuse cannot be refused without waiting: a sample of an entry that is not there
+comes out as NaN (0 in uint8).
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cgnrt import _core
+from cgnrt import _core, cuda
 
 __all__ = [
     "bfloat16_dlpack",
@@ -41,6 +49,7 @@ def compose(
     clamp: tuple[float, float] | None = None,
     out: Any | None = None,
     threads: int = 0,
+    stream: Any | None = None,
 ) -> Any:
     """Blend foregrounds over backgrounds through soft masks (Eq. 2), in the consumer's form, in one pass.
 
@@ -63,7 +72,8 @@ def compose(
       clamp: (low, high) for the blend, before scale and bias.
       out: A writable tensor of the result's shape and dtype, apart from the inputs; uint16 does for bfloat16.
       threads: At most this many; 0 chooses by size, up to the CPUs this process may run on. While another
-        thread's call has the pool of threads, a call runs on its own thread alone.
+        thread's call has the pool of threads, a call runs on its own thread alone. Of no meaning on a GPU.
+      stream: of a CUDA device, as the module has it; None otherwise.
 
     Returns:
       `out` itself, or a new array (n, c, h, w) or (n, h, w, c); for "bfloat16" a uint16 array of the bits.
@@ -73,7 +83,24 @@ def compose(
       ValueError: a shape, dtype, device, layout, index or other value is not as above; the message names it.
       TypeError: an argument is no tensor, number or string at all.
       MemoryError: there is no memory for the result.
+      BackendError: a tensor is on a CUDA device, and cgnrt cannot use it here.
     """
+    if cuda.is_cuda(masks):
+        return cuda.module().compose(
+            masks,
+            foregrounds,
+            backgrounds,
+            index,
+            rolls=rolls,
+            dtype=dtype,
+            layout=layout,
+            scale=scale,
+            bias=bias,
+            clamp=clamp,
+            out=out,
+            stream=stream,
+        )
+    _refuse_stream("compose", stream)
     return _core.compose(
         masks,
         foregrounds,
@@ -108,6 +135,7 @@ def patch_grid(
     clamp: tuple[float, float] | None = None,
     out: Any | None = None,
     threads: int = 0,
+    stream: Any | None = None,
 ) -> Any:
     """Make textures of objects' own pixels (App. C.2): windows where the mask is highest, as a grid, scaled up.
 
@@ -131,15 +159,35 @@ def patch_grid(
       grid: Windows along a side, 1..64.
       top: How many windows are ranked, at most as many as there are.
       over: (masks (M, 1, height, width), backgrounds (B, c, height, width)), float32, of the result's size.
-      dtype, layout, scale, bias, clamp, out, threads: As for `compose`.
+      dtype, layout, scale, bias, clamp, out, threads, stream: As for `compose`.
 
     Returns:
       `out` itself, or a new array (n, c, height, width) or (n, height, width, c). n may be 0.
 
     Raises:
-      ValueError, TypeError, MemoryError: as for `compose`; also for a mask of a source that is used with a value
-        outside [0, 1], NaN among them.
+      ValueError, TypeError, MemoryError: as for `compose`; on the CPU also for a mask of a source that is used
+        with a value outside [0, 1], NaN among them (a GPU clamps them, NaN to 0).
     """
+    if cuda.is_cuda(masks):
+        return cuda.module().patch_grid(
+            masks,
+            images,
+            picks,
+            index,
+            size=size,
+            patch=patch,
+            grid=grid,
+            top=top,
+            over=over,
+            dtype=dtype,
+            layout=layout,
+            scale=scale,
+            bias=bias,
+            clamp=clamp,
+            out=out,
+            stream=stream,
+        )
+    _refuse_stream("patch_grid", stream)
     return _core.patch_grid(
         masks,
         images,
@@ -171,13 +219,14 @@ def resize(
     clamp: tuple[float, float] | None = None,
     out: Any | None = None,
     threads: int = 0,
+    stream: Any | None = None,
 ) -> Any:
     """Scale pictures bicubically, as `patch_grid` scales its grids: no filter against aliasing where it shrinks.
 
     Args:
       images: (n, c, h, w) float32, any number of channels. NaNs pass through.
       size: Side of the result in pixels, or (height, width); 1..65536.
-      dtype, layout, scale, bias, clamp, out, threads: As for `compose`.
+      dtype, layout, scale, bias, clamp, out, threads, stream: As for `compose`.
 
     Returns:
       `out` itself, or a new array (n, c, height, width) or (n, height, width, c).
@@ -185,6 +234,19 @@ def resize(
     Raises:
       ValueError, TypeError, MemoryError: as for `compose`.
     """
+    if cuda.is_cuda(images):
+        return cuda.module().resize(
+            images,
+            size,
+            dtype=dtype,
+            layout=layout,
+            scale=scale,
+            bias=bias,
+            clamp=clamp,
+            out=out,
+            stream=stream,
+        )
+    _refuse_stream("resize", stream)
     return _core.resize(
         images,
         size,
@@ -198,7 +260,9 @@ def resize(
     )
 
 
-def normal(seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None) -> Any:
+def normal(
+    seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None, stream: Any | None = None
+) -> Any:
     """Draw standard normal noise, by the inverse CDF of Philox words.
 
     Args:
@@ -207,6 +271,7 @@ def normal(seed: int, indices: Any, slot: int, size: int, *, out: Any | None = N
       slot: 0..2^32-1, what the draw is for: draws of different slots are independent.
       size: Numbers for each sample.
       out: A writable (n, size) float32 tensor.
+      stream: As for `compose`.
 
     Returns:
       `out`, or a new (n, size) float32 array, within +-6.34. Row i depends on (seed, indices[i], slot) alone,
@@ -216,14 +281,22 @@ def normal(seed: int, indices: Any, slot: int, size: int, *, out: Any | None = N
       ValueError: a value, shape or dtype is not as above; the message names which.
       TypeError: an argument is no tensor or no integer.
     """
+    if cuda.is_cuda(indices):
+        return cuda.module().normal(seed, indices, slot, size, out=out, stream=stream)
+    _refuse_stream("normal", stream)
     return _core.normal(seed, indices, slot, size, out=out)
 
 
-def truncated_normal(seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None) -> Any:
+def truncated_normal(
+    seed: int, indices: Any, slot: int, size: int, *, out: Any | None = None, stream: Any | None = None
+) -> Any:
     """Draw normal noise truncated to [-2, 2] (BigGAN's), by the inverse CDF: no rejection.
 
     Arguments, result and errors are those of `normal`.
     """
+    if cuda.is_cuda(indices):
+        return cuda.module().truncated_normal(seed, indices, slot, size, out=out, stream=stream)
+    _refuse_stream("truncated_normal", stream)
     return _core.truncated_normal(seed, indices, slot, size, out=out)
 
 
@@ -235,6 +308,7 @@ def integers(
     size: int = 1,
     *,
     out: Any | None = None,
+    stream: Any | None = None,
 ) -> Any:
     """Draw uniform integers in 0..bound-1: the high half of the product of a Philox word and the bound.
 
@@ -243,6 +317,7 @@ def integers(
       bound: 1..2^31, or one bound for each of the `size` numbers.
       size: Numbers for each sample.
       out: A writable (n, size) int32 tensor.
+      stream: As for `compose`.
 
     Returns:
       `out`, or a new (n, size) int32 array.
@@ -250,10 +325,13 @@ def integers(
     Raises:
       ValueError, TypeError: as for `normal`.
     """
+    if cuda.is_cuda(indices):
+        return cuda.module().integers(seed, indices, slot, bound, size, out=out, stream=stream)
+    _refuse_stream("integers", stream)
     return _core.integers(seed, indices, slot, bound, size, out=out)
 
 
-def philox(seed: int, indices: Any, slot: int, blocks: int) -> Any:
+def philox(seed: int, indices: Any, slot: int, blocks: int, *, stream: Any | None = None) -> Any:
     """Draw the raw words of Philox 4x32-10: key (seed low, high), counter (index low, high, slot, block).
 
     Returns:
@@ -262,6 +340,9 @@ def philox(seed: int, indices: Any, slot: int, blocks: int) -> Any:
     Raises:
       ValueError, TypeError: as for `normal`.
     """
+    if cuda.is_cuda(indices):
+        return cuda.module().philox(seed, indices, slot, blocks, stream=stream)
+    _refuse_stream("philox", stream)
     return _core.philox(seed, indices, slot, blocks)
 
 
@@ -289,6 +370,11 @@ def build_info() -> dict[str, Any]:
     Returns:
       "version"; "compiler"; "cpu": {"isa" in use, "isas" that would run, "features" of the CPU, vector and
       matrix extensions among them, "cpus" this process may use}; "cuda": None in a build without CUDA, else
-      {"runtime", "devices" found now, "architectures", "kernels": the ops that have one}.
+      as `cgnrt.cuda.info` has it.
     """
-    return _core.build_info()
+    return {**_core.build_info(), "cuda": cuda.info()}
+
+
+def _refuse_stream(operation: str, stream: object) -> None:
+    if stream is not None:
+        raise ValueError(f"{operation} stream: stream is {stream!r}, expected None for tensors on the CPU.")

@@ -32,7 +32,6 @@ def test_build_info() -> None:
     assert cpu["cpus"] >= 1
     assert all(isinstance(feature, str) for feature in cpu["features"])
     if info["cuda"] is not None:
-        assert info["cuda"]["kernels"] == []
         assert info["cuda"]["architectures"]
         assert float(info["cuda"]["runtime"]) >= 11
 

@@ -1,0 +1,134 @@
+#include "bindings/cuda_exchange.h"
+
+#include <cstdint>
+#include <limits>
+
+#include "bindings/arguments.h"
+#include "cuda/check.h"
+
+namespace py = pybind11;
+
+namespace cgnrt {
+namespace {
+
+constexpr std::int64_t kLegacyStream = 1;
+
+Device cuda(int index) { return {DeviceKind::kCuda, index, "cuda:" + std::to_string(index)}; }
+
+// Where memory that is said to be on a device really is. Kernels would fault on anything else, and take the
+// process's use of the device with them.
+Device place_of(const Tensor& tensor, const std::string& subject) {
+  if (tensor.bytes() == 0) return tensor.device;
+  cudaPointerAttributes attributes{};
+  const cudaError_t status = cudaPointerGetAttributes(&attributes, tensor.data);
+  if (status != cudaSuccess) cudaGetLastError();
+  if (status != cudaSuccess ||
+      (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged)) {
+    refuse(subject, "address", "that of host memory", "memory of " + tensor.device.name);
+  }
+  return cuda(attributes.device);
+}
+
+std::int64_t handle_number(cudaStream_t stream) {
+  return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(stream));
+}
+
+cudaStream_t handle_of(std::int64_t number) {
+  return reinterpret_cast<cudaStream_t>(static_cast<std::uintptr_t>(number));
+}
+
+// The device that a tensor is on, before anything else is asked of it.
+Device device_of_first(const py::object& object, const std::string& subject) {
+  if (py::isinstance<DeviceArray>(object)) return object.cast<DeviceArray&>().tensor.device;
+  if (!py::hasattr(object, "__dlpack_device__") && py::hasattr(object, "__cuda_array_interface__")) {
+    const Borrowed borrowed(object, subject, kLegacyStream);
+    return place_of(borrowed.tensor(), subject);
+  }
+  return Borrowed(object, subject).tensor().device;
+}
+
+}  // namespace
+
+std::shared_ptr<Stream> stream_argument(const py::object& object, int device, const std::string& subject) {
+  if (py::isinstance<Stream>(object)) {
+    const auto stream = object.cast<std::shared_ptr<Stream>>();
+    if (stream->device() != device) {
+      refuse(subject, "device", "cuda:" + std::to_string(stream->device()), "cuda:" + std::to_string(device));
+    }
+    return stream;
+  }
+  // 0 would be the legacy or the per-thread default stream, as the code that asks was compiled.
+  const std::int64_t number = integer_argument(object, subject, 1, std::numeric_limits<std::int64_t>::max());
+  return Stream::borrow(device, handle_of(number));
+}
+
+CudaCall::CudaCall(const py::object& first, const std::string& subject, const py::object& stream) {
+  device_ = device_of_first(first, subject);
+  if (device_.kind != DeviceKind::kCuda) refuse(subject, "device", device_.name, "a CUDA device");
+  const std::string operation = subject.substr(0, subject.find(' '));
+  if (!stream.is_none()) {
+    stream_ = stream_argument(stream, device_.index, operation + " stream");
+  } else if (py::isinstance<DeviceArray>(first)) {
+    stream_ = first.cast<DeviceArray&>().memory->stream();
+  } else {
+    stream_ = Stream::borrow(device_.index, handle_of(kLegacyStream));
+  }
+  guard_.emplace(device_.index);
+}
+
+CudaCall::~CudaCall() = default;
+
+Tensor CudaCall::input(const py::object& object, const std::string& subject) {
+  if (py::isinstance<DeviceArray>(object)) {
+    const DeviceArray& array = object.cast<DeviceArray&>();
+    if (array.tensor.device.index == device_.index) {
+      array.hand_to(stream_->handle());
+      used_.push_back(array.memory);
+    }
+    return array.tensor;
+  }
+  borrowed_.push_back(std::make_unique<Borrowed>(object, subject, handle_number(stream_->handle())));
+  const Borrowed& borrowed = *borrowed_.back();
+  Tensor tensor = borrowed.tensor();
+  if (tensor.device.kind != DeviceKind::kCuda) return tensor;
+  tensor.device = place_of(tensor, subject);
+  if (tensor.device.index < 0)
+    tensor.device = device_;  // an empty array of the CUDA array interface is anywhere
+  if (borrowed.producer_stream() && tensor.device.index == device_.index) {
+    stream_->wait_for(handle_of(*borrowed.producer_stream()));
+  }
+  return tensor;
+}
+
+std::optional<Tensor> CudaCall::optional_input(const py::object& object, const std::string& subject) {
+  if (object.is_none()) return std::nullopt;
+  return input(object, subject);
+}
+
+py::object CudaCall::output(const py::object& out, DType dtype, const std::vector<std::int64_t>& shape,
+                            const std::string& subject, Tensor& tensor) {
+  if (!out.is_none()) {
+    tensor = input(out, subject);
+    if (py::isinstance<DeviceArray>(out)) written_.push_back(&out.cast<DeviceArray&>());
+    return out;
+  }
+  DeviceArray array = DeviceArray::empty(shape, dtype, stream_);
+  tensor = array.tensor;
+  return py::cast(std::move(array));
+}
+
+void* CudaCall::scratch(std::int64_t bytes) {
+  scratch_.push_back(std::make_unique<Allocation>(stream_, bytes));
+  return scratch_.back()->data();
+}
+
+void CudaCall::finish() {
+  for (const std::shared_ptr<Allocation>& memory : used_) memory->used_on(stream_->handle());
+  for (DeviceArray* array : written_) {
+    // What consumers wait for is this call, not what was ready before.
+    const bool on_its_own = array->memory->stream()->handle() == stream_->handle();
+    array->ready = on_its_own ? nullptr : stream_->record();
+  }
+}
+
+}  // namespace cgnrt

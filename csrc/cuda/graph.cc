@@ -1,0 +1,29 @@
+#include "cuda/graph.h"
+
+#include "cuda/check.h"
+#include "cuda/runtime.h"
+
+namespace cgnrt {
+
+void begin_capture(Stream& stream) {
+  const DeviceGuard guard(stream.device());
+  CGNRT_CUDA_CHECK(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeThreadLocal));
+}
+
+Graph::Graph(Stream& stream) {
+  const DeviceGuard guard(stream.device());
+  cudaGraph_t captured = nullptr;
+  CGNRT_CUDA_CHECK(cudaStreamEndCapture(stream.handle(), &captured));
+  const cudaError_t status = cudaGraphInstantiate(&executable_, captured, 0);
+  cudaGraphDestroy(captured);
+  CGNRT_CUDA_CHECK(status);
+}
+
+Graph::~Graph() { cudaGraphExecDestroy(executable_); }
+
+void Graph::launch(Stream& stream) {
+  const DeviceGuard guard(stream.device());
+  CGNRT_CUDA_CHECK(cudaGraphLaunch(executable_, stream.handle()));
+}
+
+}  // namespace cgnrt

@@ -1,0 +1,1 @@
+#include "cuda/patch_grid.h"

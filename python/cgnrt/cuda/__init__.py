@@ -1,0 +1,104 @@
+"""CUDA devices: whether one can be used, and the arrays, streams and events on it.
+
+Importing this loads no CUDA code; what needs a device says why there is none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from cgnrt.errors import BackendError
+
+if TYPE_CHECKING:
+    from cgnrt._cuda import DeviceArray, Event, Graph, PinnedBuffer, Stream
+
+__all__ = [
+    "DeviceArray",
+    "Event",
+    "Graph",
+    "PinnedBuffer",
+    "Stream",
+    "info",
+    "is_cuda",
+    "module",
+    "refusal",
+]
+
+_CLASSES = ("DeviceArray", "Event", "Graph", "PinnedBuffer", "Stream")
+_CUDA_DEVICE = 2  # DLPack's number
+
+
+def refusal(index: int = 0) -> str | None:
+    """Why CUDA device `index` cannot be used here, and what to do; None where it can."""
+    found = info()
+    if found is None:
+        return (
+            "this build of cgnrt has no CUDA kernels. Install the CUDA toolkit (nvcc) and build again: "
+            "pip install --no-binary cgnrt -Ccmake.define.CGNRT_CUDA=ON cgnrt"
+        )
+    if found["driver"] is None:
+        return f"no NVIDIA driver is there. Install one for CUDA {found['runtime']}"
+    if _version(found["driver"]) < _version(found["runtime"]) and not found["devices"]:
+        return (
+            f"the NVIDIA driver runs CUDA {found['driver']}, expected {found['runtime']} or newer. Update it"
+        )
+    if not found["devices"]:
+        return (
+            "the NVIDIA driver is there, but no GPU that this process may use. Look at CUDA_VISIBLE_DEVICES"
+        )
+    if not 0 <= index < found["devices"]:
+        there = "cuda:0" if found["devices"] == 1 else f"cuda:0 to cuda:{found['devices'] - 1}"
+        return f"there is no cuda:{index}, only {there}"
+    return None
+
+
+def info() -> dict[str, Any] | None:
+    """What the CUDA part of this build is and what it finds now; None in a build without it.
+
+    Returns:
+      "runtime" (CUDA's version at build time), "driver" (the newest that the driver runs, None without one),
+      "devices" (how many), "architectures" (compiled for), "emulated".
+    """
+    try:
+        found: dict[str, Any] = _import().info()
+    except ModuleNotFoundError as error:
+        if error.name != "cgnrt._cuda":
+            raise
+        return None
+    return found
+
+
+def module() -> ModuleType:
+    """`cgnrt._cuda`.
+
+    Raises:
+      BackendError: no device can be used; the message says why.
+    """
+    reason = refusal()
+    if reason is not None:
+        raise BackendError(f"cuda: {reason}.")
+    return _import()
+
+
+def is_cuda(tensor: Any) -> bool:
+    """Whether an object is a tensor on a CUDA device, told without touching its memory."""
+    device = getattr(tensor, "__dlpack_device__", None)
+    if device is not None:
+        return int(device()[0]) == _CUDA_DEVICE
+    return not hasattr(tensor, "__array_interface__") and hasattr(tensor, "__cuda_array_interface__")
+
+
+def _import() -> ModuleType:
+    return importlib.import_module("cgnrt._cuda")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return getattr(_import(), name)
+    raise AttributeError(f"module 'cgnrt.cuda' has no attribute {name!r}")

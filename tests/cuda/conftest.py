@@ -1,0 +1,67 @@
+"""The emulated device: `cgnrt._cuda` built for the host (emulator/README.md), in the place of the real one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EMULATOR = Path(__file__).parent / "emulator"
+
+
+def _digest() -> str:
+    """Of everything that the build reads: an old build is never taken for a new one."""
+    found = hashlib.sha256(f"{sys.version} {pybind11.__version__}".encode())
+    for folder in (ROOT / "csrc", EMULATOR, ROOT / "cmake"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _cmake(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cmake", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"the emulated device does not build:\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def emulated_module() -> ModuleType:
+    """`cgnrt._cuda` for the emulated device, built once for the sources as they are."""
+    build = ROOT / "build" / "emulated"
+    stamp = build / "digest"
+    digest = _digest()
+    if not stamp.exists() or stamp.read_text() != digest:
+        _cmake(
+            *("-S", str(EMULATOR), "-B", str(build), "-G", "Ninja"),
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        )
+        _cmake("--build", str(build))
+        stamp.write_text(digest)
+    (library,) = build.glob("_cuda*.so")
+    spec = importlib.util.spec_from_file_location("cgnrt._cuda", library)
+    if spec is None or spec.loader is None:
+        pytest.fail(f"{library} is no extension module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def emulated(emulated_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The emulated device as cgnrt's CUDA device, with two GPUs of 1 GiB."""
+    monkeypatch.setitem(sys.modules, "cgnrt._cuda", emulated_module)
+    emulated_module.emulator_configure()
+    yield emulated_module
+    emulated_module.emulator_configure()

@@ -1,0 +1,221 @@
+"""Arrays, streams and events on the emulated device: order, memory, and what other libraries see."""
+
+from __future__ import annotations
+
+import gc
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cgnrt import cuda
+
+X = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+
+
+def array_of(values: np.ndarray[Any, Any], stream: cuda.Stream) -> cuda.DeviceArray:
+    array = cuda.DeviceArray.empty(values.shape, str(values.dtype), stream)
+    array.upload(values)
+    return array
+
+
+class ByDlpack:
+    """Somebody else's tensor that has DLPack alone; keeps the streams that it is asked for."""
+
+    def __init__(self, array: cuda.DeviceArray) -> None:
+        self.array = array
+        self.streams: list[int | None] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
+        self.streams.append(stream)
+        return self.array.__dlpack__(stream=stream, **options)
+
+
+class ByInterface:
+    """Somebody else's tensor that has the CUDA array interface alone."""
+
+    def __init__(self, array: cuda.DeviceArray, **other: Any) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = {**array.__cuda_array_interface__, **other}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "uint32", "int32", "int64"])
+@pytest.mark.parametrize("shape", [(5, 3), (0, 3), (7,), ()])
+@pytest.mark.usefixtures("emulated")
+def test_what_goes_up_comes_down(dtype: str, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    array = array_of(values, cuda.Stream(1))
+    assert (array.shape, array.dtype, array.nbytes, array.device) == (shape, dtype, values.nbytes, 1)
+    np.testing.assert_array_equal(array.numpy(), values)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_rows_are_views() -> None:
+    array = array_of(X, cuda.Stream(0))
+    part = array[1:3]
+    np.testing.assert_array_equal(part.numpy(), X[1:3])
+    np.testing.assert_array_equal(array[-1].numpy(), X[-1])
+    assert part.data_ptr == array.data_ptr + X[0].nbytes
+    del array
+    gc.collect()
+    np.testing.assert_array_equal(part.numpy(), X[1:3])
+
+
+def test_a_consumer_waits_for_the_producer(emulated: ModuleType) -> None:
+    producer, consumer = cuda.Stream(0), cuda.Stream(0)
+    source = array_of(X, producer)  # has not run: streams of the emulated device are lazy
+    for lent in (source, ByDlpack(source), ByInterface(source)):
+        target = cuda.DeviceArray.empty(X.shape, "float32", consumer)
+        emulated.copy(lent, target, consumer)
+        np.testing.assert_array_equal(target.numpy(), X)
+
+
+def test_the_owner_is_told_the_stream(emulated: ModuleType) -> None:
+    stream = cuda.Stream(0)
+    lent = ByDlpack(array_of(X, cuda.Stream(0)))
+    emulated.copy(lent, cuda.DeviceArray.empty(X.shape, "float32", stream), stream)
+    assert lent.streams == [stream.ptr]
+
+
+def test_ready_is_what_consumers_wait_for_and_no_more(emulated: ModuleType) -> None:
+    producer, consumer = cuda.Stream(0), cuda.Stream(0)
+    source = array_of(X, producer)
+    source.ready()
+    later = array_of(X, producer)  # not waited for
+    target = cuda.DeviceArray.empty(X.shape, "float32", consumer)
+    emulated.copy(source, target, consumer)
+    pending = producer.record()
+    np.testing.assert_array_equal(target.numpy(), X)
+    assert not pending.query()
+    np.testing.assert_array_equal(later.numpy(), X)
+
+
+def test_memory_is_reused_only_after_its_consumer(emulated: ModuleType) -> None:
+    producer, consumer = cuda.Stream(0), cuda.Stream(0)
+    target = cuda.DeviceArray.empty(X.shape, "float32", consumer)
+    source = array_of(X, producer)
+    emulated.copy(ByDlpack(source), target, consumer)
+    del source  # the copy has not run
+    gc.collect()
+    producer.synchronize()
+    np.testing.assert_array_equal(target.numpy(), X)
+
+
+def test_memory_goes_back(emulated: ModuleType) -> None:
+    gc.collect()
+    before = emulated.emulator_counters()[1]
+    array = array_of(np.zeros(1 << 20, np.uint8), cuda.Stream(0))
+    assert emulated.emulator_counters()[1] == before + (1 << 20)
+    view = array[5:]
+    del array
+    assert emulated.emulator_counters()[1] == before + (1 << 20)
+    del view
+    assert emulated.emulator_counters()[1] == before
+
+
+def test_too_much_memory_is_an_error_with_both_numbers(emulated: ModuleType) -> None:
+    emulated.emulator_configure(memory_bytes=1 << 20)
+    stream = cuda.Stream(0)
+    with pytest.raises(MemoryError, match=r"2097152 bytes are wanted, \d+ of 1048576 are free on cuda:0"):
+        cuda.DeviceArray.empty((2, 1 << 20), "uint8", stream)
+    assert cuda.DeviceArray.empty((4,), "uint8", stream).shape == (4,)
+    with pytest.raises(MemoryError, match=r"expected what 2\^63 bytes hold"):
+        cuda.DeviceArray.empty((1 << 40, 1 << 40), "uint8", stream)
+
+
+def test_uploads_from_page_locked_memory_wait_for_nothing(emulated: ModuleType) -> None:
+    stream = cuda.Stream(0)
+    pinned = np.frombuffer(cuda.PinnedBuffer(X.nbytes), np.float32).reshape(X.shape)
+    pinned[...] = X
+    before = emulated.emulator_counters()[0]
+    array = array_of(pinned, stream)
+    assert emulated.emulator_counters()[0] == before
+    np.testing.assert_array_equal(array.numpy(), X)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_timed_events() -> None:
+    stream = cuda.Stream(0)
+    first = stream.record(timing=True)
+    last = stream.record(timing=True)
+    assert not first.query()
+    last.synchronize()
+    assert first.query()
+    assert last.elapsed_ms(first) >= 0
+
+
+def test_bad_arguments(emulated: ModuleType) -> None:
+    stream, other = cuda.Stream(0), cuda.Stream(1)
+    array = array_of(X, stream)
+    target = cuda.DeviceArray.empty(X.shape, "float32", stream)
+    host = ByInterface(array, data=(X.ctypes.data, False))
+    strided = ByInterface(array, strides=(4, 8, 24))
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (lambda: emulated.copy(X, target), ValueError, "copy source: device is cpu, expected a CUDA device"),
+        (lambda: emulated.copy(array, X), ValueError, "copy out: device is cpu, expected cuda:0"),
+        (
+            lambda: emulated.copy(array, target, other),
+            ValueError,
+            "stream: device is cuda:1, expected cuda:0",
+        ),
+        (lambda: emulated.copy(host, target), ValueError, "source: address is that of host memory, expected"),
+        (lambda: emulated.copy(strided, target), ValueError, "source: memory layout is strided"),
+        (lambda: emulated.copy(array, array), ValueError, "copy out: memory is shared with source"),
+        (lambda: emulated.copy(array, target, 0), ValueError, "copy stream: stream is 0, expected 1.."),
+        (lambda: emulated.copy(array, target[1:]), ValueError, r"copy out: shape is \(3, 3, 2\), expected"),
+        (
+            lambda: array.upload(X[:2]),
+            ValueError,
+            r"upload source: shape is \(2, 3, 2\), expected \(4, 3, 2\)",
+        ),
+        (
+            lambda: array.upload(X.astype(np.int32)),
+            ValueError,
+            "upload source: dtype is int32, expected float32",
+        ),
+        (lambda: array[::2], ValueError, "index array: step is 2, expected 1"),
+        (lambda: array[4], ValueError, "index array: array is 4, expected -4..3"),
+        (lambda: array.__dlpack__(stream=0), BufferError, "stream is 0, expected 1, 2, a handle or -1"),
+        (lambda: array.__dlpack__(dl_device=(1, 0)), BufferError, "expected that of the array"),
+        (lambda: array.__dlpack__(copy=True), BufferError, "copy is True, expected None or False"),
+        (lambda: np.asarray(array), TypeError, "it is on a GPU, expected one on the host"),
+        (
+            lambda: cuda.DeviceArray.empty((2,), "float64", stream),
+            ValueError,
+            "dtype is 'float64', expected one of",
+        ),
+        (lambda: cuda.Stream(2), Exception, "cudaErrorInvalidDevice .* at .*runtime.cc:"),
+        (lambda: emulated.device(2), ValueError, "device index: index is 2, expected 0..1"),
+    ]
+    for call, error, message in cases:
+        with pytest.raises(error, match=message):
+            call()
+    np.testing.assert_array_equal(array.numpy(), X)  # the process goes on working
+
+
+def test_bfloat16_has_no_name_in_the_array_interface(emulated: ModuleType) -> None:
+    array = cuda.DeviceArray.empty((2,), "bfloat16", cuda.Stream(0))
+    array.upload(np.array([1, 2], np.uint16))
+    assert not hasattr(array, "__cuda_array_interface__")
+    target = cuda.DeviceArray.empty((2,), "bfloat16", array.stream)
+    emulated.copy(ByDlpack(array), target)
+    assert target.numpy().tolist() == [1, 2]
+
+
+def test_why_a_device_cannot_be_used(emulated: ModuleType) -> None:
+    assert cuda.refusal() is None
+    assert cuda.refusal(7) == "there is no cuda:7, only cuda:0 to cuda:1"
+    emulated.emulator_configure(devices=1)
+    assert cuda.refusal(1) == "there is no cuda:1, only cuda:0"
+    emulated.emulator_configure(devices=0)
+    assert "no GPU that this process may use" in str(cuda.refusal())
+    emulated.emulator_configure(driver=12040)
+    assert cuda.refusal() == "the NVIDIA driver runs CUDA 12.4, expected 13.0 or newer. Update it"
+    emulated.emulator_configure(driver=0)
+    assert cuda.refusal() == "no NVIDIA driver is there. Install one for CUDA 13.0"
+    with pytest.raises(cuda.BackendError, match="cuda: no NVIDIA driver is there"):
+        cuda.module()
