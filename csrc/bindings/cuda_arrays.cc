@@ -33,10 +33,10 @@ constexpr std::pair<DType, std::uint8_t> kCodes[] = {
     {DType::kUInt8, dlpack::kUInt},    {DType::kUInt32, dlpack::kUInt},   {DType::kInt32, dlpack::kInt},
     {DType::kInt64, dlpack::kInt}};
 
-DType array_dtype(const py::object& object) {
+DType array_dtype(const py::object& object, const std::string& subject) {
   std::vector<std::string> names;
   for (const auto& code : kCodes) names.push_back(name_of(code.first));
-  return kCodes[choice_argument(object, "DeviceArray.empty dtype", names)].first;
+  return kCodes[choice_argument(object, subject, names)].first;
 }
 
 std::uint8_t code_of(DType dtype) {
@@ -46,12 +46,40 @@ std::uint8_t code_of(DType dtype) {
   return dlpack::kFloat;
 }
 
-DeviceArray make_empty(const py::sequence& shape, const py::object& dtype, std::shared_ptr<Stream> stream) {
+std::vector<std::int64_t> extents_of(const py::sequence& shape, const std::string& subject) {
   std::vector<std::int64_t> extents;
   for (const py::handle extent : shape) {
-    extents.push_back(integer_argument(extent, "DeviceArray.empty shape", 0, std::int64_t{1} << 62));
+    extents.push_back(integer_argument(extent, subject, 0, std::int64_t{1} << 62));
   }
-  return DeviceArray::empty(extents, array_dtype(dtype), std::move(stream));
+  return extents;
+}
+
+DeviceArray make_empty(const py::sequence& shape, const py::object& dtype, std::shared_ptr<Stream> stream) {
+  return DeviceArray::empty(extents_of(shape, "DeviceArray.empty shape"),
+                            array_dtype(dtype, "DeviceArray.empty dtype"), std::move(stream));
+}
+
+// Some of the bytes of an array as an array of another kind.
+DeviceArray view(const DeviceArray& array, const py::object& offset, const py::sequence& shape,
+                 const py::object& dtype) {
+  DeviceArray part = array;
+  part.tensor.shape = extents_of(shape, "view shape");
+  part.tensor.dtype = array_dtype(dtype, "view dtype");
+  part.tensor.dtype_name = name_of(part.tensor.dtype);
+  const std::int64_t first = integer_argument(offset, "view offset", 0, array.tensor.bytes());
+  std::int64_t room = (array.tensor.bytes() - first) / static_cast<std::int64_t>(size_of(part.tensor.dtype));
+  bool is_empty = false;
+  for (const std::int64_t extent : part.tensor.shape) {
+    is_empty = is_empty || extent == 0;
+    if (extent > 0) room /= extent;
+  }
+  if (room < 1 && !is_empty) {
+    refuse("view shape", "shape", to_string(part.tensor.shape) + " from byte " + std::to_string(first),
+           "what " + std::to_string(array.tensor.bytes()) + " bytes hold");
+  }
+  part.tensor.data = static_cast<unsigned char*>(array.tensor.data) + first;
+  require_plain("view offset", part.tensor);
+  return part;
 }
 
 py::tuple shape_of(const DeviceArray& array) {
@@ -211,6 +239,8 @@ void bind_cuda_arrays(py::module_& module) {
           "data_ptr", [](const DeviceArray& a) { return reinterpret_cast<std::uintptr_t>(a.tensor.data); })
       .def_property_readonly("device", [](const DeviceArray& a) { return a.tensor.device.index; })
       .def_property_readonly("stream", [](const DeviceArray& a) { return a.memory->stream(); })
+      .def("view", &view, py::arg("offset"), py::arg("shape"), py::arg("dtype"),
+           "Bytes of the array from an offset on, as an array of another shape and dtype; no copy.")
       .def("upload", &upload, py::arg("source"), "Copy from host memory, in the order of the array's stream.")
       .def("numpy", &to_numpy, py::arg("out") = py::none(),
            "Copy to the host and wait for it; bfloat16 as its uint16 bits.")

@@ -65,6 +65,24 @@ def test_rows_are_views() -> None:
     np.testing.assert_array_equal(part.numpy(), X[1:3])
 
 
+@pytest.mark.usefixtures("emulated")
+def test_views_of_bytes() -> None:
+    stream = cuda.Stream(0)
+    packed = np.arange(64, dtype=np.uint8)
+    array = array_of(packed, stream)
+    part = array.view(16, (2, 3), "int32")
+    np.testing.assert_array_equal(part.numpy(), packed[16:40].view(np.int32).reshape(2, 3))
+    assert array.view(64, (0, 5), "int64").shape == (0, 5)
+    for offset, shape, dtype, message in [
+        (60, (2,), "int32", r"view shape: shape is \(2,\) from byte 60, expected what 64 bytes hold"),
+        (2, (2,), "int32", "view offset: address is not a multiple of its item size"),
+        (65, (0,), "uint8", "view offset: offset is 65, expected 0..64"),
+        (0, (1 << 62, 1 << 62), "uint8", "expected what 64 bytes hold"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            array.view(offset, shape, dtype)
+
+
 def test_a_consumer_waits_for_the_producer(emulated: ModuleType) -> None:
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     source = array_of(X, producer)  # has not run: streams of the emulated device are lazy
