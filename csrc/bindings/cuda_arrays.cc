@@ -245,8 +245,12 @@ void bind_cuda_arrays(py::module_& module) {
       .def("numpy", &to_numpy, py::arg("out") = py::none(),
            "Copy to the host and wait for it; bfloat16 as its uint16 bits.")
       .def(
-          "ready", [](DeviceArray& a) { a.ready = a.memory->stream()->record(); },
-          "Let consumers wait for what the stream has been given by now, and not for what follows.")
+          "ready",
+          [](DeviceArray& a, std::shared_ptr<Event> event) {
+            a.ready = event ? std::move(event) : a.memory->stream()->record();
+          },
+          py::arg("event") = py::none(),
+          "Let consumers wait for an event, None for what the stream has been given by now, and not for what follows.")
       .def("__len__", &length_of)
       .def("__getitem__", &item)
       .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),

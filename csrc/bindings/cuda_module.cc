@@ -8,6 +8,7 @@
 #include "cuda/runtime.h"
 #if defined(CGNRT_CUDA_EMULATED)
 #include "control.h"
+#include "scheduler.h"
 #endif
 
 namespace py = pybind11;
@@ -78,6 +79,15 @@ PYBIND11_MODULE(_cuda, module) {
   module.def("emulator_counters", [] {
     const emulator::Counters found = emulator::counters();
     return pybind11::make_tuple(found.synchronisations, found.used_bytes[0], found.used_bytes[1]);
+  });
+  // Python code in the place of an engine: runs when the stream gets there.
+  module.def("emulator_enqueue", [](const cgnrt::Stream& stream, const pybind11::function& call) {
+    const auto held = std::make_shared<pybind11::function>(call);
+    emulator::enqueue(stream.handle(), [held]() mutable {
+      const pybind11::gil_scoped_acquire gil;
+      (*held)();
+      held.reset();
+    });
   });
   module.def("emulator_configure", &emulator::configure, pybind11::arg("memory_bytes") = std::size_t{1} << 30,
              pybind11::arg("devices") = 2, pybind11::arg("driver") = 13000);

@@ -12,6 +12,8 @@ from cgnrt import _core
 from cgnrt.errors import MissingDependencyError
 from cgnrt.sampling import Labels, Noise
 
+_PICTURES = ("mask", "foreground", "background", "pre_mask")
+
 
 class BFloat16Array:
     """bfloat16 values, which NumPy has no type for. They leave by DLPack: `torch.from_dlpack(batch.images)`.
@@ -55,6 +57,16 @@ class BFloat16Array:
 
 
 @dataclass(frozen=True, eq=False)
+class DeviceColumns:
+    """What a batch on a GPU also holds there: its labels and numbers, and the stream that makes it."""
+
+    labels: tuple[Any, Any, Any]
+    indices: Any
+    index: Any
+    stream: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Counterfactual images with their labels and everything needed to make them again.
 
@@ -69,6 +81,9 @@ class Batch:
       background: likewise.
       pre_mask: (n, c, h, w) float32, the shape mechanism's picture before its saliency head (Fig. 2); None where
         the plan has none.
+
+    From a generator on a GPU the pictures are `cgnrt.cuda.DeviceArray`s there: they leave by DLPack or `torch()`
+    without a copy, and `.numpy()` copies them to the host. Labels, indices and noise are known to the host as well.
     """
 
     images: Any
@@ -81,6 +96,7 @@ class Batch:
     background: Any = None
     pre_mask: Any = None
     draw_noise: Callable[[], Noise] | None = field(default=None, repr=False)
+    on_device: DeviceColumns | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -98,6 +114,9 @@ class Batch:
     def torch(self) -> Batch:
         """The same batch with torch tensors that share its memory.
 
+        On a GPU all of them are there, labels and indices too, and torch's current stream waits for the batch; the
+        host does not.
+
         Raises:
           MissingDependencyError: torch is not installed.
         """
@@ -113,12 +132,20 @@ class Batch:
         def share(array: Any) -> Any:
             if array is None or isinstance(array, torch.Tensor):
                 return array
-            if isinstance(array, BFloat16Array):
-                return torch.utils.dlpack.from_dlpack(array)
-            return torch.from_numpy(array)
+            if isinstance(array, np.ndarray):
+                return torch.from_numpy(array)
+            return torch.utils.dlpack.from_dlpack(array)
 
-        shared = {
-            name: share(getattr(self, name))
-            for name in ("images", "indices", "index", "mask", "foreground", "background", "pre_mask")
-        }
-        return replace(self, labels=Labels(*map(share, self.labels)), **shared)
+        there = self.on_device
+        found = {name: getattr(self, name) for name in ("images", *_PICTURES, "indices", "index")}
+        labels: tuple[Any, Any, Any] = self.labels
+        if there is not None:
+            found |= {"indices": there.indices, "index": there.index}
+            labels = there.labels
+            if isinstance(self.images, torch.Tensor):  # it was `out`, whose owner knows nothing of our stream
+                device = self.images.device
+                torch.cuda.current_stream(device).wait_stream(
+                    torch.cuda.ExternalStream(there.stream.ptr, device=device)  # type: ignore[no-untyped-call]
+                )
+        shared = {name: share(array) for name, array in found.items()}
+        return replace(self, labels=Labels(*map(share, labels)), on_device=None, **shared)

@@ -65,4 +65,17 @@ def batches(
         )
 
     sample(0, 0)  # draws nothing and runs nothing, and checks all options
-    return (sample(low, min(low + size, count)) for low in range(0, count, size))
+    lows = range(0, count, size)
+    if generator.device == "cpu" or out is not None:
+        return (sample(low, min(low + size, count)) for low in lows)
+    return _one_ahead(sample(low, min(low + size, count)) for low in lows)
+
+
+def _one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each handed out when the next one is under way: a GPU makes it while this one is used."""
+    waiting: list[Batch] = []
+    for batch in made:
+        waiting.append(batch)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting

@@ -28,10 +28,7 @@ class Composer:
         """Where n images go: `out` if its shape is right, else new memory (bfloat16 as its bits)."""
         if out is None:
             return self._pixels.empty(n, *self._resolution)
-        expected = (n, *self._pixels.empty(0, *self._resolution).shape[1:])
-        if tuple(getattr(out, "shape", ())) != expected:
-            found = tuple(out.shape) if hasattr(out, "shape") else out
-            raise ValueError(f"sample: out is {found!r}, expected shape {expected}.")
+        check_out(out, self._pixels.shape(n, *self._resolution))
         # No image is composed, but what else is wrong with `out` is told before the networks run.
         self.compose(self.empty_parts(0), None, np.zeros((0, 2, 2), np.int32), out[:0])
         return out
@@ -83,6 +80,13 @@ class Composer:
             if name in ("foreground", "background"):
                 picture = roll_each(picture, rolls[:, 0 if name == "foreground" else 1])
             parts[name][where] = picture
+
+
+def check_out(out: Any, expected: tuple[int, ...]) -> None:
+    """Refuse an `out` of another shape than the images."""
+    if tuple(getattr(out, "shape", ())) != expected:
+        found = tuple(out.shape) if hasattr(out, "shape") else out
+        raise ValueError(f"sample: out is {found!r}, expected shape {expected}.")
 
 
 def roll_each(pictures: np.ndarray, shifts: np.ndarray) -> np.ndarray:

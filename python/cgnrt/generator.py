@@ -15,6 +15,7 @@ from cgnrt.backends import choose
 from cgnrt.batch import Batch
 from cgnrt.batches import batches
 from cgnrt.composer import Composer
+from cgnrt.cuda.rendering import CudaRenderer
 from cgnrt.errors import PlanError
 from cgnrt.interpolation import interpolation_request
 from cgnrt.names import ClassNames, Label
@@ -97,7 +98,6 @@ class Generator:
         mechanisms = self.plan.mechanisms
         source = mechanisms["texture"].spec.range
         pixels = PixelFormat.make(dtype=dtype, layout=layout, range=range, normalize=normalize, source=source)
-        composer = Composer(self.plan, pixels, threads)
         self._sampler = Sampler(
             {
                 name: MechanismDraws(
@@ -122,7 +122,12 @@ class Generator:
             mechanisms=list(mechanisms.values()),
         )
         self.plan.release_pages()  # whose graphs and weights the backends have looked at
-        self._renderer = Renderer(self.plan, composer, self._sampler, self._choice, threads)
+        self._renderer: Renderer | CudaRenderer
+        if self._choice.device.kind == "cuda":
+            self._renderer = CudaRenderer(self.plan, pixels, self._sampler, self._choice)
+        else:
+            composer = Composer(self.plan, pixels, threads)
+            self._renderer = Renderer(self.plan, composer, self._sampler, self._choice, threads)
 
     # What it is.
 
@@ -133,6 +138,11 @@ class Generator:
     @property
     def device(self) -> str:
         return str(self._choice.device)
+
+    @property
+    def cuda_stream(self) -> Any:
+        """The `cgnrt.cuda.Stream` that batches are made on; None on the CPU. `.ptr` is its handle."""
+        return self._renderer.stream if isinstance(self._renderer, CudaRenderer) else None
 
     @property
     def precision(self) -> str:

@@ -51,9 +51,9 @@ class Networks:
         return self._engines[name].run(inputs)
 
 
-def chunks(n: int, resolution: tuple[int, int]) -> Iterator[slice]:
-    """Cut n samples into slices of nearly one size, none above what suits the engines."""
-    largest = max(1, _CHUNK_PIXELS // (resolution[0] * resolution[1]))
+def chunks(n: int, resolution: tuple[int, int], pixels: int = _CHUNK_PIXELS) -> Iterator[slice]:
+    """Cut n samples into slices of nearly one size, none of more pixels than suit the engines."""
+    largest = max(1, pixels // (resolution[0] * resolution[1]))
     count = -(-n // largest)
     for k in range(count):
         yield slice(n * k // count, n * (k + 1) // count)

@@ -68,10 +68,13 @@ class PixelFormat:
             return cls(dtype, layout, None, None)
         return cls(dtype, layout, tuple(scale.tolist()), tuple(bias.tolist()))
 
+    def shape(self, n: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """The shape of n images."""
+        return (n, _CHANNELS, height, width) if self.layout == "NCHW" else (n, height, width, _CHANNELS)
+
     def empty(self, n: int, height: int, width: int) -> np.ndarray:
         """Memory for n images; bfloat16 as its uint16 bits."""
-        shape = (n, _CHANNELS, height, width) if self.layout == "NCHW" else (n, height, width, _CHANNELS)
-        return np.empty(shape, np.uint16 if self.dtype == "bfloat16" else self.dtype)
+        return np.empty(self.shape(n, height, width), np.uint16 if self.dtype == "bfloat16" else self.dtype)
 
 
 def _per_channel(name: str, values: Sequence[float]) -> np.ndarray:

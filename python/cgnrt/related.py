@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cgnrt.batch import Batch
+from cgnrt.cuda.rendering import CudaRenderer
 from cgnrt.rendering import Renderer
 from cgnrt.requests import Request
 from cgnrt.sampling import MECHANISMS, Labels
@@ -17,7 +18,7 @@ from cgnrt.sampling import MECHANISMS, Labels
 class Related:
     """The noise and rolls of n samples, for any labels. Made by `Generator.related`."""
 
-    renderer: Renderer
+    renderer: Renderer | CudaRenderer
     request: Request
 
     @property

@@ -51,7 +51,7 @@ class Renderer:
         """
         n = len(request.indices)
         images = self._composer.images(n, out)
-        kept = self._composer.empty_parts(n) if parts else {}
+        kept: dict[str, Any] = self._composer.empty_parts(n) if parts else {}
         for part in chunks(n, self._resolution):
             networks = self._open_networks()
             noise = request.noise(part)
@@ -126,7 +126,7 @@ class Renderer:
         """Compose samples from pool entries, which are made first where the kept pool is another."""
         index = self._sampler.pool_picks(options.seed, sizes, where)
         images = self._composer.images(len(where), out)
-        kept = self._composer.empty_parts(0) if parts else {}
+        kept: dict[str, Any] = self._composer.empty_parts(0) if parts else {}
         chosen_labels = Labels(*np.empty((3, 0), np.int64))
         if len(where):  # no sample needs no pool
             pool = self._pool_of(PoolKey(options, sizes, truncation), parts)

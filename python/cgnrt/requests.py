@@ -48,8 +48,12 @@ class Request:
             self.sampler.noise(self.options, name, indices) if given is None else given[part]
             for name, given in zip(MECHANISMS, self.given[:3], strict=True)
         )
-        rolls = self.sampler.rolls(self.options, indices) if self.given[3] is None else self.given[3][part]
-        return Noise(shape, texture, background, rolls)
+        return Noise(shape, texture, background, self.rolls(part))
+
+    def rolls(self, part: slice = slice(None)) -> np.ndarray:
+        """The rolls of some of the samples, int32 (n, 2, 2)."""
+        given = self.given[3]
+        return self.sampler.rolls(self.options, self.indices[part]) if given is None else given[part]
 
 
 def check_do(names: ClassNames, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,35 @@ class DrawOptions:
     hold: str = "shape"
 
 
+@dataclass(frozen=True)
+class NoiseDraw:
+    """The noise of one mechanism as a function of seed and indices.
+
+    Attributes:
+      distribution: "normal" or "truncated_normal".
+      slot, size: of the draw, and how many numbers for each sample.
+      group: samples k*group .. k*group + group - 1 share it.
+    """
+
+    distribution: str
+    slot: int
+    size: int
+    group: int
+
+    def indices(self, indices: np.ndarray) -> np.ndarray:
+        """What is drawn for: the samples' own indices, or those of their groups."""
+        return indices if self.group == 1 else indices // self.group
+
+    def __call__(self, seed: int, indices: np.ndarray) -> Any:
+        """(n, size) float32 for the samples at `indices`."""
+        return self.draw(seed, self.indices(indices))
+
+    def draw(self, seed: int, grouped: Any, stream: Any = None) -> Any:
+        """(n, size) float32 for what `indices` gave, on its device."""
+        draw = ops.truncated_normal if self.distribution == "truncated_normal" else ops.normal
+        return draw(seed, grouped, self.slot, self.size, stream=stream)
+
+
 class Sampler:
     """Draws labels, noise, rolls and pool picks for the mechanisms of one plan."""
 
@@ -106,13 +135,16 @@ class Sampler:
         drawn: np.ndarray = ops.integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
         return drawn.astype(np.int64) if subset is None else np.asarray(subset, np.int64)[drawn]
 
-    def noise(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
-        """Noise of one mechanism before truncation, float32 (n, z)."""
+    def noise_draw(self, options: DrawOptions, mechanism: str) -> NoiseDraw:
+        """How the noise of one mechanism is drawn, on whatever device."""
         held = mechanism == "shape" or options.shared_noise or options.hold == "all"
         slot = _NOISE + (0 if options.shared_noise else MECHANISMS.index(mechanism))
         spec = self.mechanisms[mechanism]
-        draw = ops.truncated_normal if spec.distribution == "truncated_normal" else ops.normal
-        drawn: np.ndarray = draw(options.seed, _groups(options, indices, held), slot, spec.noise_size)
+        return NoiseDraw(spec.distribution, slot, spec.noise_size, options.per_noise if held else 1)
+
+    def noise(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
+        """Noise of one mechanism before truncation, float32 (n, z)."""
+        drawn: np.ndarray = self.noise_draw(options, mechanism)(options.seed, indices)
         return drawn
 
     def rolls(self, options: DrawOptions, indices: np.ndarray) -> np.ndarray:

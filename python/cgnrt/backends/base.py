@@ -43,16 +43,17 @@ class Engine(Protocol):
 
     def run(
         self,
-        inputs: Mapping[str, np.ndarray],
-        outputs: Mapping[str, np.ndarray] | None = None,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None = None,
         stream: Any = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         """Run the graph on one batch.
 
         Args:
-          inputs: every named input of the manifest, float32, C-contiguous, one batch size for all.
-          outputs: arrays to write into, by output name; None leaves the choice to the engine.
-          stream: where to enqueue on a device that has streams; ignored on the CPU.
+          inputs: every named input of the manifest, float32, C-contiguous, one batch size for all: NumPy arrays, or
+            `cgnrt.cuda.DeviceArray`s on the engine's device.
+          outputs: arrays to write into, by output name; None leaves the choice to the engine, on the CPU alone.
+          stream: the `cgnrt.cuda.Stream` to enqueue on, without waiting; None on the CPU. The caller orders streams.
         Returns:
           Every named output, on the engine's device. Arrays that the engine chose itself are only good until
           its next run.

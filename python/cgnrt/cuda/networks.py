@@ -1,0 +1,71 @@
+"""The three mechanisms of one plan on a device, each on a stream of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cgnrt import cuda
+from cgnrt.backends import Choice
+from cgnrt.backends.base import Engine
+from cgnrt.plan import Plan
+from cgnrt.sampling import MECHANISMS
+
+
+class CudaNetworks:
+    """Engines and embedding tables of a plan.
+
+    What a mechanism reads and writes belongs to `stream`; it runs on its own stream, behind what `stream` has been
+    given when it is started, and `join` orders `stream` behind all that were started.
+    """
+
+    def __init__(self, plan: Plan, choice: Choice, stream: cuda.Stream) -> None:
+        self._stream = stream
+        self._specs = {name: plan.mechanisms[name].spec for name in MECHANISMS}
+        self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
+        self._engines: dict[str, Engine] = {}
+        self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
+        self.tables: dict[str, cuda.DeviceArray] = {}
+        for name in MECHANISMS:
+            mechanism = plan.mechanisms[name]
+            table = np.ascontiguousarray(mechanism.embedding, np.float32)
+            self.tables[name] = cuda.DeviceArray.empty(table.shape, "float32", stream)
+            self.tables[name].upload(table)
+            self._engines[name] = choice.backend.load(mechanism, choice.device, choice.precision, None)
+            plan.release_pages()
+
+    def start(
+        self,
+        name: str,
+        noise: cuda.DeviceArray,
+        embedding: cuda.DeviceArray,
+        truncation: cuda.DeviceArray | None,
+        into: Mapping[str, cuda.DeviceArray] | None = None,
+    ) -> dict[str, cuda.DeviceArray]:
+        """Enqueue one mechanism for one chunk; its named outputs are good for `stream` after `join`.
+
+        Args:
+          noise: (n, z) float32 after truncation.  embedding: (n, e) float32.  truncation: (n, 1) float32.
+          into: where outputs go; new memory for those that are not named.
+        """
+        spec = self._specs[name]
+        inputs = {"noise": noise, "class_embedding": embedding}
+        if truncation is not None and any(wanted.name == "truncation" for wanted in spec.inputs):
+            inputs["truncation"] = truncation
+        outputs = dict(into or {})
+        for wanted in spec.outputs:
+            if wanted.name not in outputs:
+                shape = (len(noise), *(int(size) for size in wanted.shape[1:]))
+                outputs[wanted.name] = cuda.DeviceArray.empty(shape, "float32", self._stream)
+        own = self._streams[name]
+        own.wait_for(self._stream)  # after the allocations: their memory may have been others' until now
+        self._engines[name].run(inputs, outputs, own)
+        self._started.append((own, [*inputs.values(), *outputs.values()]))
+        return outputs
+
+    def join(self) -> None:
+        """Order `stream` behind what was started. Until then nothing that was used may go back to it."""
+        for own, _ in self._started:
+            self._stream.wait_for(own)
+        self._started.clear()
