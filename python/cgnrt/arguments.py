@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def add_generator(parser: argparse.ArgumentParser) -> None:
     """The plan and what runs it."""
     parser.add_argument("plan", type=Path)
-    parser.add_argument("--backend", default="auto", help="auto, native, openvino or onnxruntime")
-    parser.add_argument("--device", default="auto", help="auto or cpu")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    parser.add_argument("--backend", default="auto", help="auto, native, openvino, onnxruntime or tensorrt")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<index>")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     parser.add_argument("--threads", type=int, default=None)
 
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with terminable():
             arguments.run(arguments)
-    except (CgnrtError, ValueError, TypeError) as error:
+    except (CgnrtError, ValueError, TypeError, MemoryError) as error:
         print(f"cgnrt {arguments.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

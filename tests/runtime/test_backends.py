@@ -74,14 +74,6 @@ def test_unknown_names(golden_plan: Path, options: dict[str, Any], message: str)
         Generator(golden_plan, **options)
 
 
-def test_a_device_that_no_engine_runs_on(golden_plan: Path) -> None:
-    with pytest.raises(
-        BackendError,
-        match=r"no engine can run it as asked: fp32 on native: it runs on the CPU, not on cuda:1",
-    ):
-        Generator(golden_plan, device="cuda:1", precision="fp32")
-
-
 def test_a_precision_asked_for_by_name_is_not_exchanged(golden_plan: Path) -> None:
     with pytest.raises(BackendError, match="bf16 on onnxruntime: it has no bf16 kernels on the CPU"):
         Generator(golden_plan, backend="onnxruntime", precision="bf16")

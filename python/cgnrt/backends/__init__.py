@@ -7,8 +7,9 @@ is an error, never a quiet fallback.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cgnrt import cuda
 from cgnrt.backends.base import PRECISIONS, Backend, Device, Engine
 from cgnrt.backends.native import NativeBackend
 from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
@@ -17,10 +18,15 @@ from cgnrt.errors import BackendError, MissingDependencyError
 from cgnrt.machine import has_amx
 from cgnrt.plan import Mechanism
 
-__all__ = ["BACKENDS", "Backend", "Choice", "Device", "Engine", "choose", "load_engine", "supports"]
+__all__ = ["BACKENDS", "CANDIDATES", "Backend", "Choice", "Device", "Engine", "choose", "load_engine", "supports"]
 
-# The fastest first (docs/performance.md).
 BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), OpenVinoBackend(), OnnxRuntimeBackend())}
+
+# What "auto" tries on each kind of device, the fastest first (docs/performance.md for the CPU).
+CANDIDATES: dict[str, tuple[str, ...]] = {
+    "cpu": ("native", "openvino", "onnxruntime"),
+    "cuda": ("tensorrt", "onnxruntime"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,10 @@ def choose(
     Args:
       subject: what is loaded, for messages.
       backend: "auto" or a name in `BACKENDS`.
-      device: "auto", "cpu", "cuda" or "cuda:<index>".
-      precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the machine cannot
-        run that, or not fast: without AMX the native engine's fp32 is ahead of the libraries' bf16.
+      device: "auto", "cpu", "cuda" or "cuda:<index>". "auto" is cuda:0 where there is one and an engine of the GPU's
+        that runs the plan, else the CPU.
+      precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the device cannot
+        run that, or not fast: on a CPU without AMX the native engine's fp32 is ahead of the libraries' bf16.
       default_precision: the plan's.
       mechanisms: what is to be run, since a backend may refuse a graph.
     Raises:
@@ -61,10 +68,39 @@ def choose(
         raise ValueError(
             f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}."
         )
-    # Every engine there is runs on the CPU.
-    where = Device.parse("cpu" if device == "auto" else device)
-    candidates = _candidates(subject, backend)
     wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
+    gpu_only = backend in CANDIDATES["cuda"] and backend not in CANDIDATES["cpu"]
+    if device != "auto" or (gpu_only and backend in BACKENDS):
+        where = Device.parse("cuda" if device == "auto" else device)
+        if where.kind == "cuda" and (reason := cuda.refusal(where.index)) is not None:
+            raise BackendError(f"load {subject}: device is {where}, expected one that can be used: {reason}")
+        return _choose_on(where, subject, backend, wanted, mechanisms)
+    gpu = Device("cuda", 0)
+    reason = _no_gpu(gpu, subject, backend)
+    if reason is None:
+        try:
+            return _choose_on(gpu, subject, backend, wanted, mechanisms)
+        except BackendError as error:
+            reason = str(error).removeprefix(f"load {subject}: ")
+    choice = _choose_on(Device(), subject, backend, wanted, mechanisms)
+    # The reason without its next steps.
+    return replace(choice, reason=f"{choice.reason}; not on {gpu}: {reason.partition('. ')[0].rstrip('.')}")
+
+
+def _no_gpu(gpu: Device, subject: str, backend: str) -> str | None:
+    """Why "auto" does not try the GPU; None where it does."""
+    if backend in BACKENDS and backend not in CANDIDATES["cuda"]:
+        return f"{backend} runs on the CPU"
+    if (reason := cuda.refusal(gpu.index)) is not None:
+        return reason
+    return None if _candidates(subject, backend, gpu) else "no engine for it is installed"
+
+
+def _choose_on(
+    where: Device, subject: str, backend: str, wanted: list[str], mechanisms: Sequence[Mechanism]
+) -> Choice:
+    """The first backend that runs a wanted precision, the first such precision, on one device."""
+    candidates = _candidates(subject, backend, where)
     refusals = []
     verdicts: dict[tuple[str, str], str | None] = {}
 
@@ -75,15 +111,22 @@ def choose(
         return verdicts[key]
 
     native = next((candidate for candidate in candidates if candidate.name == "native"), None)
-    if len(wanted) > 1 and native is not None and not has_amx() and refusal_of(native, "fp32") is None:
-        refusals.append(f"{wanted.pop(0)}: without AMX native fp32 is faster")
+    on_cpu = where.kind == "cpu"
+    if on_cpu and len(wanted) > 1 and native and not has_amx() and refusal_of(native, "fp32") is None:
+        refusals.append(f"{wanted[0]}: without AMX native fp32 is faster")
+        wanted = wanted[1:]
     for asked in wanted:
         for candidate in candidates:
             refusal = refusal_of(candidate, asked)
             if refusal is None:
                 return Choice(candidate, where, asked, _reason(backend, candidates, candidate, refusals))
             refusals.append(f"{asked} on {candidate.name}: {refusal}")
-    if backend == "auto" and candidates == [native] and where.kind == "cpu":
+    if not candidates:
+        raise MissingDependencyError(
+            f"load {subject}: engines for {where} are none, expected one. "
+            "Run: pip install 'cgnrt[tensorrt]' or pip install 'cgnrt[gpu]'"
+        )
+    if backend == "auto" and candidates == [native] and on_cpu:
         raise MissingDependencyError(
             f"load {subject}: only the native engine is there, and it cannot: {'; '.join(refusals)}. "
             "Run: pip install 'cgnrt[cpu]'"
@@ -95,7 +138,7 @@ def load_engine(
     mechanism: Mechanism,
     *,
     backend: str = "auto",
-    device: str = "auto",
+    device: str = "cpu",
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Engine:
@@ -118,17 +161,19 @@ def supports(
     return candidate.installed() and candidate.refusal(Device.parse(device), precision, mechanisms) is None
 
 
-def _candidates(subject: str, name: str) -> list[Backend]:
+def _candidates(subject: str, name: str, where: Device) -> list[Backend]:
     if name == "auto":
-        return [candidate for candidate in BACKENDS.values() if candidate.installed()]
+        known = [BACKENDS[candidate] for candidate in CANDIDATES[where.kind] if candidate in BACKENDS]
+        return [candidate for candidate in known if candidate.installed()]
     if name not in BACKENDS:
         raise ValueError(
             f"load {subject}: backend is {name!r}, expected 'auto' or one of {', '.join(BACKENDS)}."
         )
     candidate = BACKENDS[name]
     if not candidate.installed():
+        extra = "gpu" if where.kind == "cuda" and candidate.extra == "cpu" else candidate.extra
         raise MissingDependencyError(
-            f"load {subject}: backend '{name}' is not installed. Run: pip install 'cgnrt[{candidate.extra}]'"
+            f"load {subject}: backend '{name}' is not installed. Run: pip install 'cgnrt[{extra}]'"
         )
     return [candidate]
 

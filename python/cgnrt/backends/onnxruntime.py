@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: fp32, on every platform that it has wheels for."""
+"""ONNX Runtime: fp32 on every CPU that it has wheels for, and NVIDIA GPUs through its CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -8,36 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.base import Device, deliver
+from cgnrt.backends import onnxruntime_cuda
+from cgnrt.backends.base import Device, Engine, deliver
+from cgnrt.backends.onnxruntime_session import open_session
 from cgnrt.errors import BackendError
-from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
-
-_FATAL_ONLY = 4  # its own log on stderr adds nothing to the exception
 
 
 class OnnxRuntimeEngine:
     def __init__(self, mechanism: Mechanism, threads: int | None) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
-        options.intra_op_num_threads = threads or available_cores()
-        options.inter_op_num_threads = 1
         # The session reads the weights where they are mapped, so the mapping must outlive it.
         self._weights = mechanism.weights
-        if self._weights is not None:
-            location = str(mechanism.spec.weights).rpartition("/")[2]
-            buffer = np.frombuffer(self._weights, np.uint8)
-            options.add_external_initializers_from_files_in_memory([location], [buffer], [buffer.nbytes])
-        try:
-            self._session = onnxruntime.InferenceSession(
-                bytes(mechanism.graph), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise BackendError(
-                f"load mechanism '{mechanism.name}': ONNX Runtime refused the graph: {error}"
-            ) from error
+        self._session = open_session(mechanism, [("CPUExecutionProvider", {})], threads=threads)
         self._outputs = [spec.name for spec in mechanism.spec.outputs]
 
     def run(
@@ -67,12 +49,17 @@ class OnnxRuntimeBackend:
 
     def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
         if device.kind != "cpu":
-            return f"cgnrt runs it on the CPU only so far, not on {device}"
+            return onnxruntime_cuda.refusal(device, precision, mechanisms)
         if precision != "fp32":
             return f"it has no {precision} kernels on the CPU"
         return None
 
     def load(
-        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
-    ) -> OnnxRuntimeEngine:
+        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None, **options: Any
+    ) -> Engine:
+        """Compile one mechanism; `options` are those of `OnnxRuntimeCudaEngine`, for devices alone."""
+        if device.kind != "cpu":
+            return onnxruntime_cuda.OnnxRuntimeCudaEngine(mechanism, device, precision, threads, **options)
+        if options:
+            raise TypeError(f"load: options are {', '.join(options)}, expected none on the CPU.")
         return OnnxRuntimeEngine(mechanism, threads)

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cgnrt.backends import choose
-from cgnrt.backends.base import Engine
-from cgnrt.errors import PlanError
+from cgnrt.backends.base import Device, Engine
+from cgnrt.errors import BackendError, PlanError
 from cgnrt.plan import Mechanism, Network, SaliencyPlan, SaliencySpec
 from cgnrt.real.photos import Pictures, read_pictures
 
@@ -34,7 +34,7 @@ class Saliency:
     Args:
       path: a plan that `cgnrt-export u2netp.pth` wrote.
       backend: "auto", "native", "openvino" or "onnxruntime".
-      device: "auto" or "cpu".
+      device: "auto" or "cpu": photos lie in the host's memory.
       precision: "auto", "fp32" or "bf16".
       threads: for the engine; None takes all cores.
     Raises:
@@ -53,6 +53,10 @@ class Saliency:
     ) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+        if device != "auto" and Device.parse(device).kind != "cpu":
+            raise BackendError(
+                f"load '{path}': device is {device}, expected 'auto' or 'cpu'. Photos are masked on the CPU."
+            )
         self.plan = SaliencyPlan.open(path)
         self._absolute = str(Path(path).absolute())  # for workers, wherever they are started
         self._options: dict[str, Any] = {
@@ -64,7 +68,7 @@ class Saliency:
         self._choice = choose(
             f"'{path}'",
             backend=backend,
-            device=device,
+            device="cpu",
             precision=precision,
             default_precision=self.plan.manifest.precision,
             mechanisms=[as_mechanism(self.plan.network)],

@@ -1,0 +1,58 @@
+"""Stands in for the device module: device memory is NumPy's, streams do all at once and note what they are told."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+_numbers = itertools.count(1)
+
+
+class Stream:
+    def __init__(self, device: int = 0, *, low_priority: bool = False) -> None:
+        self.device = device
+        self.ptr = next(_numbers)
+        self.log: list[tuple[str, int]] = []
+
+    def record(self) -> int:
+        """An event: the stream's own number is enough of one."""
+        self.log.append(("record", self.ptr))
+        return self.ptr
+
+    def wait(self, event: int) -> None:
+        self.log.append(("wait", event))
+
+    def synchronize(self) -> None:
+        self.log.append(("synchronize", self.ptr))
+
+
+class DeviceArray:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = np.ascontiguousarray(array)
+        self.shape = self.array.shape
+        self.data_ptr = self.array.ctypes.data
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: str, stream: Stream) -> DeviceArray:
+        return cls(np.full(shape, np.nan, dtype))
+
+    def upload(self, array: np.ndarray) -> None:
+        self.array[...] = array
+
+    def numpy(self) -> np.ndarray:
+        return self.array.copy()
+
+
+def copy(source: DeviceArray, target: DeviceArray, stream: Stream) -> None:
+    target.array[...] = source.array
+    stream.log.append(("copy", target.data_ptr))
+
+
+def info() -> dict[str, Any]:
+    return {"emulated": True}
+
+
+def device(index: int) -> dict[str, Any]:
+    return {"free_bytes": 1_000_000}
