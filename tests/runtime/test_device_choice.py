@@ -34,7 +34,9 @@ class FakeBackend:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with one GPU and TensorRT that runs all but bf16."""
-    monkeypatch.setattr(cuda, "refusal", lambda index=0: None if index == 0 else f"devices are 1, not {index}")
+    monkeypatch.setattr(
+        cuda, "refusal", lambda index=0: None if index == 0 else f"devices are 1, not {index}"
+    )
     runs = FakeBackend(lambda device, precision, mechanisms=(): "no bf16" if precision == "bf16" else None)
     monkeypatch.setitem(BACKENDS, "tensorrt", runs)  # type: ignore[misc]
     monkeypatch.setattr(onnxruntime_cuda, "refusal", lambda *_: "it is the CPU's package")
@@ -84,7 +86,9 @@ def test_an_engine_for_the_gpu_that_is_not_installed(monkeypatch: pytest.MonkeyP
     missing = FakeBackend(lambda device, precision, mechanisms=(): None, installed=False)
     monkeypatch.setitem(BACKENDS, "tensorrt", missing)  # type: ignore[misc]
     monkeypatch.setattr(BACKENDS["onnxruntime"], "installed", lambda: False)
-    with pytest.raises(MissingDependencyError, match=r"engines for cuda:0 are none.*cgnrt\[tensorrt\].*\[gpu\]"):
+    with pytest.raises(
+        MissingDependencyError, match=r"engines for cuda:0 are none.*cgnrt\[tensorrt\].*\[gpu\]"
+    ):
         choose("'x'", device="cuda")
     with pytest.raises(MissingDependencyError, match=r"'onnxruntime' is not installed.*'cgnrt\[gpu\]'"):
         choose("'x'", device="cuda", backend="onnxruntime")
@@ -107,9 +111,13 @@ def test_without_a_gpu_auto_is_the_cpu_and_says_why(golden_plan: Path) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_cuda_asked_for_without_a_gpu(golden_plan: Path, golden_saliency_plan: Path) -> None:
     for device in ("cuda", "cuda:0", "cuda:1"):
-        with pytest.raises(BackendError, match=r"device is cuda:\d, expected one.*no NVIDIA driver.*device='cpu'"):
+        with pytest.raises(
+            BackendError, match=r"device is cuda:\d, expected one.*no NVIDIA driver.*device='cpu'"
+        ):
             Generator(golden_plan, device=device)
-    with pytest.raises(BackendError, match="device is cuda, expected 'auto' or 'cpu'. Photos are masked on"):
+    with pytest.raises(
+        BackendError, match=r"device is cuda, expected 'auto' or 'cpu'\. Photos are masked on"
+    ):
         Saliency(golden_saliency_plan, device="cuda")
 
 
@@ -161,12 +169,16 @@ def test_what_onnx_runtime_lacks(monkeypatch: pytest.MonkeyPatch, demo_plan: Pat
         monkeypatch.setattr(onnxruntime_cuda.ctypes, "CDLL", _only("libcudart.so.13"))
         text = refusal("fp32", get_available_providers=lambda: providers)
         assert text is not None
-        assert text.startswith("its libraries libcublas.so.13, libcublasLt.so.13, libcudnn.so.9 cannot be loaded")
+        assert text.startswith(
+            "its libraries libcublas.so.13, libcublasLt.so.13, libcudnn.so.9 cannot be loaded"
+        )
         monkeypatch.setattr(onnxruntime_cuda.ctypes, "CDLL", lambda name: None)
         assert refusal("fp16", get_available_providers=lambda: providers) is None
         text = refusal("bf16", get_available_providers=lambda: providers)
         assert text is not None
-        assert text.startswith("its CUDA provider has no bf16 ConvTranspose, LeakyRelu, which mechanism 'shape'")
+        assert text.startswith(
+            "its CUDA provider has no bf16 ConvTranspose, LeakyRelu, which mechanism 'shape'"
+        )
     finally:
         onnxruntime_cuda._library_refusal.cache_clear()
 

@@ -148,13 +148,17 @@ def test_too_little_memory(shape: Mechanism, text: str, wanted: str) -> None:
         raise RuntimeError(text)
 
     engine._session = SimpleNamespace(run_with_iobinding=fail)
-    with pytest.raises(MemoryError, match=f"a batch of 2 is {wanted}, expected at most the 1,000,000 bytes free"):
+    with pytest.raises(
+        MemoryError, match=f"a batch of 2 is {wanted}, expected at most the 1,000,000 bytes free"
+    ):
         run(engine, batch(shape, 2))
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_is_left_out_is_an_error(shape: Mechanism) -> None:
-    with pytest.raises(BackendError, match="providers are CPUExecutionProvider, expected CUDAExecutionProvider"):
+    with pytest.raises(
+        BackendError, match="providers are CPUExecutionProvider, expected CUDAExecutionProvider"
+    ):
         open_session(shape, [("CUDAExecutionProvider", {})])
 
 

@@ -85,6 +85,8 @@ def _first_line(error: Exception) -> str:
 def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a checkpoint beside `path`, then rename it there, so that `path` is never half-written.
 
+    Tensors are written as those of the CPU, wherever they lie.
+
     Raises:
       CheckpointError: the disk refused; an older file at `path` is left as it was.
     """
@@ -92,7 +94,7 @@ def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            torch.save(dict(content), file)
+            torch.save(_on_cpu(dict(content)), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -103,6 +105,16 @@ def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _on_cpu(content: Any) -> Any:
+    """The same content, tensors in dicts, lists and tuples moved to the CPU; itself where none is elsewhere."""
+    if isinstance(content, Tensor):
+        return content.cpu()
+    if isinstance(content, dict):
+        moved = {key: _on_cpu(value) for key, value in content.items()}
+        return content if all(moved[key] is value for key, value in content.items()) else moved
+    return type(content)(map(_on_cpu, content)) if type(content) in (list, tuple) else content
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from cgnrt.errors import CheckpointError
 
 from . import checkpoints
 from .config import VARIANTS
+from .device import random_state, set_random_state
 from .loops import (
     Batches,
     check_losses,
@@ -120,30 +121,34 @@ class Gan:
           n: how many, >= 0.
           generator: where labels and noise are drawn from; torch's global one if left out.
         Returns:
-          images (n, 3, 32, 32) float32 in [-1, 1] and labels (n,) int64.
+          images (n, 3, 32, 32) float32 in [-1, 1] and labels (n,) int64, where the generator is.
         Raises:
           ValueError: n is negative.
         """
         if n < 0:
             raise ValueError(f"sample gan: n is {n}, expected >= 0.")
-        labels = torch.randint(N_CLASSES, (n,), generator=generator)
-        noise = torch.randn(n, self.config.noise_size, generator=generator)
+        device = self.generator.label_embedding.weight.device
+        where = device if generator is None else generator.device
+        labels = torch.randint(N_CLASSES, (n,), generator=generator, device=where).to(device)
+        noise = torch.randn(n, self.config.noise_size, generator=generator, device=where).to(device)
         if n == 0:
-            return torch.empty(0, 3, 32, 32), labels
+            return torch.empty(0, 3, 32, 32, device=device), labels
         return self.generator(noise, labels), labels
 
 
 class _Run:
     """Everything that training changes, and so everything that a checkpoint holds."""
 
-    def __init__(self, config: GanConfig) -> None:
+    def __init__(self, config: GanConfig, device: torch.device | None) -> None:
         torch.manual_seed(config.seed)
         self.config = config
+        self.device = device or torch.device("cpu")
         self.step = 0
-        self.generator = Generator(config.noise_size, config.channels)
+        self.generator = Generator(config.noise_size, config.channels).to(self.device)
         self.average = deepcopy(self.generator)
         # Projection and contrast as for our CGNs: shapes follow their label, on every pair of colours.
         self.discriminator = DiscStrided(N_CLASSES, config.disc_width, projection=True, contrast=True)
+        self.discriminator.to(self.device)
         betas = (config.beta1, config.beta2)
         self.optimizer_g = torch.optim.Adam(
             self.generator.parameters(), config.lr_generator, betas, fused=True
@@ -179,7 +184,7 @@ class _Run:
             "discriminator": self.discriminator.state_dict(),
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
-            "rng": torch.get_rng_state(),
+            **random_state(self.device),
         }
         checkpoints.save(resume, output / "resume.pt")
         checkpoints.save(self.light(), output / "gan.pt")
@@ -199,7 +204,7 @@ class _Run:
         with checkpoints.fitting(str(path)):
             self.optimizer_g.load_state_dict(state["optimizer_g"])
             self.optimizer_d.load_state_dict(state["optimizer_d"])
-            torch.set_rng_state(state["rng"])
+            set_random_state(state, self.device)
         self.step = step
 
 
@@ -211,6 +216,7 @@ def train_gan(
     resume: bool = False,
     force: bool = False,
     log: TextIO | None = None,
+    device: torch.device | None = None,
 ) -> Path:
     """Train until `config.steps`; leave `gan.pt`, `resume.pt`, `config.json` and `samples.png` in `output`.
 
@@ -218,6 +224,7 @@ def train_gan(
       data: the train domain of `config.variant`.
       resume: go on from `output/resume.pt`, bit for bit as if the run had not been stopped.
       force: start anew over the run in `output`.
+      device: what to train on; None is the CPU.
     Returns:
       The path of `gan.pt`.
     Raises:
@@ -231,11 +238,11 @@ def train_gan(
         )
     open_run(output, config, resume=resume, force=force)
     log = log or sys.stderr
-    run = _Run(config)
+    run = _Run(config, device)
     if resume and (output / "resume.pt").exists():  # else it was stopped before its first checkpoint
         run.restore(output / "resume.pt")
         print(f"resume '{output}' at step {run.step}", file=log)
-    batches = Batches(data, config.batch_size, config.seed)
+    batches = Batches(data, config.batch_size, config.seed, run.device)
     silent = not sys.stderr.isatty()
     with tqdm(
         total=config.steps, initial=run.step, disable=silent, desc=f"gan {config.variant}", file=sys.stderr
@@ -257,8 +264,8 @@ def train_gan(
 def _step(run: _Run, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
     run.set_learning_rates()
     run.discriminator.requires_grad_(False)
-    y_fake = torch.randint(N_CLASSES, (len(real),))
-    fake = run.generator(torch.randn(len(real), run.config.noise_size), y_fake)
+    y_fake = torch.randint(N_CLASSES, (len(real),), device=run.device)
+    fake = run.generator(torch.randn(len(real), run.config.noise_size, device=run.device), y_fake)
     adversarial_g = adversarial(run.discriminator(fake, y_fake), real=True)
     run.optimizer_g.zero_grad(set_to_none=True)
     adversarial_g.backward()  # type: ignore[no-untyped-call]
@@ -275,13 +282,15 @@ def _step(run: _Run, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def sheet(generator: Generator, seed: int = 0) -> Tensor:
-    """(3, height, width) in [0, 1]: a column for each class, the same noise at every call."""
+    """(3, height, width) in [0, 1], on the CPU: a column for each class, the same noise at every call."""
     was_training = generator.training
     generator.eval()
     noise = torch.randn(
         SHEET_ROWS * N_CLASSES, generator.noise_size, generator=torch.Generator().manual_seed(seed)
     )
-    pictures = generator(noise, torch.arange(N_CLASSES).repeat(SHEET_ROWS))
+    labels = torch.arange(N_CLASSES).repeat(SHEET_ROWS)
+    device = generator.label_embedding.weight.device
+    pictures = generator(noise.to(device), labels.to(device)).cpu()
     generator.train(was_training)
     rows = pictures.reshape(SHEET_ROWS, N_CLASSES, 3, 32, 32).permute(2, 0, 3, 1, 4)
     picture: Tensor = rows.reshape(3, SHEET_ROWS * 32, N_CLASSES * 32) / 2 + 0.5

@@ -30,20 +30,24 @@ class Batches:
     Every epoch has an order of its own, and its images cues of their own (`VariantMnist.batch`).
     """
 
-    def __init__(self, data: VariantMnist, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, data: VariantMnist, batch_size: int, seed: int, device: torch.device | None = None
+    ) -> None:
         self.data = data
         self.batch_size = batch_size
         self.seed = seed
+        self.device = device  # of the batches; None is the CPU
         self._orders: dict[int, Tensor] = {}
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (batch, 3, 32, 32) float32 in [-1, 1] and labels (batch,) int64 of one step."""
+        """Images (batch, 3, 32, 32) float32 in [-1, 1] and labels (batch,) int64 of one step, on the device."""
         n = len(self.data)
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         wanted = {position // n for position in positions}
         self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in wanted}
         batch = self.data.batch([p // n * n + int(self._orders[p // n][p % n]) for p in positions])
-        return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        return images.to(self.device), labels.to(self.device)
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(((self.seed << 20) + epoch) % 2**63)
@@ -77,7 +81,8 @@ def check_losses(losses: Mapping[str, Tensor], step: int, output: Path) -> dict[
     Raises:
       LossError: naming those that are not finite.
     """
-    values = {name: loss.item() for name, loss in losses.items()}
+    # One wait for the device, not one for each.
+    values = dict(zip(losses, torch.stack([loss.detach() for loss in losses.values()]).tolist(), strict=True))
     if broken := [name for name, value in values.items() if not math.isfinite(value)]:
         raise LossError(
             f"train '{output}': loss {', '.join(broken)} is not finite at step {step}, expected a number. "

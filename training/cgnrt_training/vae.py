@@ -16,6 +16,7 @@ from cgnrt.errors import CheckpointError
 
 from . import checkpoints
 from .config import VARIANTS
+from .device import random_state, set_random_state
 from .loops import Batches, check_losses, check_positive, cosine, open_run, settings_from
 from .mnist.data import VariantMnist
 
@@ -97,6 +98,7 @@ def train_vae(
     resume: bool = False,
     force: bool = False,
     log: TextIO | None = None,
+    device: torch.device | None = None,
 ) -> Path:
     """Train until `config.steps`; leave `vae.pt`, which is also what is resumed from, and `config.json` in `output`.
 
@@ -104,6 +106,7 @@ def train_vae(
       data: the train domain of `config.variant`.
       resume: go on from `output/vae.pt`, bit for bit as if the run had not been stopped.
       force: start anew over the run in `output`.
+      device: what to train on; None is the CPU.
     Returns:
       The path of `vae.pt`.
     Raises:
@@ -118,7 +121,8 @@ def train_vae(
     open_run(output, config, resume=resume, force=force)
     log = log or sys.stderr
     torch.manual_seed(config.seed)
-    vae = Vae(config.latents, config.hidden)
+    device = device or torch.device("cpu")
+    vae = Vae(config.latents, config.hidden).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), config.lr, fused=True)
     step, path = 0, output / "vae.pt"
     if resume and path.exists():  # else it was stopped before its first checkpoint
@@ -126,10 +130,10 @@ def train_vae(
         checkpoints.load_state(vae, state["model"], str(path))
         with checkpoints.fitting(str(path)):
             optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
+            set_random_state(state, device)
         step = checkpoints.step_of(state, str(path))
         print(f"resume '{output}' at step {step}", file=log)
-    batches = Batches(data, config.batch_size, config.seed)
+    batches = Batches(data, config.batch_size, config.seed, device)
     silent = not sys.stderr.isatty()
     with tqdm(total=config.steps, initial=step, disable=silent, desc="vae", file=sys.stderr) as progress:
         while step < config.steps:
@@ -153,11 +157,18 @@ def train_vae(
             if step % config.checkpoint_every == 0 or step == config.steps:
                 numbers = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
                 print(f"step {step}: {numbers}", file=log)
-                _save(path, config, step, vae, optimizer)
+                _save(path, config, step, vae, optimizer, device)
     return path
 
 
-def _save(path: Path, config: VaeConfig, step: int, vae: Vae, optimizer: torch.optim.Optimizer) -> None:
+def _save(
+    path: Path,
+    config: VaeConfig,
+    step: int,
+    vae: Vae,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> None:
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -165,7 +176,7 @@ def _save(path: Path, config: VaeConfig, step: int, vae: Vae, optimizer: torch.o
         "step": step,
         "model": vae.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
+        **random_state(device),
     }
     checkpoints.save(content, path)
 

@@ -18,7 +18,17 @@ from cgnrt.errors import BackendError, MissingDependencyError
 from cgnrt.machine import has_amx
 from cgnrt.plan import Mechanism
 
-__all__ = ["BACKENDS", "CANDIDATES", "Backend", "Choice", "Device", "Engine", "choose", "load_engine", "supports"]
+__all__ = [
+    "BACKENDS",
+    "CANDIDATES",
+    "Backend",
+    "Choice",
+    "Device",
+    "Engine",
+    "choose",
+    "load_engine",
+    "supports",
+]
 
 BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), OpenVinoBackend(), OnnxRuntimeBackend())}
 

@@ -159,7 +159,8 @@ class OnnxRuntimeCudaEngine:
             providers.insert(0, (PROVIDERS["tensorrt"], more))
         if emulated:
             providers = [("CPUExecutionProvider", {})]
-        graph, self._weights = None, mechanism.weights
+        graph: bytes | None = None
+        self._weights: bytes | memoryview | None = mechanism.weights
         if precision != "fp32":
             from cgnrt.backends.typed_graph import typed_graph
 

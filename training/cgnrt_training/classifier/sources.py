@@ -47,6 +47,10 @@ class StepBatch:
     labels: Tensor  # (n,) int64
     sizes: tuple[int, ...]  # of the environments that follow each other in it; sums to n
 
+    def to(self, device: torch.device) -> StepBatch:
+        """The same batch on a device."""
+        return StepBatch(self.images.to(device), self.labels.to(device), self.sizes)
+
 
 class Source(Protocol):
     """Draws `count` images for a step; every step of a run draws the same number."""
@@ -279,7 +283,8 @@ def open_generator(plan: Path | None) -> Generator:
     """
     if plan is None:
         raise ValueError("train: --plan is not given, expected a CGN's plan for counterfactuals.")
-    generator = Generator(plan, threads=torch.get_num_threads())
+    # Batches are put together in the host's memory, whatever device trains on them.
+    generator = Generator(plan, device="cpu", threads=torch.get_num_threads())
     if generator.resolution != (RESOLUTION, RESOLUTION):
         raise ValueError(
             f"train '{plan}': resolution is {generator.resolution}, expected {(RESOLUTION, RESOLUTION)} as MNIST."

@@ -45,13 +45,14 @@ _EVALUATION_BATCH = 500
 class Run:
     """Everything that training changes, and so everything that a checkpoint holds."""
 
-    def __init__(self, config: ClassifierConfig) -> None:
+    def __init__(self, config: ClassifierConfig, device: torch.device | None = None) -> None:
         torch.manual_seed(config.seed)
         self.config = config
+        self.device = device or torch.device("cpu")
         self.step = 0
         self.seconds = 0.0
-        self.model = Classifier()
-        self.method = method_of(config, self.model)
+        self.model = Classifier().to(self.device)
+        self.method = method_of(config, self.model).to(self.device)
         parameters = [*self.model.parameters(), *self.method.parameters()]
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=True)
 
@@ -120,18 +121,20 @@ def train(
     *,
     resume: bool = False,
     log: TextIO | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Classifier, dict[str, Any]]:
     """Train a classifier and measure it.
 
-    A run that is stopped at any moment and resumed gives the same bits as one that was not (on one machine, with one
-    number of threads).
+    A run that is stopped at any moment and resumed gives the same bits as one that was not (on one machine's CPU, with
+    one number of threads).
 
     Args:
       output: a folder for `classifier.pt`, `resume.pt` and `result.json`; None keeps nothing.
       resume: go on from `output/resume.pt`.
       log: where notes go; stderr by default.
+      device: what to train and measure on; None is the CPU.
     Returns:
-      The classifier in evaluation mode, and the result: `train` accuracy on the row's own training domain,
+      The classifier in evaluation mode, on the CPU, and the result: `train` accuracy on the row's own training domain,
       `train_domain` accuracy on the fully correlated one, `test` accuracy, `counterfactual` accuracy where a plan is
       given, `seconds` of training, `settings`.
     Raises:
@@ -141,7 +144,7 @@ def train(
     log = log or sys.stderr
     data = open_domain(config.variant, inputs, "train")
     batches = open_batches(config, data, inputs)
-    run = Run(config)
+    run = Run(config, device)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         if resume:
@@ -158,7 +161,7 @@ def train(
     ):
         for batch in prefetched:
             run.set_learning_rate()
-            losses = run.method.losses(run.model, batch, run.step / config.steps)
+            losses = run.method.losses(run.model, batch.to(run.device), run.step / config.steps)
             run.optimizer.zero_grad(set_to_none=True)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             check_losses(losses, run.step, output or Path(config.row))
@@ -173,7 +176,7 @@ def train(
     if output is not None:
         save_classifier(run.model, config.to_dict(), output / "classifier.pt")
         write_text(output / "result.json", json.dumps(result, indent=2) + "\n")
-    return run.model, result
+    return run.model.cpu(), result
 
 
 def measure(
@@ -237,8 +240,10 @@ def counterfactual_accuracy(
 @torch.no_grad()
 def _accuracy(model: Classifier, parts: Iterable[tuple[Tensor, NDArray[np.int64]]]) -> float:
     right = total = 0
+    device = next(model.parameters()).device
     for images, labels in parts:
-        answers = model(images.contiguous(memory_format=torch.channels_last)).argmax(dim=1).numpy()
+        pictures = images.to(device).contiguous(memory_format=torch.channels_last)
+        answers = model(pictures).argmax(dim=1).cpu().numpy()
         right += int((answers == labels).sum())
         total += len(labels)
     return right / total

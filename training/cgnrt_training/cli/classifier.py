@@ -44,6 +44,7 @@ def add(jobs: common.Jobs) -> None:
         metavar="KEY=VALUE",
         help="one setting, as lr=0.002, counterfactuals=100000, per_noise=10 or reuse=16; repeatable",
     )
+    common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
     parser.set_defaults(run=run)
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> str:
     except ValueError as error:
         raise common.UsageError(str(error)) from error
     common.set_threads(args.threads)
+    device = common.open_device(args.device)
 
     from ..classifier.sources import Inputs
     from ..classifier.train import train
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> str:
 
     open_run(args.output, config, resume=args.resume, force=args.force)
     inputs = Inputs(args.data, args.textures, args.plan, args.gan)
-    _, result = train(config, inputs, args.output, resume=args.resume, log=sys.stderr)
+    _, result = train(config, inputs, args.output, resume=args.resume, log=sys.stderr, device=device)
     return json.dumps(result, indent=2)
 
 

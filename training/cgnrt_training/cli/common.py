@@ -6,9 +6,12 @@ import argparse
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from cgnrt.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import torch
 
 Jobs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # what a job's `add` takes
 
@@ -84,6 +87,30 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """`--threads`: for `set_threads`."""
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; all cores by default")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """`--device`: for `open_device`."""
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE", help="cpu (default), cuda or cuda:<index>"
+    )
+
+
+def open_device(name: str) -> torch.device:
+    """The device that is asked for.
+
+    Raises:
+      UsageError: it is no device's name.
+      BackendError: torch cannot use it here.
+      MissingDependencyError: torch is not installed.
+    """
+    torch_or_error()
+    from ..device import open_device as opened
+
+    try:
+        return opened(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def add_again(parser: argparse.ArgumentParser) -> None:

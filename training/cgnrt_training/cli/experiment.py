@@ -8,7 +8,7 @@ from . import common
 
 
 def add_cells(parser: argparse.ArgumentParser, *, seeds: int) -> None:
-    """`--seeds`, `--jobs`, `--steps`, `--set` and `--output`."""
+    """`--seeds`, `--jobs`, `--steps`, `--set`, `--device` and `--output`."""
     parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"classifiers a cell; {seeds}")
     parser.add_argument(
         "--jobs",
@@ -25,6 +25,7 @@ def add_cells(parser: argparse.ArgumentParser, *, seeds: int) -> None:
         metavar="KEY=VALUE",
         help="one setting of all classifiers, as lr=0.002; repeatable",
     )
+    common.add_device(parser)
     common.add_output(parser)
 
 

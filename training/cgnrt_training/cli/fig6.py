@@ -27,6 +27,7 @@ def add(jobs: common.Jobs) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
     )
+    common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
     parser.set_defaults(run=run)
@@ -35,6 +36,7 @@ def add(jobs: common.Jobs) -> None:
 def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
     common.set_threads(args.threads)
+    device = common.open_device(args.device)
 
     from ..experiments import fig6
     from ..vae import VaeConfig
@@ -47,5 +49,5 @@ def run(args: argparse.Namespace) -> Path:
         raise common.UsageError(str(error)) from error
     # What gives the result from nothing.
     command = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
-    options = fig6.Fig6(args.data, args.output, config, args.resume, args.force, command)
+    options = fig6.Fig6(args.data, args.output, config, args.resume, args.force, device, command)
     return fig6.run(options, sys.stderr)

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> Path:
                 from_settings(base, [f"{axis}={value}"])
     except ValueError as error:
         raise common.UsageError(str(error)) from error
-    common.torch_or_error()
+    device = common.open_device(args.device)
 
     from ..experiments import fig7
 
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> Path:
         seeds=args.seeds,
         jobs=args.jobs,
         settings=settings,
+        device=str(device),
         command=sys.argv[1:],
     )
     return fig7.run(options, sys.stderr)

@@ -25,6 +25,7 @@ def add(jobs: common.Jobs) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
     )
+    common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
     parser.set_defaults(run=run)
@@ -33,6 +34,7 @@ def add(jobs: common.Jobs) -> None:
 def run(args: argparse.Namespace) -> Path:
     """Train; returns the path of the checkpoint."""
     common.set_threads(args.threads)
+    device = common.open_device(args.device)
 
     from ..gan import GanConfig, train_gan
     from ..mnist.data import VariantMnist
@@ -44,4 +46,6 @@ def run(args: argparse.Namespace) -> Path:
         raise common.UsageError(str(error)) from error
     textures = args.textures if args.variant == "wildlife" else None
     data = VariantMnist(config.variant, args.data, seed=config.seed, textures=textures)
-    return train_gan(config, data, args.output, resume=args.resume, force=args.force, log=sys.stderr)
+    return train_gan(
+        config, data, args.output, resume=args.resume, force=args.force, log=sys.stderr, device=device
+    )

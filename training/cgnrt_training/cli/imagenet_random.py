@@ -32,6 +32,7 @@ def add(jobs: common.Jobs) -> None:
         help="channels of each BigGAN's last block; 128, as published, by default",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    common.add_device(parser)
     common.add_threads(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.set_defaults(run=run)
@@ -50,12 +51,13 @@ def run(args: argparse.Namespace) -> Path:
     if not 0 <= args.seed < 2**63:
         raise common.UsageError(f"train: --seed is {args.seed}, expected 0..2**63 - 1.")
     common.set_threads(args.threads)
+    device = common.open_device(args.device)
 
     from ..imagenet.calibrate import random_cgn
     from ..imagenet.checkpoints import save_cgn
 
     try:
-        model = random_cgn(args.resolution, args.seed, args.channel_width, progress=_say)
+        model = random_cgn(args.resolution, args.seed, args.channel_width, progress=_say, device=device)
     except ValueError as error:
         raise common.UsageError(str(error)) from error
     _say(f"write {args.output}")

@@ -56,6 +56,7 @@ def add(jobs: common.Jobs) -> None:
         metavar="FILE",
         help="SqueezeNet 1.1 state dict (torchvision's names) for the perceptual loss; off without",
     )
+    common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
     parser.set_defaults(run=run)
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> Path:
     except ValueError as error:
         raise common.UsageError(str(error)) from error
     common.set_threads(args.threads)
+    device = common.open_device(args.device)
 
     from ..loops import write_text
     from ..mnist.data import VariantMnist
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> Path:
         perceptual_weights=args.perceptual_weights,
         resume=args.resume,
         log=sys.stderr,
+        device=device,
     )
 
 

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> Path:
             ClassifierConfig(row, "colored")
     except ValueError as error:
         raise common.UsageError(str(error)) from error
-    common.torch_or_error()
+    device = common.open_device(args.device)
 
     from ..experiments import table2
 
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> Path:
         seeds=args.seeds,
         jobs=args.jobs,
         settings=settings,
+        device=str(device),
         audit=args.audit,
         command=sys.argv[1:],
     )

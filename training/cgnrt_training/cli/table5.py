@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> Path:
         from_settings(ClassifierConfig("cgn-only", args.variant), settings)
     except ValueError as error:
         raise common.UsageError(str(error)) from error
-    common.torch_or_error()
+    device = common.open_device(args.device)
 
     from ..experiments import table5
 
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> Path:
         seeds=args.seeds,
         jobs=args.jobs,
         settings=settings,
+        device=str(device),
         command=sys.argv[1:],
     )
     return table5.run(options, sys.stderr)

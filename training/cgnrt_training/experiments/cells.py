@@ -42,6 +42,7 @@ class Cell:
     inputs: Inputs
     audit: int = 0  # samples of the audit with `inputs.plan`; 0 is none
     correlations: tuple[float, ...] = ()  # environments of test digits that accuracy is measured in too
+    device: str = "cpu"  # what the classifier is trained on
 
 
 def train_cell(name: str, cell: Cell, folder: Path) -> dict[str, Any]:
@@ -56,9 +57,10 @@ def train_cell(name: str, cell: Cell, folder: Path) -> dict[str, Any]:
     from ..classifier.model import save_classifier
     from ..classifier.sources import HELD_OUT_SEED, open_domain, open_generator, with_cues
     from ..classifier.train import accuracy_on, train
+    from ..device import open_device
 
     begin = time.perf_counter()
-    model, result = train(cell.config, cell.inputs)
+    model, result = train(cell.config, cell.inputs, device=open_device(cell.device))
     if cell.audit:
         generator = open_generator(cell.inputs.plan)
         found = audit(model, generator, cell.audit, seed=HELD_OUT_SEED + 1, inputs="torch")

@@ -136,6 +136,7 @@ class Fig6:
     config: VaeConfig
     resume: bool = False
     force: bool = False
+    device: torch.device | None = None
     command: Sequence[str] = ("fig6",)
 
 
@@ -151,7 +152,15 @@ def run(options: Fig6, log: TextIO | None = None) -> Path:
     config = options.config
     data = VariantMnist(config.variant, options.data, seed=config.seed)
     with cells.timed(options.output):
-        path = train_vae(config, data, options.output, resume=options.resume, force=options.force, log=log)
+        path = train_vae(
+            config,
+            data,
+            options.output,
+            resume=options.resume,
+            force=options.force,
+            log=log,
+            device=options.device,
+        )
     vae, config = load_vae(path)
     results = {str(config.latents): measure(vae, data)}
     settings = {key: value for key, value in asdict(config).items() if key != "seed"}

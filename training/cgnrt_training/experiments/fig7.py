@@ -47,6 +47,7 @@ class Fig7:
     seeds: int = 3
     jobs: int = 2
     settings: Sequence[str] = ()
+    device: str = "cpu"
     command: Sequence[str] = field(default=("fig7",))
 
 
@@ -69,7 +70,7 @@ def run(options: Fig7, log: TextIO) -> Path:
     inputs = Inputs(options.data, options.textures, options.plan)
     # Values that several axes share are one cell.
     todo = {
-        cell_name(config, seed): cells.Cell(replace(config, seed=seed), inputs)
+        cell_name(config, seed): cells.Cell(replace(config, seed=seed), inputs, device=options.device)
         for seed in range(options.seeds)
         for config in points.values()
     }

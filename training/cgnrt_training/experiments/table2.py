@@ -50,6 +50,7 @@ class Table2:
     seeds: int = 3
     jobs: int = 2
     settings: Sequence[str] = ()
+    device: str = "cpu"
     audit: int = 2000
     command: Sequence[str] = field(default=("table2",))
 
@@ -118,7 +119,8 @@ def _cell(options: Table2, variant: str, row: str, seed: int) -> cells.Cell:
     if variant == "wildlife" and textures is None:
         raise ValueError("table2: --textures is not given, expected it for variant wildlife.")
     inputs = Inputs(options.data, textures, plan, gan if row in NEEDS_GAN else None)
-    return cells.Cell(config, inputs, audit=options.audit if seed == 0 and plan is not None else 0)
+    audit = options.audit if seed == 0 and plan is not None else 0
+    return cells.Cell(config, inputs, audit=audit, device=options.device)
 
 
 def _settings(options: Table2) -> dict[str, Any]:

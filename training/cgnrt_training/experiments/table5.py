@@ -36,6 +36,7 @@ class Table5:
     seeds: int = 3
     jobs: int = 2
     settings: Sequence[str] = ()
+    device: str = "cpu"
     command: Sequence[str] = field(default=("table5",))
 
 
@@ -53,7 +54,10 @@ def run(options: Table5, log: TextIO) -> Path:
     inputs = Inputs(options.data, options.textures, options.plan)
     todo = {
         f"{label}.{seed}": cells.Cell(
-            replace(base, label=label, seed=seed), inputs, correlations=CORRELATIONS
+            replace(base, label=label, seed=seed),
+            inputs,
+            correlations=CORRELATIONS,
+            device=options.device,
         )
         for seed in range(options.seeds)
         for label in MECHANISMS

@@ -53,14 +53,17 @@ def random_cgn(
     num_classes: int = 1000,
     u2net: U2NetConfig | None = None,
     progress: Progress = lambda message: None,
+    device: torch.device | None = None,
 ) -> CGN:
-    """A CGN with random, calibrated weights in evaluation mode, the same for the same arguments.
+    """A CGN with random, calibrated weights in evaluation mode, on the CPU; the same for the same arguments.
 
     Args:
       resolution: 128, 256 or 512.
       channel_width: of each BigGAN; the published ones have 128.
       u2net: the size of U2-Net; None is the full one, or as much narrower as `channel_width`. Corners are aligned.
       progress: called with a line for each step.
+      device: what the batch norms are calibrated on; None is the CPU. Weights are drawn alike for all, statistics
+        differ by rounding.
     Raises:
       ValueError: there is no BigGAN-deep of this resolution, or channel_width is no positive multiple of 4.
     """
@@ -71,16 +74,22 @@ def random_cgn(
     mechanisms = {}
     for name in ("f_shape", "f_text", "f_bg"):
         progress(f"draw and calibrate {name}")
-        mechanisms[name] = random_biggan(config, generator)
+        mechanisms[name] = random_biggan(config, generator, device)
     progress("draw and calibrate u2net")
     size = u2net or (FULL if channel_width == 128 else FULL.narrowed(channel_width / 128))
     size = replace(size, align_corners=True)
     head = random_u2net(size, generator, _pictures(mechanisms["f_shape"], generator))
-    return CGN(**mechanisms, u2net=head).eval()
+    return CGN(**mechanisms, u2net=head).eval().cpu()
 
 
-def random_biggan(config: BigGANConfig, generator: torch.Generator) -> BigGAN:
-    """A BigGAN-deep with random weights and the statistics of its own activations, in evaluation mode."""
+def random_biggan(
+    config: BigGANConfig, generator: torch.Generator, device: torch.device | None = None
+) -> BigGAN:
+    """A BigGAN-deep with random weights and the statistics of its own activations, in evaluation mode.
+
+    Args:
+      device: what it is calibrated on, and then lies on; None is the CPU.
+    """
     model = BigGAN(config)
     with torch.no_grad():
         for name, module in model.named_modules():
@@ -91,12 +100,15 @@ def random_biggan(config: BigGANConfig, generator: torch.Generator) -> BigGAN:
         for module in model.modules():
             if isinstance(module, SelfAttention):
                 module.gamma.fill_(0.5)
-        _calibrate_biggan(model, generator)
+        _calibrate_biggan(model.to(device), generator)
     return model.eval()
 
 
 def random_u2net(config: U2NetConfig, generator: torch.Generator, images: Tensor) -> U2Net:
-    """A U2-Net with random weights and the statistics that `images` (n, 3, h, w) give; its masks have both ends."""
+    """A U2-Net with random weights and the statistics that `images` (n, 3, h, w) give; its masks have both ends.
+
+    It ends up where the images lie.
+    """
     model = U2Net(config).eval()
     with torch.no_grad():
         for module in model.modules():
@@ -117,7 +129,7 @@ def random_u2net(config: U2NetConfig, generator: torch.Generator, images: Tensor
             _before([m for m in model.modules() if isinstance(m, nn.BatchNorm2d)], _take_statistics),
             _after(list(contrasts), lambda conv, output: _normalise(conv, output, contrasts[conv])),
         ):
-            model(images)
+            model.to(images.device)(images)
     return model
 
 
@@ -182,11 +194,13 @@ def _calibrate_biggan(model: BigGAN, generator: torch.Generator) -> None:
     norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
     noise = _truncated_normal(_SAMPLES[4], model.config.z_dim, generator)
     labels = torch.randint(model.config.num_classes, (len(noise),), generator=generator)
+    device = model.embedding_table.device
+    noise, labels = noise.to(device), labels.to(device)
     logits = torch.empty(0)
     with _before(norms, _take_row):
         for k in measured:
-            row = torch.full((len(noise),), k)
-            rows = Rows(row, row, torch.ones(len(noise), 1))
+            row = torch.full((len(noise),), k, device=device)
+            rows = Rows(row, row, torch.ones(len(noise), 1, device=device))
             condition = torch.cat([noise * k / steps, model.embedding_table[labels]], dim=1)
             x = net.start(condition)
             for layer in net.layers:
@@ -254,7 +268,9 @@ def _pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
     noise = _truncated_normal(_MASK_SAMPLES, model.config.z_dim, generator) * truncation
     labels = torch.randint(model.config.num_classes, (_MASK_SAMPLES,), generator=generator)
     with torch.no_grad():
-        drawn: Tensor = model(noise, model.embedding_table[labels], truncation)
+        embeddings = model.embedding_table
+        device = embeddings.device
+        drawn: Tensor = model(noise.to(device), embeddings[labels.to(device)], truncation.to(device))
     return drawn
 
 

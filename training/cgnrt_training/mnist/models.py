@@ -192,17 +192,18 @@ class CGN(nn.Module):
             the shape's if left out (the training distribution), and others give counterfactuals (Sec. 3.2).
           noise: (n, 3, z) u of shape, texture and background; drawn independently if left out.
           shifts: (n, 2, 2) int64 rolls (dy, dx) of foreground and background; drawn if left out.
-          generator: where noise and shifts are drawn from.
+          generator: where noise and shifts are drawn from; one of the CPU gives the same on every device.
           texture_reuse: k draws the textures of rows 0, k, 2k, ... alone and rolls each anew for k rows.
             It saves most of the work, for the shape is the smallest network. n must be a multiple.
           masks: (n, 1, h, w) that `draw_masks` gave, instead of drawing them here.
         """
         n = len(shape)
         device = self.label_emb.weight.device
+        where = device if generator is None else generator.device
         if noise is None:
-            noise = torch.randn(n, 3, self.noise_size, generator=generator, device=device)
+            noise = torch.randn(n, 3, self.noise_size, generator=generator, device=where).to(device)
         if shifts is None:
-            shifts = torch.randint(self.resolution, (n, 2, 2), generator=generator, device=device)
+            shifts = torch.randint(self.resolution, (n, 2, 2), generator=generator, device=where).to(device)
         labels = (shape, shape if texture is None else texture, shape if background is None else background)
         if n % texture_reuse:
             raise ValueError(f"draw: n is {n}, expected a multiple of texture_reuse {texture_reuse}.")

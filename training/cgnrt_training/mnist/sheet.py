@@ -23,13 +23,13 @@ def sheet(cgn: CGN, seed: int = 0) -> Tensor:
     The same noise is used at every call, and the global random state is left alone.
 
     Returns:
-      (3, height, width) in [0, 1].
+      (3, height, width) in [0, 1], on the CPU.
     """
     was_training = cgn.training
     cgn.eval()
     generator = torch.Generator().manual_seed(seed)
     n_classes = cgn.n_classes
-    labels = torch.arange(n_classes)
+    labels = torch.arange(n_classes, device=cgn.label_emb.weight.device)
     rows: list[Tensor] = []
     for _ in range(ROWS):
         parts = cgn(labels, generator=generator)
@@ -39,7 +39,7 @@ def sheet(cgn: CGN, seed: int = 0) -> Tensor:
         texture, background = (labels + 1 + row) % n_classes, (labels + 3 + row) % n_classes
         rows.append(compose(cgn(labels, texture, background, generator=generator)))
     cgn.train(was_training)
-    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(-1, 1) / 2 + 0.5
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).cpu().clamp(-1, 1) / 2 + 0.5
 
 
 def save_png(picture: Tensor, path: str | os.PathLike[str], zoom: int = 2) -> None:

@@ -47,10 +47,11 @@ def match_borders(cgn: CGN, images: Tensor) -> None:
 class BackgroundTeacher(Trained):
     """The discriminator of surroundings. In each step: add `losses` to the generator's, and afterwards `learn`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, device: torch.device | None = None) -> None:
         super().__init__()
         self.weight = config.loss.surroundings
         self.judge = DiscStrided(N_CLASSES, 24, dropout=config.discriminator.dropout, projection=True)
+        self.to(device)
         self.optimise(self.judge.parameters(), config.optimizer.lr_discriminator, config.optimizer)
 
     def losses(self, backgrounds: Tensor, labels: Tensor) -> dict[str, Tensor]:

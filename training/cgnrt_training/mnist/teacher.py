@@ -84,11 +84,12 @@ class ShapeTeacher(Trained):
     segmenter here.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, device: torch.device | None = None) -> None:
         super().__init__()
         self.weights = config.loss
         self.encoder = Encoder(N_CLASSES, config.model.noise_size)
         self.segmenter = Segmenter(N_CLASSES)
+        self.to(device)
         rate = 4 * config.optimizer.lr_generator  # the segmenter follows a generator that moves
         self.optimise(self.segmenter.parameters(), rate, config.optimizer)
 

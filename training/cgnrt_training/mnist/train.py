@@ -18,6 +18,7 @@ from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
 from ..config import N_CLASSES, Config
+from ..device import random_state, set_random_state
 from ..loops import Batches, check_losses, cosine, update_average
 from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
@@ -42,8 +43,9 @@ COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds
 class Run:
     """Everything that training changes, and so everything that a checkpoint holds."""
 
-    def __init__(self, config: Config, data: VariantMnist) -> None:
+    def __init__(self, config: Config, data: VariantMnist, device: torch.device | None = None) -> None:
         torch.manual_seed(config.train.seed)
+        self.device = device or torch.device("cpu")
         model, disc = config.model, config.discriminator
         self.config = config
         self.step = 0
@@ -57,8 +59,11 @@ class Run:
         else:
             kind = DiscLin if disc.kind == "linear" else DiscStrided
             self.discriminator = kind(N_CLASSES, disc.width, 32, disc.dropout, disc.projection, disc.contrast)
-        self.teacher = ShapeTeacher(config) if config.loss.reconstruction else None
-        self.background_teacher = BackgroundTeacher(config) if config.loss.surroundings else None
+        # Weights start on the CPU, the same for every device.
+        self.cgn.to(self.device)
+        self.discriminator.to(self.device)
+        self.teacher = ShapeTeacher(config, self.device) if config.loss.reconstruction else None
+        self.background_teacher = BackgroundTeacher(config, self.device) if config.loss.surroundings else None
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
         rates = config.optimizer
@@ -123,7 +128,7 @@ class Run:
             "background_teacher": self.background_teacher.state() if self.background_teacher else None,
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
-            "rng": torch.get_rng_state(),
+            **random_state(self.device),
         }
 
     def restore(self, path: Path) -> None:
@@ -149,7 +154,7 @@ class Run:
         with checkpoints.fitting(str(path)):
             self.optimizer_g.load_state_dict(state["optimizer_g"])
             self.optimizer_d.load_state_dict(state["optimizer_d"])
-            torch.set_rng_state(state["rng"])
+            set_random_state(state, self.device)
         self.step = step
 
 
@@ -161,15 +166,17 @@ def train(
     perceptual_weights: Path | None = None,
     resume: bool = False,
     log: TextIO | None = None,
+    device: torch.device | None = None,
 ) -> Path:
     """Train until `config.train.steps` and leave `cgn.pt`, `resume.pt`, sheets and logs in `output`.
 
-    A run that is stopped at any moment and resumed gives the same bits as one that was not (on one machine,
+    A run that is stopped at any moment and resumed gives the same bits as one that was not (on one machine's CPU,
     with one number of threads).
 
     Args:
       perceptual_weights: SqueezeNet 1.1 for the perceptual loss; without it that loss is off.
-      resume: go on from `output/resume.pt`.
+      resume: go on from `output/resume.pt`, whatever device it was trained on.
+      device: what to train on; None is the CPU. Weights start alike everywhere, noise is the device's own.
     Returns:
       The path of the light checkpoint.
     Raises:
@@ -179,7 +186,7 @@ def train(
     log = log or sys.stderr
     output.mkdir(parents=True, exist_ok=True)
     (output / "samples").mkdir(exist_ok=True)
-    run = Run(config, data)
+    run = Run(config, data, device)
     if resume:
         run.restore(output / "resume.pt")
         print(f"resume '{output}' at step {run.step}", file=log)
@@ -188,14 +195,14 @@ def train(
         if perceptual_weights is None:
             print("perceptual loss: off, no weights given (--perceptual-weights SQUEEZENET.pth)", file=log)
         else:
-            style = StyleLoss(perceptual_weights, config.loss.perceptual)
+            style = StyleLoss(perceptual_weights, config.loss.perceptual).to(run.device)
     _trim(output / "scalars.jsonl", run.step)
     run.cgn.train()
     run.discriminator.train()
     teacher, background_teacher = run.teacher, run.background_teacher
 
     batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
-    batches = Batches(data, batch_size, config.train.seed)
+    batches = Batches(data, batch_size, config.train.seed, run.device)
     silent = not sys.stderr.isatty()
     with (
         _board(output, run.step, log) as board,
@@ -208,9 +215,10 @@ def train(
             # Generator: its composites should pass as real.
             run.discriminator.requires_grad_(False)
             # Labels take turns from a random start, so that every class has its share of each batch.
-            turns = torch.arange(batch_size // reuse) + torch.randint(N_CLASSES, ())
+            start = torch.randint(N_CLASSES, (), device=run.device)
+            turns = torch.arange(batch_size // reuse, device=run.device) + start
             y_gen = (turns % N_CLASSES).repeat_interleave(reuse)
-            noise = torch.randn(batch_size, 3, config.model.noise_size)
+            noise = torch.randn(batch_size, 3, config.model.noise_size, device=run.device)
             u_shape, y_shape = noise[:, 0], y_gen
             if teacher is not None:  # masks of real images, through the same batch norm
                 u_real, kl = teacher.encode(real, y_real)

@@ -15,7 +15,10 @@ from ..config import OptimizerConfig
 
 
 class Trained(nn.Module):
-    """Networks with an optimiser of their own, whose state goes into a resume checkpoint as one entry."""
+    """Networks with an optimiser of their own, whose state goes into a resume checkpoint as one entry.
+
+    They are to be on their device before they are optimised.
+    """
 
     _optimizer: torch.optim.Optimizer
     _rate: float

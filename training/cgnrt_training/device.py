@@ -1,0 +1,59 @@
+"""Which device a job trains on, and the random state that goes with it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import torch
+
+from cgnrt.errors import BackendError
+
+DEVICES = re.compile(r"cpu|cuda(:\d+)?")
+
+
+def open_device(name: str) -> torch.device:
+    """`"cpu"`, `"cuda"` or `"cuda:<index>"`, if torch can use it here.
+
+    Raises:
+      ValueError: another name.
+      BackendError: torch cannot use it; the message says why.
+    """
+    if not DEVICES.fullmatch(name):
+        raise ValueError(f"train: device is {name!r}, expected cpu, cuda or cuda:<index>.")
+    device = torch.device(name)
+    if device.type == "cpu":
+        return device
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    # A bare "cuda" would mean whichever device is current.
+    device = torch.device("cuda", device.index or 0)
+    if device.index < count:
+        return device
+    if torch.version.cuda is None:
+        reason = (
+            f"torch {torch.__version__} is built without CUDA. Install a build with it, or leave --device out"
+        )
+    elif count:
+        reason = f"there are {count} devices. Take cuda:0 to cuda:{count - 1}"
+    else:
+        cause = f" ({' '.join(str(said[0].message).split())})" if said else ""
+        reason = f"torch {torch.__version__} finds no GPU or no driver{cause}. Run nvidia-smi, or leave --device out"
+    raise BackendError(f"train: device is {name}, expected one that torch can use: {reason}.")
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """torch's random state as entries of a checkpoint: the CPU's, and the device's if that is another."""
+    state: dict[str, Any] = {"rng": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["rng_device"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """The inverse of `random_state`; a run that comes from another device goes on with that device's own state."""
+    torch.set_rng_state(state["rng"])
+    if device.type == "cuda" and "rng_device" in state:
+        torch.cuda.set_rng_state(state["rng_device"], device)
