@@ -11,21 +11,16 @@ _numbers = itertools.count(1)
 
 
 class Stream:
-    def __init__(self, device: int = 0, *, low_priority: bool = False) -> None:
+    def __init__(self, device: int = 0) -> None:
         self.device = device
         self.ptr = next(_numbers)
-        self.log: list[tuple[str, int]] = []
+        self.log: list[str] = []
 
-    def record(self) -> int:
-        """An event: the stream's own number is enough of one."""
-        self.log.append(("record", self.ptr))
-        return self.ptr
-
-    def wait(self, event: int) -> None:
-        self.log.append(("wait", event))
+    def wait_for(self, other: Stream) -> None:
+        self.log.append(f"wait for {other.ptr}")
 
     def synchronize(self) -> None:
-        self.log.append(("synchronize", self.ptr))
+        self.log.append("synchronize")
 
 
 class DeviceArray:
@@ -47,7 +42,7 @@ class DeviceArray:
 
 def copy(source: DeviceArray, target: DeviceArray, stream: Stream) -> None:
     target.array[...] = source.array
-    stream.log.append(("copy", target.data_ptr))
+    stream.log.append("copy")
 
 
 def info() -> dict[str, Any]:

@@ -83,7 +83,7 @@ def choose(
     if device != "auto" or (gpu_only and backend in BACKENDS):
         where = Device.parse("cuda" if device == "auto" else device)
         if where.kind == "cuda" and (reason := cuda.refusal(where.index)) is not None:
-            raise BackendError(f"load {subject}: device is {where}, expected one that can be used: {reason}")
+            raise BackendError(f"load {subject}: device is {where}, expected one that can be used: {reason}.")
         return _choose_on(where, subject, backend, wanted, mechanisms)
     gpu = Device("cuda", 0)
     reason = _no_gpu(gpu, subject, backend)

@@ -149,15 +149,15 @@ class OnnxRuntimeCudaEngine:
         self._specs = (mechanism.spec.inputs, mechanism.spec.outputs)
         self._stream = self._cuda.Stream(device.index) if stream is None else stream
         # Where an emulation runs "device" code, device memory is the host's.
-        emulated = _is_emulated()
-        self._memory = ("cpu", 0) if emulated else ("cuda", device.index)
+        self._emulated = _is_emulated()
+        self._memory = ("cpu", 0) if self._emulated else ("cuda", device.index)
         captures = provider == "cuda" and bool(batches)
         options = _cuda_options(self._stream, device, precision, captures, memory_limit)
         providers: list[Provider] = [(PROVIDERS["cuda"], options)]
         if provider == "tensorrt":
             more = _tensorrt_options(mechanism, self._stream, device, precision, batches, cache)
             providers.insert(0, (PROVIDERS["tensorrt"], more))
-        if emulated:
+        if self._emulated:
             providers = [("CPUExecutionProvider", {})]
         graph: bytes | None = None
         self._weights: bytes | memoryview | None = mechanism.weights
@@ -197,7 +197,7 @@ class OnnxRuntimeCudaEngine:
             raise TypeError(f"run '{self._name}': {missing} is None, expected one on {self._device}.")
         elsewhere = stream.ptr != self._stream.ptr
         if elsewhere:
-            self._stream.wait(stream.record())
+            self._stream.wait_for(stream)
         n = int(inputs["noise"].shape[0]) if "noise" in inputs else int(next(iter(inputs.values())).shape[0])
         # ONNX Runtime keeps captured graphs by thread.
         static = self._captured.get(n) if threading.get_ident() == self._thread else None
@@ -211,7 +211,7 @@ class OnnxRuntimeCudaEngine:
             for name, array in outputs.items():
                 self._cuda.copy(static.outputs[name], array, self._stream)
         if elsewhere:
-            stream.wait(self._stream.record())
+            stream.wait_for(self._stream)
         return dict(outputs)
 
     def _bind(self, binding: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
@@ -229,6 +229,9 @@ class OnnxRuntimeCudaEngine:
             raise BackendError(f"run '{self._name}': ONNX Runtime failed: {error}") from error
 
     def _enqueue(self, binding: Any, options: Any, n: int) -> None:
+        if self._emulated:
+            # An emulated stream does its work when somebody waits for it, and the CPU's session reads at once.
+            self._stream.synchronize()
         try:
             self._session.run_with_iobinding(binding, options)
         except Exception as error:
@@ -264,7 +267,8 @@ class OnnxRuntimeCudaEngine:
 def _is_emulated() -> bool:
     from cgnrt import cuda
 
-    return bool(cuda.module().info()["emulated"])
+    found = cuda.info()
+    return found is not None and bool(found["emulated"])
 
 
 def _run_options(graph: str) -> Any:
