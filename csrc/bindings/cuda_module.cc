@@ -82,7 +82,7 @@ PYBIND11_MODULE(_cuda, module) {
   });
   // Python code in the place of an engine: runs when the stream gets there.
   module.def("emulator_enqueue", [](const cgnrt::Stream& stream, const pybind11::function& call) {
-    const auto held = std::make_shared<pybind11::function>(call);
+    auto held = std::make_shared<pybind11::function>(call);
     emulator::enqueue(stream.handle(), [held]() mutable {
       const pybind11::gil_scoped_acquire gil;
       (*held)();

@@ -50,7 +50,8 @@ def emulated_module() -> ModuleType:
         _cmake("--build", str(build))
         stamp.write_text(digest)
     (library,) = build.glob("_cuda*.so")
-    spec = importlib.util.spec_from_file_location("cgnrt._cuda", library)
+    # pybind11 knows a module by its name, and would give the one that nvcc built for this one, or this for that.
+    spec = importlib.util.spec_from_file_location("emulated._cuda", library)
     if spec is None or spec.loader is None:
         pytest.fail(f"{library} is no extension module")
     module = importlib.util.module_from_spec(spec)
