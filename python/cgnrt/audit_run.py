@@ -60,7 +60,7 @@ def audit(
       What the classifier raises goes through as it is.
     """
     count, seed = _check(classifier, n, batch_size, confidence, inputs), resolve_seed(seed)
-    generator = _generator(plan)
+    generator = _generator(plan, inputs)
     classes = _classes(generator)
     ask = _Asker(classifier, len(classes), inputs)
     totals = _Totals(len(classes))
@@ -134,7 +134,7 @@ class _Asker:
         self._torch = _import_torch() if inputs == "torch" else None
 
     def __call__(self, batch: Batch) -> np.ndarray:
-        images = batch.images if self._torch is None else batch.torch().images
+        images = batch.numpy().images if self._torch is None else batch.torch().images
         no_gradients: AbstractContextManager[Any] = (
             nullcontext() if self._torch is None else self._torch.no_grad()
         )
@@ -218,12 +218,14 @@ def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: An
     return check_index("n", n)
 
 
-def _generator(plan: Any) -> Generator:
+def _generator(plan: Any, inputs: str) -> Generator:
     if isinstance(plan, Generator):
         return plan
+    # Tensors are the CPU's unless a generator says otherwise: a classifier may be anywhere.
+    device = "cpu" if inputs == "torch" else "auto"
     if not isinstance(plan, Plan):
-        return Generator(plan)
-    generator = Generator(plan.path)
+        return Generator(plan, device=device)
+    generator = Generator(plan.path, device=device)
     if generator.plan.digest != plan.digest:
         raise PlanError(
             f"audit '{plan.path}': digest is {generator.plan.digest[:12]}, expected {plan.digest[:12]}. "

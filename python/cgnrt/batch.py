@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cgnrt import _core
+from cgnrt import _core, cuda
 from cgnrt.errors import MissingDependencyError
 from cgnrt.sampling import Labels, Noise
 
@@ -83,7 +83,7 @@ class Batch:
         the plan has none.
 
     From a generator on a GPU the pictures are `cgnrt.cuda.DeviceArray`s there: they leave by DLPack or `torch()`
-    without a copy, and `.numpy()` copies them to the host. Labels, indices and noise are known to the host as well.
+    without a copy, and `numpy()` copies them to the host. Labels, indices and noise are known to the host as well.
     """
 
     images: Any
@@ -110,6 +110,26 @@ class Batch:
         if self.draw_noise is None:
             raise ValueError("noise: this batch was made without any, expected one from a Generator.")
         return self.draw_noise()
+
+    def numpy(self) -> Batch:
+        """The same batch with NumPy arrays: pictures on a GPU are waited for and copied; on the CPU it is itself.
+
+        Raises:
+          TypeError: the pictures are bfloat16, or written to an `out` of another library.
+        """
+        if self.on_device is None:
+            return self
+
+        def fetch(array: Any) -> Any:
+            if array is None:
+                return None
+            if not isinstance(array, cuda.DeviceArray) or array.dtype == "bfloat16":
+                found = getattr(array, "dtype", type(array).__name__)
+                raise TypeError(f"batch.numpy: images are {found}, expected memory of cgnrt that NumPy has.")
+            return array.numpy()
+
+        found = {name: fetch(getattr(self, name)) for name in ("images", *_PICTURES)}
+        return replace(self, on_device=None, **found)
 
     def torch(self) -> Batch:
         """The same batch with torch tensors that share its memory.

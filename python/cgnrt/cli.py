@@ -119,9 +119,12 @@ def _sample(arguments: argparse.Namespace) -> None:
     options = draws(arguments, generator.classes)
     options |= {"pool": arguments.pool, "per_noise": arguments.per_noise}
     # No image, but the shape of one.
-    nothing = generator.sample(0, **options)
+    nothing = generator.sample(0, **options).numpy()
     step = max(1, _STEP_PIXELS // (generator.resolution[0] * generator.resolution[1]))
-    buffer = np.empty((min(step, n), *nothing.images.shape[1:]), arguments.dtype)
+    # On a GPU the generator reuses memory of its own.
+    buffer = None
+    if generator.device == "cpu":
+        buffer = np.empty((min(step, n), *nothing.images.shape[1:]), arguments.dtype)
     # Checks every option before the first byte is written.
     batches = generator.batches(n, step, out=buffer, **options)
     columns = {
@@ -135,7 +138,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     def rows() -> Iterator[dict[str, np.ndarray]]:
         # The seed is one number: written at once, empty beside every batch.
         seed = np.asarray([arguments.seed], np.uint64)
-        for batch in itertools.chain([nothing], batches):
+        for batch in itertools.chain([nothing], (batch.numpy() for batch in batches)):
             labels = {f"labels_{name}": column for name, column in batch.labels._asdict().items()}
             yield {"images": batch.images, **labels, "indices": batch.indices, "seed": seed}
             seed = seed[:0]
@@ -163,6 +166,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _audit(arguments: argparse.Namespace) -> None:
+    if arguments.inputs == "torch" and arguments.device == "auto":
+        arguments.device = "cpu"  # where a classifier is that says nothing else
     audit_command.run(arguments, lambda: open_generator(arguments))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.machine import describe_machine
 
@@ -21,7 +22,7 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
     """
     seeds = iter(range(seed, seed + 1_000_000))
     pool = max(1, batch // reuse)
-    cases: dict[str, Callable[[], object]] = {
+    cases: dict[str, Callable[[], Batch]] = {
         "reuse 1": lambda: generator.sample(batch, seed=next(seeds)),
         f"pool {pool}, reuse {reuse}": lambda: generator.sample(batch, seed=next(seeds), pool=pool),
     }
@@ -29,12 +30,12 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
     with tqdm(total=seconds * len(cases), bar_format="{desc}{percentage:3.0f}% |{bar}|", disable=None) as bar:
         for before, (name, call) in enumerate(cases.items()):
             bar.set_description(name)
-            call()
+            _wait(call())
             times: list[float] = []
             start = time.perf_counter()
             while not times or time.perf_counter() < start + seconds:
                 begin = time.perf_counter()
-                call()
+                _wait(call())
                 end = time.perf_counter()
                 times.append(end - begin)
                 bar.update(before * seconds + min(end - start, seconds) - bar.n)
@@ -52,6 +53,12 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
         "rows": rows,
         "machine": describe_machine(),
     }
+
+
+def _wait(batch: Batch) -> None:
+    """A batch on a GPU is still being made when it is handed out."""
+    if batch.on_device is not None:
+        batch.on_device.stream.synchronize()
 
 
 def usual_batch(resolution: tuple[int, int]) -> int:

@@ -283,7 +283,7 @@ def _path(arguments: argparse.Namespace, generator: Generator, bar: Any, k: int)
         parts=True,
         progress=bar.update,
         **_ends(arguments, generator.classes),
-    )
+    ).numpy()
 
 
 def _sampled(
@@ -296,7 +296,7 @@ def _sampled(
 
 def _counted(batches: Iterator[Batch], bar: Any) -> Iterator[Batch]:
     for batch in batches:
-        yield batch
+        yield batch.numpy()
         bar.update(len(batch))
 
 
