@@ -101,15 +101,15 @@ def test_a_typed_graph_is_run_in_place_of_the_plans(
 ) -> None:
     asked = []
 
-    def typed_graph(mechanism: Mechanism, precision: str) -> tuple[bytes, bytes]:
-        asked.append((mechanism.name, precision))
+    def typed_graph(mechanism: Mechanism, precision: str, fp32_layers: Any) -> tuple[bytes, bytes]:
+        asked.append((mechanism.name, precision, fp32_layers))
         assert shape.weights is not None
         return bytes(shape.graph), bytes(len(shape.weights))  # all weights zero
 
     module = SimpleNamespace(typed_graph=typed_graph)
     monkeypatch.setitem(sys.modules, "cgnrt.backends.typed_graph", module)
-    engine = OnnxRuntimeCudaEngine(shape, GPU, "fp16", 2)
-    assert asked == [("shape", "fp16")]
+    engine = OnnxRuntimeCudaEngine(shape, GPU, "fp16", 2, fp32_layers=["a"])
+    assert asked == [("shape", "fp16", ["a"])]
     assert len(np.unique(run(engine, batch(shape, 2)))) == 1
 
 
@@ -176,7 +176,7 @@ def providers_of(monkeypatch: pytest.MonkeyPatch, shape: Mechanism, precision: s
     monkeypatch.setattr(onnxruntime_cuda, "open_session", spy)
     monkeypatch.setattr(onnxruntime_cuda, "_is_emulated", lambda: False)
     monkeypatch.setattr(OnnxRuntimeCudaEngine, "_capture", lambda self, number, n: (number, n))
-    typed = SimpleNamespace(typed_graph=lambda mechanism, precision: (bytes(mechanism.graph), b""))
+    typed = SimpleNamespace(typed_graph=lambda mechanism, precision, layers: (bytes(mechanism.graph), b""))
     monkeypatch.setitem(sys.modules, "cgnrt.backends.typed_graph", typed)
     stream = host_device.Stream(1)
     OnnxRuntimeCudaEngine(shape, Device("cuda", 1), precision, stream=stream, **options)

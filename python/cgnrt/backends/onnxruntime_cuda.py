@@ -9,7 +9,7 @@ import io
 import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +120,7 @@ class OnnxRuntimeCudaEngine:
         device while the engine is made. With "tensorrt": sizes that its engine is tuned for.
       memory_limit: bytes that the session's arena may take of the device; None is all.
       cache: folder of the TensorRT provider's engines and timings.
+      fp32_layers: as for `typed_graph`.
     Raises:
       BackendError: the graph is refused, or the provider cannot be started.
     """
@@ -136,6 +137,7 @@ class OnnxRuntimeCudaEngine:
         batches: Sequence[int] = (),
         memory_limit: int | None = None,
         cache: Path | None = None,
+        fp32_layers: Collection[str] = (),
     ) -> None:
         from cgnrt import cuda
 
@@ -164,7 +166,7 @@ class OnnxRuntimeCudaEngine:
         if precision != "fp32":
             from cgnrt.backends.typed_graph import typed_graph
 
-            graph, self._weights = typed_graph(mechanism, precision)
+            graph, self._weights = typed_graph(mechanism, precision, fp32_layers)
         self._session = open_session(
             mechanism,
             providers,

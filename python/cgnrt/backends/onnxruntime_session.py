@@ -56,7 +56,8 @@ def open_session(
             enable_fallback=0,  # else it prints, and tries the CPU
         )
     except Exception as error:
-        raise BackendError(f"{subject}: ONNX Runtime refused the graph: {error}") from error
+        text = " ".join(str(error).split())
+        raise BackendError(f"{subject}: ONNX Runtime refused the graph: {text}") from error
     # A provider whose libraries are missing is left out without an error.
     if (wanted := providers[0][0]) not in session.get_providers():
         raise BackendError(
