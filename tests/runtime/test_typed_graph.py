@@ -113,6 +113,45 @@ def test_with_every_result_rounded(precision: str, floor: float) -> None:
         del found
 
 
+def transposed(**attributes: Any) -> Any:
+    given = {"strides": [2, 2], "pads": [1, 1, 1, 1], **attributes}
+    weight = np.arange(3 * 2 * 16, dtype=np.float32).reshape(3, 2, 4, 4) - 40
+    constants = {"w": weight, "b": np.array([1, -2], np.float32)}
+    nodes = [node("ConvTranspose", "x w b", "y", **given)]
+    return mechanism(nodes, {"x": ("n", 3, 5, 4)}, {"y": ("n", 2, "h", "v")}, constants)
+
+
+def test_bfloat16_doubles_by_plain_convolutions() -> None:
+    made = transposed()
+    model = whole(*typed_graph(made, "bf16"))
+    assert [n.op_type for n in model.graph.node if n.op_type != "Cast"] == [
+        *["Conv"] * 4,
+        "Concat",
+        "DepthToSpace",
+    ]
+    # Integers that bfloat16 holds, and sums that float32 holds; one tap at a time, so that a sum is one product.
+    inputs = np.zeros((20, 3, 5, 4), np.float32)
+    for k in range(20):
+        inputs[k, k % 3, k // 4, k % 4] = 1
+    expected = by_onnx_runtime(whole(made.graph, None), {"x": inputs})[0]
+    assert np.array_equal(ReferenceEvaluator(model).run(None, {"x": inputs})[0], expected)
+
+
+@pytest.mark.parametrize("attributes", [{"strides": [1, 1]}, {"output_padding": [1, 1]}, {"pads": [0] * 4}])
+def test_other_transposed_convolutions_stay_float32(attributes: dict[str, Any]) -> None:
+    assert [n.op_type for n in whole(*typed_graph(transposed(**attributes), "bf16")).graph.node] == [
+        "ConvTranspose"
+    ]
+    half = whole(*typed_graph(transposed(**attributes), "fp16"))
+    assert computed_in(half, "ConvTranspose") == {TensorProto.FLOAT16}
+
+
+def test_a_kept_transposed_convolution_stays_whole() -> None:
+    assert [n.op_type for n in whole(*typed_graph(transposed(), "bf16", ["w"])).graph.node] == [
+        "ConvTranspose"
+    ]
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_pictures_are_half_and_what_needs_range_is_not(precision: str) -> None:
     with Plan.open(SMALL) as small, Plan.open(PLANS[0]) as mnist:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cgnrt.backends.typed_constants import Constants
+from cgnrt.backends.typed_transposed import split_transposed
 from cgnrt.errors import MissingDependencyError
 from cgnrt.plan import Manifest, Mechanism
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 # What computes in half: layers, by the operands that matrix units take.
-_LAYERS = ("Conv", "ConvTranspose", "MatMul")
+_LAYERS = {"fp16": ("Conv", "ConvTranspose", "MatMul"), "bf16": ("Conv", "MatMul")}
 # What passes pictures on, and does so in the type that the pictures have.
 _FOLLOWERS = frozenset(
     {
@@ -90,9 +91,10 @@ def typed_graph(
         ) from error
     model = onnx.load_model_from_string(bytes(mechanism.graph))
     constants = Constants(model, mechanism.weights, precision)
-    _Typing(model, constants, frozenset(fp32_layers)).run()
     if precision == "bf16":
+        split_transposed(model, constants, fp32_layers)
         _raise_opset(model)
+    _Typing(model, constants, frozenset(fp32_layers)).run()
     weights = constants.write()
     return model.SerializeToString(deterministic=True), weights
 
@@ -128,7 +130,6 @@ class _Typing:
                 d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim
             )
         self._floats |= constants.floats
-        self._names = {v for node in self._graph.node for v in (*node.input, *node.output)} | constants.names
         self._half: set[str] = set()  # values that are made in half
         self._copies: dict[tuple[str, bool], str] = {}  # of values, in the other type
         self._outputs = {value.name for value in self._graph.output}
@@ -166,12 +167,12 @@ class _Typing:
     def _is_half(self, node: onnx.NodeProto) -> bool:
         if not self._constants.fit(node.input) or self._late.intersection(node.output):
             return False
-        if node.op_type in _LAYERS:
+        if node.op_type in _LAYERS[self._constants.suffix]:
             vector = len(self._shapes.get(node.output[0], ())) == 2
             return not vector and self._fp32_layers.isdisjoint(node.input)
         if node.op_type not in _FOLLOWERS:
             return False
-        values = [name for name in node.input if name in self._floats and name not in self._constants.names]
+        values = [name for name in node.input if name in self._floats and name not in self._constants]
         pictures = [name for name in values if self._is_picture(name)] or values
         # Where half meets float32: pictures become half as soon as one of them is, vectors stay as they are.
         agree = any if pictures is not values else all
@@ -186,17 +187,17 @@ class _Typing:
         if (name, half) not in self._copies:
             if (name in self._half) == half:
                 return name
-            if name in self._constants.names:
-                self._copies[name, half] = self._constants.in_half(name, self._fresh(name))
+            if name in self._constants:
+                self._copies[name, half] = self._constants.in_half(name)
             else:
-                copy = self._fresh(name)
+                copy = self._fresh(name, half)
                 self._cast(name, copy, half)
                 self._copies[name, half] = copy
         return self._copies[name, half]
 
     def _move_aside(self, node: onnx.NodeProto, name: str) -> None:
         """Give the half value another name, and its own to a float32 copy: it is an output of the graph."""
-        aside = self._fresh(name)
+        aside = self._fresh(name, True)
         node.output[list(node.output).index(name)] = aside
         self._cast(aside, name, False)
         self._copies |= {(name, True): aside, (name, False): name}
@@ -205,13 +206,8 @@ class _Typing:
         to = self._constants.half_type if half else self._onnx.TensorProto.FLOAT
         self._nodes.append(self._onnx.helper.make_node("Cast", [source], [target], to=to))
 
-    def _fresh(self, name: str) -> str:
-        """A name that no value has yet."""
-        fresh = f"{name}.{self._constants.suffix}"
-        while fresh in self._names:
-            fresh += "_"
-        self._names.add(fresh)
-        return fresh
+    def _fresh(self, name: str, half: bool) -> str:
+        return self._constants.fresh(f"{name}.{self._constants.suffix if half else 'fp32'}")
 
 
 def _raise_opset(model: onnx.ModelProto) -> None:

@@ -1,0 +1,139 @@
+"""From a mechanism's graph to a serialised engine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cgnrt.backends.tensorrt.batches import Batches
+from cgnrt.backends.tensorrt.library import Library, log
+from cgnrt.backends.tensorrt.progress import Progress, make_monitor
+from cgnrt.backends.typed_graph import typed_graph
+from cgnrt.errors import BackendError, CgnrtError
+from cgnrt.files import written_beside
+from cgnrt.plan import Mechanism, external_initializers
+
+
+def build_engine(
+    mechanism: Mechanism,
+    precision: str,
+    batches: Batches,
+    library: Library,
+    architecture: str,
+    *,
+    fp32_layers: Collection[str] = (),
+    timing_cache: Path | None = None,
+    workspace_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """Build one mechanism's engine; takes seconds to many minutes.
+
+    The full TensorRT tunes on the current device, which must have `architecture`; TensorRT for RTX needs none.
+
+    Args:
+      mechanism: of an open plan.
+      precision: "fp32", "fp16" or "bf16".
+      batches: the optimisation profile.
+      library: what to build with.
+      architecture: "sm_90".
+      fp32_layers: as for `typed_graph`.
+      timing_cache: file of measured tactics that spares measuring them again; made or added to. TensorRT for RTX
+        measures none.
+      workspace_bytes: most scratch memory that a tactic may take; None is all of the device.
+      progress: told of each step.
+    Raises:
+      BackendError: the library refuses the graph, or fails.
+      BaseException: what `progress` raised, which stops the build.
+    """
+    operation = f"build the engine of mechanism '{mechanism.name}'"
+    with library.errors() as errors:
+        try:
+            builder = library.api.Builder(library.logger)
+        except Exception as error:
+            raise BackendError(
+                f"{operation}: {library.name} makes no builder ({_reason(errors, error)}). Check the driver: nvidia-smi"
+            ) from error
+        network, _alive = parse(mechanism, precision, library, builder, fp32_layers)
+        config = builder.create_builder_config()
+        config.add_optimization_profile(_profile(builder, mechanism, network, batches))
+        # Where a graph says float32 it gets float32.
+        config.clear_flag(library.api.BuilderFlag.TF32)
+        if workspace_bytes is not None:
+            config.set_memory_pool_limit(library.api.MemoryPoolType.WORKSPACE, workspace_bytes)
+        if library.is_rtx:
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(library.capability(architecture), 0)
+        elif timing_cache is not None:
+            _read_timings(config, timing_cache)
+        monitor = make_monitor(library.api, progress, mechanism.name)
+        if monitor is not None:
+            config.progress_monitor = monitor
+        built = builder.build_serialized_network(network, config)
+        if monitor is not None and monitor.error is not None:
+            raise monitor.error
+        if built is None:
+            raise BackendError(f"{operation}: {library.name} {library.version} failed: {_reason(errors)}")
+        if not library.is_rtx and timing_cache is not None:
+            _write_timings(config, timing_cache)
+        return bytes(memoryview(built))
+
+
+def parse(
+    mechanism: Mechanism,
+    precision: str,
+    library: Library,
+    builder: Any,
+    fp32_layers: Collection[str] = (),
+) -> tuple[Any, Any]:
+    """A mechanism's network in the library's own form, and what must live as long as it.
+
+    Raises:
+      BackendError: the parser refuses the graph; the message says which node and why.
+    """
+    graph, weights = typed_graph(mechanism, precision, fp32_layers)
+    network = builder.create_network(library.network_flags())
+    parser = library.api.OnnxParser(network, library.logger)
+    loaded = parser.load_model_proto(graph)
+    if loaded and weights is not None:
+        address = np.frombuffer(weights, np.uint8).ctypes.data
+        for piece in external_initializers(graph):
+            loaded = loaded and parser.load_initializer(piece.name, address + piece.offset, piece.length)
+    if not loaded or not parser.parse_model_proto():
+        found = [parser.get_error(k) for k in range(parser.num_errors)]
+        words = "; ".join(f"node {error.node()}: {error.desc()}" for error in found) or "no reason given"
+        raise BackendError(
+            f"build the engine of mechanism '{mechanism.name}': {library.name} {library.version} refuses the graph: "
+            f"{words}"
+        )
+    return network, (parser, weights)
+
+
+def _profile(builder: Any, mechanism: Mechanism, network: Any, batches: Batches) -> Any:
+    profile = builder.create_optimization_profile()
+    sizes = {spec.name: spec.shape[1:] for spec in mechanism.spec.inputs}
+    for k in range(network.num_inputs):
+        name = network.get_input(k).name
+        profile.set_shape(name, *((n, *sizes[name]) for n in batches.sizes))
+    return profile
+
+
+def _read_timings(config: Any, path: Path) -> None:
+    """Timings of another version or card, or damaged ones, are refused by the library, which then measures anew."""
+    known = path.read_bytes() if path.is_file() else b""
+    if not config.set_timing_cache(config.create_timing_cache(known), False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _write_timings(config: Any, path: Path) -> None:
+    try:
+        with written_beside(path, force=True) as beside:
+            beside.write_bytes(memoryview(config.get_timing_cache().serialize()))
+    except CgnrtError as error:
+        log.warning("the timing cache was not kept: %s", error)
+
+
+def _reason(errors: list[str], error: Exception | None = None) -> str:
+    return "; ".join(dict.fromkeys(errors)) or str(error or "no reason given")
