@@ -14,6 +14,7 @@ from cgnrt.backends.base import PRECISIONS, Backend, Device, Engine
 from cgnrt.backends.native import NativeBackend
 from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
 from cgnrt.backends.openvino import OpenVinoBackend
+from cgnrt.backends.tensorrt import TensorRtBackend
 from cgnrt.errors import BackendError, MissingDependencyError
 from cgnrt.machine import has_amx
 from cgnrt.plan import Mechanism
@@ -30,7 +31,9 @@ __all__ = [
     "supports",
 ]
 
-BACKENDS: dict[str, Backend] = {b.name: b for b in (NativeBackend(), OpenVinoBackend(), OnnxRuntimeBackend())}
+BACKENDS: dict[str, Backend] = {
+    b.name: b for b in (NativeBackend(), OpenVinoBackend(), OnnxRuntimeBackend(), TensorRtBackend())
+}
 
 # What "auto" tries on each kind of device, the fastest first (docs/performance.md for the CPU).
 CANDIDATES: dict[str, tuple[str, ...]] = {

@@ -39,7 +39,7 @@ class Workspace:
 
 def allocate(shape: tuple[int, ...], dtype: str, stream: Any) -> Any:
     """Device memory that any stream may use from now on: rare, so it may wait for the device."""
-    array = cuda.DeviceArray.empty(shape, dtype, stream)
+    array = cuda.module().DeviceArray.empty(shape, dtype, stream)
     stream.synchronize()
     return array
 

@@ -1,0 +1,198 @@
+"""Stand-ins for a card: the CUDA module, device memory, and TensorRT's runtime side, which cannot run without one.
+
+The library's builder is real in these tests; what is faked here is what only a card can do. Device memory is host
+memory, and a context computes with a function of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from cgnrt.backends.tensorrt.library import Library
+
+Compute = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+def mechanism(nodes: list[Any], x: tuple[Any, ...], y: tuple[Any, ...], **constants: np.ndarray) -> Any:
+    """A mechanism from x to y, both float32, of nodes `(operator, inputs, output, attributes)`."""
+    values = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", x), ("y", y))]
+    made = [helper.make_node(op, inputs.split(), [output], **given) for op, inputs, output, given in nodes]
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(made, "g", values[:1], values[1:], initializers),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    specs = [SimpleNamespace(name=name, shape=shape) for name, shape in (("x", x), ("y", y))]
+    spec = SimpleNamespace(inputs=specs[:1], outputs=specs[1:])
+    return SimpleNamespace(name="shape", graph=model.SerializeToString(), weights=None, spec=spec)
+
+
+class FakeStream:
+    """Runs everything at once; between `begin_capture` and `end_capture` keeps it instead."""
+
+    def __init__(self, ptr: int = 7) -> None:
+        self.ptr = ptr
+        self.waits = 0
+        self.captured: list[Callable[[], None]] | None = None
+
+    def synchronize(self) -> None:
+        self.waits += 1
+
+    def begin_capture(self) -> None:
+        self.captured = []
+
+    def end_capture(self) -> Any:
+        work, self.captured = self.captured or [], None
+        return SimpleNamespace(launch=lambda stream: [step() for step in work])
+
+
+class FakeArray:
+    """A DeviceArray on the host."""
+
+    alive: dict[int, FakeArray]
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self.shape = values.shape
+        self.dtype = str(values.dtype)
+        self.nbytes = values.nbytes
+        self.data_ptr = values.ctypes.data
+        FakeArray.alive[self.data_ptr] = self
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: str, stream: FakeStream) -> FakeArray:
+        return cls(np.empty(shape, dtype))
+
+    def upload(self, source: np.ndarray) -> None:
+        self.values[...] = source
+
+    def numpy(self) -> np.ndarray:
+        return self.values.copy()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class FakeCuda:
+    """`cgnrt._cuda` with one card."""
+
+    DeviceArray = FakeArray
+
+    def __init__(self, name: str = "NVIDIA H100 80GB HBM3", capability: tuple[int, int] = (9, 0)) -> None:
+        self.facts = {"name": name, "compute_capability": capability}
+        self.current = 0
+        self.devices: list[int] = []
+
+    def device(self, index: int = 0) -> dict[str, Any]:
+        return self.facts
+
+    def set_device(self, index: int) -> int:
+        before, self.current = self.current, index
+        self.devices.append(index)
+        return before
+
+    def copy(self, source: FakeArray, out: FakeArray, stream: FakeStream) -> None:
+        out.values[...] = source.values
+
+    def Stream(self, device: int) -> FakeStream:  # noqa: N802
+        return FakeStream()
+
+
+class FakeContext:
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.memory: tuple[int, int] | None = None
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.stream: FakeStream | None = None
+        engine.contexts.append(self)
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.memory = (address, size)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return True
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, handle: int) -> bool:
+        if self.engine.api.failing:
+            self.engine.api.logger.log(self.engine.api.ILogger.Severity.ERROR, "the device is on fire")
+            return False
+        addresses = dict(self.addresses)
+
+        def step() -> None:
+            arrays = {name: FakeArray.alive[address].values for name, address in addresses.items()}
+            inputs = {name: arrays[name] for name in self.engine.inputs}
+            for name, values in self.engine.api.compute(self.engine.name, inputs).items():
+                arrays[name][...] = values
+
+        captured = self.engine.api.stream.captured
+        if captured is None:
+            step()
+        else:
+            captured.append(step)
+        self.engine.api.launches += 1
+        return True
+
+
+class FakeEngine:
+    """What a `FakeApi` makes of the bytes `<mechanism>:<inputs>:<outputs>:<smallest,usual,largest>`."""
+
+    device_memory_size_v2 = 100
+
+    def __init__(self, api: FakeApi, data: bytes) -> None:
+        self.api = api
+        self.name, inputs, outputs, batches = bytes(data).decode().split(":")
+        self.inputs, self.outputs = inputs.split(","), outputs.split(",")
+        self.batches = [int(n) for n in batches.split(",")]
+        self.contexts: list[FakeContext] = []
+        self.num_io_tensors = len(self.inputs) + len(self.outputs)
+
+    def get_tensor_name(self, k: int) -> str:
+        return [*self.inputs, *self.outputs][k]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "in" if name in self.inputs else "out"
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, int]]:
+        return [(n, 4) for n in self.batches]
+
+    def create_execution_context(self, strategy: str) -> FakeContext:
+        assert strategy == "user"
+        return FakeContext(self)
+
+
+class FakeApi:
+    """The runtime side of the library's module."""
+
+    TensorIOMode = SimpleNamespace(INPUT="in")
+    ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user")
+
+    def __init__(self, real: Library, compute: Compute, stream: FakeStream) -> None:
+        self.ILogger = real.api.ILogger
+        self.logger = real.logger
+        self.compute = compute
+        self.stream = stream
+        self.engines: list[FakeEngine] = []
+        self.failing = False
+        self.launches = 0
+
+    def Runtime(self, logger: Any) -> Any:  # noqa: N802
+        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+
+    def _deserialize(self, data: bytes) -> FakeEngine | None:
+        if not bytes(data[:5]).isalpha():
+            self.logger.log(self.ILogger.Severity.ERROR, "that is no engine")
+            return None
+        self.engines.append(FakeEngine(self, data))
+        return self.engines[-1]
