@@ -75,6 +75,9 @@ PYBIND11_MODULE(_cuda, module) {
   cgnrt::bind_cuda_patch_grid(module);
   module.def("info", &cgnrt::info, "What this build is, and the driver and devices found now.");
   module.def("device", &cgnrt::device, pybind11::arg("index") = 0, "The facts of a device.");
+  module.def(
+      "set_device", &cgnrt::set_current_device, pybind11::arg("index"),
+      "Makes a device current for this thread, for libraries that work on that; returns the one before.");
 #if defined(CGNRT_CUDA_EMULATED)
   module.def("emulator_counters", [] {
     const emulator::Counters found = emulator::counters();

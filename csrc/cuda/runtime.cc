@@ -56,10 +56,14 @@ CudaDevice cuda_device(int index) {
   return found;
 }
 
-DeviceGuard::DeviceGuard(int index) {
-  CGNRT_CUDA_CHECK(cudaGetDevice(&before_));
-  if (index != before_) CGNRT_CUDA_CHECK(cudaSetDevice(index));
+int set_current_device(int index) {
+  int before = 0;
+  CGNRT_CUDA_CHECK(cudaGetDevice(&before));
+  if (index != before) CGNRT_CUDA_CHECK(cudaSetDevice(index));
+  return before;
 }
+
+DeviceGuard::DeviceGuard(int index) : before_(set_current_device(index)) {}
 
 DeviceGuard::~DeviceGuard() { cudaSetDevice(before_); }
 

@@ -32,6 +32,9 @@ struct CudaDevice {
 // Throws CudaError, also for an index beyond the devices.
 CudaDevice cuda_device(int index);
 
+// Makes a device this thread's current one; returns the one before. Throws CudaError.
+int set_current_device(int index);
+
 // Makes a device current for as long as this lives. Throws CudaError.
 class DeviceGuard {
  public:

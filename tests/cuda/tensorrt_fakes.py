@@ -6,6 +6,8 @@ memory, and a context computes with a function of arrays.
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +35,11 @@ def mechanism(nodes: list[Any], x: tuple[Any, ...], y: tuple[Any, ...], **consta
     return SimpleNamespace(name="shape", graph=model.SerializeToString(), weights=None, spec=spec)
 
 
+def at(address: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The float32 array at an address."""
+    return np.ctypeslib.as_array((ctypes.c_float * math.prod(shape)).from_address(address)).reshape(shape)
+
+
 class FakeStream:
     """Runs everything at once; between `begin_capture` and `end_capture` keeps it instead."""
 
@@ -55,15 +62,12 @@ class FakeStream:
 class FakeArray:
     """A DeviceArray on the host."""
 
-    alive: dict[int, FakeArray]
-
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
         self.shape = values.shape
         self.dtype = str(values.dtype)
         self.nbytes = values.nbytes
         self.data_ptr = values.ctypes.data
-        FakeArray.alive[self.data_ptr] = self
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], dtype: str, stream: FakeStream) -> FakeArray:
@@ -128,13 +132,12 @@ class FakeContext:
         if self.engine.api.failing:
             self.engine.api.logger.log(self.engine.api.ILogger.Severity.ERROR, "the device is on fire")
             return False
-        addresses = dict(self.addresses)
+        addresses, shapes = dict(self.addresses), dict(self.shapes)
 
         def step() -> None:
-            arrays = {name: FakeArray.alive[address].values for name, address in addresses.items()}
-            inputs = {name: arrays[name] for name in self.engine.inputs}
+            inputs = {name: at(addresses[name], shape) for name, shape in shapes.items()}
             for name, values in self.engine.api.compute(self.engine.name, inputs).items():
-                arrays[name][...] = values
+                at(addresses[name], values.shape)[...] = values
 
         captured = self.engine.api.stream.captured
         if captured is None:

@@ -43,9 +43,8 @@ def stream() -> FakeStream:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    """One card, and nothing of the last test's memory."""
+    """One card."""
     made = FakeCuda()
-    FakeArray.alive = {}
     monkeypatch.setattr(cuda, "refusal", lambda index=0: None)
     monkeypatch.setattr(cuda, "info", lambda: {"emulated": False})
     monkeypatch.setattr(cuda, "module", lambda: made)
@@ -237,6 +236,29 @@ def test_an_engine_is_made_and_run_on_its_own_card(
     assert (card.devices, card.current) == ([2, 1], 1)
     engine.run(*batch(2)[:2], stream)
     assert (card.devices[2:], card.current) == ([2, 1], 1)
+
+
+def test_it_takes_the_arrays_of_cgnrt_cuda(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = emulated.Stream(1)
+    real = packages.load()
+    api = FakeApi(real, compute, SimpleNamespace(captured=None))
+    engine = TensorRtEngine(spec(), data(), replace(real, api=api), Device("cuda", 1), graphs=0)
+    for n in (3, 0, 8, 3):
+        x = np.arange(n * 5, dtype=np.float32).reshape(n, 5)
+        given = emulated.DeviceArray.empty(x.shape, "float32", stream)
+        given.upload(x)
+        made = emulated.DeviceArray.empty((n, 4), "float32", stream)
+        stream.synchronize()
+        engine.run({"x": given}, {"y": made}, stream)
+        np.testing.assert_array_equal(made.numpy(), compute("shape", {"x": x})["y"])
+    address, size = api.engines[0].contexts[0].memory or (0, 0)
+    assert (address % 256, size) == (0, 100)
+
+
+def test_the_current_device_is_a_thread_s(emulated: Any) -> None:
+    assert [emulated.set_device(1), emulated.set_device(1), emulated.set_device(0)] == [0, 1, 1]
+    with pytest.raises(BackendError, match="device"):
+        emulated.set_device(7)
 
 
 @pytest.mark.parametrize("n", [1, 9])
