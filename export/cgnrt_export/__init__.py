@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from cgnrt_export.readers import read_checkpoint
     from cgnrt_export.report import ParityReport
     from cgnrt_export.saliency import SaliencyReport, export_saliency
+    from cgnrt_export.tensorrt_engines import EnginesReport, add_engines
 
 __all__ = [
+    "EnginesReport",
     "ExportError",
     "InferenceForm",
     "MechanismModule",
     "ParityReport",
     "SaliencyReport",
+    "add_engines",
     "count_macs",
     "export_plan",
     "export_saliency",
@@ -37,10 +40,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "EnginesReport": "tensorrt_engines",
     "InferenceForm": "inference",
     "MechanismModule": "mechanism",
     "ParityReport": "report",
     "SaliencyReport": "saliency",
+    "add_engines": "tensorrt_engines",
     "count_macs": "inference",
     "export_plan": "api",
     "export_saliency": "saliency",

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from cgnrt.errors import CgnrtError
 from cgnrt.files import terminable
+from cgnrt.plan.limits import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from cgnrt_export.report import ParityReport
     from cgnrt_export.saliency import SaliencyReport
+    from cgnrt_export.tensorrt_engines import EnginesReport
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,14 +46,16 @@ def _parser() -> argparse.ArgumentParser:
         "checkpoint",
         type=Path,
         help="MNIST: the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote. ImageNet: the authors' cgn.pth, or "
-        "Hugging Face's folder of a BigGAN-deep, with --u2net. Photos: u2net.pth or u2netp.pth",
+        "Hugging Face's folder of a BigGAN-deep, with --u2net. Photos: u2net.pth or u2netp.pth. With --tensorrt also a "
+        "plan, to add engines to",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan to write")
     parser.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        help="the plan's default precision; auto (the default) is the fastest with at least 40 dB PSNR",
+        help="the plan's default precision; auto (the default) is the fastest with at least 40 dB PSNR; and "
+        "the engines', whose auto is the plan's",
     )
     parser.add_argument(
         "--min-psnr",
@@ -74,6 +78,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resolution", type=int, metavar="N", help="ImageNet: refuse a checkpoint of another resolution"
     )
+    engines = parser.add_argument_group("engines for a GPU")
+    engines.add_argument(
+        "--tensorrt",
+        action="store_true",
+        help="also build TensorRT engines on a GPU, and put them into the plan",
+    )
+    engines.add_argument(
+        "--batch",
+        type=_sizes,
+        metavar="N,N,N",
+        help="smallest, usual and largest batch of the engines (1,32,128); one or two numbers will do",
+    )
+    engines.add_argument("--device", metavar="cuda:N", help="the GPU to build on and for (cuda:0)")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs that the plan is checked with (0)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -81,11 +98,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    for option, value in (("--batch", arguments.batch), ("--device", arguments.device)):
+        if value is not None and not arguments.tensorrt:
+            raise ValueError(f"export: {option} is given, expected it with --tensorrt alone.")
+    if is_plan(arguments.checkpoint):
+        _add_to_plan(arguments)
+        return
     # Here, so that --help needs no torch.
     from cgnrt_export import export_plan, read_checkpoint
     from cgnrt_export.u2net_reader import export_u2net, is_u2net
 
     if is_u2net(arguments.checkpoint):
+        if arguments.tensorrt:
+            raise ValueError(
+                "export: --tensorrt is given, expected it for a CGN: photos are masked on the CPU."
+            )
         if arguments.variant is not None:
             raise ValueError(
                 f"export: variant is {arguments.variant!r}, expected none beside a U2-Net's weights."
@@ -109,6 +136,10 @@ def _export(arguments: argparse.Namespace) -> None:
     )
     if checkpoint.note:
         _say(f"note: {checkpoint.note}")
+    if arguments.tensorrt:  # before the work that comes first
+        from cgnrt_export.tensorrt_engines import check_card
+
+        check_card(_card(arguments), "fp32" if arguments.precision == "auto" else arguments.precision)
     report = export_plan(
         arguments.output,
         checkpoint.mechanisms,
@@ -123,15 +154,80 @@ def _export(arguments: argparse.Namespace) -> None:
         force=arguments.force,
         progress=_say,
     )
-    _print(arguments, report)
+    engines = None
+    if arguments.tensorrt:
+        _say(f"wrote {arguments.output}; now its engines")
+        engines = _add_engines(arguments, arguments.output, force=True)
+    _print(arguments, report, engines)
 
 
-def _print(arguments: argparse.Namespace, report: ParityReport | SaliencyReport) -> None:
+def is_plan(path: Path) -> bool:
+    """Whether a file begins as plans do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(30 + len(MANIFEST_NAME))
+    return start.startswith(b"PK\x03\x04") and start[30:] == MANIFEST_NAME.encode()
+
+
+def _add_to_plan(arguments: argparse.Namespace) -> None:
+    if not arguments.tensorrt:
+        raise ValueError(
+            f"export '{arguments.checkpoint}': it is a plan already, expected a checkpoint. "
+            "Pass --tensorrt to add engines."
+        )
+    own = ("variant", "u2net", "u2netp", "resolution", "min_psnr")
+    if given := [name for name in own if getattr(arguments, name) is not None]:
+        option = f"--{given[0].replace('_', '-')}"
+        raise ValueError(
+            f"export '{arguments.checkpoint}': {option} is given, expected it for checkpoints alone."
+        )
+    _print(arguments, None, _add_engines(arguments, arguments.checkpoint, force=arguments.force))
+
+
+def _add_engines(arguments: argparse.Namespace, source: Path, *, force: bool) -> EnginesReport:
+    from cgnrt.backends.tensorrt.batches import DEFAULT
+    from cgnrt_export.tensorrt_engines import add_engines
+
+    return add_engines(
+        source,
+        arguments.output,
+        precision=arguments.precision,
+        batches=arguments.batch or DEFAULT.sizes,
+        device=_card(arguments),
+        seed=arguments.seed,
+        force=force,
+        progress=_say,
+    )
+
+
+def _card(arguments: argparse.Namespace) -> str:
+    return str(arguments.device or "cuda:0")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"batch is {text!r}, expected numbers such as 1,32,128") from None
+
+
+def _print(
+    arguments: argparse.Namespace,
+    report: ParityReport | SaliencyReport | None,
+    engines: EnginesReport | None = None,
+) -> None:
     size = arguments.output.stat().st_size
     if arguments.json:
-        print(json.dumps({"plan": str(arguments.output), "size": size, "report": report.to_json()}, indent=2))
-    else:
-        print(f"{report.table()}\nwrote {arguments.output}, {size:,} bytes")
+        values = {"plan": str(arguments.output), "size": size}
+        values |= {"report": report.to_json()} if report is not None else {}
+        values |= {"engines": engines.to_json()} if engines is not None else {}
+        print(json.dumps(values, indent=2))
+        return
+    for part in (report, engines):
+        if part is not None:
+            print(part.table())
+    print(f"wrote {arguments.output}, {size:,} bytes")
 
 
 def _say(message: str) -> None:

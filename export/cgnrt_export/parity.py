@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cgnrt.backends import BACKENDS
+from cgnrt.backends import BACKENDS, supports
 from cgnrt.errors import BackendError
 from cgnrt.plan import Plan
 from cgnrt_export.causes import first_cause
@@ -135,7 +135,7 @@ def measure_parity(
     return ParityReport(
         precision=chosen,
         reason=reason,
-        engines={name: backend.version() for name, backend in BACKENDS.items() if backend.installed()},
+        engines={name: backend.version() for name, backend in BACKENDS.items() if supports(name, "fp32")},
         torch=torch.__version__,
         seed=seed,
         batch_sizes=sizes,

@@ -112,7 +112,7 @@ class ParityReport:
     Attributes:
       precision: the plan's default precision.
       reason: why it is.
-      engines: version by name of every engine that is installed.
+      engines: version by name of every engine that runs here, on the CPU.
       torch: version.
       seed: of the random inputs.
       batch_sizes: run one after another; together the number of samples.

@@ -152,7 +152,7 @@ def export_saliency(
             macs_before=form.macs_before,
             macs_after=form.macs_after,
             measures=tuple(measures),
-            engines={name: backend.version() for name, backend in BACKENDS.items() if backend.installed()},
+            engines={name: backend.version() for name, backend in BACKENDS.items() if supports(name, "fp32")},
             torch=torch.__version__,
             seed=seed,
             batch_sizes=BATCH_SIZES,
