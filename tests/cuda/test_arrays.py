@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from types import ModuleType
 from typing import Any
 
@@ -237,3 +238,9 @@ def test_why_a_device_cannot_be_used(emulated: ModuleType) -> None:
     assert cuda.refusal() == "no NVIDIA driver is there. Install one for CUDA 13.0"
     with pytest.raises(cuda.BackendError, match="cuda: no NVIDIA driver is there"):
         cuda.module()
+
+
+def test_a_forked_process_is_told_to_spawn(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda.refusal() is None
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert "forked from one that used CUDA" in str(cuda.refusal())

@@ -6,6 +6,7 @@ Importing this loads no CUDA code; what needs a device says why there is none.
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "Graph",
     "PinnedBuffer",
     "Stream",
+    "forked",
     "info",
     "is_cuda",
     "module",
@@ -29,9 +31,18 @@ __all__ = [
 _CLASSES = ("DeviceArray", "Event", "Graph", "PinnedBuffer", "Stream")
 _CUDA_DEVICE = 2  # DLPack's number
 
+# The process that has found a device first.
+_first_pid: int | None = None
+
 
 def refusal(index: int = 0) -> str | None:
     """Why CUDA device `index` cannot be used here, and what to do; None where it can."""
+    global _first_pid
+    if forked():
+        return (
+            "this process was forked from one that used CUDA, which does not survive a fork. "
+            "Start workers with multiprocessing_context='spawn'"
+        )
     found = info()
     if found is None:
         return (
@@ -48,10 +59,16 @@ def refusal(index: int = 0) -> str | None:
         return (
             "the NVIDIA driver is there, but no GPU that this process may use. Look at CUDA_VISIBLE_DEVICES"
         )
+    _first_pid = os.getpid()  # to ask for the devices is to use the driver
     if not 0 <= index < found["devices"]:
         there = "cuda:0" if found["devices"] == 1 else f"cuda:0 to cuda:{found['devices'] - 1}"
         return f"there is no cuda:{index}, only {there}"
     return None
+
+
+def forked() -> bool:
+    """Whether this process was forked from one that used a device."""
+    return _first_pid not in (None, os.getpid())
 
 
 def info() -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from cgnrt.cuda.inputs import RequestInputs
 from cgnrt.cuda.networks import CudaNetworks
 from cgnrt.cuda.pools import CudaPool, build_pool
 from cgnrt.cuda.uploads import Uploads
-from cgnrt.errors import BackendError
 from cgnrt.networks import PICTURES, chunks
 from cgnrt.pixels import PixelFormat
 from cgnrt.plan import Plan
@@ -32,21 +30,11 @@ _CHUNK_PIXELS = 64 * 256 * 256
 # The column of a pool index that picks each output.
 _COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
 
-# The process that has used a device through here first: CUDA does not survive a fork.
-_first_pid: int | None = None
-
 
 class _Session:
     """What a generator holds on its device: a stream, and on it the engines, the composer and the last pool."""
 
     def __init__(self, plan: Plan, choice: Choice, pixels: PixelFormat) -> None:
-        global _first_pid
-        _first_pid = _first_pid or os.getpid()
-        if _first_pid != os.getpid():
-            raise BackendError(
-                "sample: this process was forked from one that used CUDA, expected one of its own. "
-                "Start workers with multiprocessing_context='spawn'."
-            )
         cuda.module()
         self.stream = cuda.Stream(choice.device.index)
         self.uploads = Uploads(self.stream)
@@ -164,7 +152,7 @@ class CudaRenderer:
     # Steps.
 
     def _open(self) -> _Session:
-        if self._session is None:
+        if self._session is None or cuda.forked():  # which cuda.module() refuses
             self._session = _Session(self._plan, self._choice, self._pixels)
         return self._session
 
