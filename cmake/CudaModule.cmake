@@ -29,6 +29,7 @@ set(CGNRT_CUDA_BINDINGS
   ${CGNRT_ROOT}/csrc/bindings/cuda_noise.cc
   ${CGNRT_ROOT}/csrc/bindings/cuda_patch_grid.cc
   ${CGNRT_ROOT}/csrc/bindings/cuda_streams.cc
+  ${CGNRT_ROOT}/csrc/bindings/draws.cc
   ${CGNRT_ROOT}/csrc/bindings/exchange.cc
   ${CGNRT_ROOT}/csrc/bindings/lend.cc
   ${CGNRT_ROOT}/csrc/bindings/pixels.cc

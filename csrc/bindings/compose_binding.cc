@@ -28,11 +28,7 @@ py::object compose_python(const py::object& masks, const py::object& foregrounds
   call.backgrounds = backgrounds_in.tensor();
   if (index_in) call.index = index_in->tensor();
   if (rolls_in) call.rolls = rolls_in->tensor();
-  call.output = dtype_argument(dtype, "compose dtype");
-  call.layout = layout_argument(layout, "compose layout");
-  call.scale = floats_argument(scale, "compose scale");
-  call.bias = floats_argument(bias, "compose bias");
-  call.clamp = clamp_argument(clamp, "compose clamp");
+  read_form(call, "compose", dtype, layout, scale, bias, clamp);
   call.threads = static_cast<int>(integer_argument(threads, "compose threads", 0, 1024));
   call.implementation = implementation;
   if (streams) call.streaming = *streams ? Streaming::kAlways : Streaming::kNever;

@@ -1,6 +1,4 @@
-#include <limits>
-
-#include "bindings/arguments.h"
+#include "bindings/draws.h"
 #include "bindings/exchange.h"
 #include "bindings/module.h"
 #include "ops/noise.h"
@@ -10,15 +8,12 @@ namespace py = pybind11;
 namespace cgnrt {
 namespace {
 
-constexpr std::int64_t kMaxUInt32 = std::numeric_limits<std::uint32_t>::max();
-
-py::object draw(NoiseCall& call, const py::object& seed, const py::object& indices, const py::object& slot,
-                const py::object& out) {
+py::object draw(NoiseCall call, const py::object& indices, const py::object& out,
+                const std::string& implementation) {
   const std::string operation = call.operation;
   const Borrowed indices_in(indices, operation + " indices");
   call.indices = indices_in.tensor();
-  call.seed = seed_argument(seed, operation + " seed");
-  call.slot = static_cast<std::uint32_t>(integer_argument(slot, operation + " slot", 0, kMaxUInt32));
+  call.implementation = implementation;
   const std::vector<std::int64_t> shape = noise_shape(call);
   const py::object result = out.is_none() ? new_array(noise_dtype(call.kind), shape) : out;
   const Borrowed result_out(result, operation + " out");
@@ -29,62 +24,26 @@ py::object draw(NoiseCall& call, const py::object& seed, const py::object& indic
   return result;
 }
 
-std::int64_t size_argument(const py::object& size, const std::string& operation) {
-  return integer_argument(size, operation + " size", 0, kMaxUInt32);
-}
-
-std::vector<std::uint32_t> bounds_argument(const py::object& bound) {
-  constexpr std::int64_t kMaxBound = std::int64_t{1} << 31;
-  const auto one = [](const py::handle& item) {
-    return static_cast<std::uint32_t>(integer_argument(item, "integers bound", 1, kMaxBound));
-  };
-  if (!has_length(bound)) return {one(bound)};
-  std::vector<std::uint32_t> bounds;
-  for (const py::handle item : py::reinterpret_borrow<py::sequence>(bound)) bounds.push_back(one(item));
-  return bounds;
-}
-
 py::object normal(const py::object& seed, const py::object& indices, const py::object& slot,
                   const py::object& size, const py::object& out, const std::string& implementation) {
-  NoiseCall call;
-  call.operation = "normal";
-  call.kind = NoiseKind::kNormal;
-  call.size = size_argument(size, call.operation);
-  call.implementation = implementation;
-  return draw(call, seed, indices, slot, out);
+  return draw(normal_call(seed, slot, size), indices, out, implementation);
 }
 
 py::object truncated_normal(const py::object& seed, const py::object& indices, const py::object& slot,
                             const py::object& size, const py::object& out,
                             const std::string& implementation) {
-  NoiseCall call;
-  call.operation = "truncated_normal";
-  call.kind = NoiseKind::kTruncatedNormal;
-  call.size = size_argument(size, call.operation);
-  call.implementation = implementation;
-  return draw(call, seed, indices, slot, out);
+  return draw(truncated_normal_call(seed, slot, size), indices, out, implementation);
 }
 
 py::object integers(const py::object& seed, const py::object& indices, const py::object& slot,
                     const py::object& bound, const py::object& size, const py::object& out,
                     const std::string& implementation) {
-  NoiseCall call;
-  call.operation = "integers";
-  call.kind = NoiseKind::kIntegers;
-  call.size = size_argument(size, call.operation);
-  call.bounds = bounds_argument(bound);
-  call.implementation = implementation;
-  return draw(call, seed, indices, slot, out);
+  return draw(integers_call(seed, slot, bound, size), indices, out, implementation);
 }
 
 py::object philox(const py::object& seed, const py::object& indices, const py::object& slot,
                   const py::object& blocks, const py::object& out, const std::string& implementation) {
-  NoiseCall call;
-  call.operation = "philox";
-  call.kind = NoiseKind::kWords;
-  call.size = 4 * integer_argument(blocks, "philox blocks", 0, kMaxUInt32 / 4);
-  call.implementation = implementation;
-  return draw(call, seed, indices, slot, out);
+  return draw(philox_call(seed, slot, blocks), indices, out, implementation);
 }
 
 }  // namespace

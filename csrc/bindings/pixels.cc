@@ -1,7 +1,5 @@
 #include "bindings/pixels.h"
 
-#include "bindings/arguments.h"
-
 namespace py = pybind11;
 
 namespace cgnrt {

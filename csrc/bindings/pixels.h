@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "bindings/arguments.h"
 #include "bindings/exchange.h"
 #include "common/dtype.h"
 #include "ops/compose.h"
@@ -23,6 +24,18 @@ Layout layout_argument(const pybind11::object& object, const std::string& subjec
 // None, or (low, high).
 std::optional<std::pair<float, float>> clamp_argument(const pybind11::object& object,
                                                       const std::string& subject);
+
+// Sets the fields that the forms of all ops' pixels have: output, layout, scale, bias and clamp.
+template <typename Form>
+void read_form(Form& form, const std::string& operation, const pybind11::object& dtype,
+               const pybind11::object& layout, const pybind11::object& scale, const pybind11::object& bias,
+               const pybind11::object& clamp) {
+  form.output = dtype_argument(dtype, operation + " dtype");
+  form.layout = layout_argument(layout, operation + " layout");
+  form.scale = floats_argument(scale, operation + " scale");
+  form.bias = floats_argument(bias, operation + " bias");
+  form.clamp = clamp_argument(clamp, operation + " clamp");
+}
 
 // None: nothing.
 std::unique_ptr<Borrowed> borrow_optional(const pybind11::object& object, const std::string& subject);

@@ -1,1 +1,343 @@
+// One pass over memory. A warp composes a segment: `rounds` times 32 neighbouring units of one sample, a unit
+// being the pixels that make a vector of 16 bytes, in the input or the output, whichever is larger. So index
+// and rolls are decoded once for a segment, every access of a warp is one run of memory, and a thread has the
+// vectors of the mask and of all channels in flight at once.
+//
+// A rolled row is a torus of whole units: a unit of the result lies in two neighbouring units of the row, the
+// first following the last, and as far into the first as all of the sample's. Both are read, aligned, the
+// second from the first-level cache, where a neighbour's load has put it; and shifted. Unaligned scalar loads
+// would take `pixels` times the requests.
+#include <algorithm>
+#include <cstdint>
+
 #include "cuda/compose.h"
+#include "cuda/compose_item.cuh"
+#include "cuda/launch.h"
+#include "cuda/pixel_vectors.cuh"
+#include "ops/compose_pixel.h"
+
+namespace cgnrt {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int kWarps = 4;  // of a block
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kMaxRounds = 8;
+constexpr std::int64_t kWaves = 16;  // blocks take turns on a processor; more begin again where they ended
+
+// How a sample is divided.
+struct Division {
+  std::int64_t units;     // of a plane
+  std::int64_t segments;  // of a plane
+  std::int64_t columns;   // units of a row
+  int rounds;
+  std::uint32_t step_rows;  // from a unit to the one 32 further on
+  std::uint32_t step_columns;
+  std::int64_t channel_stride;  // of the result, in values; of single pixels
+  std::int64_t pixel_stride;
+};
+
+// One kernel's form. `pixels` make a unit, `channels` are read at once; `interleaves`: NHWC of all channels.
+template <DType in, DType out, int pixels, int channels, bool rolls, bool interleaves>
+struct Form {
+  using In = Stored<in>;
+  using Out = Stored<out>;
+  static constexpr DType kIn = in;
+  static constexpr DType kOut = out;
+  static constexpr int kPixels = pixels;
+  static constexpr int kChannels = channels;
+  static constexpr bool kRolls = rolls;
+  static constexpr bool kInterleaves = interleaves;
+  static constexpr int kWords = kWordsOf<in, pixels>;
+  static constexpr int kLoaded = rolls ? 2 * kWords : kWords;
+  static constexpr int kValues = kWords * kPerWord<in>;
+  static constexpr int kStored = interleaves ? channels * kWordsOf<out, pixels> : kWordsOf<out, pixels>;
+};
+
+// Where a thread's unit lies in the textures of its sample: offsets of values.
+struct Places {
+  std::int64_t first;
+  std::int64_t second;  // the unit that follows on the torus
+};
+
+__device__ __forceinline__ Places places_of(const ComposeDeviceArgs& a, const Division& d,
+                                            const ComposeShift& shift, std::uint32_t row,
+                                            std::uint32_t column, int pixels) {
+  row += shift.rows;
+  if (row >= a.height) row -= static_cast<std::uint32_t>(a.height);
+  column += shift.columns;
+  const auto columns = static_cast<std::uint32_t>(d.columns);
+  if (column >= columns) column -= columns;
+  const std::uint32_t next = column + 1 == columns ? 0 : column + 1;
+  const std::int64_t start = static_cast<std::int64_t>(row) * a.width;
+  return {start + static_cast<std::int64_t>(column) * pixels,
+          start + static_cast<std::int64_t>(next) * pixels};
+}
+
+template <typename F>
+__device__ __forceinline__ void load_texture(std::uint32_t* words, const typename F::In* plane,
+                                             const Places& places) {
+  load_words<F::kIn, F::kPixels>(words, plane + places.first);
+  if constexpr (F::kRolls && F::kPixels > 1) {
+    load_words<F::kIn, F::kPixels>(words + F::kWords, plane + places.second);
+  }
+}
+
+template <typename F>
+__device__ __forceinline__ void texture_values(std::uint32_t* words, int skip, float* values) {
+  if constexpr (F::kRolls && F::kPixels > 1) drop_values<F::kIn, F::kPixels>(words, skip);
+  unpack_words<F::kIn, F::kPixels>(words, values);
+}
+
+// Everything after the blend but the cast.
+template <typename F>
+__device__ __forceinline__ void finish(const ComposeDeviceArgs& a, int channel,
+                                       float (&values)[F::kChannels][F::kValues]) {
+  if (a.clamp) {
+#pragma unroll
+    for (int c = 0; c < F::kChannels; ++c) {
+#pragma unroll
+      for (int p = 0; p < F::kPixels; ++p) values[c][p] = clamp_to(values[c][p], a.clamp_low, a.clamp_high);
+    }
+  }
+  if (a.has_scale) {
+#pragma unroll
+    for (int c = 0; c < F::kChannels; ++c) {
+#pragma unroll
+      for (int p = 0; p < F::kPixels; ++p) values[c][p] = values[c][p] * a.scale[channel + c];
+    }
+  }
+  if (a.has_bias) {
+#pragma unroll
+    for (int c = 0; c < F::kChannels; ++c) {
+#pragma unroll
+      for (int p = 0; p < F::kPixels; ++p) values[c][p] = values[c][p] + a.bias[channel + c];
+    }
+  }
+}
+
+// The planes of one sample's entries, and its place in the result.
+template <typename F>
+struct Sources {
+  const typename F::In* mask;
+  const typename F::In* foreground;
+  const typename F::In* background;
+  typename F::Out* out;
+};
+
+// Channels `channel`.. of one unit, as they leave but for the cast. All loads come first, with the mask's:
+// they are waited for together.
+template <typename F>
+__device__ __forceinline__ void compose_unit(const ComposeDeviceArgs& a, const ComposeDeviceItem& item,
+                                             const Sources<F>& from, const std::uint32_t* mask_words,
+                                             int channel, const Places& foreground_at,
+                                             const Places& background_at,
+                                             float (&values)[F::kChannels][F::kValues]) {
+  const std::int64_t plane = a.height * a.width;
+  std::uint32_t foreground[F::kChannels][F::kLoaded], background[F::kChannels][F::kLoaded];
+#pragma unroll
+  for (int c = 0; c < F::kChannels; ++c) {
+    load_texture<F>(foreground[c], from.foreground + (channel + c) * plane, foreground_at);
+    load_texture<F>(background[c], from.background + (channel + c) * plane, background_at);
+  }
+  float mask[F::kValues];
+  unpack_words<F::kIn, F::kPixels>(mask_words, mask);
+#pragma unroll
+  for (int c = 0; c < F::kChannels; ++c) {
+    float covered[F::kValues], uncovered[F::kValues];
+    texture_values<F>(foreground[c], item.foreground_shift.skip, covered);
+    texture_values<F>(background[c], item.background_shift.skip, uncovered);
+#pragma unroll
+    for (int p = 0; p < F::kPixels; ++p) values[c][p] = blend(mask[p], covered[p], uncovered[p]);
+  }
+}
+
+template <typename F>
+__device__ __forceinline__ void fill(float value, float (&values)[F::kChannels][F::kValues]) {
+#pragma unroll
+  for (int c = 0; c < F::kChannels; ++c) {
+#pragma unroll
+    for (int p = 0; p < F::kPixels; ++p) values[c][p] = value;
+  }
+}
+
+// Planes of their own, or single pixels anywhere.
+template <typename F>
+__device__ __forceinline__ void store_planes(const Division& d, typename F::Out* out, int channel,
+                                             std::int64_t unit,
+                                             const float (&values)[F::kChannels][F::kValues]) {
+#pragma unroll
+  for (int c = 0; c < F::kChannels; ++c) {
+    typename F::Out* plane = out + (channel + c) * d.channel_stride;
+    if constexpr (F::kPixels == 1) {
+      store_pixel<F::kOut>(plane, unit * d.pixel_stride, values[c][0]);
+    } else {
+      std::uint32_t words[F::kStored];
+      pack_words<F::kOut, F::kStored>(values[c], words);
+      stream_words<F::kStored>(plane + unit * F::kPixels, words);
+    }
+  }
+}
+
+// A warp's units, `count` of them from `out` on, as pixels of all channels. Through shared memory, so that
+// the warp writes one run: from registers it would be every third piece.
+template <typename F>
+__device__ __forceinline__ void store_interleaved(std::uint32_t* staged, typename F::Out* out, int lane,
+                                                  int count,
+                                                  const float (&values)[F::kChannels][F::kValues]) {
+  if (lane < count) {
+    float mixed[F::kChannels * F::kPixels];
+#pragma unroll
+    for (int p = 0; p < F::kPixels; ++p) {
+#pragma unroll
+      for (int c = 0; c < F::kChannels; ++c) mixed[p * F::kChannels + c] = values[c][p];
+    }
+    std::uint32_t words[F::kStored];
+    pack_words<F::kOut, F::kStored>(mixed, words);
+    stage_words<F::kStored>(staged + lane * F::kStored, words);
+  }
+  __syncwarp();
+  const int vectors = count * F::kStored / 4;
+#pragma unroll
+  for (int at = 0; at < (kWarp * F::kStored + 4 * kWarp - 1) / (4 * kWarp); ++at) {
+    const int vector = at * kWarp + lane;
+    if (vector < vectors)
+      __stcs(reinterpret_cast<uint4*>(out) + vector, reinterpret_cast<uint4*>(staged)[vector]);
+  }
+  __syncwarp();
+}
+
+template <typename F>
+__device__ __forceinline__ void compose_segment(const ComposeDeviceArgs& a, const Division& d,
+                                                const ComposeDeviceItem& item, const Sources<F>& from,
+                                                std::int64_t first, int lane, std::uint32_t* staged) {
+  const int channels = F::kChannels > 1 ? F::kChannels : static_cast<int>(a.channels);
+  const float nan = float_of(0x7fc00000u);
+  std::uint32_t row = 0, column = 0;
+  if constexpr (F::kRolls) {
+    const std::int64_t whole = quotient(first + lane, d.columns);
+    row = static_cast<std::uint32_t>(whole);
+    column = static_cast<std::uint32_t>(first + lane - whole * d.columns);
+  }
+  for (int round = 0; round < d.rounds; ++round) {
+    const std::int64_t start = first + round * kWarp;
+    if (start >= d.units) return;
+    const int count = d.units - start < kWarp ? static_cast<int>(d.units - start) : kWarp;
+    const std::int64_t unit = start + lane;
+    Places foreground_at{unit * F::kPixels, 0}, background_at = foreground_at;
+    if constexpr (F::kRolls) {
+      foreground_at = places_of(a, d, item.foreground_shift, row, column, F::kPixels);
+      background_at = places_of(a, d, item.background_shift, row, column, F::kPixels);
+      row += d.step_rows;
+      column += d.step_columns;
+      if (column >= d.columns) {
+        column -= static_cast<std::uint32_t>(d.columns);
+        ++row;
+      }
+    }
+    std::uint32_t mask[F::kWords] = {};
+    const bool reads = item.is_there && lane < count;
+    if (reads) load_words<F::kIn, F::kPixels>(mask, from.mask + unit * F::kPixels);
+    for (int channel = 0; channel < channels; channel += F::kChannels) {
+      float values[F::kChannels][F::kValues];
+      if (reads) {
+        compose_unit<F>(a, item, from, mask, channel, foreground_at, background_at, values);
+      } else {
+        fill<F>(nan, values);
+      }
+      finish<F>(a, channel, values);
+      if constexpr (F::kInterleaves) {
+        store_interleaved<F>(staged, from.out + start * F::kPixels * F::kChannels, lane, count, values);
+      } else {
+        if (lane < count) store_planes<F>(d, from.out, channel, unit, values);
+      }
+    }
+  }
+}
+
+template <typename F>
+__global__ void __launch_bounds__(kThreads)
+    compose_kernel(const __grid_constant__ ComposeDeviceArgs a, const __grid_constant__ Division d) {
+  __shared__ __align__(16) std::uint32_t staged[kWarps][F::kInterleaves ? kWarp * F::kStored : 4];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t plane = a.height * a.width;
+  const std::int64_t segments = a.n * d.segments;
+  for (std::int64_t segment = std::int64_t{blockIdx.x} * kWarps + warp; segment < segments;
+       segment += std::int64_t{gridDim.x} * kWarps) {
+    const std::int64_t sample = quotient(segment, d.segments);
+    const ComposeDeviceItem item = item_of<F::kPixels, F::kRolls>(a, sample);
+    const Sources<F> from{
+        static_cast<const typename F::In*>(a.masks) + item.mask * plane,
+        static_cast<const typename F::In*>(a.foregrounds) + item.foreground * a.channels * plane,
+        static_cast<const typename F::In*>(a.backgrounds) + item.background * a.channels * plane,
+        static_cast<typename F::Out*>(a.out) + sample * a.channels * plane};
+    const std::int64_t first = (segment - sample * d.segments) * d.rounds * kWarp;
+    compose_segment<F>(a, d, item, from, first, lane, staged[warp]);
+  }
+}
+
+template <typename F>
+void launch_form(const ComposeDeviceArgs& a, cudaStream_t stream) {
+  const std::int64_t plane = a.height * a.width;
+  Division d{};
+  d.units = plane / F::kPixels;
+  d.columns = a.width / F::kPixels;
+  d.rounds = kMaxRounds;
+  const auto segments_of = [&](int rounds) { return (d.units + rounds * kWarp - 1) / (rounds * kWarp); };
+  const std::int64_t resident = persistent_blocks(std::int64_t{1} << 62, kThreads);
+  // A small batch in shorter segments, as long as there are processors without one.
+  while (d.rounds > 1 && segments_of(d.rounds) < (resident * kWarps + a.n - 1) / a.n) d.rounds /= 2;
+  d.segments = segments_of(d.rounds);
+  if (d.columns > 0) {
+    d.step_rows = static_cast<std::uint32_t>(kWarp / d.columns);
+    d.step_columns = static_cast<std::uint32_t>(kWarp % d.columns);
+  }
+  const bool planes = a.layout == Layout::kNCHW;
+  d.channel_stride = planes ? plane : 1;
+  d.pixel_stride = planes ? 1 : a.channels;
+  const std::int64_t blocks = std::min((a.n * d.segments + kWarps - 1) / kWarps, kWaves * resident);
+  CGNRT_LAUNCH(compose_kernel<F>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, a, d);
+}
+
+bool is_aligned(const void* address, std::int64_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(address) % static_cast<std::uintptr_t>(bytes) == 0;
+}
+
+template <DType in, DType out, bool rolls>
+void launch_dtypes(const ComposeDeviceArgs& a, cudaStream_t stream) {
+  constexpr int in_bytes = sizeof(Stored<in>), out_bytes = sizeof(Stored<out>);
+  constexpr int pixels = 16 / (in_bytes > out_bytes ? in_bytes : out_bytes);
+  const std::int64_t plane = a.height * a.width;
+  const bool reads_units =
+      (rolls ? a.width : plane) % pixels == 0 && is_aligned(a.masks, pixels * in_bytes) &&
+      is_aligned(a.foregrounds, pixels * in_bytes) && is_aligned(a.backgrounds, pixels * in_bytes);
+  if (reads_units && (a.layout == Layout::kNCHW || a.channels == 1) &&
+      is_aligned(a.out, pixels * out_bytes)) {
+    if (a.channels == 3) return launch_form<Form<in, out, pixels, 3, rolls, false>>(a, stream);
+    return launch_form<Form<in, out, pixels, 1, rolls, false>>(a, stream);
+  }
+  if (reads_units && a.layout == Layout::kNHWC && a.channels == 3 && is_aligned(a.out, 16) &&
+      plane * 3 * out_bytes % 16 == 0) {
+    return launch_form<Form<in, out, pixels, 3, rolls, true>>(a, stream);
+  }
+  launch_form<Form<in, out, 1, 1, rolls, false>>(a, stream);
+}
+
+}  // namespace
+
+void compose_cuda(const ComposeDeviceArgs& args, cudaStream_t stream) {
+  if (args.n == 0) return;
+  with_output(args.output, [&](auto output) {
+    constexpr DType out = decltype(output)::value;
+    const bool rolls = args.rolls != nullptr;
+    if (args.input == DType::kFloat16) {
+      rolls ? launch_dtypes<DType::kFloat16, out, true>(args, stream)
+            : launch_dtypes<DType::kFloat16, out, false>(args, stream);
+    } else {
+      rolls ? launch_dtypes<DType::kFloat32, out, true>(args, stream)
+            : launch_dtypes<DType::kFloat32, out, false>(args, stream);
+    }
+  });
+}
+
+}  // namespace cgnrt
