@@ -12,6 +12,9 @@ from types import ModuleType
 
 import pybind11
 import pytest
+from compose_cases import CASES, ComposeCase
+
+from cgnrt import cuda
 
 ROOT = Path(__file__).parents[2]
 EMULATOR = Path(__file__).parent / "emulator"
@@ -66,3 +69,18 @@ def emulated(emulated_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> It
     emulated_module.emulator_configure()
     yield emulated_module
     emulated_module.emulator_configure()
+
+
+@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.gpu)])
+def device_module(request: pytest.FixtureRequest) -> ModuleType:
+    """`cgnrt._cuda`: for the emulated device everywhere, and as nvcc built it where there is a GPU."""
+    if request.param == "real":
+        return cuda.module()
+    module: ModuleType = request.getfixturevalue("emulated")
+    return module
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "compose_case" in metafunc.fixturenames:
+        cases = [ComposeCase(case) for case in CASES]
+        metafunc.parametrize("compose_case", cases, ids=[case["name"] for case in CASES])

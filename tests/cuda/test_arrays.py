@@ -9,39 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_arrays import ByDlpack, ByInterface, array_of
 
 from cgnrt import cuda
 
 X = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
-
-
-def array_of(values: np.ndarray[Any, Any], stream: cuda.Stream) -> cuda.DeviceArray:
-    array = cuda.DeviceArray.empty(values.shape, str(values.dtype), stream)
-    array.upload(values)
-    return array
-
-
-class ByDlpack:
-    """Somebody else's tensor that has DLPack alone; keeps the streams that it is asked for."""
-
-    def __init__(self, array: cuda.DeviceArray) -> None:
-        self.array = array
-        self.streams: list[int | None] = []
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.array.__dlpack_device__()
-
-    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
-        self.streams.append(stream)
-        return self.array.__dlpack__(stream=stream, **options)
-
-
-class ByInterface:
-    """Somebody else's tensor that has the CUDA array interface alone."""
-
-    def __init__(self, array: cuda.DeviceArray, **other: Any) -> None:
-        self.array = array
-        self.__cuda_array_interface__ = {**array.__cuda_array_interface__, **other}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "uint32", "int32", "int64"])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from compose_cases import SPECIAL, ComposeCase
 
 from cgnrt import _core, ops
-
-if TYPE_CHECKING:
-    from conftest import ComposeCase
 
 
 def bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -54,14 +52,6 @@ def as_mask_one(values: npt.NDArray[np.float32], **options: Any) -> npt.NDArray[
         np.ones_like(pixels), pixels, np.full_like(pixels, -0.0), **options
     )
     return result.reshape(-1)
-
-
-# fmt: off
-SPECIAL = np.array([
-    0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 1e-40, 3e38, -3e38, 65504, 65519.99, 65520, -65520,
-    2.0**-14, 2.0**-24, 2.0**-25, 1.5 * 2.0**-25, -(2.0**-25), 0.5, 1.5, 2.5, 254.5, 255.5, -0.5, 256, 1e9, -1e9,
-], np.float32)
-# fmt: on
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "uint8"])

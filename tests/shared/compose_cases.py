@@ -1,0 +1,98 @@
+"""The cases of compose that every variant faces, on the CPU and on devices, and the batch in plain NumPy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cgnrt import _core
+
+CASES: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parents[1] / "ops" / "compose_cases.json").read_text()
+)
+
+# fmt: off
+SPECIAL = np.array([
+    0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 1e-40, 3e38, -3e38, 65504, 65519.99, 65520, -65520,
+    2.0**-14, 2.0**-24, 2.0**-25, 1.5 * 2.0**-25, -(2.0**-25), 0.5, 1.5, 2.5, 254.5, 255.5, -0.5, 256, 1e9, -1e9,
+], np.float32)
+# fmt: on
+
+
+class ComposeCase:
+    """The arrays of one case, its keyword arguments, and the batch as NumPy computes it."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        rng = np.random.default_rng([len(case["name"]), *case["name"].encode()])
+        c, h, w = case["size"]
+        pools = case["pools"]
+        dtype = np.dtype(case.get("input", "float32"))
+        self.masks = rng.random((pools[0], 1, h, w)).astype(dtype)
+        self.foregrounds = rng.uniform(-1, 1, (pools[1], c, h, w)).astype(dtype)
+        self.backgrounds = rng.uniform(-1, 1, (pools[2], c, h, w)).astype(dtype)
+        n = case.get("n", pools[0])
+        self.index: npt.NDArray[np.int32] | None = None
+        if "n" in case:
+            self.index = np.stack([rng.integers(0, pool, n) for pool in pools], axis=1).astype(np.int32)
+        self.rolls: npt.NDArray[np.int32] | None = None
+        if case.get("rolls"):
+            self.rolls = rng.integers(-(2**31), 2**31, (n, 2, 2)).astype(np.int32)
+            # Offsets that are easily got wrong: none, one of the two, whole vectors, the extremes.
+            corners = [[0, 0], [1, 0], [0, 1], [0, 8], [8, 16], [h, w], [h - 1, w - 1], [-1, -1]]
+            picks = rng.integers(0, len(corners), (n, 2))
+            use = rng.random((n, 2)) < 0.4
+            self.rolls[use] = np.array(corners, np.int32)[picks][use]
+            self.rolls[0, 0] = [2**31 - 1, -(2**31)]
+        self.options: dict[str, Any] = {
+            "dtype": case.get("output", "float32"),
+            "layout": case.get("layout", "NCHW"),
+            "scale": case.get("scale"),
+            "bias": case.get("bias"),
+            "clamp": tuple(case["clamp"]) if "clamp" in case else None,
+        }
+
+    @property
+    def pools(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        return self.masks, self.foregrounds, self.backgrounds
+
+    def run(self, **options: Any) -> npt.NDArray[Any]:
+        """The compiled op on this case."""
+        result: npt.NDArray[Any] = _core.compose(
+            *self.pools, self.index, rolls=self.rolls, **self.options, **options
+        )
+        return result
+
+    def expected(self) -> npt.NDArray[Any]:
+        """The batch in NumPy, in the order that the op promises."""
+        m, f, b = (pool.astype(np.float32) for pool in self.pools)
+        if self.index is not None:
+            m, f, b = m[self.index[:, 0]], f[self.index[:, 1]], b[self.index[:, 2]]
+        if self.rolls is not None:
+            f, b = f.copy(), b.copy()
+            h, w = m.shape[2:]
+            for i, offsets in enumerate(self.rolls.astype(np.int64) % np.array([h, w])):
+                f[i] = np.roll(f[i], offsets[0], axis=(1, 2))
+                b[i] = np.roll(b[i], offsets[1], axis=(1, 2))
+        x = m * f + (np.float32(1) - m) * b
+        if self.options["clamp"] is not None:
+            x = np.clip(x, *np.float32(self.options["clamp"]))
+        for option, operate in (("scale", np.multiply), ("bias", np.add)):
+            if self.options[option] is not None:
+                x = operate(x, np.asarray(self.options[option], np.float32).reshape(-1, 1, 1))
+        if self.options["layout"] == "NHWC":
+            x = x.transpose(0, 2, 3, 1)
+        return cast(np.ascontiguousarray(x), self.options["dtype"])
+
+
+def cast(x: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    """Float32 without NaNs to an output dtype; bfloat16 as bits."""
+    if dtype == "uint8":
+        return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    if dtype == "bfloat16":
+        bits = x.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return x.astype(dtype)
