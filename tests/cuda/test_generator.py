@@ -1,0 +1,289 @@
+"""Generator on the emulated device: the same images as on the CPU, ordered by streams alone."""
+
+from __future__ import annotations
+
+import ctypes
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cgnrt
+from cgnrt import cuda
+from cgnrt.backends import BACKENDS, Device
+from cgnrt.backends.native import NativeBackend
+from cgnrt.plan import Mechanism
+
+PLAN = Path(__file__).parents[2] / "plans" / "double-colored.plan"
+
+
+def host_view(array: cuda.DeviceArray) -> np.ndarray[Any, Any]:
+    """The memory of an array of the emulated device, which is the host's."""
+    raw = (ctypes.c_char * array.nbytes).from_address(array.data_ptr)
+    return np.frombuffer(raw, array.dtype).reshape(array.shape)
+
+
+class EmulatedEngine:
+    """The native engine, run when the stream gets to it."""
+
+    def __init__(self, module: ModuleType, mechanism: Mechanism) -> None:
+        self._module = module
+        self._engine = NativeBackend().load(mechanism, Device(), "fp32", 1)
+        self.sizes: list[int] = []
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: Any) -> dict[str, Any]:
+        self.sizes.append(len(inputs["noise"]))
+
+        def work() -> None:
+            made = self._engine.run({name: host_view(array) for name, array in inputs.items()})
+            for name, array in outputs.items():
+                host_view(array)[...] = made[name]
+
+        self._module.emulator_enqueue(stream, work)
+        return dict(outputs)
+
+
+class EmulatedBackend:
+    name = "onnxruntime"
+    extra = "gpu"
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self.engines: list[EmulatedEngine] = []
+
+    def installed(self) -> bool:
+        return True
+
+    def version(self) -> str:
+        return "0"
+
+    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
+        return cuda.refusal(device.index) if device.kind == "cuda" else "it runs on CUDA alone"
+
+    def load(
+        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
+    ) -> EmulatedEngine:
+        self.engines.append(EmulatedEngine(self._module, mechanism))
+        return self.engines[-1]
+
+
+@pytest.fixture
+def backend(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> EmulatedBackend:
+    found = EmulatedBackend(emulated)
+    monkeypatch.setitem(BACKENDS, "onnxruntime", found)
+    return found
+
+
+def pair(**options: Any) -> tuple[cgnrt.Generator, cgnrt.Generator]:
+    """One generator on the device, and one on the CPU."""
+    there = cgnrt.Generator(PLAN, device="cuda:0", backend="onnxruntime", precision="fp32", **options)
+    return there, cgnrt.Generator(PLAN, device="cpu", backend="native", precision="fp32", **options)
+
+
+def assert_same(there: cgnrt.Batch, here: cgnrt.Batch) -> None:
+    images = here.images.bits if isinstance(here.images, cgnrt.BFloat16Array) else here.images
+    np.testing.assert_array_equal(there.images.numpy(), images)
+    for column, expected in zip(there.labels, here.labels, strict=True):
+        np.testing.assert_array_equal(column, expected)
+    for name in ("mask", "foreground", "background"):
+        if getattr(here, name) is not None:
+            np.testing.assert_array_equal(getattr(there, name).numpy(), getattr(here, name))
+    if there.on_device is None:
+        raise AssertionError("a batch on a device has its labels there")
+    for column, expected in zip(there.on_device.labels, here.labels, strict=True):
+        np.testing.assert_array_equal(column.numpy(), expected)
+    np.testing.assert_array_equal(there.on_device.indices.numpy(), here.indices)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"parts": True},
+    {"start": 100, "do": {"texture": 3}},
+    {"labels": "shared", "shared_noise": True},
+    {"per_noise": 3},
+    {"per_noise": 2, "hold": "all"},
+    {"classes": {"shape": [1, 2]}},
+    {"pool": 3},
+    {"pool": (2, 3, 4), "parts": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.usefixtures("backend")
+def test_samples_are_those_of_the_cpu(options: dict[str, Any]) -> None:
+    there, here = pair()
+    assert_same(there.sample(5, seed=7, **options), here.sample(5, seed=7, **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "uint8", "layout": "NHWC"},
+        {"dtype": "float16", "normalize": ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))},
+        {"dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("backend")
+def test_forms_are_those_of_the_cpu(options: dict[str, Any]) -> None:
+    there, here = pair(**options)
+    assert_same(there.sample(3, seed=7), here.sample(3, seed=7))
+
+
+@pytest.mark.usefixtures("backend")
+def test_given_noise_labels_and_interpolation() -> None:
+    there, here = pair()
+    base = there.sample(3, seed=1)
+    again = there(shape=[1, 2, 3], noise=base.noise, seed=1)
+    assert_same(again, here(shape=[1, 2, 3], noise=base.noise, seed=1))
+    assert_same(there.interpolate(4, seed=3, parts=True), here.interpolate(4, seed=3, parts=True))
+
+
+@pytest.mark.usefixtures("backend")
+def test_related_images_run_a_mechanism_once_for_equal_labels(backend: EmulatedBackend) -> None:
+    there, here = pair()
+    variants = [g.related(seed=2, indices=[4, 5]) for g in (there, here)]
+    labels = [variants[0].labels, variants[0].shared_labels]
+    for found, expected in zip(*(v.render(labels) for v in variants), strict=True):
+        assert_same(found, expected)
+    assert [len(engine.sizes) for engine in backend.engines] == [1, 2, 2]
+
+
+def test_nothing_waits_for_the_device(emulated: ModuleType, backend: EmulatedBackend) -> None:
+    there, _ = pair()
+    there.sample(2, seed=0)
+    before = emulated.emulator_counters()[0]
+    for k in range(3):
+        there.sample(4, seed=k)
+    assert emulated.emulator_counters()[0] == before
+
+
+def test_the_host_is_held_up_when_it_is_far_ahead(emulated: ModuleType, backend: EmulatedBackend) -> None:
+    there, _ = pair()
+    before = emulated.emulator_counters()[0]
+    for k in range(20):
+        there.sample(1, seed=k)
+    assert emulated.emulator_counters()[0] > before
+
+
+@pytest.mark.usefixtures("backend")
+def test_batches_are_one_ahead(backend: EmulatedBackend) -> None:
+    there, here = pair()
+    runs = there.batches(10, 4, seed=5)
+    first = next(runs)
+    assert backend.engines[0].sizes == [4, 4]
+    found = [first, *runs]
+    for batch, expected in zip(found, here.batches(10, 4, seed=5), strict=True):
+        assert_same(batch, expected)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_batch_is_whole_when_its_consumer_reads_it() -> None:
+    """What is read on another stream, after the next batch was begun, is this batch and does not wait for that."""
+    there, here = pair()
+    batch, _ = there.sample(3, seed=1), there.sample(3, seed=2)
+    consumer = cuda.Stream(0)
+    taken = cuda.DeviceArray.empty(batch.images.shape, "float32", consumer)
+    cuda.module().copy(batch.images, taken, consumer)
+    expected = here.sample(3, seed=1).images
+    np.testing.assert_array_equal(taken.numpy(), expected)
+
+
+@pytest.mark.usefixtures("backend")
+def test_out_is_written_and_used_again() -> None:
+    there, here = pair()
+    out = cuda.DeviceArray.empty((2, 3, 32, 32), "float32", cuda.Stream(0))
+    for seed in range(3):
+        batch = there.sample(2, seed=seed, out=out)
+        assert batch.images is out
+        np.testing.assert_array_equal(out.numpy(), here.sample(2, seed=seed).images)
+
+
+@pytest.mark.usefixtures("backend")
+def test_no_sample_is_a_batch_too() -> None:
+    there, here = pair()
+    for options in ({}, {"pool": 2}, {"parts": True}):
+        assert_same(there.sample(0, seed=1, **options), here.sample(0, seed=1, **options))
+
+
+def test_memory_is_bounded(emulated: ModuleType, backend: EmulatedBackend) -> None:
+    there, _ = pair()
+    there.sample(8, seed=0).images.numpy()  # the emulated engines hold their arrays until they have run
+    used = emulated.emulator_counters()[1]
+    for seed in range(5):
+        there.sample(8, seed=seed).images.numpy()
+    assert emulated.emulator_counters()[1] <= used
+
+
+def test_too_many_images_say_how_many_fit(emulated: ModuleType, backend: EmulatedBackend) -> None:
+    there, here = pair()
+    there.sample(1, seed=0)
+    emulated.emulator_configure(memory_bytes=4 << 20)
+    with pytest.raises(
+        MemoryError, match=r"sample: 1000 images want 12,288,000 bytes, and .* holds (\d+) images"
+    ) as found:
+        there.sample(1000, seed=0)
+    fits = int(str(found.value).split("which holds ")[1].split()[0])
+    assert 0 < fits < 1000 or "holds 0 images" in str(found.value)
+    emulated.emulator_configure()
+    assert_same(there.sample(2, seed=3), here.sample(2, seed=3))
+
+
+@pytest.mark.usefixtures("backend")
+def test_two_devices_and_two_generators() -> None:
+    first, here = pair()
+    second = cgnrt.Generator(PLAN, device="cuda:1", backend="onnxruntime", precision="fp32")
+    a, b = first.sample(2, seed=1), second.sample(2, seed=1)
+    assert (a.images.device, b.images.device) == (0, 1)
+    expected = here.sample(2, seed=1)
+    assert_same(a, expected)
+    assert_same(b, expected)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_generator_pickles() -> None:
+    there, _ = pair()
+    again = pickle.loads(pickle.dumps(there))
+    assert again.device == "cuda:0"
+    np.testing.assert_array_equal(
+        again.sample(2, seed=1).images.numpy(), there.sample(2, seed=1).images.numpy()
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda g: g.sample(2, seed=1, out=np.empty((2, 3, 32, 32), np.float32)), ValueError, "out: device is cpu"),
+        (lambda g: g.sample(2, seed=1, out=cuda.DeviceArray.empty((1,), "uint8", cuda.Stream(0))), ValueError,
+         r"out is \(1,\), expected shape \(2, 3, 32, 32\)"),
+        (lambda g: g.sample(2, seed=1, out=cuda.DeviceArray.empty((2, 3, 32, 32), "float32", cuda.Stream(1))),
+         ValueError, "device is cuda:1"),
+        (lambda g: np.asarray(g.sample(1, seed=1).images), TypeError, "it is on a GPU"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("backend")
+def test_bad_requests(call: Callable[[cgnrt.Generator], Any], error: type[Exception], message: str) -> None:
+    there, here = pair()
+    with pytest.raises(error, match=message):
+        call(there)
+    assert_same(there.sample(2, seed=3), here.sample(2, seed=3))
+
+
+def test_a_failing_engine_leaves_the_generator_usable(
+    backend: EmulatedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = pair()
+    there.sample(1, seed=0)
+
+    def fail(*_: Any) -> None:
+        raise cgnrt.BackendError("run: no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.engines[2], "run", fail)
+        with pytest.raises(cgnrt.BackendError, match="run: no"):
+            there.sample(2, seed=1)
+    assert_same(there.sample(2, seed=3), here.sample(2, seed=3))
