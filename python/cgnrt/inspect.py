@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cgnrt.backends.tensorrt.ready import list_ready
+from cgnrt.errors import PlanError
 from cgnrt.plan import (
     Manifest,
     Mechanism,
@@ -46,6 +48,8 @@ def describe(plan: Plan | SaliencyPlan) -> str:
     for network in plan.mechanisms.values() if isinstance(plan, Plan) else [plan.network]:
         lines += ["", *_describe_network(network)]
     lines += ["", "parity", *(f"  {line}" for line in _parity_lines(manifest.parity))]
+    if isinstance(plan, Plan) and (engines := _engines(plan)):
+        lines += ["", "engines", *(f"  {line}" for line in engines)]
     names = ("manifest.json", *plan.members)
     sizes = [plan.member(name).nbytes for name in names]
     lines += ["", f"members ({len(names)}, {_bytes(sum(sizes))})"]
@@ -79,6 +83,7 @@ def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
         "size": sum(plan.member(name).nbytes for name in names),
         "manifest": plan.manifest.to_dict(),
         "weights": graphs,
+        "engines": [ready.to_json() for ready in list_ready(plan)] if isinstance(plan, Plan) else [],
     }
 
 
@@ -177,6 +182,28 @@ def _flatten(path: str, value: Any) -> Iterator[str]:
             yield f"{path}: {', '.join(map(_plain, value))}"
     else:
         yield f"{path}: {_plain(value)}"
+
+
+def _engines(plan: Plan) -> list[str]:
+    """A line for each set of ready engines."""
+    try:
+        found = list_ready(plan)
+    except PlanError as error:
+        return [str(error)]
+    return [
+        _cut(
+            f"{ready.precision} ({_composite(ready.parity)}) for batches of {ready.batches.minimum}.."
+            f"{ready.batches.maximum}: {ready.target}"
+        )
+        for ready in found
+    ]
+
+
+def _composite(parity: Mapping[str, Any]) -> str:
+    measure = parity.get("composite")
+    if not isinstance(measure, Mapping) or "psnr_db" not in measure:
+        return "not measured"
+    return "equal to fp32" if measure["psnr_db"] is None else f"{_plain(measure['psnr_db'])} dB"
 
 
 def _plain(value: Any) -> str:

@@ -17,6 +17,7 @@ from cgnrt.backends.tensorrt.cache import CacheKey, folder, read_entry, timing_c
 from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.ready import ReadyEngines, UnfitError, find_ready, list_ready
 from cgnrt.backends.tensorrt.target import Target, slug
+from cgnrt.inspect import describe, to_json
 from cgnrt.plan import MECHANISM_NAMES, Plan, write_plan
 
 TARGET = Target("tensorrt", "11.4.1.2", "sm_90", "NVIDIA H100 80GB HBM3")
@@ -225,6 +226,22 @@ def test_what_fits_is_found(ready: ReadyEngines, plan: Plan) -> None:
 def test_what_does_not_fit_says_why(plan: Plan, changed: dict[str, Any], words: str) -> None:
     with pytest.raises(UnfitError, match=words):
         find(plan, **changed)
+
+
+def test_inspect_lists_them(ready: ReadyEngines, plan: Plan, golden_plan: Path, tmp_path: Path) -> None:
+    line = "fp16 (55.5 dB) for batches of 1..16: tensorrt 11.4.1.2 on NVIDIA H100 80GB HBM3 (sm_90)"
+    changed = replace(ready, parity={"composite": {"psnr_db": 55.5}})
+    path = with_members(golden_plan, tmp_path / "inspect.plan", changed.members({}))
+    with Plan.open(path) as opened:
+        assert f"engines\n  {line}\n" in describe(opened)
+        assert to_json(opened)["engines"] == [changed.to_json()]
+    assert "fp16 (not measured) for" in describe(plan)
+    with Plan.open(golden_plan) as without:
+        assert "engines" not in describe(without)
+        assert to_json(without)["engines"] == []
+    path = with_members(golden_plan, tmp_path / "bad.plan", {f"{ready.folder}/engines.json": b"{}"})
+    with Plan.open(path) as bad:
+        assert "engines.json': fields are not format" in describe(bad)
 
 
 def test_a_plan_without_engines(golden_plan: Path) -> None:

@@ -17,6 +17,7 @@ from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.target import Target
 from cgnrt.errors import PlanError
 from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan
+from cgnrt.plan.refusal import show
 from cgnrt.plan.strict_json import parse_json
 
 FORMAT = 1
@@ -61,9 +62,9 @@ class ReadyEngines:
         """The name of a mechanism's engine in the plan."""
         return f"{self.folder}/{mechanism}.engine"
 
-    def members(self, engines: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The members that go into a plan."""
-        info = {
+    def to_json(self) -> dict[str, Any]:
+        """What `engines.json` says."""
+        return {
             "format": FORMAT,
             "library": self.target.library,
             "version": self.target.version,
@@ -74,7 +75,10 @@ class ReadyEngines:
             "graphs": dict(self.graphs),
             "parity": dict(self.parity),
         }
-        described = {f"{self.folder}/{_INFO}": (json.dumps(info, indent=1) + "\n").encode()}
+
+    def members(self, engines: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The members that go into a plan."""
+        described = {f"{self.folder}/{_INFO}": (json.dumps(self.to_json(), indent=1) + "\n").encode()}
         return described | {self.member(name): data for name, data in engines.items()}
 
 
@@ -146,7 +150,7 @@ def _parse(name: str, raw: bytes) -> ReadyEngines:
     if not isinstance(value, dict) or sorted(value) != sorted(_FIELDS):
         raise refusal(f"fields are not {', '.join(_FIELDS)}")
     if value["format"] != FORMAT:
-        raise refusal(f"format is {value['format']!r}, expected {FORMAT}")
+        raise refusal(f"format is {show(value['format'])}, expected {FORMAT}")
     if not all(isinstance(value[key], str) for key in _FIELDS[1:6]):
         raise refusal(f"{', '.join(_FIELDS[1:6])} are not all strings")
     graphs, parity, batches = value["graphs"], value["parity"], value["batches"]
@@ -159,7 +163,7 @@ def _parse(name: str, raw: bytes) -> ReadyEngines:
     try:
         profile = Batches.of(batches if isinstance(batches, list) and len(batches) == 3 else [])
     except ValueError as error:
-        raise refusal(f"batches are {batches!r}, expected three sizes in ascending order") from error
+        raise refusal(f"batches are {show(batches)}, expected three sizes in ascending order") from error
     target = Target(value["library"], value["version"], value["architecture"], value["device"])
     ready = ReadyEngines(target, value["precision"], profile, graphs, parity)
     if name != f"{ready.folder}/{_INFO}":
