@@ -7,6 +7,8 @@
 // first following the last, and as far into the first as all of the sample's. Both are read, aligned, the
 // second from the first-level cache, where a neighbour's load has put it; and shifted. Unaligned scalar loads
 // would take `pixels` times the requests.
+//
+// Where width or addresses allow no vectors, a unit is one pixel.
 #include <algorithm>
 #include <cstdint>
 
@@ -23,7 +25,8 @@ constexpr int kWarp = 32;
 constexpr int kWarps = 4;  // of a block
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kMaxRounds = 8;
-constexpr std::int64_t kWaves = 16;  // blocks take turns on a processor; more begin again where they ended
+constexpr std::int64_t kWaves =
+    16;  // times the blocks that fill the device; warps go round for more than these
 
 // How a sample is divided.
 struct Division {

@@ -10,7 +10,7 @@ namespace cgnrt {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kWaves = 16;
+constexpr std::int64_t kWaves = 16;  // times the blocks that fill the device; threads go round for more
 
 bool is_aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
 

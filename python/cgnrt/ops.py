@@ -58,7 +58,7 @@ def compose(
 
     Args:
       masks: (M, 1, h, w) float32 or float16, by intent in [0, 1].
-      foregrounds: (F, c, h, w), same dtype, any number of channels.
+      foregrounds: (F, c, h, w), same dtype, any number of channels; on a GPU at most 16.
       backgrounds: (B, c, h, w), same dtype.
       index: (n, 3) int32 or int64 rows of (mask, foreground, background): the pools' entries that make each
         sample. None pairs them in order, and M, F and B must then be equal.
@@ -314,7 +314,7 @@ def integers(
 
     Args:
       seed, indices, slot: As for `normal`.
-      bound: 1..2^31, or one bound for each of the `size` numbers.
+      bound: 1..2^31, or one bound for each of the `size` numbers; on a GPU at most 64 of them.
       size: Numbers for each sample.
       out: A writable (n, size) int32 tensor.
       stream: As for `compose`.

@@ -208,6 +208,17 @@ def test_more_samples_than_a_grid_takes_at_once(device_module: ModuleType) -> No
     check(device_module, *arrays, index)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (40, 12), (21, 17), (5, 140), (300, 1)])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_rounds_of_a_warp(device_module: ModuleType, size: tuple[int, int], layout: str) -> None:
+    """So many samples that a warp takes its pixels in several rounds, from row to row."""
+    arrays = pools(3, *size)
+    index = RNG.integers(0, 3, (300, 3)).astype(np.int32)
+    rolls = RNG.integers(-99, 99, (300, 2, 2)).astype(np.int32)
+    check(device_module, *arrays, index, rolls=rolls, layout=layout)
+    check(device_module, *arrays, index, layout=layout)
+
+
 def test_by_the_public_function_and_on_its_stream(device_module: ModuleType) -> None:
     arrays = pools(3, 8, 8)
     index = RNG.integers(0, 3, (5, 3)).astype(np.int32)
