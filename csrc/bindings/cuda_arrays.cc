@@ -250,7 +250,8 @@ void bind_cuda_arrays(py::module_& module) {
             a.ready = event ? std::move(event) : a.memory->stream()->record();
           },
           py::arg("event") = py::none(),
-          "Let consumers wait for an event, None for what the stream has been given by now, and not for what follows.")
+          "Let consumers wait for an event, None for what the stream has been given by now, and not for what "
+          "follows.")
       .def("__len__", &length_of)
       .def("__getitem__", &item)
       .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),

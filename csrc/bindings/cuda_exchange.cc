@@ -57,9 +57,9 @@ std::shared_ptr<Stream> stream_argument(const py::object& object, int device, co
     }
     return stream;
   }
-  // 0 would be the legacy or the per-thread default stream, as the code that asks was compiled.
-  const std::int64_t number = integer_argument(object, subject, 1, std::numeric_limits<std::int64_t>::max());
-  return Stream::borrow(device, handle_of(number));
+  // 0, the null stream, is the legacy default stream: so torch and CuPy name their own default.
+  const std::int64_t number = integer_argument(object, subject, 0, std::numeric_limits<std::int64_t>::max());
+  return Stream::borrow(device, handle_of(number == 0 ? kLegacyStream : number));
 }
 
 CudaCall::CudaCall(const py::object& first, const std::string& subject, const py::object& stream) {

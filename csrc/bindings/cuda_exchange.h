@@ -48,7 +48,8 @@ class CudaCall {
   std::vector<std::unique_ptr<Allocation>> scratch_;
 };
 
-// A cgnrt Stream, or the handle of somebody else's (an int; 1 is the legacy default stream) on `device`.
+// A cgnrt Stream, or the handle of somebody else's (an int; 0 and 1 are the legacy default stream) on
+// `device`.
 std::shared_ptr<Stream> stream_argument(const pybind11::object& object, int device,
                                         const std::string& subject);
 

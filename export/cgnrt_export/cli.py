@@ -88,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         "--batch",
         type=_sizes,
         metavar="N,N,N",
-        help="smallest, usual and largest batch of the engines (1,32,128); one or two numbers will do",
+        help="smallest, usual and largest batch of the engines, as 1,32,128, which is the default at 256 px; one "
+        "or two numbers will do",
     )
     engines.add_argument("--device", metavar="cuda:N", help="the GPU to build on and for (cuda:0)")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs that the plan is checked with (0)")
@@ -186,14 +187,13 @@ def _add_to_plan(arguments: argparse.Namespace) -> None:
 
 
 def _add_engines(arguments: argparse.Namespace, source: Path, *, force: bool) -> EnginesReport:
-    from cgnrt.backends.tensorrt.batches import DEFAULT
     from cgnrt_export.tensorrt_engines import add_engines
 
     return add_engines(
         source,
         arguments.output,
         precision=arguments.precision,
-        batches=arguments.batch or DEFAULT.sizes,
+        batches=arguments.batch,
         device=_card(arguments),
         seed=arguments.seed,
         force=force,

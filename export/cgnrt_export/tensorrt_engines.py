@@ -19,7 +19,7 @@ from cgnrt import cuda, ops
 from cgnrt.backends import choose, load_engine
 from cgnrt.backends.base import Device
 from cgnrt.backends.tensorrt import TensorRtBackend, library
-from cgnrt.backends.tensorrt.batches import DEFAULT, Batches
+from cgnrt.backends.tensorrt.batches import Batches, usual_batches
 from cgnrt.backends.tensorrt.build import build_engine
 from cgnrt.backends.tensorrt.cache import timing_cache
 from cgnrt.backends.tensorrt.digest import graph_digest
@@ -119,7 +119,7 @@ def add_engines(
     output: str | os.PathLike[str],
     *,
     precision: str = "auto",
-    batches: Sequence[int] = DEFAULT.sizes,
+    batches: Sequence[int] | None = None,
     device: str = "cuda:0",
     seed: int = 0,
     force: bool = False,
@@ -131,7 +131,7 @@ def add_engines(
       source: a plan. Engines for other cards, versions or precisions that it has stay in it.
       output: the plan to write; may be `source`, with `force`. It appears only if everything went well.
       precision: "fp32", "fp16", "bf16", or "auto": the plan's default.
-      batches: one to three sizes: smallest, usual, largest.
+      batches: one to three sizes: smallest, usual, largest; None is what suits the plan's resolution.
       device: the card to build for and to measure on.
       seed: of the samples that are compared.
       force: replace an existing file.
@@ -142,13 +142,14 @@ def add_engines(
       ValueError: an argument is not as above.
       CgnrtError: the file exists and `force` is off, or cannot be written.
     """
-    profile = Batches.of(batches)
+    asked = None if batches is None else Batches.of(batches)
     target_path = Path(output)
     refuse_existing(target_path, force=force)
     with Plan.open(source) as plan:
         chosen = plan.manifest.precision if precision == "auto" else precision
         where = check_card(device, chosen)
         target = Target.of(library.load(), where.index)
+        profile = asked or usual_batches(*plan.manifest.resolution)
         engines, seconds = _build(plan, chosen, profile, target, where, progress)
         progress(f"compare with float32 on {target.device}")
         report = EnginesReport(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt import requests as rq
-from cgnrt.backends import choose
+from cgnrt.backends import EngineOptions, choose
 from cgnrt.batch import Batch
 from cgnrt.batches import batches
 from cgnrt.composer import Composer
@@ -40,15 +40,20 @@ class Generator:
 
     Args:
       path: the plan file.
-      device: "auto" or "cpu".
-      backend: "auto" (the fastest that runs the plan), "native", "openvino" or "onnxruntime".
-      precision: "auto" (the plan's default where this machine runs it, else fp32), "fp32" or "bf16".
-      threads: of the engines and the composer; None takes the cores that this process may use.
+      device: "auto" (cuda:0 where a GPU and an engine for it are there, else the CPU), "cpu", "cuda" or "cuda:1".
+      backend: "auto" (the fastest that runs the plan); "native", "openvino" or "onnxruntime" on the CPU; "tensorrt"
+        or "onnxruntime" on a GPU.
+      precision: "auto" (the plan's default where the device runs it, else fp32), "fp32", "bf16" or "fp16".
+      threads: of the engines and the composer on the CPU; None takes the cores that this process may use.
       dtype: of the images: "float32", "float16", "bfloat16" or "uint8" (0..255).
       layout: "NCHW" or "NHWC".
       range: (low, high) of the images; None is (-1, 1), and (0, 255) for uint8.
       normalize: (mean, std), three numbers each, of images in [0, 1]; instead of `range`.
       shared_noise: all mechanisms take the shape's noise; None is the plan's noise mode.
+      trust_engines: run the plan's own TensorRT engines, which are native code: only for plans that you trust.
+      rebuild: build TensorRT engines where those of a trusted plan do not fit this card.
+      engine_batches: batch sizes that TensorRT engines are built for (smallest, usual, largest), or that ONNX Runtime
+        captures as CUDA graphs; None is the backend's own.
     Raises:
       PlanError: the file is no good plan.
       BackendError: no engine can run it as asked.
@@ -56,7 +61,8 @@ class Generator:
 
     Sample i of stream `seed` is the same labels and noise whatever the batch size, thread count or machine; pixels
     agree to the engine's tolerance. A Generator pickles as (path, digest, options) and opens its engines on first
-    use in each process. Calls from several threads take turns.
+    use in each process. Calls from several threads take turns. On a GPU a batch is enqueued on the generator's own
+    stream, and nobody waits for it but who reads it (docs/gpu.md).
     """
 
     def __init__(
@@ -72,6 +78,9 @@ class Generator:
         range: Sequence[float] | None = None,
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         shared_noise: bool | None = None,
+        trust_engines: bool = False,
+        rebuild: bool = False,
+        engine_batches: Sequence[int] | None = None,
     ) -> None:
         self._options = {
             "device": device,
@@ -83,6 +92,9 @@ class Generator:
             "range": range,
             "normalize": normalize,
             "shared_noise": shared_noise,
+            "trust_engines": trust_engines,
+            "rebuild": rebuild,
+            "engine_batches": engine_batches,
         }
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
@@ -113,6 +125,9 @@ class Generator:
             raise ValueError(
                 f"load '{path}': shared_noise is on, expected one noise size and distribution for all mechanisms."
             )
+        engines = EngineOptions(
+            bool(trust_engines), bool(rebuild), None if engine_batches is None else tuple(engine_batches)
+        )
         self._choice = choose(
             f"'{path}'",
             backend=backend,
@@ -120,11 +135,13 @@ class Generator:
             precision=precision,
             default_precision=manifest.precision,
             mechanisms=list(mechanisms.values()),
+            plan=self.plan,
+            options=engines,
         )
         self.plan.release_pages()  # whose graphs and weights the backends have looked at
         self._renderer: Renderer | CudaRenderer
         if self._choice.device.kind == "cuda":
-            self._renderer = CudaRenderer(self.plan, pixels, self._sampler, self._choice)
+            self._renderer = CudaRenderer(self.plan, pixels, self._sampler, self._choice, engines)
         else:
             composer = Composer(self.plan, pixels, threads)
             self._renderer = Renderer(self.plan, composer, self._sampler, self._choice, threads)

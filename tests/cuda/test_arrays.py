@@ -156,7 +156,7 @@ def test_bad_arguments(emulated: ModuleType) -> None:
         (lambda: emulated.copy(host, target), ValueError, "source: address is that of host memory, expected"),
         (lambda: emulated.copy(strided, target), ValueError, "source: memory layout is strided"),
         (lambda: emulated.copy(array, array), ValueError, "copy out: memory is shared with source"),
-        (lambda: emulated.copy(array, target, 0), ValueError, "copy stream: stream is 0, expected 1.."),
+        (lambda: emulated.copy(array, target, -1), ValueError, "copy stream: stream is -1, expected 0.."),
         (lambda: emulated.copy(array, target[1:]), ValueError, r"copy out: shape is \(3, 3, 2\), expected"),
         (
             lambda: array.upload(X[:2]),

@@ -299,7 +299,7 @@ def test_what_is_refused(emulated: ModuleType) -> None:
         ((m, f, b), {"out": np.zeros(f.shape, np.float32)}, ValueError, "compose out: device is cpu, expected that of"),
         ((m, f, b), {"out": cuda.DeviceArray.empty(f.shape, "float32", other)}, ValueError, "out: device is cuda:1"),
         ((m, f, b), {"stream": other}, ValueError, "compose stream: device is cuda:1, expected cuda:0"),
-        ((m, f, b), {"stream": 0}, ValueError, "compose stream: stream is 0, expected 1.."),
+        ((m, f, b), {"stream": -1}, ValueError, "compose stream: stream is -1, expected 0.."),
         ((m, f, b), {"stream": "mine"}, TypeError, "compose stream: type is str, expected an int"),
         ((ByInterface(m, data=(host[0].ctypes.data, False)), f, b), {}, ValueError, "masks: address is that of host"),
         ((m, ByInterface(f, data=(host[1].ctypes.data, False)), b), {}, ValueError, "foregrounds: address is that"),

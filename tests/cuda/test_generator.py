@@ -14,7 +14,7 @@ import pytest
 
 import cgnrt
 from cgnrt import cuda
-from cgnrt.backends import BACKENDS, Device
+from cgnrt.backends import BACKENDS, Device, EngineOptions
 from cgnrt.backends.native import NativeBackend
 from cgnrt.plan import Mechanism
 
@@ -63,6 +63,15 @@ class EmulatedBackend:
 
     def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
         return cuda.refusal(device.index) if device.kind == "cuda" else "it runs on CUDA alone"
+
+    def plan_refusal(
+        self, plan: cgnrt.Plan, device: Device, precision: str, options: EngineOptions
+    ) -> str | None:
+        self.options = options
+        return None
+
+    def load_on(self, stream: Any, plan: cgnrt.Plan, mechanism: Mechanism, *_: Any) -> EmulatedEngine:
+        return self.load(mechanism, Device("cuda"), "fp32", None)
 
     def load(
         self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
@@ -245,9 +254,10 @@ def test_two_devices_and_two_generators() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_a_generator_pickles() -> None:
-    there, _ = pair()
+def test_a_generator_pickles(backend: EmulatedBackend) -> None:
+    there, _ = pair(trust_engines=True, engine_batches=[1, 8])
     again = pickle.loads(pickle.dumps(there))
+    assert backend.options == EngineOptions(trust_engines=True, batches=(1, 8))
     assert again.device == "cuda:0"
     np.testing.assert_array_equal(
         again.sample(2, seed=1).images.numpy(), there.sample(2, seed=1).images.numpy()

@@ -13,7 +13,7 @@ import pytest
 
 from cgnrt import BackendError, cuda
 from cgnrt.backends import BACKENDS
-from cgnrt.backends.base import Device
+from cgnrt.backends.base import Device, EngineOptions
 from cgnrt.backends.tensorrt import TensorRtBackend, backend
 from cgnrt.backends.tensorrt import library as packages
 from cgnrt.backends.tensorrt.batches import Batches
@@ -354,12 +354,14 @@ class TestLoad:
         return TensorRtBackend().load(plan.mechanisms[name], CARD, precision, None, plan=plan, **options)
 
     def refusal(self, plan: Plan, precision: str = "fp16", **options: Any) -> str | None:
-        return TensorRtBackend().plan_refusal(plan, CARD, precision, **options)
+        if "batches" in options:
+            options["batches"] = tuple(options["batches"])
+        return TensorRtBackend().plan_refusal(plan, CARD, precision, EngineOptions(**options))
 
     def test_it_is_built_once(self, plan: Plan) -> None:
-        assert self.load(plan).batches == Batches(1, 32, 128)
-        assert self.load(plan).batches == Batches(1, 32, 128)
-        assert self.built == [("shape", "fp16", "1,32,128", ())]
+        assert self.load(plan).batches == Batches(1, 1024, 4096)
+        assert self.load(plan).batches == Batches(1, 1024, 4096)
+        assert self.built == [("shape", "fp16", "1,1024,4096", ())]
         assert self.refusal(plan, trust_engines=True) is None
 
     def test_without_a_plan(self, plan: Plan) -> None:
@@ -394,7 +396,7 @@ class TestLoad:
 
     def test_engines_of_a_plan_do_not_run_untrusted(self, with_engines: Plan) -> None:
         assert self.refusal(with_engines) is None
-        assert self.load(with_engines).batches == Batches(1, 32, 128)
+        assert self.load(with_engines).batches == Batches(1, 1024, 4096)
         assert len(self.built) == 1
 
     @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cgnrt import cuda
-from cgnrt.backends.base import PRECISIONS, Backend, Device, Engine
+from cgnrt.backends.base import PRECISIONS, Backend, Device, DeviceBackend, Engine, EngineOptions
 from cgnrt.backends.native import NativeBackend
 from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
 from cgnrt.backends.openvino import OpenVinoBackend
 from cgnrt.backends.tensorrt import TensorRtBackend
 from cgnrt.errors import BackendError, MissingDependencyError
 from cgnrt.machine import has_amx
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Mechanism, Plan
 
 __all__ = [
     "BACKENDS",
@@ -25,7 +25,9 @@ __all__ = [
     "Backend",
     "Choice",
     "Device",
+    "DeviceBackend",
     "Engine",
+    "EngineOptions",
     "choose",
     "load_engine",
     "supports",
@@ -60,6 +62,8 @@ def choose(
     precision: str = "auto",
     default_precision: str = "fp32",
     mechanisms: Sequence[Mechanism] = (),
+    plan: Plan | None = None,
+    options: EngineOptions | None = None,
 ) -> Choice:
     """Pick backend, device and precision for a plan.
 
@@ -69,9 +73,11 @@ def choose(
       device: "auto", "cpu", "cuda" or "cuda:<index>". "auto" is cuda:0 where there is one and an engine of the GPU's
         that runs the plan, else the CPU.
       precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the device cannot
-        run that, or not fast: on a CPU without AMX the native engine's fp32 is ahead of the libraries' bf16.
+        run that, or not fast: on a CPU without AMX the native engine's fp32 is ahead of the libraries' bf16. On a GPU
+        whose engine has no bf16, fp16 is tried in its place: as fast, and with three more bits.
       default_precision: the plan's.
       mechanisms: what is to be run, since a backend may refuse a graph.
+      plan, options: where they are from and what was said of its engines, for backends of GPUs.
     Raises:
       ValueError: an unknown name.
       MissingDependencyError: the backend asked for, or every backend, is not installed.
@@ -81,21 +87,22 @@ def choose(
         raise ValueError(
             f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}."
         )
+    options = options or EngineOptions()
     wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
     gpu_only = backend in CANDIDATES["cuda"] and backend not in CANDIDATES["cpu"]
     if device != "auto" or (gpu_only and backend in BACKENDS):
         where = Device.parse("cuda" if device == "auto" else device)
         if where.kind == "cuda" and (reason := cuda.refusal(where.index)) is not None:
             raise BackendError(f"load {subject}: device is {where}, expected one that can be used: {reason}.")
-        return _choose_on(where, subject, backend, wanted, mechanisms)
+        return _choose_on(where, subject, backend, wanted, mechanisms, plan, options)
     gpu = Device("cuda", 0)
     reason = _no_gpu(gpu, subject, backend)
     if reason is None:
         try:
-            return _choose_on(gpu, subject, backend, wanted, mechanisms)
+            return _choose_on(gpu, subject, backend, wanted, mechanisms, plan, options)
         except BackendError as error:
             reason = str(error).removeprefix(f"load {subject}: ")
-    choice = _choose_on(Device(), subject, backend, wanted, mechanisms)
+    choice = _choose_on(Device(), subject, backend, wanted, mechanisms, plan, options)
     # The reason without its next steps.
     return replace(choice, reason=f"{choice.reason}; not on {gpu}: {reason.partition('. ')[0].rstrip('.')}")
 
@@ -110,17 +117,33 @@ def _no_gpu(gpu: Device, subject: str, backend: str) -> str | None:
 
 
 def _choose_on(
-    where: Device, subject: str, backend: str, wanted: list[str], mechanisms: Sequence[Mechanism]
+    where: Device,
+    subject: str,
+    backend: str,
+    wanted: list[str],
+    mechanisms: Sequence[Mechanism],
+    plan: Plan | None,
+    options: EngineOptions,
 ) -> Choice:
     """The first backend that runs a wanted precision, the first such precision, on one device."""
     candidates = _candidates(subject, backend, where)
+    if where.kind == "cuda" and wanted == ["bf16", "fp32"]:
+        wanted = ["bf16", "fp16", "fp32"]
     refusals = []
     verdicts: dict[tuple[str, str], str | None] = {}
 
     def refusal_of(candidate: Backend, asked: str) -> str | None:
         key = (candidate.name, asked)
         if key not in verdicts:
-            verdicts[key] = candidate.refusal(where, asked, mechanisms)
+            verdict = candidate.refusal(where, asked, mechanisms)
+            if (
+                verdict is None
+                and plan is not None
+                and where.kind == "cuda"
+                and isinstance(candidate, DeviceBackend)
+            ):
+                verdict = candidate.plan_refusal(plan, where, asked, options)
+            verdicts[key] = verdict
         return verdicts[key]
 
     native = next((candidate for candidate in candidates if candidate.name == "native"), None)

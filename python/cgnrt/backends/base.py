@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Mechanism, Plan
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+# Pictures of this many pixels at once keep the matrix units of a GPU busy; what a network holds meanwhile grows with
+# them.
+BUSY_PIXELS = 64 * 256 * 256
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,26 @@ class Device:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """What a caller may say of the engines on a GPU.
+
+    Attributes:
+      trust_engines: run a plan's ready engines, which are native code.
+      rebuild: build engines where those of a trusted plan do not fit this card.
+      batches: batch sizes that engines are built for, or captured as CUDA graphs at; None leaves it to the backend.
+    """
+
+    trust_engines: bool = False
+    rebuild: bool = False
+    batches: tuple[int, ...] | None = None
+
+
 class Engine(Protocol):
-    """One mechanism, compiled. Not thread-safe: one caller at a time."""
+    """One mechanism, compiled. Not thread-safe: one caller at a time.
+
+    An engine with a limit has it as `largest_batch`.
+    """
 
     def run(
         self,
@@ -87,6 +109,31 @@ class Backend(Protocol):
 
         Raises:
           BackendError: the engine refuses the graph.
+        """
+        ...
+
+
+@runtime_checkable
+class DeviceBackend(Protocol):
+    """What a backend for GPUs has besides."""
+
+    def plan_refusal(self, plan: Plan, device: Device, precision: str, options: EngineOptions) -> str | None:
+        """Why it cannot run this plan with these options, where `refusal` found nothing. None where it can."""
+        ...
+
+    def load_on(
+        self,
+        stream: Any,
+        plan: Plan,
+        mechanism: Mechanism,
+        device: Device,
+        precision: str,
+        options: EngineOptions,
+    ) -> Engine:
+        """Load one mechanism of a plan, to be run on a `cgnrt.cuda.Stream`.
+
+        Raises:
+          BackendError: the engine refuses the graph, or the plan's engines do not fit.
         """
         ...
 

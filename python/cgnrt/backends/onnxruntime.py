@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from cgnrt.backends import onnxruntime_cuda
-from cgnrt.backends.base import Device, Engine, deliver
+from cgnrt.backends.base import Device, Engine, EngineOptions, deliver
 from cgnrt.backends.onnxruntime_session import open_session
+from cgnrt.backends.typed_graph import planned_fp32_layers
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Mechanism, Plan
 
 
 class OnnxRuntimeEngine:
@@ -63,3 +64,25 @@ class OnnxRuntimeBackend:
         if options:
             raise TypeError(f"load: options are {', '.join(options)}, expected none on the CPU.")
         return OnnxRuntimeEngine(mechanism, threads)
+
+    def plan_refusal(self, plan: Plan, device: Device, precision: str, options: EngineOptions) -> str | None:
+        return None
+
+    def load_on(
+        self,
+        stream: Any,
+        plan: Plan,
+        mechanism: Mechanism,
+        device: Device,
+        precision: str,
+        options: EngineOptions,
+    ) -> Engine:
+        return self.load(
+            mechanism,
+            device,
+            precision,
+            None,
+            stream=stream,
+            batches=options.batches or (),
+            fp32_layers=planned_fp32_layers(plan.manifest, mechanism.name, precision),
+        )

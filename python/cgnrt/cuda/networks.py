@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cgnrt import cuda
-from cgnrt.backends import Choice
-from cgnrt.backends.base import Engine
+from cgnrt.backends import Choice, DeviceBackend, Engine, EngineOptions
+from cgnrt.errors import BackendError
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS
 
@@ -20,20 +20,31 @@ class CudaNetworks:
     given when it is started, and `join` orders `stream` behind all that were started.
     """
 
-    def __init__(self, plan: Plan, choice: Choice, stream: cuda.Stream) -> None:
+    def __init__(self, plan: Plan, choice: Choice, options: EngineOptions, stream: cuda.Stream) -> None:
         self._stream = stream
         self._specs = {name: plan.mechanisms[name].spec for name in MECHANISMS}
         self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
         self._engines: dict[str, Engine] = {}
         self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
         self.tables: dict[str, cuda.DeviceArray] = {}
+        backend = choice.backend
+        if not isinstance(backend, DeviceBackend):
+            raise BackendError(f"load: backend is {backend.name}, expected one for {choice.device}.")
         for name in MECHANISMS:
             mechanism = plan.mechanisms[name]
             table = np.ascontiguousarray(mechanism.embedding, np.float32)
             self.tables[name] = cuda.DeviceArray.empty(table.shape, "float32", stream)
             self.tables[name].upload(table)
-            self._engines[name] = choice.backend.load(mechanism, choice.device, choice.precision, None)
+            self._engines[name] = backend.load_on(
+                self._streams[name], plan, mechanism, choice.device, choice.precision, options
+            )
             plan.release_pages()
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most samples that `start` takes; None: any number."""
+        limits = (getattr(engine, "largest_batch", None) for engine in self._engines.values())
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def start(
         self,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cgnrt import cuda
-from cgnrt.backends import Choice
+from cgnrt.backends import Choice, EngineOptions
+from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.batch import Batch, DeviceColumns
 from cgnrt.cuda.composer import CudaComposer
 from cgnrt.cuda.inputs import RequestInputs
@@ -24,9 +25,6 @@ from cgnrt.pools import PoolKey, PoolNoise
 from cgnrt.requests import Request
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
 
-# Enough pictures at once for the matrix units to be busy; what a network holds meanwhile grows with it.
-_CHUNK_PIXELS = 64 * 256 * 256
-
 # The column of a pool index that picks each output.
 _COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
 
@@ -34,12 +32,12 @@ _COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
 class _Session:
     """What a generator holds on its device: a stream, and on it the engines, the composer and the last pool."""
 
-    def __init__(self, plan: Plan, choice: Choice, pixels: PixelFormat) -> None:
+    def __init__(self, plan: Plan, choice: Choice, options: EngineOptions, pixels: PixelFormat) -> None:
         cuda.module()
         self.stream = cuda.Stream(choice.device.index)
         self.uploads = Uploads(self.stream)
         self.composer = CudaComposer(plan, pixels, self.stream)
-        self.networks = CudaNetworks(plan, choice, self.stream)
+        self.networks = CudaNetworks(plan, choice, options, self.stream)
         self.pool: CudaPool | None = None
 
 
@@ -49,11 +47,14 @@ class CudaRenderer:
     All memory is of one stream's pool, which keeps what it was given for the next batch.
     """
 
-    def __init__(self, plan: Plan, pixels: PixelFormat, sampler: Sampler, choice: Choice) -> None:
+    def __init__(
+        self, plan: Plan, pixels: PixelFormat, sampler: Sampler, choice: Choice, options: EngineOptions
+    ) -> None:
         self._plan = plan
         self._pixels = pixels
         self._sampler = sampler
         self._choice = choice
+        self._options = options
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._outputs = {spec.name: spec for m in plan.mechanisms.values() for spec in m.spec.outputs}
         self._session: _Session | None = None
@@ -153,7 +154,7 @@ class CudaRenderer:
 
     def _open(self) -> _Session:
         if self._session is None or cuda.forked():  # which cuda.module() refuses
-            self._session = _Session(self._plan, self._choice, self._pixels)
+            self._session = _Session(self._plan, self._choice, self._options, self._pixels)
         return self._session
 
     @contextmanager
@@ -194,7 +195,9 @@ class CudaRenderer:
         )
 
     def _chunks(self, n: int) -> Iterator[slice]:
-        return chunks(n, self._resolution, _CHUNK_PIXELS)
+        most = self._open().networks.largest_batch
+        pixels = BUSY_PIXELS if most is None else min(BUSY_PIXELS, most * _size(self._resolution))
+        return chunks(n, self._resolution, pixels)
 
     def _inputs(self, request: Request, embeddings: Mapping[str, np.ndarray] | None) -> RequestInputs:
         session = self._open()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from typing import Any
 
 from cgnrt import cuda
-from cgnrt.backends.base import PRECISIONS, Device
+from cgnrt.backends.base import PRECISIONS, Device, EngineOptions
 from cgnrt.backends.tensorrt import library as packages
-from cgnrt.backends.tensorrt.batches import DEFAULT, Batches
+from cgnrt.backends.tensorrt.batches import Batches, usual_batches
 from cgnrt.backends.tensorrt.build import build_engine
 from cgnrt.backends.tensorrt.cache import CacheKey, read_entry, timing_cache, write_entry
 from cgnrt.backends.tensorrt.digest import graph_digest
@@ -59,29 +60,36 @@ class TensorRtBackend:
             return f"{target.device} ({target.architecture}) has no bf16"
         return None
 
-    def plan_refusal(
-        self,
-        plan: Plan,
-        device: Device,
-        precision: str,
-        *,
-        trust_engines: bool = False,
-        rebuild: bool = False,
-        batches: Sequence[int] | None = None,
-    ) -> str | None:
-        """Why `load` would refuse this plan's mechanisms with these options; None where it would not.
-
-        For the choice of a backend, after `refusal` found nothing: it looks at the plan's engines and at the cache.
-        """
-        if not trust_engines or rebuild:
+    def plan_refusal(self, plan: Plan, device: Device, precision: str, options: EngineOptions) -> str | None:
+        if not options.trust_engines or options.rebuild:
             return None
         target = Target.of(packages.load(), device.index)
-        asked = None if batches is None else Batches.of(batches)
+        asked = None if options.batches is None else Batches.of(options.batches)
         for mechanism in plan.mechanisms.values():
             _, reason = _ready(plan, mechanism, precision, target, asked)
             if reason is not None and not _key(plan, mechanism, precision, target, asked).path.exists():
                 return f"{reason}. {_REBUILD}"
         return None
+
+    def load_on(
+        self,
+        stream: Any,
+        plan: Plan,
+        mechanism: Mechanism,
+        device: Device,
+        precision: str,
+        options: EngineOptions,
+    ) -> TensorRtEngine:
+        return self.load(
+            mechanism,
+            device,
+            precision,
+            None,
+            plan=plan,
+            trust_engines=options.trust_engines,
+            rebuild=options.rebuild,
+            batches=options.batches,
+        )
 
     def load(
         self,
@@ -112,7 +120,7 @@ class TensorRtBackend:
           trust_engines: run the plan's engines, which are native code.
           rebuild: build where a trusted plan has engines, but none that fits.
           batches: one to three sizes to build for: smallest, usual, largest. None is whatever the plan's engines run,
-            and (1, 32, 128) where one is built.
+            and `usual_batches` where one is built.
           workspace: for engines that run in turn on one stream; see `Workspace`.
           graphs: batch sizes to replay as CUDA graphs; see `TensorRtEngine`.
         Raises:
@@ -152,7 +160,9 @@ def _key(
     plan: Plan | None, mechanism: Mechanism, precision: str, target: Target, asked: Batches | None
 ) -> CacheKey:
     kept = () if plan is None else planned_fp32_layers(plan.manifest, mechanism.name, precision)
-    return CacheKey(mechanism.name, graph_digest(mechanism), precision, asked or DEFAULT, target, kept)
+    height, width = (int(size) for size in mechanism.spec.outputs[0].shape[-2:])
+    wanted = asked or usual_batches(height, width)
+    return CacheKey(mechanism.name, graph_digest(mechanism), precision, wanted, target, kept)
 
 
 def _build(mechanism: Mechanism, key: CacheKey, library: Library, device: Device) -> bytes:

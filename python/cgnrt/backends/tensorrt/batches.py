@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cgnrt.backends.base import BUSY_PIXELS
+
 LARGEST = 1 << 16
+_FEWEST, _MOST = 128, 4096
 
 
 @dataclass(frozen=True)
@@ -43,4 +46,7 @@ class Batches:
         return ",".join(map(str, self.sizes))
 
 
-DEFAULT = Batches(1, 32, 128)
+def usual_batches(height: int, width: int) -> Batches:
+    """For pictures of a size: the smaller, the more of them keep a card busy at once."""
+    largest = min(_MOST, max(_FEWEST, BUSY_PIXELS // (height * width)))
+    return Batches(1, largest // 4, largest)

@@ -160,6 +160,11 @@ class TensorRtEngine:
             self._workspace.reserve(int(self._engine.device_memory_size_v2))
             self._context = _Context(self._engine, library, self._name)
 
+    @property
+    def largest_batch(self) -> int:
+        """The most samples of one run."""
+        return self.batches.maximum
+
     def _names(self) -> tuple[list[str], list[str]]:
         names = [self._engine.get_tensor_name(k) for k in range(self._engine.num_io_tensors)]
         given = self._library.api.TensorIOMode.INPUT
