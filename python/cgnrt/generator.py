@@ -62,7 +62,7 @@ class Generator:
     Sample i of stream `seed` is the same labels and noise whatever the batch size, thread count or machine; pixels
     agree to the engine's tolerance. A Generator pickles as (path, digest, options) and opens its engines on first
     use in each process. Calls from several threads take turns. On a GPU a batch is enqueued on the generator's own
-    stream, and nobody waits for it but who reads it (docs/gpu.md).
+    stream, and nobody waits for it but who reads it (docs/devices.md).
     """
 
     def __init__(

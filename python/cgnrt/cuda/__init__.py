@@ -46,8 +46,8 @@ def refusal(index: int = 0) -> str | None:
     found = info()
     if found is None:
         return (
-            "this build of cgnrt has no CUDA kernels. Install the CUDA toolkit (nvcc) and build again: "
-            "pip install --no-binary cgnrt -Ccmake.define.CGNRT_CUDA=ON cgnrt"
+            "this build of cgnrt has no CUDA kernels. Put CUDA's nvcc on the PATH and install cgnrt from its sources "
+            "again: pip install . -Ccmake.define.CGNRT_CUDA=ON"
         )
     if found["driver"] is None:
         return f"no NVIDIA driver is there. Install one for CUDA {found['runtime']}"
