@@ -16,6 +16,7 @@ import pytest
 
 def run(*command: object, cwd: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["SKBUILD_CMAKE_DEFINE"] = "CGNRT_CUDA=OFF"  # what a machine without nvcc builds
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
@@ -103,3 +104,9 @@ def test_the_wheel_runs_away_from_the_checkout(wheel: Path, demo_plan: Path, tmp
     assert (tmp_path / "sheet.png").stat().st_size > 1000
     for command in ("cgnrt-train", "cgnrt-export"):
         assert "usage" in run(home / "bin" / command, "--help", cwd=tmp_path)
+
+    asked = [home / "bin" / "cgnrt", "sample", demo_plan, "-n", "1", "-o", "a.npz", "--device", "cuda"]
+    refused = subprocess.run([*map(str, asked)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "this build of cgnrt has no CUDA kernels. Put CUDA's nvcc on the PATH" in refused.stderr
+    assert "Traceback" not in refused.stderr
