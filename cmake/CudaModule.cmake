@@ -4,8 +4,10 @@ get_filename_component(CGNRT_ROOT "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 # Kernels. No contraction to FMA: the bits are those of the scalar references.
 set(CGNRT_CUDA_KERNELS
   ${CGNRT_ROOT}/csrc/cuda/compose.cu
+  ${CGNRT_ROOT}/csrc/cuda/mosaic.cu
   ${CGNRT_ROOT}/csrc/cuda/noise.cu
-  ${CGNRT_ROOT}/csrc/cuda/patch_grid.cu)
+  ${CGNRT_ROOT}/csrc/cuda/patch_grid.cu
+  ${CGNRT_ROOT}/csrc/cuda/patch_windows.cu)
 
 # The host's side, without Python.
 set(CGNRT_CUDA_HOST
@@ -32,5 +34,6 @@ set(CGNRT_CUDA_BINDINGS
   ${CGNRT_ROOT}/csrc/bindings/draws.cc
   ${CGNRT_ROOT}/csrc/bindings/exchange.cc
   ${CGNRT_ROOT}/csrc/bindings/lend.cc
+  ${CGNRT_ROOT}/csrc/bindings/patch_grid_arguments.cc
   ${CGNRT_ROOT}/csrc/bindings/pixels.cc
   ${CGNRT_ROOT}/csrc/bindings/produce.cc)

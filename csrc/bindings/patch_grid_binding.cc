@@ -1,12 +1,11 @@
 #include <pybind11/stl.h>
 
 #include <memory>
-#include <tuple>
-#include <utility>
 
 #include "bindings/arguments.h"
 #include "bindings/exchange.h"
 #include "bindings/module.h"
+#include "bindings/patch_grid_arguments.h"
 #include "bindings/pixels.h"
 #include "ops/patch_grid_call.h"
 
@@ -15,32 +14,10 @@ namespace py = pybind11;
 namespace cgnrt {
 namespace {
 
-constexpr std::int64_t kMaxSide = 1 << 16;
-
-// A side, or (height, width).
-std::pair<std::int64_t, std::int64_t> sides_argument(const py::object& object, const std::string& subject) {
-  if (!has_length(object)) {
-    const std::int64_t side = integer_argument(object, subject, 1, kMaxSide);
-    return {side, side};
-  }
-  const py::sequence sides = py::reinterpret_borrow<py::sequence>(object);
-  if (sides.size() != 2) refuse(subject, "length", std::to_string(sides.size()), "2, (height, width)");
-  return {integer_argument(sides[0], subject, 1, kMaxSide), integer_argument(sides[1], subject, 1, kMaxSide)};
-}
-
-MosaicForm form_of(const std::string& operation, const py::object& size, const py::object& dtype,
-                   const py::object& layout, const py::object& scale, const py::object& bias,
-                   const py::object& clamp, const py::object& threads, const std::string& implementation) {
-  MosaicForm form;
-  std::tie(form.height, form.width) = sides_argument(size, operation + " size");
-  form.output = dtype_argument(dtype, operation + " dtype");
-  form.layout = layout_argument(layout, operation + " layout");
-  form.scale = floats_argument(scale, operation + " scale");
-  form.bias = floats_argument(bias, operation + " bias");
-  form.clamp = clamp_argument(clamp, operation + " clamp");
+void set_variant(MosaicForm& form, const std::string& operation, const py::object& threads,
+                 const std::string& implementation) {
   form.threads = static_cast<int>(integer_argument(threads, operation + " threads", 0, 1024));
   form.implementation = implementation;
-  return form;
 }
 
 py::object patch_grid_python(const py::object& masks, const py::object& images, const py::object& picks,
@@ -55,11 +32,9 @@ py::object patch_grid_python(const py::object& masks, const py::object& images, 
   const auto index_in = borrow_optional(index, "patch_grid index");
   std::unique_ptr<Borrowed> over_in, grounds_in;
   if (!over.is_none()) {
-    const std::size_t count = has_length(over) ? py::len(over) : 0;
-    if (count != 2) refuse("patch_grid over", "length", std::to_string(count), "2, (masks, backgrounds)");
-    const py::sequence pair = py::reinterpret_borrow<py::sequence>(over);
-    over_in = std::make_unique<Borrowed>(pair[0], "patch_grid over's masks");
-    grounds_in = std::make_unique<Borrowed>(pair[1], "patch_grid over's backgrounds");
+    const auto [over_masks, grounds] = over_argument(over);
+    over_in = std::make_unique<Borrowed>(over_masks, "patch_grid over's masks");
+    grounds_in = std::make_unique<Borrowed>(grounds, "patch_grid over's backgrounds");
   }
   PatchGridCall call;
   call.masks = masks_in.tensor();
@@ -68,10 +43,9 @@ py::object patch_grid_python(const py::object& masks, const py::object& images, 
   if (index_in) call.index = index_in->tensor();
   if (over_in) call.over = over_in->tensor();
   if (over_in) call.grounds = grounds_in->tensor();
-  call.patch = integer_argument(patch, "patch_grid patch", 1, kMaxPatch);
-  call.grid = integer_argument(grid, "patch_grid grid", 1, 64);
-  call.top = integer_argument(top, "patch_grid top", 1, std::int64_t{1} << 31);
-  call.form = form_of("patch_grid", size, dtype, layout, scale, bias, clamp, threads, implementation);
+  set_windows(call, patch, grid, top);
+  call.form = form_argument("patch_grid", size, dtype, layout, scale, bias, clamp);
+  set_variant(call.form, "patch_grid", threads, implementation);
   const std::vector<std::int64_t> shape = patch_grid_shape(call);
   const py::object result = out.is_none() ? new_array(call.form.output, shape) : out;
   const Borrowed result_out(result, "patch_grid out");
@@ -89,7 +63,8 @@ py::object resize_python(const py::object& images, const py::object& size, const
   const Borrowed images_in(images, "resize images");
   ResizeCall call;
   call.images = images_in.tensor();
-  call.form = form_of("resize", size, dtype, layout, scale, bias, clamp, threads, implementation);
+  call.form = form_argument("resize", size, dtype, layout, scale, bias, clamp);
+  set_variant(call.form, "resize", threads, implementation);
   const std::vector<std::int64_t> shape = resize_shape(call);
   const py::object result = out.is_none() ? new_array(call.form.output, shape) : out;
   const Borrowed result_out(result, "resize out");

@@ -39,6 +39,40 @@ CGNRT_HD std::int64_t tap_place(const Axis& axis, std::int64_t x, int tap) {
   return raised < axis.source ? raised : axis.source - 1;
 }
 
+// The taps of one value: axis.firsts[x] and its weights.
+struct BicubicTap {
+  std::int32_t first;
+  float weights[kTaps];
+};
+
+constexpr float kBicubicA = -0.75f;
+
+CGNRT_HD float bicubic_near(float x) {  // |x| <= 1
+  return ((kBicubicA + 2.0f) * x - (kBicubicA + 3.0f)) * x * x + 1.0f;
+}
+CGNRT_HD float bicubic_far(float x) {  // 1 <= |x| <= 2
+  return ((kBicubicA * x - 5.0f * kBicubicA) * x + 8.0f * kBicubicA) * x - 4.0f * kBicubicA;
+}
+
+// Of value x of a result `scale` times shorter than its source of `from` values. In double, so that the
+// places of a long source are not coarser than the values.
+CGNRT_HD BicubicTap bicubic_tap(std::int64_t from, double scale, std::int64_t x) {
+  const double place = scale * (static_cast<double>(x) + 0.5) - 0.5;
+  std::int64_t first = static_cast<std::int64_t>(place);
+  if (static_cast<double>(first) > place) --first;  // the conversion cuts off, and a place may be negative
+  first = first < -1 ? -1 : first;
+  first = first < from ? first : from - 1;
+  const double rest = place - static_cast<double>(first);
+  const double raised = rest < 0.0 ? 0.0 : rest;
+  const float t = static_cast<float>(raised < 1.0 ? raised : 1.0);
+  return {static_cast<std::int32_t>(first - 1),
+          {bicubic_far(t + 1.0f), bicubic_near(t), bicubic_near(1.0f - t), bicubic_far(2.0f - t)}};
+}
+
+CGNRT_HD double bicubic_scale(std::int64_t from, std::int64_t to) {
+  return static_cast<double>(from) / static_cast<double>(to);
+}
+
 BicubicTaps bicubic_taps(std::int64_t from, std::int64_t to);
 
 }  // namespace cgnrt

@@ -77,6 +77,16 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 inline void __syncthreads() { ::emulator::block_barrier(); }
+inline int __syncthreads_or(int predicate) {
+  static int any;
+  any = 0;
+  ::emulator::block_barrier();
+  any |= predicate;
+  ::emulator::block_barrier();
+  const int found = any;
+  ::emulator::block_barrier();  // nobody clears it before all have read it
+  return found;
+}
 inline void __syncwarp(unsigned mask = 0xffffffffu) { ::emulator::ballot(mask, true); }
 inline void __threadfence() {}
 template <typename T>
