@@ -17,7 +17,7 @@ inline void require_device_channels(const std::string& subject, std::int64_t cha
   if (channels <= kMaxDeviceChannels) return;
   refuse(subject, "channels", std::to_string(channels),
          "at most " + std::to_string(kMaxDeviceChannels) + " on a GPU",
-         "Compose some of them at a time, or on the CPU.");
+         "Give some of them at a time, or use the CPU.");
 }
 
 // Sets the fields of a device's arguments that are those of the call's form.

@@ -30,11 +30,7 @@ MosaicForm form_argument(const std::string& operation, const py::object& size, c
                          const py::object& clamp) {
   MosaicForm form;
   std::tie(form.height, form.width) = sides_argument(size, operation + " size");
-  form.output = dtype_argument(dtype, operation + " dtype");
-  form.layout = layout_argument(layout, operation + " layout");
-  form.scale = floats_argument(scale, operation + " scale");
-  form.bias = floats_argument(bias, operation + " bias");
-  form.clamp = clamp_argument(clamp, operation + " clamp");
+  read_form(form, operation, dtype, layout, scale, bias, clamp);
   return form;
 }
 

@@ -3,19 +3,16 @@
 // operations in the same order as mosaic_ref.
 #include "cuda/casts.cuh"
 #include "cuda/launch.h"
-#include "cuda/patch_grid.cuh"
+#include "cuda/mosaic_rows.cuh"
 #include "ops/compose_pixel.h"
 
 namespace cgnrt {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kColumns = 64;  // of the result, for each block
-constexpr int kMaxRows = 32;  // likewise
+constexpr int kLeastRows = 8;  // fewer, and most rows of the source are scaled for each anew
 constexpr int kQuad = 4;
 constexpr std::int64_t kScaledBytes = 24 << 10;  // so that several blocks share a multiprocessor
-constexpr std::int64_t kMaxGridY = 65535;  // of a launch
-static_assert(kColumns + kMaxRows <= kThreads, "a thread for each tap");
+constexpr std::int64_t kMaxGridY = 65535;        // of a launch
 
 // How a result is written: pixel by pixel in any layout, or four neighbours at once, in planes or as pixels
 // of three channels.
@@ -24,152 +21,6 @@ enum class Form { kSingle, kPlanes, kPixelsOfThree };
 // Blocks for which a multiprocessor has registers: as many as leave none of a thread's values in memory.
 template <Form form>
 constexpr int kBlocks = form == Form::kPixelsOfThree ? 3 : 4;
-
-struct MosaicWork {
-  PatchGridDeviceArgs args;
-  const std::int32_t* places;  // of the ranked windows; null: the tile is the whole image
-  bool by_sample;              // a list of places for each sample, else for each source
-  int tile_height;
-  int tile_width;
-  int tile_columns;
-  int source_height;  // of the grid
-  int source_width;
-  double down;  // scales
-  double across;
-  int rows;    // of the result, for each block
-  int slots;   // rows scaled across that a block holds
-  int pieces;  // blocks for the width of the result
-  std::int64_t plane;         // pixels of an image
-  std::int64_t result_plane;  // of a result
-};
-
-// What a block knows of its rectangle, the same for all samples.
-struct Taps {
-  int4 columns[kColumns];  // of the tiles that the taps lie in
-  int4 offsets[kColumns];  // within their rows
-  float4 across[kColumns];
-  int4 slots[kMaxRows];  // of the rows of the taps, times kColumns
-  float4 down[kMaxRows];
-  int firsts[kMaxRows];
-  int2 rows[kMaxRows * kTaps];  // of each slot: its tiles' first column, and the pixels above it in a tile
-};
-
-__device__ __forceinline__ int place_of(int first, int tap, int length) {
-  const std::int64_t place = static_cast<std::int64_t>(first) + tap;
-  return static_cast<int>(place < 0 ? 0 : place < length ? place : length - 1);
-}
-
-__device__ __forceinline__ float4 weights_of(const BicubicTap& tap) {
-  return make_float4(tap.weights[0], tap.weights[1], tap.weights[2], tap.weights[3]);
-}
-
-__device__ __forceinline__ float sum_of_taps(float4 weights, float a, float b, float c, float d) {
-  float value = weights.x * a;
-  value = value + weights.y * b;
-  value = value + weights.z * c;
-  return value + weights.w * d;
-}
-
-// Fills in the taps of a rectangle; gives how many slots it holds.
-__device__ __forceinline__ int prepare(const MosaicWork& work, int x0, int y0, int rows, Taps& taps) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int row = thread - kColumns;
-  if (thread < kColumns) {
-    const BicubicTap tap = bicubic_tap(work.source_width, work.across, x0 + thread);
-    const int p0 = place_of(tap.first, 0, work.source_width);
-    const int p1 = place_of(tap.first, 1, work.source_width);
-    const int p2 = place_of(tap.first, 2, work.source_width);
-    const int p3 = place_of(tap.first, 3, work.source_width);
-    const int width = work.tile_width;
-    taps.columns[thread] = make_int4(p0 / width, p1 / width, p2 / width, p3 / width);
-    taps.offsets[thread] = make_int4(p0 % width, p1 % width, p2 % width, p3 % width);
-    taps.across[thread] = weights_of(tap);
-  } else if (row < rows) {
-    const BicubicTap tap = bicubic_tap(work.source_height, work.down, y0 + row);
-    taps.firsts[row] = tap.first;
-    taps.down[row] = weights_of(tap);
-  }
-  __syncthreads();
-  // Neighbours of the result share rows of the source, unless these lie too far apart to hold all between.
-  const int first = place_of(taps.firsts[0], 0, work.source_height);
-  const int span = place_of(taps.firsts[rows - 1], kTaps - 1, work.source_height) - first + 1;
-  const bool shares = span <= work.slots;
-  const int held = shares ? span : rows * kTaps;
-  if (thread < rows) {
-    const auto slot_of = [&](int tap) {
-      const int place = place_of(taps.firsts[thread], tap, work.source_height);
-      return (shares ? place - first : thread * kTaps + tap) * kColumns;
-    };
-    taps.slots[thread] = make_int4(slot_of(0), slot_of(1), slot_of(2), slot_of(3));
-  }
-  for (int slot = thread; slot < held; slot += kThreads) {
-    const int place =
-        shares ? first + slot : place_of(taps.firsts[slot / kTaps], slot % kTaps, work.source_height);
-    taps.rows[slot] = make_int2(place / work.tile_height * work.tile_columns,
-                                place % work.tile_height * static_cast<int>(work.args.width));
-  }
-  return held;
-}
-
-// What makes one sample; an entry that is not there is -1.
-struct Entries {
-  int source;
-  int mask;
-  int background;
-};
-
-__device__ __forceinline__ Entries entries_of(const PatchGridDeviceArgs& args, std::int64_t sample) {
-  const bool blends = args.blend_masks != nullptr;
-  return {entry_of(args, sample, Pool::kSources), blends ? entry_of(args, sample, Pool::kMasks) : 0,
-          blends ? entry_of(args, sample, Pool::kBackgrounds) : 0};
-}
-
-// Looks a sample's tiles up, one thread each; gives whether all are there, once all threads have theirs.
-__device__ __forceinline__ bool find_tiles(const MosaicWork& work, std::int64_t sample,
-                                           const Entries& entries, int* places) {
-  const PatchGridDeviceArgs& args = work.args;
-  bool missing = entries.source < 0 || entries.mask < 0 || entries.background < 0;
-  if (work.places == nullptr) {
-    if (threadIdx.x == 0) places[0] = 0;
-  } else if (!missing) {
-    const std::int64_t tiles = args.grid * args.grid;
-    const std::int32_t* ranked = work.places + (work.by_sample ? sample : std::int64_t{entries.source}) * args.top;
-    for (std::int64_t tile = threadIdx.x; tile < tiles; tile += kThreads) {
-      const std::int64_t pick = number_at(args.picks, args.picks_are_wide, sample * tiles + tile);
-      const bool is_there = pick >= 0 && pick < args.top;
-      places[tile] = is_there ? ranked[pick] : 0;
-      missing = missing || !is_there;
-    }
-  }
-  return __syncthreads_or(missing) == 0;
-}
-
-// Scales the rows of all slots across: (channels, slots, kColumns).
-__device__ __forceinline__ void scale_across(const MosaicWork& work, const Taps& taps, int held,
-                                             int source, const int* places, float* scaled) {
-  const int x = static_cast<int>(threadIdx.x) % kColumns;
-  const int4 columns = taps.columns[x];
-  const int4 offsets = taps.offsets[x];
-  const float4 weights = taps.across[x];
-  const int channels = static_cast<int>(work.args.channels);
-  const float* image = work.args.images + source * (channels * work.plane);
-  for (int slot = static_cast<int>(threadIdx.x) / kColumns; slot < held; slot += kThreads / kColumns) {
-    const int2 row = taps.rows[slot];
-    const int* tiles = places + row.x;
-    const int a = tiles[columns.x] + row.y + offsets.x;
-    const int b = tiles[columns.y] + row.y + offsets.y;
-    const int c = tiles[columns.z] + row.y + offsets.z;
-    const int d = tiles[columns.w] + row.y + offsets.w;
-    const float* pixels = image;
-    float* to = scaled + slot * kColumns + x;
-#pragma unroll 1  // more registers would leave less room for other blocks
-    for (int channel = 0; channel < channels; ++channel) {
-      *to = sum_of_taps(weights, __ldg(pixels + a), __ldg(pixels + b), __ldg(pixels + c), __ldg(pixels + d));
-      pixels += work.plane;
-      to += work.slots * kColumns;
-    }
-  }
-}
 
 template <int kPixels>
 __device__ __forceinline__ void load_run(float (&to)[kPixels], const float* from) {
@@ -232,7 +83,7 @@ template <int kPixels>
 __device__ __forceinline__ void finish(const MosaicWork& work, const Run<kPixels>& run, int channel,
                                        float (&value)[kPixels]) {
   const PatchGridDeviceArgs& args = work.args;
-  scale_down(value, run.scaled + channel * (work.slots * kColumns), run.slots, run.weights);
+  scale_down(value, run.scaled + channel * (work.slots * kMosaicColumns), run.slots, run.weights);
   if (args.blend_masks != nullptr) {
     float background[kPixels];
     load_run(background, run.background + channel * work.result_plane);
@@ -295,14 +146,15 @@ __device__ __forceinline__ void write(const MosaicWork& work, std::int64_t sampl
 }
 
 template <DType output, Form form>
-__global__ void __launch_bounds__(kThreads, kBlocks<form>) lay_mosaic(const __grid_constant__ MosaicWork work) {
+__global__ void __launch_bounds__(kMosaicThreads, kBlocks<form>)
+    lay_mosaic(const __grid_constant__ MosaicWork work) {
   constexpr int kPixels = form == Form::kSingle ? 1 : kQuad;
-  constexpr int kRuns = kColumns / kPixels;  // in a row
-  __shared__ Taps taps;
+  constexpr int kRuns = kMosaicColumns / kPixels;  // in a row
+  __shared__ MosaicTaps taps;
   CGNRT_DYNAMIC_SHARED(float, scaled);
   const PatchGridDeviceArgs& args = work.args;
-  int* places = reinterpret_cast<int*>(scaled + args.channels * work.slots * kColumns);
-  const int x0 = static_cast<int>(blockIdx.x) % work.pieces * kColumns;
+  int* places = reinterpret_cast<int*>(scaled + args.channels * work.slots * kMosaicColumns);
+  const int x0 = static_cast<int>(blockIdx.x) % work.pieces * kMosaicColumns;
   const int y0 = static_cast<int>(blockIdx.x) / work.pieces * work.rows;
   const int rows = min(work.rows, static_cast<int>(args.result_height) - y0);
   const std::int64_t sample = static_cast<std::int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
@@ -312,14 +164,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<form>) lay_mosaic(const __gr
   const bool is_there = find_tiles(work, sample, entries, places);
   if (is_there) scale_across(work, taps, held, entries.source, places, scaled);
   __syncthreads();
-  for (int at = static_cast<int>(threadIdx.x); at < rows * kRuns; at += kThreads) {
+  for (int at = static_cast<int>(threadIdx.x); at < rows * kRuns; at += kMosaicThreads) {
     const int row = at / kRuns;
     const int column = at % kRuns * kPixels;
     if (x0 + column >= args.result_width) continue;
     Run<kPixels> run;
     run.pixel = (y0 + row) * args.result_width + x0 + column;
     if (!is_there) {
-      write<output, form, kPixels>(work, sample, run.pixel, [](int, float(&value)[kPixels]) {
+      write<output, form, kPixels>(work, sample, run.pixel, [](int, float (&value)[kPixels]) {
 #pragma unroll
         for (int i = 0; i < kPixels; ++i) value[i] = float_of(0x7fc00000u);  // NaN
       });
@@ -333,9 +185,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<form>) lay_mosaic(const __gr
       run.background =
           args.backgrounds + entries.background * (args.channels * work.result_plane) + run.pixel;
     }
-    write<output, form, kPixels>(
-        work, sample, run.pixel,
-        [&](int channel, float(&value)[kPixels]) { finish(work, run, channel, value); });
+    write<output, form, kPixels>(work, sample, run.pixel, [&](int channel, float (&value)[kPixels]) {
+      finish(work, run, channel, value);
+    });
   }
 }
 
@@ -361,7 +213,7 @@ void launch_form(const MosaicWork& work, Form form, dim3 grid, std::size_t share
   const auto kernel = form == Form::kPlanes          ? lay_mosaic<output, Form::kPlanes>
                       : form == Form::kPixelsOfThree ? lay_mosaic<output, Form::kPixelsOfThree>
                                                      : lay_mosaic<output, Form::kSingle>;
-  CGNRT_LAUNCH(kernel, grid, dim3(kThreads), shared, stream, work);
+  CGNRT_LAUNCH(kernel, grid, dim3(kMosaicThreads), shared, stream, work);
 }
 
 }  // namespace
@@ -382,19 +234,23 @@ void mosaic(const PatchGridDeviceArgs& args, const std::int32_t* places, cudaStr
   work.plane = args.height * args.width;
   work.result_plane = args.result_height * args.result_width;
   const auto scaled_bytes = [&](int rows) {
-    return args.channels * slots_for(rows, work.down) * kColumns * static_cast<std::int64_t>(sizeof(float));
+    return args.channels * slots_for(rows, work.down) * kMosaicColumns *
+           static_cast<std::int64_t>(sizeof(float));
   };
-  work.rows = kMaxRows;
+  work.pieces = static_cast<int>((args.result_width + kMosaicColumns - 1) / kMosaicColumns);
+  const auto bands_of = [&](int rows) { return (args.result_height + rows - 1) / rows; };
+  work.rows = kMosaicMaxRows;
   while (work.rows > 1 && scaled_bytes(work.rows) > kScaledBytes) work.rows /= 2;
+  // A small batch in smaller blocks, as long as there are processors without one.
+  const std::int64_t resident = persistent_blocks(std::int64_t{1} << 62, kMosaicThreads);
+  while (work.rows > kLeastRows && args.n * work.pieces * bands_of(work.rows) < resident) work.rows /= 2;
   work.slots = slots_for(work.rows, work.down);
-  work.pieces = static_cast<int>((args.result_width + kColumns - 1) / kColumns);
-  const std::int64_t bands = (args.result_height + work.rows - 1) / work.rows;
+  const std::int64_t bands = bands_of(work.rows);
   const dim3 grid(static_cast<unsigned>(work.pieces * bands),
                   static_cast<unsigned>(args.n < kMaxGridY ? args.n : kMaxGridY),
                   static_cast<unsigned>((args.n + kMaxGridY - 1) / kMaxGridY));
-  const std::size_t shared =
-      static_cast<std::size_t>(scaled_bytes(work.rows)) +
-      static_cast<std::size_t>(work.tile_columns * work.tile_columns) * sizeof(int);
+  const std::size_t shared = static_cast<std::size_t>(scaled_bytes(work.rows)) +
+                             static_cast<std::size_t>(work.tile_columns * work.tile_columns) * sizeof(int);
   with_output(args.output,
               [&](auto output) { launch_form<output.value>(work, form_of(args), grid, shared, stream); });
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cuda/integers.cuh"
 #include "cuda/patch_grid.h"
 
 namespace cgnrt {
@@ -20,10 +21,6 @@ inline WindowLists window_lists(const PatchGridDeviceArgs& args) {
   return {by_sample ? args.n : args.sources, by_sample};
 }
 
-__device__ __forceinline__ std::int64_t number_at(const void* numbers, bool wide, std::int64_t at) {
-  return wide ? static_cast<const std::int64_t*>(numbers)[at] : static_cast<const std::int32_t*>(numbers)[at];
-}
-
 enum class Pool { kMasks, kSources, kBackgrounds };
 
 // Which entry of a pool makes a sample; -1: one that is not there.
@@ -34,7 +31,7 @@ __device__ __forceinline__ int entry_of(const PatchGridDeviceArgs& args, std::in
   const std::int64_t count = pool == Pool::kMasks     ? args.blend_masks_count
                              : pool == Pool::kSources ? args.sources
                                                       : args.backgrounds_count;
-  const std::int64_t entry = number_at(args.index, args.index_is_wide, at);
+  const std::int64_t entry = integer_of(args.index, args.index_is_wide, at);
   return entry >= 0 && entry < count ? static_cast<int>(entry) : -1;
 }
 

@@ -26,7 +26,7 @@ struct PatchGridDeviceArgs {
   std::int64_t backgrounds_count;
   std::int64_t n;
   std::int64_t channels;  // at most kMaxDeviceChannels
-  std::int64_t height;
+  std::int64_t height;    // times width: below 2^31
   std::int64_t width;
   std::int64_t patch;
   std::int64_t grid;
@@ -45,7 +45,8 @@ struct PatchGridDeviceArgs {
   Layout layout;
 };
 
-// What patch_grid_cuda needs beside: the taps of both axes, the windows' sums and the ranked places.
+// What patch_grid_cuda needs beside: the windows' sums and the ranked places; nothing for resize. Aligned to
+// 16 bytes.
 std::int64_t patch_grid_scratch_bytes(const PatchGridDeviceArgs& args);
 
 // Enqueues on the current device and does not synchronise. The windows, and the pixels, are bit by bit those

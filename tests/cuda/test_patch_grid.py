@@ -61,14 +61,27 @@ def check_ranks(module: ModuleType, masks: Array, patch: int, top: int) -> None:
     picks = np.resize(np.arange(top), (-(-top // grid**2), grid**2))
     for source in range(len(masks)):
         index = np.full((len(picks), 1), source)
-        check(module, "patch_grid", masks, images, picks, index, patch=patch, grid=grid, top=top, size=patch * grid)
+        check(
+            module,
+            "patch_grid",
+            masks,
+            images,
+            picks,
+            index,
+            patch=patch,
+            grid=grid,
+            top=top,
+            size=patch * grid,
+        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_every_case_equals_the_reference(device_module: ModuleType, case: dict[str, Any]) -> None:
     made = PatchGridCase(case)
     options = {"size": made.size, "patch": made.patch, "grid": made.grid, "top": made.top, "over": made.over}
-    check(device_module, "patch_grid", made.masks, made.images, made.picks, made.index, **options, **made.form)
+    check(
+        device_module, "patch_grid", made.masks, made.images, made.picks, made.index, **options, **made.form
+    )
 
 
 @pytest.mark.parametrize("patch", [1, 7, 15, 16])
@@ -238,7 +251,10 @@ def test_by_the_public_functions_and_on_their_stream(device_module: ModuleType) 
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     given = [array_of(x, producer) for x in arrays]
     for stream, where in ((None, producer), (consumer, consumer), (consumer.ptr, consumer)):
-        results = ops.patch_grid(*given, size=8, top=50, stream=stream), ops.resize(given[1], 8, stream=stream)
+        results = (
+            ops.patch_grid(*given, size=8, top=50, stream=stream),
+            ops.resize(given[1], 8, stream=stream),
+        )
         for result, wanted in zip(results, expected, strict=True):
             assert isinstance(result, cuda.DeviceArray)
             assert result.stream.ptr == where.ptr
@@ -257,7 +273,11 @@ def test_inputs_may_go_at_once(device_module: ModuleType) -> None:
 
 @pytest.mark.parametrize("form", [ByDlpack, ByInterface])
 def test_inputs_and_out_of_others(device_module: ModuleType, form: Any) -> None:
-    arrays = (*sources(2, 3, 20, 24), RNG.integers(0, 50, (3, 36)), np.array([[0, 1, 2], [2, 0, 1], [1, 1, 0]]))
+    arrays = (
+        *sources(2, 3, 20, 24),
+        RNG.integers(0, 50, (3, 36)),
+        np.array([[0, 1, 2], [2, 0, 1], [1, 1, 0]]),
+    )
     pair = over(3, 3, 3, 8, 8)
     expected = _core.patch_grid(*arrays, size=8, top=50, over=pair)
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
@@ -392,7 +412,10 @@ def test_against_torch(name: str) -> None:
     import torch
 
     case = PatchGridCase(next(case for case in CASES if case["name"] == name))
-    given = [None if x is None else torch.from_numpy(x).cuda() for x in (case.masks, case.images, case.picks, case.index)]
+    given = [
+        None if x is None else torch.from_numpy(x).cuda()
+        for x in (case.masks, case.images, case.picks, case.index)
+    ]
     pair = None if case.over is None else tuple(torch.from_numpy(x).cuda() for x in case.over)
     expected = case.torch(torch.float64).numpy()
     out = torch.full(expected.shape, torch.nan, device="cuda")
