@@ -1,6 +1,4 @@
-#include <pybind11/stl.h>
-
-#include <limits>
+#include <pybind11/pybind11.h>
 
 #include "bindings/cuda_exchange.h"
 #include "bindings/cuda_module.h"
@@ -18,8 +16,8 @@ namespace {
 void require_device_picture(const std::string& subject, const Tensor& images) {
   const std::vector<std::int64_t>& s = images.shape;
   require_device_channels(subject, s[1]);
-  if (s[2] * s[3] > std::numeric_limits<std::int32_t>::max()) {
-    refuse(subject, "shape", to_string(s), "fewer than 2^31 pixels in a picture on a GPU");
+  if (s[2] * s[3] > kMaxDevicePixels) {
+    refuse(subject, "shape", to_string(s), "at most 2^30 pixels in a picture on a GPU");
   }
 }
 

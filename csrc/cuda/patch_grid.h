@@ -11,6 +11,9 @@
 
 namespace cgnrt {
 
+// Of a picture, so that 32 bits number its pixels and what lies a block's threads beyond.
+constexpr std::int64_t kMaxDevicePixels = std::int64_t{1} << 30;
+
 struct PatchGridDeviceArgs {
   const float*
       masks;  // (sources, 1, height, width) where the objects are; null: resize, tiles are whole images

@@ -11,6 +11,7 @@ constexpr unsigned kAll = 0xffffffffu;
 constexpr int kWarp = 32;
 constexpr int kSumThreads = 256;
 constexpr int kSumWarps = kSumThreads / kWarp;
+constexpr int kSumBlocks = 4;  // for which a multiprocessor has registers: more, and values go to memory
 constexpr int kSumColumns = 2 * kSumThreads;  // of a mask, at once: more than kMaxPatch
 constexpr int kRankThreads = 1024;
 constexpr int kDigitBits = 8;
@@ -144,7 +145,8 @@ __device__ __forceinline__ void scan_row(Sum* columns, int count, int lane) {
 
 // A block's threads own columns of a mask, whose sums slide down its rows; a warp then scans a row of them.
 template <typename Sum>
-__global__ void __launch_bounds__(kSumThreads) sum_windows(const __grid_constant__ WindowWork work) {
+__global__ void __launch_bounds__(kSumThreads, kSumBlocks)
+    sum_windows(const __grid_constant__ WindowWork work) {
   __shared__ Sum rows[kSumWarps][kSumColumns + 1];
   constexpr int kOwned = kSumColumns / kSumThreads;
   const WindowShape& s = work.shape;
@@ -253,7 +255,7 @@ __device__ __forceinline__ void sort_keys(Key* keys, unsigned count) {
 }
 
 template <typename Numbers>
-__global__ void __launch_bounds__(kRankThreads) rank_sums(const __grid_constant__ WindowWork work) {
+__global__ void __launch_bounds__(kRankThreads, 1) rank_sums(const __grid_constant__ WindowWork work) {
   using Sum = typename Numbers::Sum;
   using Key = typename Numbers::Key;
   CGNRT_DYNAMIC_SHARED(Key, shared_keys);

@@ -352,6 +352,11 @@ def test_what_is_refused(emulated: ModuleType) -> None:
         (host[1], {}, "resize images: device is cpu, expected a CUDA device"),
         (many, {}, "resize images: channels is 17, expected at most 16 on a GPU"),
         (x, {"out": g[1:]}, r"resize out: shape is \(1, 3, 8, 8\), expected \(2, 3, 8, 8\)"),
+        (
+            ByInterface(x, shape=(1, 1, 1 << 15, 1 + (1 << 15))),
+            {},
+            r"resize images: shape is .* at most 2\^30 pixels",
+        ),
         (x, {"stream": other}, "resize stream: device is cuda:1, expected cuda:0"),
     ]
     for images, options, message in resizes:
