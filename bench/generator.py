@@ -62,17 +62,22 @@ def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, Path]:
     """A plan and the checkpoint that it was exported from."""
     if checkpoint is None:
         checkpoint = folder / "random.pth"
-        torch.manual_seed(0)
-        cgn = CGN()
-        cgn.train()
-        with torch.no_grad():  # batch-norm statistics of a net that has seen data
-            for _ in range(20):
-                cgn(torch.randint(10, (256,)))
-        torch.save(cgn.state_dict(), checkpoint)
+        torch.save(random_cgn().state_dict(), checkpoint)
     plan = folder / "cgn.plan"
     found = read_checkpoint(checkpoint)
     export_plan(plan, found.mechanisms, family=found.family)
     return plan, checkpoint
+
+
+def random_cgn(samples: int = 256) -> CGN:
+    """Random weights, and the batch-norm statistics of a net that has seen data."""
+    torch.manual_seed(0)
+    cgn = CGN()
+    cgn.train()
+    with torch.no_grad():
+        for _ in range(20):
+            cgn(torch.randint(10, (samples,)))
+    return cgn.eval()
 
 
 def load_cgn(checkpoint: Path) -> CGN:
@@ -160,15 +165,17 @@ def serve_eager(checkpoint: Path, pipe: Connection) -> None:
         pipe.send(True)
 
 
-def eager_batch(cgn: CGN) -> Callable[[], object]:
-    """A batch of counterfactuals as PyTorch users make it."""
+def eager_batch(cgn: CGN, n: int = BATCH) -> Callable[[], object]:
+    """A batch of n counterfactuals as PyTorch users make it, on the CGN's device."""
+    device = cgn.label_emb.weight.device
 
     def run() -> object:
         with torch.no_grad():
             pictures = []
             for module in (cgn.f_shape, cgn.f_text1, cgn.f_text2):
-                labels = torch.randint(10, (BATCH,))
-                pictures.append(module(torch.cat([torch.randn(BATCH, 32), cgn.label_emb(labels)], 1)))
+                labels = torch.randint(10, (n,), device=device)
+                noise = torch.randn(n, 32, device=device)
+                pictures.append(module(torch.cat([noise, cgn.label_emb(labels)], 1)))
             mask = pictures[0].clamp(1e-4, 0.9999)
             return mask * pictures[1] + (1 - mask) * pictures[2]
 

@@ -228,13 +228,9 @@ def measure_small(n: int, rounds: int) -> dict[str, Any]:
 
 
 def measure_patch_grid(case: dict[str, Any], n: int, threads: int, rounds: int) -> dict[str, Any]:
-    """Masks as they are: smooth, with a plateau where the object is."""
     rng = np.random.default_rng(0)
     _, c, h, w = case["sources"]
-    y, x = np.mgrid[:h, :w]
-    middles = rng.uniform(0.4, 0.6, (n, 2, 1, 1)) * [[[h]], [[w]]]
-    distance = np.hypot(y - middles[:, :1], x - middles[:, 1:])
-    masks = (1 / (1 + np.exp((distance - h / 4) / 3))).astype(np.float32).clip(1e-4, 0.9999)
+    masks = object_masks(rng, n, h, w)
     images = rng.uniform(-1, 1, (n, c, h, w)).astype(np.float32)
     picks = rng.integers(0, 100, (n, 36)).astype(np.int32)
     size = tuple(case["size"])
@@ -263,22 +259,30 @@ def measure_patch_grid(case: dict[str, Any], n: int, threads: int, rounds: int) 
     return row
 
 
+def object_masks(rng: np.random.Generator, n: int, h: int, w: int) -> npt.NDArray[np.float32]:
+    """Masks as they are, (n, 1, h, w): smooth, with a plateau where the object is."""
+    y, x = np.mgrid[:h, :w]
+    middles = rng.uniform(0.4, 0.6, (n, 2, 1, 1)) * [[[h]], [[w]]]
+    distance = np.hypot(y - middles[:, :1], x - middles[:, 1:])
+    masks: npt.NDArray[np.float32] = (1 / (1 + np.exp((distance - h / 4) / 3))).astype(np.float32)
+    return masks.clip(1e-4, 0.9999)
+
+
 def torch_patch_grid(
-    masks: npt.NDArray[Any],
-    images: npt.NDArray[Any],
-    picks: npt.NDArray[Any],
-    size: tuple[int, int],
-    over: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None,
-    form: dict[str, Any],
+    masks: Any, images: Any, picks: Any, size: tuple[int, int], over: Any, form: dict[str, Any]
 ) -> Callable[[], object]:
-    """The same steps, batched, as one would write them: mean pooling, topk, gather of unfolded views, interpolate."""
+    """The same steps, batched, as one would write them: mean pooling, topk, gather of unfolded views, interpolate.
+
+    Args:
+      masks, images, picks, over: NumPy arrays, or torch tensors on one device.
+    """
     import torch
     import torch.nn.functional as F
 
-    m, x, p = torch.from_numpy(masks), torch.from_numpy(images), torch.from_numpy(picks).long()
-    blend = None if over is None else tuple(torch.from_numpy(pool) for pool in over)
+    m, x, p = torch.as_tensor(masks), torch.as_tensor(images), torch.as_tensor(picks).long()
+    blend = None if over is None else tuple(torch.as_tensor(pool) for pool in over)
     n, c = images.shape[:2]
-    row = torch.arange(n)[:, None]
+    row = torch.arange(n, device=x.device)[:, None]
 
     @torch.no_grad()
     def call() -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -15,29 +16,65 @@ from typing import Any
 from cgnrt.machine import describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of which versions are worth knowing, where they are installed.
+PACKAGES = (
+    "cgnrt",
+    "numpy",
+    "torch",
+    "triton",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+)
+PACKAGES += ("tensorrt-rtx", "pytorch-pretrained-biggan")
+_FEWEST = 3  # rounds, however long they take
+
+
+def host_seconds(call: Callable[[], object]) -> float:
+    """Seconds of a call that returns when its work is done."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def time_in_turns(
-    cases: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2
+    cases: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 2,
+    seconds: Callable[[Callable[[], object]], float] = host_seconds,
+    limit_s: float = math.inf,
 ) -> dict[str, list[float]]:
-    """Seconds of every call, the cases in turn, so that a machine whose speed drifts slows all alike."""
+    """Seconds of every call, the cases in turn, so that a machine whose speed drifts slows all alike.
+
+    Args:
+      seconds: what takes the time of a call.
+      limit_s: after so long no round begins, but for the first three.
+    """
     for call in cases.values():
         for _ in range(warmup):
             call()
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
+    end = time.monotonic() + limit_s
+    for turn in range(rounds):
+        if turn >= _FEWEST and time.monotonic() > end:
+            break
         for name, call in cases.items():
-            begin = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(seconds(call))
     return times
 
 
 def summary(times: Sequence[float]) -> dict[str, float]:
     """Median and 95th percentile in milliseconds."""
-    ordered = sorted(times)
-    p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-    return {"median_ms": statistics.median(ordered) * 1e3, "p95_ms": p95 * 1e3}
+    return {"median_ms": statistics.median(times) * 1e3, "p95_ms": quantile(times, 0.95) * 1e3}
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the others is not above; one of them, nothing between."""
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))]
 
 
 def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
@@ -69,11 +106,7 @@ def context() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(),
         "machine": describe_machine(),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("cgnrt", "numpy", "torch", "onnxruntime", "openvino")
-            if _installed(name)
-        },
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
     }
 
 
