@@ -6,6 +6,8 @@ VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 # Extra pip arguments for torch alone, for example an --index-url with the CPU or CUDA build of your choice.
 TORCH_PIP_ARGS ?=
+# Engine libraries: cpu or gpu, never both in one environment.
+ENGINES ?= cpu
 PLAN   ?= plans/double-colored.plan
 
 BIN     := $(VENV)/bin
@@ -13,7 +15,7 @@ PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all lint format bench bench-imagenet clean
+.PHONY: demo test test-all lint format bench bench-imagenet bench-gpu clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -45,8 +47,13 @@ bench: $(VENV)/.full
 bench-imagenet: $(VENV)/.full
 	$(BIN)/python bench/imagenet.py
 
+# With an NVIDIA GPU and nvcc, under an hour: an environment of its own, and 2 GB of weights in out/.
+bench-gpu:
+	$(MAKE) VENV=$(VENV)-gpu ENGINES=gpu $(VENV)-gpu/.full
+	$(VENV)-gpu/bin/python bench/gpu.py --resume
+
 clean:
-	rm -rf $(VENV) build out
+	rm -rf $(VENV) $(VENV)-gpu build out
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"cgnrt: Python is {v[0]}.{v[1]}, expected 3.11 or newer. Run: make PYTHON=python3.12 ...")'
@@ -66,7 +73,7 @@ $(VENV)/.runtime: $(VENV)/.build $(SOURCES)
 # Everything: training, export, tests.
 $(VENV)/.full: $(VENV)/.build $(SOURCES)
 	$(PIP) install -q '$(TORCH)' $(TORCH_PIP_ARGS)
-	$(PIP) install -q --no-build-isolation -e '.[cpu,train,export,test]'
+	$(PIP) install -q --no-build-isolation -e '.[$(ENGINES),train,export,test]'
 	touch $(VENV)/.runtime $@
 
 $(VENV)/.dev: $(VENV)/.full

@@ -22,13 +22,12 @@ from typing import Any
 
 import gpu_results as results
 import torch
-from gpu_contenders import first_line
 from gpu_imagenet import measure_compiled, measure_imagenet, measure_pool
 from gpu_measures import summary_rows
 from gpu_mnist import measure_mnist
 from gpu_model import ready
 from gpu_ops import measure_compose, measure_device, measure_patch_grid
-from gpu_results import Budget, NotRunError, Recorder
+from gpu_results import Budget, NotRunError, Recorder, first_line
 from gpu_setting import EXPORT, REFERENCE, Setting, absent, describe_device
 from gpu_training import measure_training
 from report import ROOT, context, print_table
@@ -68,6 +67,7 @@ SECTIONS = (
     Section("mnist", measure_mnist, 420, ("mnist",)),
     Section("training", measure_training, 480, ("training",)),
 )
+STARTING_S = 20  # of a section's time: until its process has imported what it needs
 NAMES = tuple(section.name for section in SECTIONS)
 
 
@@ -86,12 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--child", choices=NAMES, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.work = options.work or ROOT / "out" / "bench-gpu-model"
-    if options.child:
-        return run_child(options)
     if options.dry_run:
         torch.set_num_threads(1)  # a few pixels: more would wait for each other
-    elif (reason := cuda.refusal(0)) is not None:
-        print(f"bench gpu: device is none, expected cuda:0: {reason}, or try --dry-run.", file=sys.stderr)
+    if options.child:
+        return run_child(options)
+    if not options.dry_run and (reason := no_card()) is not None:
+        print(f"bench gpu: device is none, expected cuda:0: {reason}. Or try --dry-run.", file=sys.stderr)
         return 1
     for line in missing_packages():
         print(f"bench gpu: {line}", file=sys.stderr)
@@ -99,6 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out is None:
             options.out = Path(folder) if options.dry_run else ROOT / "out" / "bench-gpu"
         return run_all(options)
+
+
+def no_card() -> str | None:
+    """Why there is nothing to measure."""
+    if (reason := cuda.refusal(0)) is not None:
+        return reason.rstrip(".")
+    return None if torch.cuda.is_available() else f"torch {torch.__version__} finds no GPU"
 
 
 def missing_packages() -> list[str]:
@@ -184,10 +191,10 @@ def run_section(section: Section, options: argparse.Namespace, header: dict[str,
     earlier: dict[str, Any] = {}
     for name in NAMES[: NAMES.index(section.name)]:
         content = results.read(options.out / f"{name}.json")
-        if content and results.is_same_run(content, header, dry=options.dry_run) and not options.dry_run:
+        if content and results.is_same_run(content, header, dry=options.dry_run):
             earlier |= content["facts"]
     make = Setting.dry_run if options.dry_run else Setting.on_card
-    setting = make(options.work, Budget(section.budget_s), earlier)
+    setting = make(options.work, Budget(section.budget_s - STARTING_S), earlier)
     recorder = Recorder(section.name, options.out / f"{section.name}.json", header, dry=options.dry_run)
     try:
         section.run(setting, recorder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_results import NotRunError, Recorder
+from gpu_results import NotRunError, Recorder, first_line
 from gpu_setting import Setting
 
 from cgnrt import Generator
@@ -111,15 +111,17 @@ def scan(
     found: list[Best] = []
     for batch in batches:
         what = f"{name}, batch {batch}"
+        reason = None
         try:
             setting.budget.require(RESERVE_S + 20, what)
             times = setting.turns({"call": lambda batch=batch: call(batch)}, limit_s=6, rounds=9)["call"]
         except (NotRunError, CgnrtError, MemoryError, torch.cuda.OutOfMemoryError) as error:
             reason = first_line(error)
+        if reason is not None:
+            setting.release()  # here, for the exception kept what it was raised amid
             recorder.skipped(what, reason)
             if not found:
-                raise NotRunError(reason) from error
-            setting.release()
+                raise NotRunError(reason)
             break
         seconds = statistics.median(times)
         recorder.row(what, times, rate=batch / seconds, unit="images/s")
@@ -134,21 +136,21 @@ def best_of_ours(
     batches: Sequence[int],
     decibels: Callable[[Contender], float],
     *,
+    precisions: Sequence[str],
     counting: Sequence[str],
 ) -> Choice:
     """The fastest engine, precision and batch size, of those that count and are near enough to float32.
 
     Args:
       decibels: the PSNR of a contender's images.
-      counting: precisions that do; the others are measured as well.
+      precisions: in the order in which they are measured, each by every engine.
+      counting: those that do; the others have rows alone.
     Raises:
       NotRunError: there is none; the reason has what each lacks.
     """
     found: list[tuple[float, Choice]] = []
     reasons: list[str] = []
-    # float32 first: others may be compared with it.
-    precisions = sorted(setting.precisions, key=lambda precision: precision != "fp32")
-    for engine, precision in itertools.product(setting.engines, precisions):
+    for precision, engine in itertools.product(precisions, setting.engines):
         try:
             best = _judged(setting, recorder, plan, engine, precision, batches, decibels)
         except NotRunError as reason:
@@ -186,8 +188,3 @@ def check_level(setting: Setting, decibels: float) -> None:
     """Raise a NotRunError where images are too far from float32 to count."""
     if decibels < setting.min_psnr:
         raise NotRunError(f"its images are less than {setting.min_psnr:g} dB from float32")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without what follows."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

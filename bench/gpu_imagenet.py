@@ -12,12 +12,13 @@ import torch
 from gpu_contenders import FORM, Best, best_of_ours, check_level, chosen, opened, scan
 from gpu_model import Model, psnr_to_torch, ready
 from gpu_ops import matrix_product
-from gpu_results import Recorder
-from gpu_setting import REFERENCE, Setting, absent, need, tf32
+from gpu_results import NotRunError, Recorder
+from gpu_setting import REFERENCE, Setting, need, tf32
 from imagenet_peers import Peers
 from report import median_ratio
 
 from cgnrt import Generator
+from cgnrt_training.imagenet.cgn import CGN
 
 BOUND = (
     0.85  # of the copy rate: from there composing counts as bound by bandwidth, as the compose measure has it
@@ -31,22 +32,22 @@ def measure_imagenet(setting: Setting, recorder: Recorder) -> None:
     torch.backends.cudnn.benchmark = True
     cases: dict[str, Callable[[], object]] = {"product": matrix_product(setting)}
     loop: Best | None = None
-    if missing := absent(REFERENCE):
-        why = f"{', '.join(missing)} not installed"
-        recorder.skipped("eager loop", why)
-        recorder.not_run("imagenet", f"the eager loop: {why}")
-    else:
+    try:
+        peers = peers_of(setting, cgn)
         with tf32(True):
-            peers = Peers(cgn, device=setting.device)
             loop = scan(setting, recorder, "eager loop", peers.reference, setting.sizes.reference_batches)
         cases["loop"] = lambda batch=loop.batch: peers.reference(batch)
-        setting.release()
+    except NotRunError as reason:
+        recorder.skipped("eager loop", reason)
+        recorder.not_run("imagenet", f"the eager loop: {reason}")
+    setting.release()
     choice = best_of_ours(
         setting,
         recorder,
         model.plan,
         setting.sizes.imagenet_batches,
         lambda contender: psnr_to_torch(contender.generator, cgn, setting.sizes.parity),
+        precisions=setting.precisions,
         counting=setting.low,
     )
     recorder.fact("chosen", dataclasses.asdict(choice))
@@ -63,6 +64,19 @@ def measure_imagenet(setting: Setting, recorder: Recorder) -> None:
     recorder.result("matrix_rate", matrix_share(setting, model, choice.batch, times), note)
 
 
+def peers_of(setting: Setting, cgn: CGN) -> Peers:
+    """The peers on the device.
+
+    Raises:
+      NotRunError: a package of theirs is not installed.
+    """
+    need(REFERENCE)
+    try:
+        return Peers(cgn, device=setting.device)
+    except ModuleNotFoundError as error:
+        raise NotRunError(f"{error.name} not installed") from error
+
+
 def matrix_share(setting: Setting, model: Model, batch: int, times: dict[str, list[float]]) -> float:
     """Multiply-adds a second of ours over those of the product."""
     work = model.macs() * batch / setting.sizes.product**3
@@ -71,7 +85,7 @@ def matrix_share(setting: Setting, model: Model, batch: int, times: dict[str, li
 
 def measure_compiled(setting: Setting, recorder: Recorder) -> None:
     """Three BigGANs and a U2-Net as one compiled function: bf16, channels last, spectral norm folded."""
-    need(REFERENCE if setting.dry else (*REFERENCE, "triton"))
+    need(REFERENCE if setting.dry else (*REFERENCE, "triton"))  # before what takes minutes
     model = ready(setting)
     cgn = model.cgn().to(setting.device)
     ours, _ = chosen(setting, model.plan, **FORM)
@@ -80,7 +94,7 @@ def measure_compiled(setting: Setting, recorder: Recorder) -> None:
     check_level(setting, decibels)
     batch = setting.sizes.compiled_batch
     torch.backends.cudnn.benchmark = True
-    needed = Peers(cgn, device=setting.device).needed_through(setting.compile)
+    needed = peers_of(setting, cgn).needed_through(setting.compile)
     needed(batch)  # compiles, for minutes
     new = ours.new()
     times = setting.turns(

@@ -37,7 +37,8 @@ def measure_mnist(setting: Setting, recorder: Recorder) -> None:
         return psnr(images, truths.setdefault(contender.engine, images))
 
     sizes = setting.sizes.mnist_batches
-    choice = best_of_ours(setting, recorder, PLAN, sizes, decibels, counting=setting.precisions)
+    order = sorted(setting.precisions, key=lambda precision: precision != "fp32")
+    choice = best_of_ours(setting, recorder, PLAN, sizes, decibels, precisions=order, counting=order)
     ours = opened(setting, PLAN, choice.engine, choice.precision, **FORM)
     new = ours.new()
     with tf32(True):

@@ -22,6 +22,11 @@ class OutOfTimeError(NotRunError):
     """The section's time does not suffice for more."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class Budget:
     """The time of a section."""
 

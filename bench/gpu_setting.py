@@ -19,7 +19,7 @@ from cgnrt.backends import BACKENDS, Device
 from cgnrt.plan import Mechanism
 
 # What a section needs besides torch and cgnrt, by import name. Engines are asked themselves.
-REFERENCE = ("pytorch_pretrained_biggan", "boto3", "requests", "scipy")
+REFERENCE = ("pytorch_pretrained_biggan", "boto3", "botocore", "requests", "scipy")
 EXPORT = ("onnx", "onnxscript")
 CLOCKS = "clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_event_reasons.active"
 
@@ -128,7 +128,7 @@ class Setting:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """All that are measured."""
+        """All that are measured, those that count first."""
         return tuple(dict.fromkeys((*self.low, "fp32", "bf16")))
 
     @property
