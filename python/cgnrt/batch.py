@@ -75,7 +75,8 @@ class Batch:
       labels: `Labels(shape, texture, background)`, int64 (n,) each.
       seed: the stream that they are drawn from.
       indices: (n,) int64, their numbers in it.
-      index: (n, 3) int32 rows of the mask, foreground and background pools; None without a pool.
+      index: (n, 3) int32 rows of the mask, foreground and background pools, or in a renewing pool int64 stream
+        numbers of the entries; None without a pool.
       mask: (n, 1, h, w) float32 in [0, 1]; None unless asked for with `parts=True`, as are the next three.
       foreground: (n, 3, h, w) float32 in the plan's range, after the roll.
       background: likewise.

@@ -199,6 +199,7 @@ class Generator:
         noise: Any = None,
         truncation: Any = None,
         pool: int | tuple[int, int, int] | None = None,
+        refresh: int | None = None,
         parts: bool = False,
         out: Any = None,
     ) -> Batch:
@@ -218,6 +219,8 @@ class Generator:
           truncation: a number, or (n,), for plans that have it.
           pool: sizes (M, F, B), or one for all: the networks run M, F and B times and images are composed from
             the results. A Generator keeps its last pool for the next call with the same seed and options.
+          refresh: with `pool`, after how many samples its oldest entries leave for new ones: sample i is composed from
+            stream entries i // refresh to i // refresh + size - 1 of each mechanism. None keeps the first ones.
           parts: also return mask, foreground and background as composed, and pre_mask where the plan has it.
           out: where to write the images, C-contiguous; new memory otherwise.
         Raises:
@@ -233,11 +236,14 @@ class Generator:
             per_noise=per_noise,
             hold=hold,
         )
+        period = rq.check_refresh(refresh, pool)
         if pool is not None:
             rq.check_pool_alone(options, noise)
             sizes = rq.check_pool(pool)
             factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
             one = None if factor is None else float(factor[0, 0])
+            if period is not None:
+                return self._renderer.render_renewing(where, options, sizes, period, one, parts, out)
             return self._renderer.render_pool(where, options, sizes, one, parts, out)
         drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
         return self._renderer.render(

@@ -53,7 +53,11 @@ class Networks:
 
 def chunks(n: int, resolution: tuple[int, int], pixels: int = _CHUNK_PIXELS) -> Iterator[slice]:
     """Cut n samples into slices of nearly one size, none of more pixels than suit the engines."""
-    largest = max(1, pixels // (resolution[0] * resolution[1]))
-    count = -(-n // largest)
+    count = -(-n // largest_chunk(resolution, pixels))
     for k in range(count):
         yield slice(n * k // count, n * (k + 1) // count)
+
+
+def largest_chunk(resolution: tuple[int, int], pixels: int = _CHUNK_PIXELS) -> int:
+    """How many samples a chunk has at most."""
+    return max(1, pixels // (resolution[0] * resolution[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,17 @@ from cgnrt.networks import PICTURES, Networks, chunks
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Noise, Sampler
 
+_LEAST_EXTRA = 64  # so that a renewing pool of few entries is not made one by one
+
 
 @dataclass(frozen=True)
 class PoolKey:
-    """What the entries of a pool depend on."""
+    """What the entries of a pool depend on; `refresh` only that another one is another pool."""
 
     options: DrawOptions
     sizes: tuple[int, int, int]
     truncation: float | None
+    refresh: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,110 @@ class Pool:
         return all(set(outputs_of(plan, name, parts)) <= set(self.pictures) for name in MECHANISMS)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where samples find their entries of one mechanism, once those that were missing are made.
+
+    Attributes:
+      index: int32 (n,) slots, one for each sample.
+      missing, slots: int64 (m,) the entries that are to be made, and the slots that they go to; both in order.
+    """
+
+    index: np.ndarray
+    missing: np.ndarray
+    slots: np.ndarray
+
+
+class Slots:
+    """Where the entries of one mechanism of a renewing pool are held: entry numbers to rows of its memory.
+
+    Entries are told of only when their pictures are there, so that a network that fails, or a fork in between, leaves
+    no entry that is none.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._slots: dict[int, int] = {}  # by entry
+        self._free = set(range(count))
+
+    def place(self, entries: np.ndarray, window: tuple[int, int]) -> Places:
+        """Slots for one entry a sample. If there are not enough, other entries leave.
+
+        First all that are outside the window (first, last + 1); if that is not enough, the oldest in it.
+        """
+        wanted = set(entries.tolist())
+        missing = sorted(wanted - self._slots.keys())
+        if len(missing) > len(self._free):
+            low, high = window
+            spare = sorted(self._slots.keys() - wanted)
+            outside = [entry for entry in spare if not low <= entry < high]
+            inside = [entry for entry in spare if low <= entry < high]
+            short = max(0, len(missing) - len(self._free) - len(outside))
+            self._free.update(self._slots.pop(entry) for entry in outside + inside[:short])
+        found = dict(zip(missing, sorted(self._free), strict=False))
+        slots = np.array(list(found.values()), np.int64)
+        found |= self._slots
+        index = np.array([found[entry] for entry in entries.tolist()], np.int32)
+        return Places(index, np.array(missing, np.int64), slots)
+
+    def fill(self, slots: np.ndarray, entries: np.ndarray) -> None:
+        """The pictures of these entries are there now."""
+        self._free.difference_update(slots.tolist())
+        self._slots.update(zip(entries.tolist(), slots.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Which entries the samples of a renewing pool are composed from, and how many are held.
+
+    Sample i is composed from entries `i // refresh + pick`, by picks below the pool's sizes.
+
+    Attributes:
+      chunk: how many entries the engines take at once.
+    """
+
+    sizes: tuple[int, int, int]
+    refresh: int
+    chunk: int
+
+    @property
+    def extra(self) -> int:
+        """Slots beyond the window of one sample: entries that are made at once, but no pool more than doubles."""
+        return min(self.chunk, max(_LEAST_EXTRA, *self.sizes))
+
+    @property
+    def slots(self) -> tuple[int, int, int]:
+        """How many entries of each mechanism are held."""
+        shape, texture, background = (size + self.extra for size in self.sizes)
+        return shape, texture, background
+
+    def entries(self, picks: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Stream numbers of each sample's entries, int64 (n, 3)."""
+        return (indices // self.refresh)[:, None] + picks.astype(np.int64)
+
+    def windows(self, indices: np.ndarray) -> list[tuple[int, int]]:
+        """For each mechanism the first entry that these samples may be composed from, and the one after the last."""
+        low, high = int(indices.min()) // self.refresh, int(indices.max()) // self.refresh
+        return [(low, high + size) for size in self.sizes]
+
+    def parts(self, n: int) -> Iterator[slice]:
+        """Cut n samples so that each part's entries fit the slots, whatever its indices are.
+
+        Of consecutive samples, no entry that a later part needs has to leave for one of this part.
+        """
+        most = min(min(self.slots), self.extra * self.refresh)
+        for low in range(0, n, most):
+            yield slice(low, min(low + most, n))
+
+    @staticmethod
+    def labels(sampler: Sampler, options: DrawOptions, entries: np.ndarray) -> Labels:
+        """The labels of samples composed from `entries`, (n, 3)."""
+        columns = np.ascontiguousarray(entries.T)
+        shape, texture, background = (
+            sampler.labels(options, name, column) for name, column in zip(MECHANISMS, columns, strict=True)
+        )
+        return Labels(shape, texture, background)
+
+
 def outputs_of(plan: Plan, mechanism: str, parts: bool) -> dict[str, tuple[int, ...]]:
     """Name and shape (c, h, w) of the outputs that a pool keeps: the picture, with `parts` all."""
     return {
@@ -102,7 +209,7 @@ class PoolNoise:
 
     def __call__(self) -> Noise:
         shape, texture, background = (
-            self.sampler.noise(self.options, name, self.index[:, column].astype(np.int64))
+            self.sampler.noise(self.options, name, np.ascontiguousarray(self.index[:, column], np.int64))
             for column, name in enumerate(MECHANISMS)
         )
         return Noise(shape, texture, background, self.sampler.rolls(self.options, self.indices))

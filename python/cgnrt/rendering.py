@@ -11,9 +11,10 @@ import numpy as np
 from cgnrt.backends import Choice
 from cgnrt.batch import Batch
 from cgnrt.composer import Composer
-from cgnrt.networks import PICTURES, Networks, chunks
+from cgnrt.networks import PICTURES, Networks, chunks, largest_chunk
 from cgnrt.plan import Plan
-from cgnrt.pools import Pool, PoolKey, PoolNoise
+from cgnrt.pools import Pool, PoolKey, PoolNoise, Renewal
+from cgnrt.renewing import RenewingPool
 from cgnrt.requests import Request
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
 
@@ -35,7 +36,7 @@ class Renderer:
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._networks: Networks | None = None
         self._networks_pid = 0
-        self._pool: Pool | None = None
+        self._pool: Pool | RenewingPool | None = None
 
     def render(
         self,
@@ -145,8 +146,51 @@ class Renderer:
             **kept,
         )
 
-    def _pool_of(self, key: PoolKey, parts: bool) -> Pool:
+    def render_renewing(
+        self,
+        where: np.ndarray,
+        options: DrawOptions,
+        sizes: tuple[int, int, int],
+        refresh: int,
+        truncation: float | None,
+        parts: bool,
+        out: Any,
+    ) -> Batch:
+        """Compose samples from the entries of a renewing pool; those that are not held are made first."""
+        n = len(where)
+        renewal = Renewal(sizes, refresh, largest_chunk(self._resolution))
+        entries = renewal.entries(self._sampler.pool_picks(options.seed, sizes, where), where)
+        rolls = self._sampler.rolls(options, where)
+        images = self._composer.images(n, out)
+        kept: dict[str, Any] = self._composer.empty_parts(n) if parts else {}
+        for part in renewal.parts(n):
+            networks = self._open_networks()
+            with networks.lock:  # whoever else makes entries takes slots
+                pool = self._renewing_pool_of(PoolKey(options, sizes, truncation, refresh), renewal, parts)
+                index = pool.index(entries[part], where[part], self._sampler, networks)
+                self._composer.compose(pool.pictures, index, rolls[part], images[part])
+                chosen = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}
+                self._composer.keep(kept, chosen, rolls[part], part)
+        return Batch(
+            images=self._composer.wrap(images),
+            labels=renewal.labels(self._sampler, options, entries),
+            seed=options.seed,
+            indices=where,
+            index=entries,
+            draw_noise=PoolNoise(self._sampler, options, entries, where),
+            **kept,
+        )
+
+    def _renewing_pool_of(self, key: PoolKey, renewal: Renewal, parts: bool) -> RenewingPool:
         pool = self._pool
+        if not isinstance(pool, RenewingPool) or pool.key != key or not pool.has(parts=parts):
+            # The old pool goes before the new one is made: large pictures do not fit twice.
+            pool = self._pool = None
+            pool = self._pool = RenewingPool(key, renewal, self._plan, parts=parts)
+        return pool
+
+    def _pool_of(self, key: PoolKey, parts: bool) -> Pool:
+        pool = self._pool if isinstance(self._pool, Pool) else None
         same = pool is not None and pool.key == key
         if pool is None or not same or not pool.has(self._plan, parts=parts):
             kept = pool.pictures if pool is not None and same else None

@@ -164,6 +164,17 @@ def check_pool(pool: Any) -> tuple[int, int, int]:
     return int(sizes[0]), int(sizes[1]), int(sizes[2])
 
 
+def check_refresh(refresh: Any, pool: Any) -> int | None:
+    """After how many samples a pool's oldest entries leave; None where they stay."""
+    if refresh is None:
+        return None
+    if isinstance(refresh, bool) or not isinstance(refresh, int | np.integer) or not 1 <= refresh <= 2**62:
+        raise ValueError(f"sample: refresh is {refresh!r}, expected an int of at least 1, or None.")
+    if pool is None:
+        raise ValueError(f"sample: refresh is {refresh} without a pool, expected pool=(M, F, B) beside it.")
+    return int(refresh)
+
+
 def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None, ...]:
     """A caller's (shape, texture, background[, rolls]) as float32 (n, z) arrays; None entries stay None."""
     if noise is None:

@@ -17,11 +17,12 @@ from cgnrt.cuda.composer import CudaComposer
 from cgnrt.cuda.inputs import RequestInputs
 from cgnrt.cuda.networks import CudaNetworks
 from cgnrt.cuda.pools import CudaPool, build_pool
+from cgnrt.cuda.renewing import CudaRenewingPool
 from cgnrt.cuda.uploads import Uploads
-from cgnrt.networks import PICTURES, chunks
+from cgnrt.networks import PICTURES, chunks, largest_chunk
 from cgnrt.pixels import PixelFormat
 from cgnrt.plan import Plan
-from cgnrt.pools import PoolKey, PoolNoise
+from cgnrt.pools import PoolKey, PoolNoise, Renewal
 from cgnrt.requests import Request
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
 
@@ -38,7 +39,7 @@ class _Session:
         self.uploads = Uploads(self.stream)
         self.composer = CudaComposer(plan, pixels, self.stream)
         self.networks = CudaNetworks(plan, choice, options, self.stream)
-        self.pool: CudaPool | None = None
+        self.pool: CudaPool | CudaRenewingPool | None = None
 
 
 class CudaRenderer:
@@ -123,32 +124,44 @@ class CudaRenderer:
             images = session.composer.images(len(where), out)
             labels = Labels(*np.empty((3, 0), np.int64))
             kept = self._empty_parts(len(where)) if parts else {}
-            rolls = self._sampler.rolls(options, where)
             if len(where):  # no sample needs no pool
                 pool = self._pool_of(PoolKey(options, sizes, truncation), parts)
                 labels = Labels(*(pool.labels[column][index[:, column]] for column in range(3)))
-            columns = {f"label {name}": column for name, column in zip(MECHANISMS, labels, strict=True)}
-            sent = session.uploads.send({"indices": where, "index": index, "rolls": rolls, **columns})
+            sent = self._send_pool_columns(where, options, index, labels)
             if len(where):
                 moved = sent["rolls"] if session.composer.has_rolls else None
                 session.composer.compose(pool.pictures, sent["index"], moved, images)
                 for name, array in kept.items():
                     self._keep(name, pool.pictures[name], index[:, _COLUMNS[name]], moved, array)
-            shape, texture, background = (sent[f"label {name}"] for name in MECHANISMS)
-            on_device = DeviceColumns(
-                (shape, texture, background), sent["indices"], sent["index"], session.stream
-            )
-            self._mark_ready(images, on_device, kept)
-            return Batch(
-                images=images,
-                labels=labels,
-                seed=options.seed,
-                indices=where,
-                index=index,
-                draw_noise=PoolNoise(self._sampler, options, index, where),
-                on_device=on_device,
-                **kept,
-            )
+            return self._pool_batch(where, options, index, labels, sent, images, kept)
+
+    def render_renewing(
+        self,
+        where: np.ndarray,
+        options: DrawOptions,
+        sizes: tuple[int, int, int],
+        refresh: int,
+        truncation: float | None,
+        parts: bool,
+        out: Any,
+    ) -> Batch:
+        """Compose samples from the entries of a renewing pool; those that are not held are made first."""
+        n = len(where)
+        renewal = Renewal(sizes, refresh, largest_chunk(self._resolution, _CHUNK_PIXELS))
+        entries = renewal.entries(self._sampler.pool_picks(options.seed, sizes, where), where)
+        labels = renewal.labels(self._sampler, options, entries)
+        with self._turn(n, renewal.slots, parts) as session:
+            images = session.composer.images(n, out)
+            kept = self._empty_parts(n) if parts else {}
+            sent = self._send_pool_columns(where, options, entries, labels)
+            for part in renewal.parts(n):
+                pool = self._renewing_pool_of(PoolKey(options, sizes, truncation, refresh), renewal, parts)
+                rows, index = pool.index(entries[part], where[part], self._sampler, self._chunks)
+                moved = sent["rolls"][part] if session.composer.has_rolls else None
+                session.composer.compose(pool.pictures, index, moved, images[part])
+                for name, array in kept.items():
+                    self._keep(name, pool.pictures[name], rows[:, _COLUMNS[name]], moved, array[part])
+            return self._pool_batch(where, options, entries, labels, sent, images, kept)
 
     # Steps.
 
@@ -228,9 +241,20 @@ class CudaRenderer:
         session.networks.join()
         return pictures
 
-    def _pool_of(self, key: PoolKey, parts: bool) -> CudaPool:
+    def _renewing_pool_of(self, key: PoolKey, renewal: Renewal, parts: bool) -> CudaRenewingPool:
         session = self._open()
         pool = session.pool
+        if not isinstance(pool, CudaRenewingPool) or pool.key != key or not pool.has(parts=parts):
+            # The old pool goes before the new one is made: large pictures do not fit twice.
+            pool = session.pool = None
+            pool = session.pool = CudaRenewingPool(
+                key, renewal, self._plan, session.networks, session.uploads, session.stream, parts=parts
+            )
+        return pool
+
+    def _pool_of(self, key: PoolKey, parts: bool) -> CudaPool:
+        session = self._open()
+        pool = session.pool if isinstance(session.pool, CudaPool) else None
         same = pool is not None and pool.key == key
         if pool is None or not same or not pool.has(self._plan, parts=parts):
             kept = pool.pictures if pool is not None and same else {}
@@ -267,6 +291,38 @@ class CudaRenderer:
         session = self._open()
         rows = session.uploads.send({"rows": session.composer.rows(name, entries)})["rows"]
         session.composer.keep(name, picture, rows, rolls, out)
+
+    def _send_pool_columns(
+        self, where: np.ndarray, options: DrawOptions, index: np.ndarray, labels: Labels
+    ) -> dict[str, cuda.DeviceArray]:
+        columns = {f"label {name}": column for name, column in zip(MECHANISMS, labels, strict=True)}
+        rolls = self._sampler.rolls(options, where)
+        return self._open().uploads.send({"indices": where, "index": index, "rolls": rolls, **columns})
+
+    def _pool_batch(
+        self,
+        where: np.ndarray,
+        options: DrawOptions,
+        index: np.ndarray,
+        labels: Labels,
+        sent: Mapping[str, cuda.DeviceArray],
+        images: Any,
+        kept: dict[str, Any],
+    ) -> Batch:
+        shape, texture, background = (sent[f"label {name}"] for name in MECHANISMS)
+        there = (shape, texture, background)
+        on_device = DeviceColumns(there, sent["indices"], sent["index"], self._open().stream)
+        self._mark_ready(images, on_device, kept)
+        return Batch(
+            images=images,
+            labels=labels,
+            seed=options.seed,
+            indices=where,
+            index=index,
+            draw_noise=PoolNoise(self._sampler, options, index, where),
+            on_device=on_device,
+            **kept,
+        )
 
     def _batch(self, request: Request, images: Any, inputs: RequestInputs, kept: dict[str, Any]) -> Batch:
         on_device = DeviceColumns(inputs.labels, inputs.indices, None, self._open().stream)
