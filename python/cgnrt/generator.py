@@ -33,6 +33,7 @@ from cgnrt.sampling import (
     Sampler,
     resolve_indices,
 )
+from cgnrt.stream import Stream
 
 
 class Generator:
@@ -289,6 +290,31 @@ class Generator:
             out=out,
             **options,
         )
+
+    def stream(
+        self,
+        batch_size: int,
+        seed: int | None = None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        prefetch: int = 2,
+        **options: Any,
+    ) -> Stream:
+        """Batches of samples `start` to `stop - 1` for a training loop, made in the background.
+
+        Args:
+          batch_size: samples in a batch, at least 1; the last batch may have fewer.
+          seed: as for `sample`; None draws one, which is in `stream.seed`.
+          stop: None is without end.
+          prefetch: batches that wait or are being made at most; 0 makes each when it is asked for. A GPU needs none.
+          options: of `sample`, such as `pool` and `refresh`; not `indices`, `noise` and `out`.
+        Returns:
+          A `cgnrt.stream.Stream`: an iterator to be used as a context, or closed.
+        Raises:
+          TypeError, ValueError: as `sample`, and at once.
+        """
+        return Stream(self, batch_size, seed, start=start, stop=stop, prefetch=prefetch, options=options)
 
     def __call__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import pickle
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -118,6 +119,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"classes": {"shape": [1, 2]}},
     {"pool": 3},
     {"pool": (2, 3, 4), "parts": True},
+    {"pool": 3, "refresh": 2},
+    {"pool": (2, 3, 4), "refresh": 1, "parts": True, "start": 9},
 ]
 
 
@@ -200,6 +203,44 @@ def test_a_batch_is_whole_when_its_consumer_reads_it() -> None:
     cuda.module().copy(batch.images, taken, consumer)
     expected = here.sample(3, seed=1).images
     np.testing.assert_array_equal(taken.numpy(), expected)
+
+
+def test_a_renewing_pool_makes_an_entry_once(backend: EmulatedBackend) -> None:
+    there, here = pair()
+    options: dict[str, Any] = {"pool": (3, 90, 5), "refresh": 2}
+    found = list(there.batches(400, 64, seed=5, **options))
+    for batch, expected in zip(found, here.batches(400, 64, seed=5, **options), strict=True):
+        assert_same(batch, expected)
+    for engine, size in zip(backend.engines, options["pool"], strict=True):
+        assert 150 < sum(engine.sizes) <= 200 + size
+    indices = np.array([7, -3, 10**12, 8])
+    assert_same(*(g.sample(indices=indices, seed=5, **options) for g in (there, here)))
+
+
+def test_a_failed_entry_is_made_again(backend: EmulatedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = pair()
+    options: dict[str, Any] = {"pool": 3, "refresh": 2}
+    there.sample(3, seed=1, **options)
+
+    def fail(*_: Any) -> None:
+        raise cgnrt.BackendError("run: no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.engines[1], "run", fail)
+        with pytest.raises(cgnrt.BackendError, match="run: no"):
+            there.sample(5, seed=1, start=3, **options)
+    assert_same(*(g.sample(5, seed=1, start=3, **options) for g in (there, here)))
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_stream_needs_no_thread() -> None:
+    there, here = pair()
+    with there.stream(4, seed=5, stop=10) as stream, here.stream(4, seed=5, stop=10) as expected:
+        first = next(stream)
+        assert not [thread for thread in threading.enumerate() if thread.name == "cgnrt-prefetch"]
+        for batch, other in zip([first, *stream], expected, strict=True):
+            assert_same(batch, other)
+    assert stream.position == 10
 
 
 @pytest.mark.usefixtures("backend")

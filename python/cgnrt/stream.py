@@ -1,0 +1,108 @@
+"""A stream of batches for a loop, made ahead of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cgnrt.batch import Batch
+from cgnrt.prefetch import Prefetch
+from cgnrt.sampling import check_index, check_span, resolve_seed
+
+if TYPE_CHECKING:
+    from cgnrt.generator import Generator
+
+_MAX_INDEX = 2**63 - 1
+
+
+class Stream(Iterator[Batch]):
+    """Batches of consecutive samples of a stream, `Generator.stream`.
+
+    On the CPU a background thread makes them, up to `prefetch` ahead; it starts with the first batch that is asked for.
+    On a GPU there is no thread: a batch is handed out when the next one is enqueued.
+    Batches are their receiver's own. An exception arrives where its batch would, and ends the stream.
+
+    Leaving the context, or `close`, ends the thread and waits for it. So do, at the latest, garbage collection
+    (without waiting) and the end of the interpreter.
+
+    Attributes:
+      seed: of the samples.
+      position: number of the first sample of the next batch.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        batch_size: int,
+        seed: int | None,
+        *,
+        start: int,
+        stop: int | None,
+        prefetch: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        for name in ("n", "indices", "noise", "out"):
+            if name in options:
+                raise TypeError(f"stream: option is {name!r}, expected none that is about single samples.")
+        self.seed = resolve_seed(seed)
+        self.position = check_index("start", start)
+        self._generator = generator
+        self._batch_size = batch_size
+        self._stop = _MAX_INDEX if stop is None else check_index("stop", stop)
+        self._prefetch = 0 if generator.device != "cpu" else check_index("prefetch", prefetch)
+        self._options = dict(options)
+        self._made: Iterator[Batch] | None = None
+        self._closed = False
+        self._batches()  # tells now what is wrong with the arguments
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise StopIteration
+        if self._made is None:
+            batches = self._batches()
+            self._made = Prefetch(batches, depth=self._prefetch) if self._prefetch else batches
+        batch = next(self._made)
+        self.position += len(batch)
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream is: for `load_state_dict`, or `stream(seed=state["seed"], start=state["position"])`."""
+        return {"seed": self.seed, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where another stream was; `stop` stays.
+
+        Raises:
+          TypeError, ValueError: it is no such state.
+        """
+        if not isinstance(state, Mapping) or set(state) != {"seed", "position"}:
+            raise ValueError(f"stream: state is {state!r}, expected what state_dict() gave.")
+        seed, position = resolve_seed(state["seed"]), check_index("position", state["position"])
+        self._end()
+        self.seed, self.position = seed, position
+
+    def close(self) -> None:
+        """End the stream, and its thread once its batch is finished."""
+        self._closed = True
+        self._end()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _end(self) -> None:
+        made, self._made = self._made, None
+        if isinstance(made, Prefetch):
+            made.close()
+
+    def _batches(self) -> Iterator[Batch]:
+        count = max(0, self._stop - self.position)
+        check_span(count, self.position)
+        return self._generator.batches(
+            count, self._batch_size, self.seed, start=self.position, **self._options
+        )
