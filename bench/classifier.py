@@ -9,6 +9,7 @@ of the time; the cases take turns.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cgnrt import Generator
+from cgnrt.prefetch import Prefetch
 from cgnrt_training.classifier.model import Classifier
-from cgnrt_training.classifier.prefetch import Prefetch
 from cgnrt_training.classifier.sources import Batches, Counterfactuals, RealImages, StepBatch
 from cgnrt_training.mnist.data import VariantMnist
 
@@ -196,7 +197,7 @@ def measure(
         for reuse in reuses:
             make = batches(generator, data, count, steps, reuse, seed=turn + 1)
             # The queue is as full at the end as at the start, so that the time is that of a long run.
-            with Prefetch(make, 0, 2**30) as stream:
+            with Prefetch(map(make, itertools.count()), depth=16) as stream:
                 found[f"streamed, reuse {reuse}"] = seconds(stream)
         if turn:
             for name, value in found.items():

@@ -66,12 +66,11 @@ def batches(
 
     sample(0, 0)  # draws nothing and runs nothing, and checks all options
     lows = range(0, count, size)
-    if generator.device == "cpu" or out is not None:
-        return (sample(low, min(low + size, count)) for low in lows)
-    return _one_ahead(sample(low, min(low + size, count)) for low in lows)
+    made = (sample(low, min(low + size, count)) for low in lows)
+    return made if generator.device == "cpu" or out is not None else one_ahead(made)
 
 
-def _one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+def one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:
     """The same batches, each handed out when the next one is under way: a GPU makes it while this one is used."""
     waiting: list[Batch] = []
     for batch in made:

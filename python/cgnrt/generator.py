@@ -83,7 +83,7 @@ class Generator:
         rebuild: bool = False,
         engine_batches: Sequence[int] | None = None,
     ) -> None:
-        self._options = {
+        self._options: dict[str, Any] = {
             "device": device,
             "backend": backend,
             "precision": precision,
@@ -97,8 +97,7 @@ class Generator:
             "rebuild": rebuild,
             "engine_batches": engine_batches,
         }
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+        _check_threads(threads)
         self.plan = Plan.open(path)
         self._absolute = str(Path(path).absolute())  # for workers, wherever they are started
         manifest = self.plan.manifest
@@ -110,7 +109,9 @@ class Generator:
         self.resolution = (manifest.resolution[0], manifest.resolution[1])
         mechanisms = self.plan.mechanisms
         source = mechanisms["texture"].spec.range
-        pixels = PixelFormat.make(dtype=dtype, layout=layout, range=range, normalize=normalize, source=source)
+        self._pixels = PixelFormat.make(
+            dtype=dtype, layout=layout, range=range, normalize=normalize, source=source
+        )
         self._sampler = Sampler(
             {
                 name: MechanismDraws(
@@ -126,7 +127,7 @@ class Generator:
             raise ValueError(
                 f"load '{path}': shared_noise is on, expected one noise size and distribution for all mechanisms."
             )
-        engines = EngineOptions(
+        self._engines = EngineOptions(
             bool(trust_engines), bool(rebuild), None if engine_batches is None else tuple(engine_batches)
         )
         self._choice = choose(
@@ -137,15 +138,10 @@ class Generator:
             default_precision=manifest.precision,
             mechanisms=list(mechanisms.values()),
             plan=self.plan,
-            options=engines,
+            options=self._engines,
         )
         self.plan.release_pages()  # whose graphs and weights the backends have looked at
-        self._renderer: Renderer | CudaRenderer
-        if self._choice.device.kind == "cuda":
-            self._renderer = CudaRenderer(self.plan, pixels, self._sampler, self._choice, engines)
-        else:
-            composer = Composer(self.plan, pixels, threads)
-            self._renderer = Renderer(self.plan, composer, self._sampler, self._choice, threads)
+        self._renderer = self._make_renderer()
 
     # What it is.
 
@@ -161,6 +157,21 @@ class Generator:
     def cuda_stream(self) -> Any:
         """The `cgnrt.cuda.Stream` that batches are made on; None on the CPU. `.ptr` is its handle."""
         return self._renderer.stream if isinstance(self._renderer, CudaRenderer) else None
+
+    @property
+    def threads(self) -> int | None:
+        """Of the engines and the composer; None is the cores that this process may use."""
+        threads: int | None = self._options["threads"]
+        return threads
+
+    def with_threads(self, threads: int | None) -> Generator:
+        """The same plan and options with another number of threads, and engines of its own."""
+        _check_threads(threads)
+        other = object.__new__(Generator)
+        other.__dict__.update(self.__dict__)
+        other._options = {**self._options, "threads": threads}
+        other._renderer = other._make_renderer()
+        return other
 
     @property
     def precision(self) -> str:
@@ -407,6 +418,12 @@ class Generator:
 
     # How.
 
+    def _make_renderer(self) -> Renderer | CudaRenderer:
+        if self._choice.device.kind == "cuda":
+            return CudaRenderer(self.plan, self._pixels, self._sampler, self._choice, self._engines)
+        composer = Composer(self.plan, self._pixels, self.threads)
+        return Renderer(self.plan, composer, self._sampler, self._choice, self.threads)
+
     def _draw_options(self, seed: Any, do: Any, *, shared_noise: Any, **options: Any) -> DrawOptions:
         shared = self._shared_noise if shared_noise is None else bool(shared_noise)
         return rq.draw_options(self._sampler, self._names, seed, do, shared_noise=shared, **options)
@@ -436,6 +453,11 @@ _CALL_DEFAULTS: dict[str, Any] = {
     "hold": "shape",
 }
 _CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation", "parts", "out"}
+
+
+def _check_threads(threads: Any) -> None:
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
 
 
 def _reopen(path: str, digest: str, options: dict[str, Any]) -> Generator:

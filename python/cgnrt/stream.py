@@ -42,15 +42,13 @@ class Stream(Iterator[Batch]):
         prefetch: int,
         options: Mapping[str, Any],
     ) -> None:
-        for name in ("n", "indices", "noise", "out"):
-            if name in options:
-                raise TypeError(f"stream: option is {name!r}, expected none that is about single samples.")
+        refuse_rows("stream", options)
         self.seed = resolve_seed(seed)
         self.position = check_index("start", start)
         self._generator = generator
         self._batch_size = batch_size
         self._stop = _MAX_INDEX if stop is None else check_index("stop", stop)
-        self._prefetch = 0 if generator.device != "cpu" else check_index("prefetch", prefetch)
+        self._prefetch = check_index("prefetch", prefetch) if generator.device == "cpu" else 0
         self._options = dict(options)
         self._made: Iterator[Batch] | None = None
         self._closed = False
@@ -106,3 +104,10 @@ class Stream(Iterator[Batch]):
         return self._generator.batches(
             count, self._batch_size, self.seed, start=self.position, **self._options
         )
+
+
+def refuse_rows(operation: str, options: Mapping[str, Any]) -> None:
+    """Refuse options of `sample` that are about single samples."""
+    for name in ("n", "indices", "noise", "out"):
+        if name in options:
+            raise TypeError(f"{operation}: option is {name!r}, expected none that is about single samples.")

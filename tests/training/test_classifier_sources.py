@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ from cgnrt import Generator
 from cgnrt_training.classifier import sources
 from cgnrt_training.classifier.augment import blend, jitter
 from cgnrt_training.classifier.config import ClassifierConfig
-from cgnrt_training.classifier.prefetch import Prefetch
 from cgnrt_training.classifier.sources import (
     Batches,
     Counterfactuals,
@@ -177,45 +174,6 @@ def test_blend_keeps_the_first_image_foremost() -> None:
     own = (found * images).amax(dim=(1, 2, 3))
     assert (own > 0.5).all()
     assert (own < 1).any()
-
-
-def test_prefetch_hands_on_in_order_and_works_ahead() -> None:
-    started = []
-
-    def make(step: int) -> int:
-        started.append(step)
-        return step * step
-
-    with Prefetch(make, 2, 8, depth=2) as found:
-        assert next(found) == 4
-        deadline = time.monotonic() + 5
-        while len(started) < 4 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(started) in (4, 5)  # handed out, two waiting, one in the maker's hands
-        assert list(found) == [9, 16, 25, 36, 49]
-
-
-def test_prefetch_brings_the_exception_at_its_step() -> None:
-    def make(step: int) -> int:
-        if step == 2:
-            raise KeyError("broken")
-        return step
-
-    with Prefetch(make, 0, 5) as found:
-        assert [next(found), next(found)] == [0, 1]
-        with pytest.raises(KeyError, match="broken"):
-            next(found)
-        with pytest.raises(StopIteration):
-            next(found)
-
-
-def test_prefetch_left_early_leaves_no_thread() -> None:
-    before = threading.active_count()
-    with Prefetch(lambda step: step, 0, 1000, depth=1) as found:
-        next(found)
-    assert threading.active_count() == before
-    with pytest.raises(StopIteration):
-        next(found)
 
 
 def test_mixed_batch_has_the_sizes_asked_for() -> None:

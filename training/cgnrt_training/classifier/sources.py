@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cgnrt import Generator
+from cgnrt.torch import join
 
 from ..mnist.data import RESOLUTION, Batch, Domain, VariantMnist, uniform
 from .augment import blend, jitter
@@ -212,13 +213,8 @@ class Batches:
 
     def __call__(self, step: int) -> StepBatch:
         """The batch of a step, the same whenever it is asked for."""
-        images = torch.empty(self.size, 3, RESOLUTION, RESOLUTION, memory_format=torch.channels_last)
-        labels = torch.empty(self.size, dtype=torch.int64)
-        start = 0
-        for source, count in self._parts:
-            images[start : start + count], labels[start : start + count] = source.draw(step, count)
-            start += count
-        return StepBatch(images, labels, self._sizes)
+        images, labels = zip(*(source.draw(step, count) for source, count in self._parts), strict=True)
+        return StepBatch(join(images, torch.channels_last), torch.cat(labels), self._sizes)
 
 
 def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -> Batches:

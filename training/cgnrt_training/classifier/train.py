@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from cgnrt import Generator
 from cgnrt.errors import CheckpointError
+from cgnrt.prefetch import Prefetch
 
 from .. import checkpoints
 from ..loops import check_losses, write_text
@@ -25,7 +26,6 @@ from ..mnist.data import VariantMnist
 from .config import ClassifierConfig
 from .methods import method_of
 from .model import Classifier, save_classifier
-from .prefetch import Prefetch
 from .sources import (
     HELD_OUT_SEED,
     Inputs,
@@ -40,6 +40,7 @@ from .sources import (
 N_JUDGED = 10_000  # train images that accuracy is measured on
 N_HELD_OUT = 2_000  # counterfactuals
 _EVALUATION_BATCH = 500
+_AHEAD = 16  # batches; a pool is made while those before it are trained on
 
 
 class Run:
@@ -154,7 +155,7 @@ def train(
     run.model.train()
     started = time.perf_counter() - run.seconds
     with (
-        Prefetch(batches, run.step, config.steps) as prefetched,
+        Prefetch(map(batches, range(run.step, config.steps)), depth=_AHEAD) as prefetched,
         tqdm(
             total=config.steps, initial=run.step, disable=silent, desc=config.row, file=sys.stderr
         ) as progress,

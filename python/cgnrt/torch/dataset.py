@@ -1,0 +1,248 @@
+"""A stream of counterfactuals as a torch data set."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from cgnrt.batch import Batch
+from cgnrt.batches import one_ahead
+from cgnrt.generator import Generator
+from cgnrt.machine import available_cores
+from cgnrt.prefetch import Prefetch
+from cgnrt.requests import check_pool
+from cgnrt.sampling import Labels, check_index, check_span, resolve_seed
+from cgnrt.shares import Place, batch_numbers, run_of
+from cgnrt.stream import refuse_rows
+
+_BLOCK = 64  # samples that are made at once where single ones are handed out
+_EPOCH = 2**40  # samples between the epochs of a data set without end
+
+
+class Samples(NamedTuple):
+    """Counterfactuals as tensors.
+
+    Attributes:
+      images: (n, 3, h, w), or as the generator has them.
+      labels: `Labels(shape, texture, background)`, int64 (n,) each.
+      indices: int64 (n,), their numbers in the stream.
+    """
+
+    images: Tensor
+    labels: Labels
+    indices: Tensor
+
+
+class CounterfactualDataset(IterableDataset[Any]):
+    """A stream of counterfactuals for a `DataLoader`.
+
+    Args:
+      generator: it travels to spawned workers as path and options; each worker has engines, and its part of the cores.
+      batch_size: of the batches that are yielded, for `DataLoader(dataset, batch_size=None)`, which passes them on as
+        they are; None yields single samples.
+      seed: of the stream.
+      n: samples in an epoch; None is without end.
+      start: number of the first sample.
+      transform: what is yielded, made from a `Batch` of tensors where the batch is made; `Samples` by default.
+        It has to pickle for spawned workers.
+      prefetch: as of `Generator.stream`, where there are no workers.
+      options: of `Generator.sample`, such as `pool` and `refresh`; not `indices`, `noise` and `out`.
+    Raises:
+      TypeError, ValueError: as `sample`, and at once.
+
+    Ranks (of torch.distributed, else of torchrun's RANK and WORLD_SIZE) and workers share the samples by their numbers,
+    whole batches each: an epoch has the same samples however many they are. Without `refresh` a rank's loader hands
+    out the stream's batches in order (every world-size-th); with it, each worker takes long runs of batches, for what
+    one has made for its pool another has not. If the batches do not divide by the ranks some ranks get one more.
+
+    `state_dict` and `load_state_dict` are for torchdata's `StatefulDataLoader`, or, without workers, for a loop.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        batch_size: int | None = None,
+        seed: int = 0,
+        *,
+        n: int | None = None,
+        start: int = 0,
+        transform: Callable[[Batch], Any] | None = None,
+        prefetch: int = 2,
+        **options: Any,
+    ) -> None:
+        refuse_rows("dataset", options)
+        self.generator = generator
+        self.batch_size = batch_size
+        self.seed = resolve_seed(seed)
+        self._size = _BLOCK if batch_size is None else batch_size
+        self._n = None if n is None else check_index("n", n)
+        self._start = check_index("start", start)
+        check_span(self._n or 0, self._start)
+        self._transform = transform or _samples
+        self._prefetch = check_index("prefetch", prefetch)
+        self._options = options
+        generator.batches(0, self._size, self.seed, **options)  # tells now what is wrong with them
+        pool = options.get("pool")
+        sizes = None if pool is None else check_pool(pool)
+        self._run = run_of(sizes, options.get("refresh"), self._size)
+        # In shared memory, so that it reaches workers that live from one epoch to the next.
+        self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._rank: tuple[int, int] | None = None
+        self._own: tuple[int, Generator] | None = None
+        self._done = 0
+        self._resumed: Mapping[str, Any] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which samples the next iteration has: epoch e those from `start + e * n`, all of them new.
+
+        Without end (`n=None`) epochs are 2**40 samples apart. Reaches workers that live on, too.
+        """
+        check_span(self._n or 0, self._start + check_index("epoch", epoch) * (self._n or _EPOCH))
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        """What this rank yields in an epoch: batches, or samples without a batch size."""
+        if self._n is None:
+            raise TypeError("dataset: n is None, expected a number of samples for a length.")
+        count = -(-self._n // self._size)
+        rank, ranks = self._find_rank()
+        numbers = batch_numbers(count, self._run, Place(rank, ranks))
+        if not isinstance(numbers, range):
+            raise TypeError("dataset: batches have no end.")
+        if self.batch_size is not None:
+            return len(numbers)
+        last = len(numbers) > 0 and numbers[-1] == count - 1
+        return len(numbers) * self._size - (count * self._size - self._n if last else 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        state, self._resumed = self._resumed, None
+        place = self._find_place()
+        self._done = 0
+        if state is not None:
+            if tuple(state["place"]) != _numbers(place):
+                raise ValueError(
+                    f"dataset: state is of (rank, ranks, worker, workers) {tuple(state['place'])}, expected "
+                    f"{_numbers(place)}. Go on with as many ranks and workers as there were."
+                )
+            self._done = int(state["done"])
+        return self._iterate(place)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How much the last iteration in this process has yielded."""
+        return {
+            "seed": self.seed,
+            "epoch": int(self._epoch),
+            "done": self._done,
+            "place": list(_numbers(self._find_place())),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration go on where another was; those after it begin at the beginning.
+
+        Raises:
+          ValueError: the state is of another seed, or none of ours.
+        """
+        if not isinstance(state, Mapping) or set(state) != {"seed", "epoch", "done", "place"}:
+            raise ValueError(f"dataset: state is {state!r}, expected what state_dict() gave.")
+        if state["seed"] != self.seed:
+            raise ValueError(f"dataset: state is of seed {state['seed']}, expected {self.seed}.")
+        self.set_epoch(state["epoch"])
+        self._resumed, self._done = dict(state), int(state["done"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A spawned worker knows neither of torch.distributed nor of the engines.
+        return {**self.__dict__, "_rank": self._find_rank(), "_own": None}
+
+    def _iterate(self, place: Place) -> Iterator[Any]:
+        begin = self._start + int(self._epoch) * (self._n or _EPOCH)
+        count = None if self._n is None else -(-self._n // self._size)
+        skipped, within = (self._done, 0) if self.batch_size else divmod(self._done, self._size)
+        numbers = itertools.islice(batch_numbers(count, self._run, place), skipped, None)
+        generator = self._generator_of(place)
+
+        def samples() -> Iterator[Batch]:
+            for number in numbers:
+                low = number * self._size
+                size = self._size if self._n is None else min(self._size, self._n - low)
+                yield generator.sample(size, self.seed, start=begin + low, **self._options)
+
+        def finish(batch: Batch) -> tuple[int, Any]:
+            return len(batch), self._transform(batch.torch())
+
+        made: Iterator[tuple[int, Any]]
+        if generator.device != "cpu":
+            # Not before the batch is handed out: torch's stream waits for what becomes its tensor.
+            made = map(finish, one_ahead(samples()))
+        elif self._prefetch and get_worker_info() is None:  # a worker is ahead already
+            made = Prefetch(map(finish, samples()), depth=self._prefetch)
+        else:
+            made = map(finish, samples())
+        for length, item in made:
+            if self.batch_size is not None:
+                self._done += 1
+                yield item
+                continue
+            for k in range(within, length):
+                self._done += 1
+                yield row(item, k)
+            within = 0
+
+    def _generator_of(self, place: Place) -> Generator:
+        """The generator, in a worker one with its part of the cores."""
+        if get_worker_info() is None:
+            return self.generator
+        if self.generator.device != "cpu":
+            raise ValueError(
+                f"dataset: generator is on {self.generator.device} in a worker, expected num_workers=0: batches stay "
+                "on the device, and need no worker."
+            )
+        if self.generator.threads is not None:
+            return self.generator
+        if self._own is None or self._own[0] != os.getpid():
+            sharing = place.workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            self._own = os.getpid(), self.generator.with_threads(max(1, available_cores() // sharing))
+        return self._own[1]
+
+    def _find_place(self) -> Place:
+        rank, ranks = self._find_rank()
+        worker = get_worker_info()
+        return Place(rank, ranks) if worker is None else Place(rank, ranks, worker.id, worker.num_workers)
+
+    def _find_rank(self) -> tuple[int, int]:
+        """This process's number, and of how many."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if self._rank is not None:
+            return self._rank
+        return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _samples(batch: Batch) -> Samples:
+    indices: Any = batch.indices
+    return Samples(batch.images, batch.labels, indices)
+
+
+def _numbers(place: Place) -> tuple[int, int, int, int]:
+    return place.rank, place.ranks, place.worker, place.workers
+
+
+def row(item: Any, key: Any) -> Any:
+    """A sample, or some, of whatever tensors a batch is made of."""
+    if isinstance(item, Tensor):
+        return item[key]
+    if isinstance(item, Mapping):
+        return {name: row(value, key) for name, value in item.items()}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*(row(value, key) for value in item))
+    if isinstance(item, tuple | list):
+        return type(item)(row(value, key) for value in item)
+    raise TypeError(
+        f"dataset: transform gave {type(item).__name__}, expected tensors, in tuples or mappings, to take samples from."
+    )
