@@ -147,7 +147,7 @@ class CudaRenderer:
     ) -> Batch:
         """Compose samples from the entries of a renewing pool; those that are not held are made first."""
         n = len(where)
-        renewal = Renewal(sizes, refresh, largest_chunk(self._resolution, _CHUNK_PIXELS))
+        renewal = Renewal(sizes, refresh, largest_chunk(self._resolution, BUSY_PIXELS))
         entries = renewal.entries(self._sampler.pool_picks(options.seed, sizes, where), where)
         labels = renewal.labels(self._sampler, options, entries)
         with self._turn(n, renewal.slots, parts) as session:
