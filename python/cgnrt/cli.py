@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgnrt import audit_command, real_command, sheet_command
+from cgnrt import audit_command, generate_command, real_command, sheet_command
 from cgnrt.arguments import add_draws, add_generator, draws, open_generator, pool_sizes
 from cgnrt.errors import CgnrtError
 from cgnrt.files import refuse_existing, terminable, write_npz, written_beside
@@ -63,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--force", action="store_true", help="replace an existing file")
     sample.set_defaults(run=_sample)
+
+    generate = commands.add_parser(
+        "generate", help="write a data set in shards, or go on with one whose run was stopped"
+    )
+    generate_command.add_generate(generate)
+
+    verify = commands.add_parser("verify", help="whether a data set is whole, as its manifest says")
+    generate_command.add_verify(verify)
 
     sheet = commands.add_parser(
         "sheet",

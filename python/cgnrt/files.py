@@ -137,7 +137,8 @@ def write_npz(
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, (shape, dtype) in columns.items():
                 with (
-                    archive.open(f"{name}.npy", "w", force_zip64=True) as member,
+                    # An entry of our own has no time in it, by any Python: the same arrays are the same bytes.
+                    archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member,
                     spools[name].open("rb") as spool,
                 ):
                     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}

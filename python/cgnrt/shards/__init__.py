@@ -1,0 +1,16 @@
+"""Data sets on disk: a stretch of a stream in shards, which a run that was killed goes on with.
+
+    from cgnrt import shards
+    shards.generate("cgn.plan", 1_000_000, "out", format="webdataset", image="webp", seed=0)
+    problems = shards.verify("out")
+
+docs/data-sets.md describes the files.
+"""
+
+from __future__ import annotations
+
+from cgnrt.shards.manifest import Manifest, ShardRecord
+from cgnrt.shards.run import generate
+from cgnrt.shards.verify import verify
+
+__all__ = ["Manifest", "ShardRecord", "generate", "verify"]

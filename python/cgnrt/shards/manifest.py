@@ -1,0 +1,179 @@
+"""`manifest.json`: what a finished data set is made of. The journal of an unfinished one has the same parts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cgnrt.errors import CgnrtError
+from cgnrt.files import written_beside
+from cgnrt.machine import describe_machine
+from cgnrt.sampling import MECHANISMS
+from cgnrt.shards.job import FORMATS, shard_name
+
+MANIFEST = "manifest.json"
+FORMAT = "cgnrt-data-set"
+FORMAT_VERSION = 1
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+# What a header must have, for this module and those that read a data set: field -> kinds.
+_NUMBER, _NUMBER_OR_NONE = (int,), (int, type(None))
+_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "plan": {"name": (str,), "sha256": (str,), "resolution": (list,)},
+    "engine": {"backend": (str,), "device": (str,), "precision": (str,), "threads": _NUMBER},
+    "samples": {"n": _NUMBER, "start": _NUMBER, "seed": _NUMBER},
+    "storage": {
+        "format": (str,),
+        "image": (str,),
+        "quality": _NUMBER_OR_NONE,
+        "masks": (bool,),
+        "shard_size": _NUMBER,
+        "cut": _NUMBER,
+    },
+    "classes": dict.fromkeys(MECHANISMS, (list,)),
+}
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: samples `first` to `first + count - 1`."""
+
+    name: str
+    first: int
+    count: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: what it is (`Job.header`), what it was made with, and its shards in order.
+
+    Attributes:
+      header: plan, engine, samples, storage, classes.
+      made_with: the machine and libraries of every run that worked on it, if they differ.
+      shards: those that are finished.
+    """
+
+    header: Mapping[str, Any]
+    made_with: tuple[Mapping[str, str], ...] = ()
+    shards: tuple[ShardRecord, ...] = field(default=())
+
+    @property
+    def expected(self) -> int:
+        """Shards that a finished data set has."""
+        samples, storage = self.header["samples"], self.header["storage"]
+        return -(-int(samples["n"]) // int(storage["shard_size"]))
+
+    def names(self) -> list[str]:
+        """The files that the finished data set has, in order."""
+        return [shard_name(k, self.expected, self.header["storage"]["format"]) for k in range(self.expected)]
+
+    def write(self, folder: Path) -> None:
+        content = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            **self.header,
+            "made_with": [dict(found) for found in self.made_with],
+            "shards": [asdict(record) for record in self.shards],
+        }
+        with written_beside(folder / MANIFEST, force=True) as beside:
+            beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a finished data set.
+
+        Raises:
+          CgnrtError: there is none, or it is damaged or of a later version.
+        """
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise refuse(path, "file", "missing", "the manifest of a data set") from None
+        except OSError as error:
+            raise refuse(path, "file", f"unreadable ({error.strerror or error})", "a manifest") from None
+        except (ValueError, RecursionError) as error:
+            raise refuse(path, "content", f"no JSON ({error})", "a manifest") from None
+        header, rest = split_header(path, content, ("made_with", "shards"))
+        made_with, shards = rest["made_with"], rest["shards"]
+        if not isinstance(made_with, list) or not isinstance(shards, list):
+            raise refuse(path, "shards", "no list", "a list")
+        records = tuple(parse_record(path, f"shards[{k}]", record) for k, record in enumerate(shards))
+        return cls(header, tuple(made_with), records)
+
+
+def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check a header and part it from the other fields beside it."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise refuse(path, "format", "another", f"{FORMAT!r}")
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise refuse(path, "format version", str(version), f"{FORMAT_VERSION}", "Upgrade cgnrt.")
+    header: dict[str, Any] = {}
+    for part, fields in _FIELDS.items():
+        found = content.get(part)
+        if not isinstance(found, dict):
+            raise refuse(path, part, "missing", "an object")
+        for name, kinds in fields.items():
+            if type(found.get(name)) not in kinds:
+                raise refuse(path, f"{part}.{name}", ascii(found.get(name))[:60], f"{kinds[0].__name__}")
+        header[part] = found
+    storage, samples = header["storage"], header["samples"]
+    if storage["format"] not in FORMATS:
+        raise refuse(path, "storage.format", storage["format"][:60], f"one of {', '.join(FORMATS)}")
+    if storage["shard_size"] < 1 or samples["n"] < 0:
+        raise refuse(path, "storage.shard_size or samples.n", "too small", "1, and 0, or more")
+    missing = [name for name in others if name not in content]
+    if missing:
+        raise refuse(path, missing[0], "missing", "a field of the manifest")
+    return header, {name: content[name] for name in others}
+
+
+def parse_record(path: Path, field: str, value: Any) -> ShardRecord:
+    """A shard's record; its name is that of a file in the folder and of nothing elsewhere."""
+    fields = {"name": str, "first": int, "count": int, "size_bytes": int, "sha256": str}
+    if not isinstance(value, dict) or {k: type(v) for k, v in value.items()} != fields:
+        raise refuse(path, field, "no record", f"an object of {', '.join(fields)}")
+    if not re.fullmatch(r"shard-[0-9]{6,20}\.[a-z]+", value["name"]) or not _SHA256.fullmatch(
+        value["sha256"]
+    ):
+        raise refuse(path, field, ascii(value["name"])[:60], "the name and checksum of a shard")
+    return ShardRecord(**value)
+
+
+def environment(header: Mapping[str, Any]) -> dict[str, str]:
+    """What else the last bits of a shard may depend on: the processor, and the libraries that had a part in it."""
+    from PIL import features
+
+    packages = ["cgnrt", "numpy"]
+    engine, storage = header["engine"], header["storage"]
+    if engine["backend"] != "native":
+        packages += [name for name in (engine["backend"], f"{engine['backend']}-gpu") if _version(name)]
+    if storage["format"] == "parquet":
+        packages.append("pyarrow")
+    found = {"cpu": str(describe_machine()["cpu"])}
+    found |= {name: _version(name) or "unknown" for name in packages}
+    if storage["image"] != "raw" or storage["masks"]:
+        found["pillow"] = _version("pillow") or "unknown"
+    codec = {"webp": "webp", "png": "zlib", "jpeg": "jpg"}.get(storage["image"])
+    if codec is not None:
+        found[codec] = str(features.version(codec))
+    return found
+
+
+def refuse(path: Path, field: str, got: str, rule: str, next_step: str = "") -> CgnrtError:
+    return CgnrtError(f"read '{path}': {field} is {got}, expected {rule}. {next_step}".rstrip())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

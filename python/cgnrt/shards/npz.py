@@ -1,0 +1,63 @@
+"""NumPy shards: the arrays that `cgnrt sample` writes, with the class names and, if the data set keeps them, masks."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cgnrt.files import write_npz
+from cgnrt.sampling import MECHANISMS
+from cgnrt.shards.cuts import Cut
+from cgnrt.shards.job import Job
+
+
+def write(path: Path, job: Job, cuts: Iterable[Cut], count: int) -> None:
+    """Write a shard's `count` samples."""
+    height, width = job.resolution
+    # Once a file; empty beside every cut but the first.
+    once = {"seed": np.asarray([job.samples.seed], np.uint64)}
+    once |= {f"classes_{m}": np.asarray(job.names[m], np.str_) for m in MECHANISMS}
+    columns = {"images": ((count, height, width, 3), "uint8"), "indices": ((count,), "int64")}
+    columns |= {f"labels_{m}": ((count,), "int64") for m in MECHANISMS}
+    if job.storage.masks:
+        columns["masks"] = ((count, height, width), "uint8")
+    columns |= {name: (array.shape, array.dtype.str) for name, array in once.items()}
+
+    def blocks() -> Iterator[dict[str, np.ndarray]]:
+        first = True
+        for cut in cuts:
+            block = {"images": cut.images, "indices": cut.indices}
+            block |= {f"labels_{m}": cut.labels[:, k] for k, m in enumerate(MECHANISMS)}
+            if cut.masks is not None:
+                block["masks"] = cut.masks
+            yield block | {name: array if first else array[:0] for name, array in once.items()}
+            first = False
+
+    write_npz(path, columns, blocks())
+
+
+def read(path: Path, storage: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The samples of a shard, as `webdataset.read` gives them; of the pictures the array.
+
+    Raises:
+      ValueError: the file is no such shard.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        seed = int(arrays["seed"][0])
+        labels = {m: arrays[f"labels_{m}"].tolist() for m in MECHANISMS}
+        for k, index in enumerate(arrays["indices"].tolist()):
+            row: dict[str, Any] = {"index": index, "seed": seed, "picture": arrays["images"][k]}
+            for mechanism in MECHANISMS:
+                row[mechanism] = labels[mechanism][k]
+                row[f"{mechanism}_name"] = str(arrays[f"classes_{mechanism}"][row[mechanism]])
+            if storage["masks"]:
+                row["mask"] = arrays["masks"][k]
+            yield row
+    except (OSError, EOFError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        raise ValueError(f"no NumPy shard ({error})") from error

@@ -1,0 +1,144 @@
+"""Several processes of this machine, each making a shard at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cgnrt.errors import CgnrtError
+from cgnrt.files import terminable
+from cgnrt.shards.job import Job
+from cgnrt.shards.maker import ShardMaker
+from cgnrt.shards.manifest import ShardRecord
+
+_STOP_SECONDS = 10.0
+
+
+def make_here(
+    job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object]
+) -> Iterator[ShardRecord]:
+    """Make shards in this process, one after the other."""
+    maker = ShardMaker(job)
+    for number in todo:
+        yield maker.make(folder, number, progress)
+
+
+def make_in_processes(
+    job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object], processes: int
+) -> Iterator[ShardRecord]:
+    """Make shards in processes of their own. Records come as shards are finished.
+
+    Raises:
+      CgnrtError: a worker was killed; and what a worker raised.
+    """
+    waiting = list(reversed(todo))
+    workers: dict[Connection, _Worker] = {}
+    try:
+        for _ in range(min(processes, len(todo))):
+            worker = _start(job, folder)
+            workers[worker.connection] = worker
+            worker.assign(waiting.pop())
+        while busy := [w.connection for w in workers.values() if w.number is not None]:
+            for connection in wait(busy):
+                worker = workers[connection]  # type: ignore[index]
+                kind, value = worker.receive(folder)
+                if kind == "samples":
+                    progress(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    worker.assign(waiting.pop() if waiting else None)
+                    yield value
+    finally:
+        _stop(workers.values())
+
+
+@dataclass
+class _Worker:
+    """A process, this end of its pipe, and the shard that it is on."""
+
+    process: BaseProcess
+    connection: Connection
+    number: int | None = None
+
+    def assign(self, number: int | None) -> None:
+        self.number = number
+        with contextlib.suppress(BrokenPipeError):  # it died: `receive` says so
+            self.connection.send(number)
+
+    def receive(self, folder: Path) -> Any:
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join(_STOP_SECONDS)
+            code = self.process.exitcode
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            raise CgnrtError(
+                f"generate '{folder}': worker process {self.process.pid} ended by {how}, expected it to finish its "
+                "shard. Run the same command again to go on; with fewer --processes if memory ran out."
+            ) from None
+
+
+def _start(job: Job, folder: Path) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, job, folder), daemon=True)
+    process.start()
+    there.close()  # else a worker that died would not end the pipe
+    return _Worker(process, here)
+
+
+def _stop(workers: Any) -> None:
+    """End all workers: an idle one by the end of its pipe, a busy one by a signal, on which it takes its file away."""
+    workers = list(workers)
+    for worker in workers:
+        worker.connection.close()
+        if worker.number is not None:
+            worker.process.terminate()
+    for worker in workers:
+        worker.process.join(_STOP_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.process.close()
+
+
+def _work(connection: Connection, job: Job, folder: Path) -> None:
+    """A worker: shard numbers in, records out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        with terminable():
+            _serve(connection, job, folder)
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        sys.exit(1)
+
+
+def _serve(connection: Connection, job: Job, folder: Path) -> None:
+    try:
+        maker = ShardMaker(job)
+        while (number := connection.recv()) is not None:
+            record = maker.make(folder, number, lambda n: connection.send(("samples", n)))
+            connection.send(("shard", record))
+    except (EOFError, BrokenPipeError):
+        raise
+    except Exception as error:  # the parent's to report
+        connection.send(("error", error))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on in a folder that another run may have taken."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

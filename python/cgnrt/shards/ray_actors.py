@@ -1,0 +1,139 @@
+"""The same shards by Ray Data: a pool of actors, on as many machines as the cluster has.
+
+Each actor opens the generator once and makes a shard at a time into the shared folder. Ray replaces an actor that dies
+and gives its shard to another; a shard that comes twice is the same bytes under the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cgnrt.errors import CgnrtError, MissingDependencyError
+from cgnrt.machine import available_cores
+from cgnrt.shards.job import Job, default_processes
+from cgnrt.shards.maker import ShardMaker
+from cgnrt.shards.manifest import ShardRecord
+
+# Of a local Ray: Ray Data's own tasks want logical CPUs beside the actors', or nothing ever starts.
+_SHARE = 0.5
+_SPARE_CPUS = 2
+
+
+def check_ray() -> None:
+    """Refuse before long work.
+
+    Raises:
+      MissingDependencyError: ray is not installed.
+    """
+    try:
+        import ray.data  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in ("ray", "ray.data"):
+            raise
+        raise MissingDependencyError(
+            "generate: ray is not installed, which --engine ray needs. Run: pip install 'cgnrt[ray]'"
+        ) from error
+
+
+def make_by_ray(
+    job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object], actors: int | None
+) -> Iterator[ShardRecord]:
+    """Make shards on the cluster of RAY_ADDRESS, or on a Ray of this machine. Records come as shards are finished.
+
+    Raises:
+      CgnrtError: a worker does not see the folder, or Ray gave up.
+    """
+    if not todo:
+        return
+    import ray
+
+    with _connected():
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        pool = min(len(todo), actors or _actors(job, cpus))
+        rows = (
+            ray.data.from_items([{"number": k} for k in todo], override_num_blocks=len(todo))
+            .map_batches(
+                _ShardActor,
+                fn_constructor_args=(job, str(folder.absolute())),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool),
+                num_cpus=_SHARE,
+            )
+            .iter_rows()
+        )
+        try:
+            for row in rows:
+                record = ShardRecord(**{name: row[name] for name in ShardRecord.__dataclass_fields__})
+                _check_seen(folder, record, row["host"])
+                progress(record.count)
+                yield record
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, CgnrtError):
+                raise cause from None
+            raise CgnrtError(
+                f"generate '{folder}': Ray gave up ({type(error).__name__}: {error}), expected it to finish. "
+                "Run the same command again to go on."
+            ) from error
+
+
+class _ShardActor:
+    """Lives in a Ray worker: a generator, and the shards that it makes."""
+
+    def __init__(self, job: Job, folder: str) -> None:
+        self._maker = ShardMaker(job)
+        self._folder = Path(folder)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        (number,) = batch["number"].tolist()
+        record = self._maker.make(self._folder, number, lambda _: None)
+        return {name: [value] for name, value in asdict(record).items()} | {"host": [socket.gethostname()]}
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """A Ray to work on: the caller's, the cluster that the environment names, or one for the time being."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False, logging_level="warning")
+    else:
+        ray.init(
+            address="local",
+            num_cpus=available_cores() + _SPARE_CPUS,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level="warning",
+        )
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _actors(job: Job, cpus: int) -> int:
+    """Actors that the cluster's cores feed."""
+    local = default_processes(job)
+    return max(1, local * cpus // (available_cores() + _SPARE_CPUS))
+
+
+def _check_seen(folder: Path, record: ShardRecord, host: str) -> None:
+    path = folder / record.name
+    if not path.exists() or path.stat().st_size != record.size_bytes:
+        raise CgnrtError(
+            f"generate '{folder}': {record.name} is not here after {host} wrote it, expected a folder that all "
+            "machines share. Give one on a shared file system."
+        )
