@@ -84,7 +84,9 @@ def _verify(arguments: argparse.Namespace) -> None:
     if problems:
         shown = "".join(f"\n  {text}" for text in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CgnrtError(f"'{arguments.folder}' is not what its manifest says:{shown}{more}")
+        raise CgnrtError(
+            f"verify '{arguments.folder}': problems are {len(problems)}, expected none:{shown}{more}"
+        )
     manifest = shards.Manifest.read(arguments.folder)
     count = sum(record.count for record in manifest.shards)
     print(f"{arguments.folder}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")

@@ -104,10 +104,9 @@ def _resume(
     now = environment(there.header)
     made_with = there.made_with
     if not finished and now not in made_with:
-        changed = [f"{k} is {now.get(k)}" for k in sorted(now) if all(now[k] != e.get(k) for e in made_with)]
-        note(
-            f"{', '.join(changed)}, unlike for the shards before: the last bits of those to come may be others"
-        )
+        changed = [f"{k} is {now[k]}" for k in sorted(now) if all(now[k] != e.get(k) for e in made_with)]
+        if made_with:
+            note(f"{', '.join(changed)}, and was another: the last bits of the shards to come may differ")
         made_with = (*made_with, now)
     if not (folder / JOURNAL).exists() or made_with != there.made_with or len(done) < len(records):
         kept = tuple(done[name] for name in sorted(done, key=lambda name: done[name].first))

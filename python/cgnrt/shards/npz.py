@@ -59,5 +59,5 @@ def read(path: Path, storage: dict[str, Any]) -> Iterator[dict[str, Any]]:
             if storage["masks"]:
                 row["mask"] = arrays["masks"][k]
             yield row
-    except (OSError, EOFError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"no NumPy shard ({error})") from error

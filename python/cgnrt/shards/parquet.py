@@ -27,7 +27,7 @@ def check() -> None:
       MissingDependencyError: pyarrow is not installed.
     """
     try:
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "pyarrow":
             raise

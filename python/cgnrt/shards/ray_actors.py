@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,18 +25,22 @@ from cgnrt.shards.manifest import ShardRecord
 # Of a local Ray: Ray Data's own tasks want logical CPUs beside the actors', or nothing ever starts.
 _SHARE = 0.5
 _SPARE_CPUS = 2
+_ADDRESS = "RAY_ADDRESS"  # of a cluster that is there
 
 
 def check_ray() -> None:
-    """Refuse before long work.
+    """Import Ray, or refuse before long work.
 
     Raises:
       MissingDependencyError: ray is not installed.
     """
+    if _ADDRESS not in os.environ:
+        # Read when ray is imported: the ports of a Ray without other machines are then open to this one alone.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
-        import ray.data  # noqa: F401
+        import ray  # noqa: F401
     except ModuleNotFoundError as error:
-        if error.name not in ("ray", "ray.data"):
+        if error.name != "ray":
             raise
         raise MissingDependencyError(
             "generate: ray is not installed, which --engine ray needs. Run: pip install 'cgnrt[ray]'"
@@ -53,8 +58,10 @@ def make_by_ray(
     if not todo:
         return
     import ray
+    import ray.data
 
-    with _connected():
+    # What Ray tells of workers that it replaces is no result.
+    with contextlib.redirect_stdout(sys.stderr), _connected():
         cpus = int(ray.cluster_resources().get("CPU", 1))
         pool = min(len(todo), actors or _actors(job, cpus))
         rows = (
@@ -105,14 +112,13 @@ def _connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if "RAY_ADDRESS" in os.environ:
+    if _ADDRESS in os.environ:
         ray.init(log_to_driver=False, logging_level="warning")
     else:
         ray.init(
             address="local",
             num_cpus=available_cores() + _SPARE_CPUS,
             include_dashboard=False,
-            _node_ip_address="127.0.0.1",
             log_to_driver=False,
             logging_level="warning",
         )

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from cgnrt.sampling import MECHANISMS
-from cgnrt.shards import npz, parquet, webdataset
+from cgnrt.shards import journal, npz, parquet, webdataset
 from cgnrt.shards.encode import decode, decode_mask
 from cgnrt.shards.job import SUFFIXES
-from cgnrt.shards.journal import JOURNAL
 from cgnrt.shards.maker import checksum
 from cgnrt.shards.manifest import Manifest, ShardRecord
 
@@ -36,11 +35,13 @@ def verify(
       deep: decode every picture, too.
       progress: called with the number of samples of each shard that is checked.
     Raises:
-      CgnrtError: there is no manifest, or it is damaged.
+      CgnrtError: there is neither manifest nor journal, or it is damaged.
     """
     where = Path(folder)
-    if (where / JOURNAL).exists():
-        return [f"{JOURNAL} is there: the run is not finished, the same command goes on with it"]
+    begun = journal.read(where)
+    if begun is not None:
+        done = f"{len(begun.shards)} of {begun.expected} shards"
+        return [f"the run is not finished ({done} are); the command that began it goes on with it"]
     manifest = Manifest.read(where)
     if manifest.header["storage"]["format"] == "parquet":
         parquet.check()

@@ -1,0 +1,115 @@
+"""`cgnrt generate` as a user types it, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cgnrt import MissingDependencyError, shards
+from cgnrt.cli import main
+from cgnrt.shards import job
+
+from .conftest import Make, contents
+
+
+def test_a_small_data_set(
+    demo_plan: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "out"
+    given = ["generate", str(demo_plan), "-n", "70", "-o", str(out), "--shard-size", "16", "--seed", "5"]
+    assert main([*given, "--processes", "1"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (f"{out}\n", "")
+    assert contents(out) == contents(whole)
+
+
+def test_sampling_options(demo_plan: Path, tmp_path: Path) -> None:
+    given = ["generate", str(demo_plan), "-n", "8", "-o", str(tmp_path), "--processes", "1"]
+    given += ["--do", "texture=3", "--classes", "shape=1,2", "--pool", "4", "--start", "9"]
+    assert main([*given, "--format", "npz"]) == 0
+    samples = json.loads((tmp_path / "manifest.json").read_text())["samples"]
+    assert samples == {
+        "n": 8,
+        "start": 9,
+        "seed": 0,
+        "do": {"texture": 3},
+        "labels": "independent",
+        "classes": {"shape": [1, 2]},
+        "truncation": None,
+        "pool": [4, 4, 4],
+        "per_noise": 1,
+    }
+
+
+def test_progress_is_shown_on_a_terminal_alone(
+    demo_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    given = ["generate", str(demo_plan), "-n", "8", "-o", str(tmp_path), "--processes", "1"]
+    assert main(given) == 0
+    assert "8/8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": -1}, "n is -1, expected 0 or more"),
+        ({"start": 2**63 - 1}, "start \\+ n is"),
+        ({"shard_size": 0}, "shard_size is 0, expected an int of at least 1"),
+        ({"processes": 0}, "processes is 0, expected an int of at least 1"),
+        ({"threads": 0}, "threads is 0, expected an int of at least 1"),
+        ({"format": "zip"}, "format is 'zip', expected one of webdataset, parquet, npz"),
+        ({"image": "gif"}, "image is 'gif', expected one of webp, png, jpeg, raw"),
+        ({"format": "npz", "image": "png"}, "image is 'png', expected 'raw': an .npz holds arrays"),
+        ({"image": "png", "quality": 9}, "quality is 9, expected none: png is lossless"),
+        ({"image": "jpeg", "quality": 101}, "quality is 101, expected 1..100 for jpeg"),
+        ({"engine": "spark"}, "engine is 'spark', expected one of processes, ray"),
+        ({"do": {"texture": 99}}, r"do\['texture'\] is 99, expected 0..9"),
+        ({"pool": 3, "per_noise": 2}, "per_noise is set beside a pool"),
+        ({"truncation": 0.5}, "this plan has no truncation"),
+        ({"backend": "tvm"}, "backend is 'tvm'"),
+    ],
+    ids=str,
+)
+def test_bad_options_leave_nothing(make: Make, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        ("ray", {"engine": "ray"}, r"ray is not installed.* pip install 'cgnrt\[ray\]'"),
+        ("pyarrow", {"format": "parquet"}, r"pyarrow is not installed.* pip install 'cgnrt\[parquet\]'"),
+    ],
+)
+def test_a_missing_package_is_named(
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    with pytest.raises(MissingDependencyError, match=message):
+        make(tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_large_plan_takes_all_cores_at_once(demo_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "available_cores", lambda: 6)
+    assert job._threads(demo_plan, None) == 1
+    monkeypatch.setattr(job, "_SMALL_PLAN_BYTES", 1000)
+    assert job._threads(demo_plan, None) == 6
+    assert job._threads(demo_plan, 2) == 3
+
+
+def test_the_manifest_reads_back(whole: Path, make: Make) -> None:
+    assert make(whole) == shards.Manifest.read(whole)
