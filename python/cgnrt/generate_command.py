@@ -27,6 +27,9 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", type=int, default=10_000, help="images in a file (10,000)")
     parser.add_argument("--pool", type=pool_sizes, metavar="M,F,B", help="compose from pools of these sizes")
     parser.add_argument(
+        "--refresh", type=int, metavar="K", help="renew the pools: new entries every K images (never)"
+    )
+    parser.add_argument(
         "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
     )
     parser.add_argument("--processes", type=int, help="that make a shard each (as many as the cores feed)")
@@ -61,6 +64,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         shard_size=arguments.shard_size,
         **draws(arguments, names),
         pool=arguments.pool,
+        refresh=arguments.refresh,
         per_noise=arguments.per_noise,
         backend=arguments.backend,
         device=arguments.device,

@@ -29,7 +29,7 @@ def test_a_small_data_set(
 
 def test_sampling_options(demo_plan: Path, tmp_path: Path) -> None:
     given = ["generate", str(demo_plan), "-n", "8", "-o", str(tmp_path), "--processes", "1"]
-    given += ["--do", "texture=3", "--classes", "shape=1,2", "--pool", "4", "--start", "9"]
+    given += ["--do", "texture=3", "--classes", "shape=1,2", "--pool", "4", "--start", "9", "--refresh", "3"]
     assert main([*given, "--format", "npz"]) == 0
     samples = json.loads((tmp_path / "manifest.json").read_text())["samples"]
     assert samples == {
@@ -41,6 +41,7 @@ def test_sampling_options(demo_plan: Path, tmp_path: Path) -> None:
         "classes": {"shape": [1, 2]},
         "truncation": None,
         "pool": [4, 4, 4],
+        "refresh": 3,
         "per_noise": 1,
     }
 
@@ -70,6 +71,7 @@ def test_progress_is_shown_on_a_terminal_alone(
         ({"engine": "spark"}, "engine is 'spark', expected one of processes, ray"),
         ({"do": {"texture": 99}}, r"do\['texture'\] is 99, expected 0..9"),
         ({"pool": 3, "per_noise": 2}, "per_noise is set beside a pool"),
+        ({"refresh": 3}, "refresh is 3 without a pool"),
         ({"truncation": 0.5}, "this plan has no truncation"),
         ({"backend": "tvm"}, "backend is 'tvm'"),
     ],

@@ -135,6 +135,8 @@ def test_npz(make: Make, pixels: Generator, tmp_path: Path) -> None:
     [
         {"do": {"texture": 3}, "classes": {"shape": [1, 2]}},
         {"pool": (5, 6, 7)},
+        {"pool": 9, "refresh": 3},
+        {"pool": 1, "refresh": 1},
         {"per_noise": 10, "start": 3},
         {"labels": "shared"},
     ],
@@ -187,3 +189,13 @@ def test_the_same_bytes_from_any_number_of_processes(make: Make, tmp_path: Path,
     for processes in (1, 3):
         make(tmp_path / str(processes), format=format, processes=processes, masks=True)
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+def test_a_renewing_pool_does_not_know_the_shard_before(make: Make, tmp_path: Path) -> None:
+    """By an engine whose last bits hang on what it computes together."""
+    options: dict[str, Any] = {"pool": 8, "refresh": 3, "backend": "openvino", "image": "raw"}
+    make(tmp_path / "a", **options)
+    make(tmp_path / "b", **options)
+    (tmp_path / "b" / "shard-000002.tar").unlink()
+    make(tmp_path / "b", **options, note=print)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")

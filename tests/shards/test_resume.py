@@ -266,6 +266,7 @@ _OPTIONS: dict[str, Any] = {
         "classes": None,
         "truncation": None,
         "pool": None,
+        "refresh": None,
         "per_noise": 1,
     },
     "storage": {"format": "npz", "image": None, "quality": None, "masks": False, "shard_size": 4},

@@ -35,6 +35,10 @@ class Cut:
 
 def cuts(generator: Generator, job: Job, shard: Shard, progress: Callable[[int], object]) -> Iterator[Cut]:
     """A shard's samples. What is rendered together is the job's alone to say: an engine's last bits may hang on it."""
+    refresh = job.samples.refresh
+    if refresh is not None:
+        # Drops a renewing pool: entries held since another shard would have been made beside others.
+        generator.sample(1, pool=1, refresh=2 if refresh == 1 else 1)
     batches = generator.batches(shard.count, job.storage.cut, start=shard.first, **job.options())
     for batch in (batch.numpy() for batch in batches):
         masks = None

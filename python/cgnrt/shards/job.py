@@ -12,7 +12,7 @@ from cgnrt.errors import PlanError
 from cgnrt.generator import Generator
 from cgnrt.machine import available_cores
 from cgnrt.names import ClassNames
-from cgnrt.requests import check_classes, check_do, check_pool
+from cgnrt.requests import check_classes, check_do, check_pool, check_refresh
 from cgnrt.sampling import check_span
 from cgnrt.shards.encode import DEFAULT_QUALITY, IMAGES, QUALITY_BOUNDS
 
@@ -48,6 +48,7 @@ class Samples:
     classes: Mapping[str, tuple[int, ...]]
     truncation: float | None
     pool: tuple[int, int, int] | None
+    refresh: int | None
     per_noise: int
 
 
@@ -119,6 +120,7 @@ class Job:
             "classes": dict(s.classes),
             "truncation": s.truncation,
             "pool": s.pool,
+            "refresh": s.refresh,
             "per_noise": s.per_noise,
             "parts": self.storage.masks,
         }
@@ -213,6 +215,7 @@ def resolve(
             classes=dict(check_classes(names, samples["classes"])),
             truncation=None if truncation is None else float(truncation),
             pool=None if pool is None else check_pool(pool),
+            refresh=check_refresh(samples["refresh"], pool),
             per_noise=int(samples["per_noise"]),
         ),
         storage=Storage(**kept, cut=cut),

@@ -40,6 +40,7 @@ def generate(
     classes: Mapping[str, Sequence[Label]] | None = None,
     truncation: float | None = None,
     pool: int | tuple[int, int, int] | None = None,
+    refresh: int | None = None,
     per_noise: int = 1,
     backend: str = "auto",
     device: str = "auto",
@@ -62,7 +63,8 @@ def generate(
       quality: of webp (0..100; None is lossless) and jpeg (1..100; None is 95).
       masks: keep the masks too, 8 bits, lossless.
       shard_size: samples in a file.
-      seed, start, do, labels, classes, truncation, pool, per_noise: as for `Generator.sample`.
+      seed, start, do, labels, classes, truncation, pool, refresh, per_noise: as for `Generator.sample`. A
+        renewing pool is filled anew for every shard.
       backend, device, precision, threads: as for `Generator`, of each process. What is left open is taken from the
         data set that is gone on with; else one thread a process, for a plan beyond 64 MiB as many as there are cores.
       processes: None is what the cores feed. They are spawned: a script that calls this needs
@@ -91,6 +93,7 @@ def generate(
             "classes": classes,
             "truncation": truncation,
             "pool": pool,
+            "refresh": refresh,
             "per_noise": per_noise,
         },
         "storage": {
