@@ -15,8 +15,8 @@ DEFAULT_QUALITY: dict[str, int | None] = {"webp": None, "png": None, "jpeg": 95,
 QUALITY_BOUNDS = {"webp": (0, 100), "jpeg": (1, 100)}  # libjpeg takes 0 for 1
 EXTENSIONS = {"webp": "webp", "png": "png", "jpeg": "jpg", "raw": "npy"}
 
-# Lossless WebP of method 2 is as small as of method 4 and takes half the time (pictures of 32 px).
-_LOSSLESS_WEBP: dict[str, Any] = {"lossless": True, "quality": 75, "method": 2}
+# The least effort: a third of the time that method 4 takes, for an eighth more bytes (pictures of 32 px).
+_LOSSLESS_WEBP: dict[str, Any] = {"lossless": True, "quality": 0, "method": 0}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "webp": {"method": 4},
     "png": {"compress_level": 6},

@@ -22,9 +22,12 @@ from cgnrt.shards.job import Job
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
-# Of a header: name, mode, uid, gid | size | mtime, checksum as spaces, type | ustar; the rest is zero.
+# Of a header, in order: name, _OWNER (mode, uid, gid), size, _TIME, checksum (summed as spaces), _KIND (type, no link,
+# ustar, nothing else).
 _OWNER = b"0000644\0" + b"0000000\0" * 2
-_TAIL = b"00000000000\0" + b" " * 8 + b"0" + bytes(100) + b"ustar\x0000"
+_TIME = b"00000000000\0"
+_KIND = (b"0" + bytes(100) + b"ustar\x0000").ljust(_BLOCK - 156, b"\0")
+_HEADER_SUM = sum(_OWNER + _TIME + b" " * 8 + _KIND)
 
 
 def write(path: Path, job: Job, cuts: Iterable[Cut]) -> None:
@@ -79,12 +82,9 @@ def read(path: Path, storage: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _add(file: BinaryIO, name: str, content: bytes) -> None:
-    size = len(content)
-    header = bytearray(
-        name.encode().ljust(100, b"\0") + _OWNER + b"%011o\0" % size + _TAIL,
-    )
-    header += bytes(_BLOCK - len(header))
-    header[148:156] = b"%06o\0 " % sum(header)
-    file.write(header)
+    size = b"%011o\0" % len(content)
+    path = name.encode()
+    checksum = b"%06o\0 " % (_HEADER_SUM + sum(path) + sum(size))
+    file.write(path.ljust(100, b"\0") + _OWNER + size + _TIME + checksum + _KIND)
     file.write(content)
-    file.write(_ZEROS[: -size % _BLOCK])
+    file.write(_ZEROS[: -len(content) % _BLOCK])
