@@ -24,7 +24,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.full
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.full
+test-all: $(VENV)/.full $(VENV)/.extended
 	$(BIN)/python -m pytest -m "not gpu"
 
 lint: $(VENV)/.dev
@@ -75,6 +75,11 @@ $(VENV)/.full: $(VENV)/.build $(SOURCES)
 	$(PIP) install -q '$(TORCH)' $(TORCH_PIP_ARGS)
 	$(PIP) install -q --no-build-isolation -e '.[$(ENGINES),train,export,test]'
 	touch $(VENV)/.runtime $@
+
+# What the extended tests need beside it.
+$(VENV)/.extended: $(VENV)/.full
+	$(PIP) install -q --no-build-isolation -e '.[ray]'
+	touch $@
 
 $(VENV)/.dev: $(VENV)/.full
 	$(PIP) install -q --no-build-isolation -e '.[dev]'

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -133,6 +134,7 @@ def _serve(connection: Connection, job: Job, folder: Path) -> None:
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:  # the parent's to report
+        error.add_note(f"In worker process {os.getpid()}:\n{traceback.format_exc()}")
         connection.send(("error", error))
 
 
