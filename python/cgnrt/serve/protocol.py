@@ -1,0 +1,77 @@
+"""What both transports turn requests into and responses from: neutral messages of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from cgnrt.errors import CgnrtError
+
+Parameter = bool | int | float | str
+Kind = Literal["invalid", "not_found", "too_large", "unavailable", "timeout", "unauthenticated", "internal"]
+
+
+class ServeError(CgnrtError):
+    """A request that is refused or failed; `kind` says whose fault it is.
+
+    | kind | HTTP | gRPC |
+    | --- | --- | --- |
+    | invalid | 400 | INVALID_ARGUMENT |
+    | not_found | 404 | NOT_FOUND |
+    | too_large | 413 | RESOURCE_EXHAUSTED |
+    | unavailable | 503 | RESOURCE_EXHAUSTED |
+    | timeout | 504 | DEADLINE_EXCEEDED |
+    | unauthenticated | 401 | UNAUTHENTICATED |
+    | internal | 500 | INTERNAL |
+    """
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind: Kind = kind
+
+    def __reduce__(self) -> tuple[type[ServeError], tuple[Kind, str]]:
+        return ServeError, (self.kind, str(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A named tensor; its data is C-contiguous and has its shape, BYTES as an object array of bytes."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: np.ndarray
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An output that is asked for, with the parameters of the transport (`binary_data`, `shared_memory_region`)."""
+
+    name: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class InferRequest:
+    """One call of a model. An empty version is the newest; no outputs are `images` and `labels`."""
+
+    model: str
+    version: str
+    id: str
+    inputs: Mapping[str, Tensor]
+    parameters: Mapping[str, Parameter]
+    outputs: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class InferResponse:
+    """The outputs in the order in which they were asked for; `parameters` has the seed."""
+
+    model: str
+    version: str
+    id: str
+    parameters: Mapping[str, Parameter]
+    outputs: tuple[Tensor, ...]
