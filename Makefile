@@ -42,6 +42,7 @@ bench: $(VENV)/.full
 	$(BIN)/python bench/ops.py
 	$(BIN)/python bench/generator.py
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/stream.py
 
 # Some twenty minutes and 20 GB of memory: makes a random CGN of 256 px, exports it, and runs it by every peer.
 bench-imagenet: $(VENV)/.full

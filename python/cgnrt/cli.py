@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--layout", choices=("NCHW", "NHWC"), default="NHWC")
     sample.add_argument("--pool", type=pool_sizes, metavar="M,F,B", help="compose from pools of these sizes")
     sample.add_argument(
+        "--refresh",
+        type=int,
+        metavar="K",
+        help="with --pool: after K images its oldest entries leave for new ones",
+    )
+    sample.add_argument(
         "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
     )
     sample.add_argument("--force", action="store_true", help="replace an existing file")
@@ -125,7 +131,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     generator = open_generator(arguments, dtype=arguments.dtype, layout=arguments.layout)
     n = arguments.n
     options = draws(arguments, generator.classes)
-    options |= {"pool": arguments.pool, "per_noise": arguments.per_noise}
+    options |= {"pool": arguments.pool, "refresh": arguments.refresh, "per_noise": arguments.per_noise}
     # No image, but the shape of one.
     nothing = generator.sample(0, **options).numpy()
     step = max(1, _STEP_PIXELS // (generator.resolution[0] * generator.resolution[1]))

@@ -86,6 +86,15 @@ def test_sample_takes_class_subsets_and_truncation(imagenet_like: Path, tmp_path
         assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
 
 
+def test_sample_renews_its_pool(golden_plan: Path, tmp_path: Path) -> None:
+    target = str(tmp_path / "x.npz")
+    assert main(["sample", str(golden_plan), "-n", "9", "-o", target, "--pool", "3", "--refresh", "2"]) == 0
+    expected = Generator(golden_plan, dtype="uint8", layout="NHWC").sample(9, seed=0, pool=3, refresh=2)
+    with np.load(target) as found:
+        np.testing.assert_array_equal(found["labels_texture"], expected.labels.texture)
+        assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
+
+
 def test_sample_of_nothing(golden_plan: Path, tmp_path: Path) -> None:
     assert main(["sample", str(golden_plan), "-n", "0", "-o", str(tmp_path / "x.npz")]) == 0
     with np.load(tmp_path / "x.npz") as found:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cgnrt.torch.dataset import CounterfactualDataset, Samples
+from cgnrt.torch.dataset import CounterfactualDataset
 from cgnrt.torch.mixing import Mix, Mixed, join, mix
+from cgnrt.torch.samples import Samples
 
 __all__ = ["CounterfactualDataset", "Mix", "Mixed", "Samples", "join", "mix"]

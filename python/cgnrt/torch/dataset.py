@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,23 +20,11 @@ from cgnrt.requests import check_pool
 from cgnrt.sampling import Labels, check_index, check_span, resolve_seed
 from cgnrt.shares import Place, batch_numbers, run_of
 from cgnrt.stream import refuse_rows
+from cgnrt.torch.samples import Samples, samples_of
+from cgnrt.torch.transport import Outbox
 
 _BLOCK = 64  # samples that are made at once where single ones are handed out
 _EPOCH = 2**40  # samples between the epochs of a data set without end
-
-
-class Samples(NamedTuple):
-    """Counterfactuals as tensors.
-
-    Attributes:
-      images: (n, 3, h, w), or as the generator has them.
-      labels: `Labels(shape, texture, background)`, int64 (n,) each.
-      indices: int64 (n,), their numbers in the stream.
-    """
-
-    images: Tensor
-    labels: Labels
-    indices: Tensor
 
 
 class CounterfactualDataset(IterableDataset[Any]):
@@ -84,7 +72,7 @@ class CounterfactualDataset(IterableDataset[Any]):
         self._n = None if n is None else check_index("n", n)
         self._start = check_index("start", start)
         check_span(self._n or 0, self._start)
-        self._transform = transform or _samples
+        self._transform = transform
         self._prefetch = check_index("prefetch", prefetch)
         self._options = options
         generator.batches(0, self._size, self.seed, **options)  # tells now what is wrong with them
@@ -167,14 +155,18 @@ class CounterfactualDataset(IterableDataset[Any]):
         numbers = itertools.islice(batch_numbers(count, self._run, place), skipped, None)
         generator = self._generator_of(place)
 
+        outbox = _Outbox(generator, self.seed, self._options) if self._sends_batches() else None
+        transform = self._transform or (samples_of if outbox is None else outbox.samples_of)
+
         def samples() -> Iterator[Batch]:
             for number in numbers:
                 low = number * self._size
                 size = self._size if self._n is None else min(self._size, self._n - low)
-                yield generator.sample(size, self.seed, start=begin + low, **self._options)
+                out = None if outbox is None else outbox.images(size)
+                yield generator.sample(size, self.seed, start=begin + low, out=out, **self._options)
 
         def finish(batch: Batch) -> tuple[int, Any]:
-            return len(batch), self._transform(batch.torch())
+            return len(batch), transform(batch.torch())
 
         made: Iterator[tuple[int, Any]]
         if generator.device != "cpu":
@@ -193,6 +185,10 @@ class CounterfactualDataset(IterableDataset[Any]):
                 self._done += 1
                 yield row(item, k)
             within = 0
+
+    def _sends_batches(self) -> bool:
+        """Whether what is yielded goes to another process as it is."""
+        return get_worker_info() is not None and self.batch_size is not None and self._transform is None
 
     def _generator_of(self, place: Place) -> Generator:
         """The generator, in a worker one with its part of the cores."""
@@ -224,9 +220,27 @@ class CounterfactualDataset(IterableDataset[Any]):
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _samples(batch: Batch) -> Samples:
-    indices: Any = batch.indices
-    return Samples(batch.images, batch.labels, indices)
+class _Outbox:
+    """Memory that a worker composes in, and its consumer reads."""
+
+    def __init__(self, generator: Generator, seed: int, options: Mapping[str, Any]) -> None:
+        like = generator.sample(0, seed, **options).torch().images
+        self._shape, self._dtype = like.shape[1:], like.dtype
+        self._outbox = Outbox()
+        self._columns = torch.empty(0)
+
+    def images(self, n: int) -> Tensor:
+        """Where n images go; their labels and numbers have room beside them."""
+        images, self._columns = self._outbox.room([((n, *self._shape), self._dtype), ((4, n), torch.int64)])
+        return images
+
+    def samples_of(self, batch: Batch) -> Samples:
+        """As `samples.samples_of`, of the images that room was made for last."""
+        columns = self._columns
+        for column, values in zip(columns, (*batch.labels, batch.indices), strict=True):
+            column.copy_(torch.as_tensor(values))
+        labels: Any = columns[:3]
+        return Samples(batch.images, Labels(*labels), columns[3])
 
 
 def _numbers(place: Place) -> tuple[int, int, int, int]:

@@ -1,0 +1,41 @@
+"""What a data set yields."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from cgnrt.batch import Batch
+from cgnrt.sampling import Labels
+from cgnrt.torch import transport
+
+
+class Samples(NamedTuple):
+    """Counterfactuals as tensors.
+
+    Attributes:
+      images: (n, 3, h, w), or as the generator has them.
+      labels: `Labels(shape, texture, background)`, int64 (n,) each.
+      indices: int64 (n,), their numbers in the stream.
+    """
+
+    images: Tensor
+    labels: Labels
+    indices: Tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sent = transport.send([self.images, *self.labels, self.indices])
+        return (Samples, tuple(self)) if sent is None else (_receive, sent)
+
+
+def samples_of(batch: Batch) -> Samples:
+    """The tensors of a batch of tensors."""
+    indices: Any = batch.indices
+    return Samples(batch.images, batch.labels, indices)
+
+
+def _receive(*sent: Any) -> Samples:
+    images, *labels, indices = transport.receive(*sent)
+    columns: Any = labels
+    return Samples(images, Labels(*columns), indices)

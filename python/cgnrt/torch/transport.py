@@ -1,0 +1,146 @@
+"""Batches on their way from a loader's worker to its consumer: in shared memory that is used again, and not copied.
+
+torch makes shared memory for every tensor of every batch, copies it there, and sends a file descriptor for each by a
+socket: more work than composing the batch. Here a worker composes into a slot of its own, and sends the slot's number;
+the consumer's tensors are the slot's memory, which the worker takes again when the last of them is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_HEADER = 64  # bytes before a slot's memory, of which two are used
+_IN_USE, _KNOWN = (
+    0,
+    1,
+)  # the consumer clears the one when its tensors are gone, and sets the other when it has mapped
+
+View = tuple[torch.dtype, int, torch.Size, tuple[int, ...]]  # as a tensor's: dtype, offset, size, stride
+
+
+class _Slot:
+    """A worker's piece of shared memory."""
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+        storage = torch.UntypedStorage._new_shared(_HEADER + size)  # type: ignore[no-untyped-call]
+        self.whole = torch.empty(0, dtype=torch.uint8).set_(storage)
+        self.header = self.whole.numpy()[:_HEADER]
+        self.header[:] = 0
+        self.lent = self.sent = False
+
+    @property
+    def free(self) -> bool:
+        """Whether neither this process nor the consumer has tensors here."""
+        return not (self.lent or self.header[_IN_USE])
+
+    def lend(self) -> Tensor:
+        """Its memory, uint8 (size,)."""
+        self.lent, self.sent = True, False
+        self.header[_IN_USE] = 1
+        lent = self.whole.numpy()[_HEADER:]
+        _lent[lent.ctypes.data] = self
+        weakref.finalize(lent, self._take_back, lent.ctypes.data).atexit = False
+        return torch.from_numpy(lent)
+
+    def _take_back(self, address: int) -> None:
+        _lent.pop(address, None)
+        if not self.sent:
+            self.header[_IN_USE] = 0
+        self.lent = False
+
+
+class Outbox:
+    """A worker's slots. There come to be as many as batches are under way or in the consumer's hands."""
+
+    def __init__(self) -> None:
+        self._slots: list[_Slot] = []
+
+    def room(self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> list[Tensor]:
+        """Tensors of these shapes and dtypes in one slot, for `send`."""
+        places, size = [], 0
+        for shape, dtype in parts:
+            count = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+            places.append((size, size + count))
+            size += -(-count // _HEADER) * _HEADER
+        slot = next((s for s in self._slots if s.size >= size and s.free), None)
+        if slot is None:
+            slot = _Slot(len(self._slots), size)
+            self._slots.append(slot)
+        memory = slot.lend()
+        return [
+            memory[low:high].view(dtype).view(shape)
+            for (shape, dtype), (low, high) in zip(parts, places, strict=True)
+        ]
+
+
+_token = secrets.token_hex(8), os.getpid()
+_lent: dict[int, _Slot] = {}  # a worker's, by address
+_known: dict[tuple[str, int], dict[int, Tensor]] = {}  # a consumer's mapped slots, by worker
+
+
+def _renew_token() -> None:
+    global _token
+    _token = secrets.token_hex(8), os.getpid()
+    _lent.clear()
+    _known.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_token)
+
+
+def send(tensors: Sequence[Any]) -> tuple[Any, ...] | None:
+    """What `receive` takes, of tensors that are in one slot; None if they are not, and have to go as tensors do."""
+    addresses = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    slot = _lent.get(addresses.pop()) if len(addresses) == 1 else None
+    if slot is None:
+        return None
+    slot.sent = True
+    views: list[View] = [(t.dtype, t.storage_offset(), t.size(), t.stride()) for t in tensors]
+    return _token, slot.number, None if slot.header[_KNOWN] else slot.whole, views
+
+
+def receive(token: tuple[str, int], number: int, whole: Tensor | None, views: Sequence[View]) -> list[Tensor]:
+    """The tensors, in the sender's memory. It takes that again when the last of them is gone."""
+    if whole is not None:
+        if token not in _known:
+            _forget_the_dead()
+        _known.setdefault(token, {})[number] = whole
+    else:
+        whole = _known.get(token, {}).get(number)
+        if whole is None:
+            raise RuntimeError(
+                f"dataset: a batch of process {token[1]} is for another process, expected one of its own loader."
+            )
+    array = whole.numpy()
+    array[_KNOWN] = 1
+    memory = array[_HEADER:]
+    weakref.finalize(memory, _give_back, array, os.getpid()).atexit = False
+    storage = torch.from_numpy(memory).untyped_storage()
+    return [torch.empty(0, dtype=dtype).set_(storage, *place) for dtype, *place in views]
+
+
+def _give_back(array: np.ndarray, pid: int) -> None:
+    if pid == os.getpid():  # a forked process has a copy of the tensors; ours may be in use
+        array[_IN_USE] = 0
+
+
+def _forget_the_dead() -> None:
+    """Unmap the slots of workers that have ended; tensors that are still there keep theirs."""
+    for token in list(_known):
+        try:
+            os.kill(token[1], 0)
+        except ProcessLookupError:
+            del _known[token]
+        except PermissionError:
+            continue
