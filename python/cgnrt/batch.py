@@ -10,6 +10,7 @@ import numpy as np
 
 from cgnrt import _core, cuda
 from cgnrt.errors import MissingDependencyError
+from cgnrt.requests import Request
 from cgnrt.sampling import Labels, Noise
 
 _PICTURES = ("mask", "foreground", "background", "pre_mask")
@@ -131,6 +132,17 @@ class Batch:
 
         found = {name: fetch(getattr(self, name)) for name in ("images", *_PICTURES)}
         return replace(self, on_device=None, **found)
+
+    def cut(self, part: slice, request: Request) -> Batch:
+        """Some of a batch on the host, as the batch of `request`, whose samples they are; pictures are views."""
+        pictures = {name: getattr(self, name) for name in ("images", *_PICTURES)}
+        return Batch(
+            labels=request.labels,
+            seed=request.options.seed,
+            indices=request.indices,
+            draw_noise=request.noise,
+            **{name: None if picture is None else picture[part] for name, picture in pictures.items()},
+        )
 
     def torch(self) -> Batch:
         """The same batch with torch tensors that share its memory.

@@ -173,6 +173,28 @@ class Generator:
         other._renderer = other._make_renderer()
         return other
 
+    def with_pixels(self, dtype: str, layout: str) -> Generator:
+        """The same plan and engines with images in another form, in its usual range. A GPU opens engines of its own."""
+        other = object.__new__(Generator)
+        other.__dict__.update(self.__dict__)
+        other._options = {
+            **self._options,
+            "dtype": dtype,
+            "layout": layout,
+            "range": None,
+            "normalize": None,
+        }
+        source = self.plan.mechanisms["texture"].spec.range
+        other._pixels = PixelFormat.make(
+            dtype=dtype, layout=layout, range=None, normalize=None, source=source
+        )
+        if isinstance(self._renderer, Renderer):
+            composer = Composer(self.plan, other._pixels, self.threads)
+            other._renderer = self._renderer.with_composer(composer)
+        else:
+            other._renderer = other._make_renderer()
+        return other
+
     @property
     def precision(self) -> str:
         return self._choice.precision
@@ -342,22 +364,49 @@ class Generator:
 
         n is the common length of the labels or the noise; labels left out are drawn. Other options are `sample`'s.
         """
+        out, parts = options.pop("out", None), options.pop("parts", False)
+        request = self.prepare(shape, texture, background, seed=seed, start=start, noise=noise, **options)
+        return self._renderer.render(request, parts, out)
+
+    def prepare(
+        self,
+        shape: Any = None,
+        texture: Any = None,
+        background: Any = None,
+        *,
+        seed: int | None = None,
+        start: int = 0,
+        noise: Any = None,
+        **options: Any,
+    ) -> Request:
+        """A call's checked request, for `render`; arguments are the call's, without `parts` and `out`."""
         given = dict(zip(MECHANISMS, (shape, texture, background), strict=True))
         unknown = set(options) - _CALL_OPTIONS
         if unknown:
             raise TypeError(
                 f"sample: option is {min(unknown)!r}, expected one of {', '.join(sorted(_CALL_OPTIONS))}."
             )
-        out, parts = options.pop("out", None), options.pop("parts", False)
         truncation, indices = options.pop("truncation", None), options.pop("indices", None)
         n = options.pop("n", None)
         single, several, count = rq.call_labels(self._names, given, noise=noise, indices=indices, n=n)
         where = resolve_indices(None if indices is not None else count, start, indices)
         resolved = self._draw_options(seed, single, **{**_CALL_DEFAULTS, **options})
         drawn = (several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS)
-        return self._renderer.render(
-            self._request(where, resolved, Labels(*drawn), noise, truncation), parts, out
-        )
+        return self._request(where, resolved, Labels(*drawn), noise, truncation)
+
+    def render(self, requests: Sequence[Request], *, parts: bool = False) -> list[Batch]:
+        """Batches of several prepared requests, run together: pixels are those of each alone to the engine's tolerance.
+
+        The pictures of all are views of one memory.
+        """
+        if len(requests) < 2:
+            return [self._renderer.render(request, parts, None) for request in requests]
+        whole = self._renderer.render(rq.merge_requests(requests), parts, None).numpy()
+        ends = np.cumsum([0, *(len(request.indices) for request in requests)]).tolist()
+        return [
+            whole.cut(slice(low, high), request)
+            for request, low, high in zip(requests, ends, ends[1:], strict=False)
+        ]
 
     def interpolate(
         self,
@@ -452,7 +501,7 @@ _CALL_DEFAULTS: dict[str, Any] = {
     "per_noise": 1,
     "hold": "shape",
 }
-_CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation", "parts", "out"}
+_CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation"}
 
 
 def _check_threads(threads: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -78,6 +79,13 @@ class Renderer:
             draw_noise=request.noise,
             **kept,
         )
+
+    def with_composer(self, composer: Composer) -> Renderer:
+        """Another composer on the same engines, which are opened."""
+        self._open_networks()
+        other = copy.copy(self)
+        other._composer = composer
+        return other
 
     def render_variants(self, requests: Sequence[Request]) -> list[Batch]:
         """Batches of requests that differ in labels alone. A mechanism runs once for those that agree in its labels."""

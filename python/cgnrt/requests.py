@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,32 @@ class Request:
         """The rolls of some of the samples, int32 (n, 2, 2)."""
         given = self.given[3]
         return self.sampler.rolls(self.options, self.indices[part]) if given is None else given[part]
+
+    def cut(self, part: slice) -> Request:
+        """A request for some of the samples."""
+        return replace(
+            self,
+            indices=self.indices[part],
+            labels=Labels(*(column[part] for column in self.labels)),
+            given=tuple(None if array is None else array[part] for array in self.given),
+            truncation=None if self.truncation is None else self.truncation[part],
+        )
+
+
+def merge_requests(requests: Sequence[Request]) -> Request:
+    """One request for the samples of several, whose noise is drawn here: of one plan, whatever their seeds."""
+    first = requests[0]
+    noise = [request.noise() for request in requests]
+    truncation = None
+    if first.truncation is not None:
+        truncation = np.concatenate([request.truncation for request in requests])
+    return replace(
+        first,
+        indices=np.concatenate([request.indices for request in requests]),
+        labels=Labels(*map(np.concatenate, zip(*(request.labels for request in requests), strict=True))),
+        given=tuple(map(np.concatenate, zip(*noise, strict=True))),
+        truncation=truncation,
+    )
 
 
 def check_do(names: ClassNames, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:

@@ -1,0 +1,347 @@
+"""The model behind both transports: checks requests, queues them, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from importlib.metadata import version as package_version
+from typing import Any
+
+import numpy as np
+
+from cgnrt.errors import CgnrtError
+from cgnrt.generator import Generator
+from cgnrt.sampling import MECHANISMS, check_span
+from cgnrt.serve.batcher import Arrays, Batcher, Job
+from cgnrt.serve.limits import Limits
+from cgnrt.serve.log import Log
+from cgnrt.serve.metrics import Metrics
+from cgnrt.serve.orders import INPUTS, Order, read_order
+from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
+from cgnrt.serve.tensors import of_array
+
+VERSION = "1"
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "system_shared_memory")
+
+_INPUT_TYPES = {
+    **dict.fromkeys(INPUTS, "INT64"),
+    "seed": "UINT64",
+    "truncation": "FP32",
+}
+_RETRY_S = 0.02  # how often a stream asks for room in the queue
+
+
+class Service:
+    """One plan, its queue and its thread. Methods are called on one event loop.
+
+    Args:
+      generator: with uint8 images in NHWC; it belongs to the service from here on.
+      name: of the model.
+      token: what clients must send as `Authorization: Bearer TOKEN`; None lets everybody in.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        name: str,
+        *,
+        limits: Limits | None = None,
+        token: str | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.name = name
+        self.limits = limits or Limits.usual(generator.resolution)
+        self.metrics = Metrics()
+        self._generator = generator
+        self._token = token
+        self._log = log or Log(None)
+        self._outputs = _outputs(generator)
+        self._draining = False
+        self._active = 0
+        self._batcher = Batcher(generator, self.limits, self.metrics)
+        self.metrics.gauge(
+            "cgnrt_active_requests", "Requests that were let in and not answered yet.", self.active
+        )
+
+    # What it is.
+
+    def live(self) -> bool:
+        """Whether the process answers."""
+        return True
+
+    def ready(self) -> bool:
+        """Whether new requests are taken."""
+        return not self._draining
+
+    def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether this model takes requests; False for one that is not here."""
+        return name == self.name and version in ("", VERSION) and self.ready()
+
+    def active(self) -> int:
+        """Requests that were let in and not answered yet."""
+        return self._active
+
+    def metadata(self) -> dict[str, Any]:
+        """Name, version and extensions of the server."""
+        return {"name": "cgnrt", "version": package_version("cgnrt"), "extensions": list(EXTENSIONS)}
+
+    def model_metadata(self, name: str, version: str = "") -> dict[str, Any]:
+        """Inputs and outputs; -1 is any size.
+
+        Raises:
+          ServeError: no such model or version.
+        """
+        self.check_model(name, version)
+        return {
+            "name": self.name,
+            "versions": [VERSION],
+            "platform": "cgnrt",
+            "inputs": [
+                {"name": n, "datatype": t, "shape": [1] if n in ("count", "seed", "start") else [-1]}
+                for n, t in _INPUT_TYPES.items()
+            ],
+            "outputs": [{"name": n, "datatype": t, "shape": list(s)} for n, (t, s) in self._outputs.items()],
+        }
+
+    def config(self, name: str, version: str = "") -> dict[str, Any]:
+        """Triton's model configuration. Classes, resolution and limits are among its parameters, as JSON.
+
+        Raises:
+          ServeError: no such model or version.
+        """
+        metadata = self.model_metadata(name, version)
+        manifest = self._generator.plan.manifest
+        bounds = manifest.truncation
+        facts = {
+            "classes": {m: list(names) for m, names in self._generator.classes.items()},
+            "resolution": list(self._generator.resolution),
+            "truncation": None
+            if bounds is None
+            else {"minimum": bounds.minimum, "maximum": bounds.maximum, "default": bounds.default},
+            "plan": self._generator.plan.digest,
+            "engine": {"backend": self._generator.backend, "precision": self._generator.precision},
+            "limits": {"images": self.limits.images, "stream_images": self.limits.stream_images},
+        }
+        return {
+            "name": self.name,
+            "platform": "cgnrt",
+            "backend": "cgnrt",
+            "max_batch_size": 0,
+            "input": [
+                _config_entry(entry) | {"optional": entry["name"] != "count"} for entry in metadata["inputs"]
+            ],
+            "output": [_config_entry(entry) for entry in metadata["outputs"]],
+            "parameters": {key: {"string_value": json.dumps(fact)} for key, fact in facts.items()},
+            "model_transaction_policy": {"decoupled": False},
+        }
+
+    def check_model(self, name: str, version: str = "") -> None:
+        """Refuse a model or version that is not here."""
+        if name != self.name:
+            raise ServeError("not_found", f"find model: name is {name[:100]!r}, expected '{self.name}'.")
+        if version not in ("", VERSION):
+            raise ServeError("not_found", f"find model: version is {version[:100]!r}, expected '{VERSION}'.")
+
+    def check_token(self, authorization: str | None) -> None:
+        """Refuse who does not send the token; takes the same time whatever is wrong with it.
+
+        Args:
+          authorization: the value of that header.
+        """
+        if self._token is None:
+            return
+        expected = f"Bearer {self._token}".encode()
+        if not hmac.compare_digest((authorization or "").encode("utf-8", "surrogateescape"), expected):
+            raise ServeError(
+                "unauthenticated", "authorize: token is missing or wrong, expected the server's bearer token."
+            )
+
+    # What it does.
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Answer at once.
+
+        Raises:
+          ServeError: the request is refused, or failed.
+        """
+        started = time.perf_counter()
+        with self._accounted(request) as seen:
+            order = self._read(request, self.limits.images)
+            seen |= {"images": order.count, "seed": order.seed}
+            arrays = await self._make(order, self._timeout(request))
+        self.metrics.images.add(by=order.count)
+        self.metrics.latency.add(time.perf_counter() - started)
+        return self._response(request, order, arrays)
+
+    async def stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+        """Answer in pieces of consecutive samples, in order; one is made while another is sent.
+
+        Raises:
+          ServeError: the request is refused, or failed; before or between pieces.
+        """
+        with self._accounted(request) as seen:
+            order = self._read(request, self.limits.stream_images)
+            seen |= {"images": order.count, "seed": order.seed}
+            timeout_s = self._timeout(request)
+            self._check_span(order)
+            pieces = [
+                _piece(order, low, self.limits.piece)
+                for low in range(0, max(1, order.count), self.limits.piece)
+            ]
+            ahead = asyncio.ensure_future(self._make(pieces[0], timeout_s))
+            try:
+                for k, piece in enumerate(pieces):
+                    arrays = await ahead
+                    if k + 1 < len(pieces):
+                        ahead = asyncio.ensure_future(self._make(pieces[k + 1], timeout_s, patient=True))
+                    self.metrics.images.add(by=piece.count)
+                    yield self._response(request, piece, arrays)
+            finally:
+                ahead.cancel()
+                with contextlib.suppress(asyncio.CancelledError, CgnrtError):
+                    await ahead
+
+    def drain(self) -> None:
+        """Take no new requests; what was let in is finished."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """Finish what was let in, and end the thread."""
+        self.drain()
+        await asyncio.to_thread(self._batcher.close)
+
+    # Steps.
+
+    @contextlib.contextmanager
+    def _accounted(self, request: InferRequest) -> Any:
+        """Count and log a request by how it ends; what is no `ServeError` becomes one."""
+        seen: dict[str, Any] = {}
+        started = time.perf_counter()
+        outcome = "cancelled"
+        self._active += 1
+        try:
+            yield seen
+            outcome = "ok"
+        except ServeError as error:
+            outcome = error.kind
+            seen["error"] = str(error)
+            raise
+        except Exception as error:
+            outcome = "internal"
+            self._log.failure("infer", error)
+            raise ServeError("internal", "infer: failed in the server. Its log says why.") from error
+        finally:
+            self._active -= 1
+            self.metrics.requests.add(outcome)
+            self._log.write(
+                "infer",
+                outcome=outcome,
+                id=request.id[:100],
+                ms=round(1000 * (time.perf_counter() - started), 3),
+                **seen,
+            )
+
+    def _read(self, request: InferRequest, most: int) -> Order:
+        if self._draining:
+            raise ServeError("unavailable", "infer: the server stops, expected one that runs. Ask another.")
+        self.check_model(request.model, request.version)
+        return read_order(
+            request, outputs=tuple(self._outputs), most_images=most, most_entries=self.limits.images
+        )
+
+    def _timeout(self, request: InferRequest) -> float:
+        """Seconds: the server's limit, or less where the client says so, in microseconds."""
+        asked = request.parameters.get("timeout", 0)
+        if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
+            raise ServeError("invalid", f"infer: timeout is {str(asked)[:60]}, expected microseconds.")
+        return min(self.limits.timeout_s, asked / 1e6) if asked else self.limits.timeout_s
+
+    async def _make(self, order: Order, timeout_s: float, *, patient: bool = False) -> Arrays:
+        """The arrays of an order. A patient one waits for room in the queue."""
+        job = self._job(order)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        self._batcher.submit(job)
+                        break
+                    except ServeError:
+                        if not patient or self._batcher.closing:
+                            raise
+                        await asyncio.sleep(_RETRY_S)
+                return await job.future
+        except TimeoutError as error:
+            raise ServeError(
+                "timeout",
+                f"infer: no answer within {timeout_s:g} s, expected fewer images or a longer timeout.",
+            ) from error
+        finally:
+            if not job.future.done() or job.future.cancelled():
+                self._batcher.cancel(job)
+
+    @staticmethod
+    def _check_span(order: Order) -> None:
+        """Refuse a stream whose last pieces would be refused."""
+        try:
+            check_span(order.count, order.start)
+        except (ValueError, TypeError) as error:
+            raise ServeError("invalid", str(error)) from error
+
+    def _job(self, order: Order) -> Job:
+        """What the plan says of an order is checked here, before it waits."""
+        form = (order.dtype, order.layout)
+        labels: dict[str, Any] = dict(order.labels)
+        common: dict[str, Any] = {"seed": order.seed, "start": order.start, "truncation": order.truncation}
+        try:
+            if order.pool is None:
+                request = self._generator.prepare(n=order.count, **common, **labels)
+                return Job(form, order.outputs, order.count, request=request)
+            lists = [name for name, label in order.labels.items() if isinstance(label, list)]
+            if lists:
+                raise ServeError(
+                    "invalid", f"infer: {lists[0]} has a class for each image, expected one beside a pool."
+                )
+            pooled: dict[str, Any] = {"n": order.count, "do": order.labels, "pool": order.pool, **common}
+            self._generator.sample(**(pooled | {"n": 0}))  # checks, makes nothing
+            return Job(form, order.outputs, order.count, pooled=pooled)
+        except (ValueError, TypeError) as error:
+            raise ServeError("invalid", str(error)) from error
+
+    def _response(self, request: InferRequest, order: Order, arrays: Arrays) -> InferResponse:
+        outputs = tuple(of_array(name, arrays[name]) for name in order.outputs)
+        parameters = {"seed": order.seed, "start": order.start}
+        return InferResponse(self.name, VERSION, request.id, parameters, outputs)
+
+
+def _piece(order: Order, low: int, size: int) -> Order:
+    """The order for some consecutive samples of another."""
+    high = min(order.count, low + size)
+    labels = {
+        name: label[low:high] if isinstance(label, list) else label for name, label in order.labels.items()
+    }
+    truncation = order.truncation[low:high] if isinstance(order.truncation, np.ndarray) else order.truncation
+    return replace(order, count=high - low, start=order.start + low, labels=labels, truncation=truncation)
+
+
+def _outputs(generator: Generator) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Datatype and shape of every output, -1 for the number of images."""
+    height, width = generator.resolution
+    parts = {
+        spec.name: ("FP32", (-1, *(int(size) for size in spec.shape[1:])))
+        for name in MECHANISMS
+        for spec in generator.plan.mechanisms[name].spec.outputs
+    }
+    return {"images": ("UINT8", (-1, height, width, 3)), "labels": ("INT64", (-1, 3)), **parts}
+
+
+def _config_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": entry["name"],
+        "data_type": "TYPE_STRING" if entry["datatype"] == "BYTES" else f"TYPE_{entry['datatype']}",
+        "dims": entry["shape"],
+    }
