@@ -372,3 +372,9 @@ def test_workers_take_their_part_of_the_cores(demo: Generator, monkeypatch: pyte
     assert asked == [2]
     assert len(list(CounterfactualDataset(with_threads(demo, 1), 4, n=8))) == 1
     assert asked == [2]  # what is set is kept
+
+
+def test_a_generator_on_a_gpu_needs_no_workers(demo: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "device", "cuda:0")
+    with pytest.raises(ValueError, match="generator is on cuda:0 in a worker, expected num_workers=0"):
+        list(loader(CounterfactualDataset(demo, 4, n=8), num_workers=1))

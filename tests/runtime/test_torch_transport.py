@@ -146,3 +146,32 @@ def test_other_data_sets_may_wrap_it(demo: Generator) -> None:
     whole = demo.sample(16 * 40, seed=3)
     np.testing.assert_array_equal(torch.cat([batch["x"] for batch in found]), whole.images[::2])
     assert torch.cat([batch["y"] for batch in found]).tolist() == whole.labels.shape[::2].tolist()
+
+
+class Pairs(IterableDataset[Any]):
+    """Two of ours in one worker."""
+
+    def __init__(self, *inner: CounterfactualDataset) -> None:
+        self.inner = inner
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(zip(*self.inner, strict=True))
+
+
+def test_two_data_sets_of_one_worker_do_not_mix(demo: Generator) -> None:
+    pairs = Pairs(*(CounterfactualDataset(demo, 8, seed=seed, n=8 * 30) for seed in (1, 2)))
+    for k, pair in enumerate(DataLoader(pairs, batch_size=None, num_workers=1)):
+        for seed, batch in enumerate(pair, 1):
+            expected = demo.sample(8, seed=seed, start=8 * k)
+            np.testing.assert_array_equal(batch.images, expected.images)
+            assert batch.labels.shape.tolist() == expected.labels.shape.tolist()
+
+
+def test_epochs_of_lasting_workers_map_no_more(demo: Generator) -> None:
+    dataset = CounterfactualDataset(demo, 8, n=8 * 40, pool=4, refresh=50)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, persistent_workers=True)
+    mapped = []
+    for _ in range(5):
+        assert sum(len(batch.images) for batch in loader) == 8 * 40
+        mapped.append(sum(map(len, transport._known.values())))
+    assert max(mapped) <= mapped[0] + 3

@@ -20,8 +20,8 @@ from cgnrt.requests import check_pool
 from cgnrt.sampling import Labels, check_index, check_span, resolve_seed
 from cgnrt.shares import Place, batch_numbers, run_of
 from cgnrt.stream import refuse_rows
+from cgnrt.torch import transport
 from cgnrt.torch.samples import Samples, samples_of
-from cgnrt.torch.transport import Outbox
 
 _BLOCK = 64  # samples that are made at once where single ones are handed out
 _EPOCH = 2**40  # samples between the epochs of a data set without end
@@ -146,7 +146,8 @@ class CounterfactualDataset(IterableDataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker knows neither of torch.distributed nor of the engines.
-        return {**self.__dict__, "_rank": self._find_rank(), "_own": None}
+        rank = self._find_rank() if _has_ranks() else None
+        return {**self.__dict__, "_rank": rank, "_own": None}
 
     def _iterate(self, place: Place) -> Iterator[Any]:
         begin = self._start + int(self._epoch) * (self._n or _EPOCH)
@@ -213,11 +214,15 @@ class CounterfactualDataset(IterableDataset[Any]):
 
     def _find_rank(self) -> tuple[int, int]:
         """This process's number, and of how many."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if _has_ranks():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         if self._rank is not None:
             return self._rank
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _has_ranks() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 class _Outbox:
@@ -226,12 +231,13 @@ class _Outbox:
     def __init__(self, generator: Generator, seed: int, options: Mapping[str, Any]) -> None:
         like = generator.sample(0, seed, **options).torch().images
         self._shape, self._dtype = like.shape[1:], like.dtype
-        self._outbox = Outbox()
         self._columns = torch.empty(0)
 
     def images(self, n: int) -> Tensor:
         """Where n images go; their labels and numbers have room beside them."""
-        images, self._columns = self._outbox.room([((n, *self._shape), self._dtype), ((4, n), torch.int64)])
+        images, self._columns = transport.outbox().room(
+            [((n, *self._shape), self._dtype), ((4, n), torch.int64)]
+        )
         return images
 
     def samples_of(self, batch: Batch) -> Samples:

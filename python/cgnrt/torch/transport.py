@@ -7,6 +7,7 @@ the consumer's tensors are the slot's memory, which the worker takes again when 
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import weakref
@@ -29,8 +30,8 @@ View = tuple[torch.dtype, int, torch.Size, tuple[int, ...]]  # as a tensor's: dt
 class _Slot:
     """A worker's piece of shared memory."""
 
-    def __init__(self, number: int, size: int) -> None:
-        self.number = number
+    def __init__(self, size: int) -> None:
+        self.number = next(_numbers)
         self.size = size
         storage = torch.UntypedStorage._new_shared(_HEADER + size)  # type: ignore[no-untyped-call]
         self.whole = torch.empty(0, dtype=torch.uint8).set_(storage)
@@ -74,7 +75,7 @@ class Outbox:
             size += -(-count // _HEADER) * _HEADER
         slot = next((s for s in self._slots if s.size >= size and s.free), None)
         if slot is None:
-            slot = _Slot(len(self._slots), size)
+            slot = _Slot(size)
             self._slots.append(slot)
         memory = slot.lend()
         return [
@@ -84,19 +85,27 @@ class Outbox:
 
 
 _token = secrets.token_hex(8), os.getpid()
+_numbers = itertools.count()  # of slots; a consumer knows them by token and number
+_outbox = Outbox()
 _lent: dict[int, _Slot] = {}  # a worker's, by address
 _known: dict[tuple[str, int], dict[int, Tensor]] = {}  # a consumer's mapped slots, by worker
 
 
 def _renew_token() -> None:
-    global _token
+    global _token, _outbox
     _token = secrets.token_hex(8), os.getpid()
+    _outbox = Outbox()
     _lent.clear()
     _known.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_token)
+
+
+def outbox() -> Outbox:
+    """This process's: one for all its data sets and epochs, so that memory is mapped once."""
+    return _outbox
 
 
 def send(tensors: Sequence[Any]) -> tuple[Any, ...] | None:
