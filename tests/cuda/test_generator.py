@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cgnrt
-from cgnrt import cuda
+from cgnrt import cuda, shards
 from cgnrt.backends import BACKENDS, Device, EngineOptions
 from cgnrt.backends.native import NativeBackend
 from cgnrt.plan import Mechanism
@@ -338,3 +338,23 @@ def test_a_failing_engine_leaves_the_generator_usable(
         with pytest.raises(cgnrt.BackendError, match="run: no"):
             there.sample(2, seed=1)
     assert_same(there.sample(2, seed=3), here.sample(2, seed=3))
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("pools", [{}, {"pool": 6}, {"pool": 6, "refresh": 3}])
+def test_a_data_set_is_that_of_the_cpu(tmp_path: Path, pools: dict[str, Any]) -> None:
+    for device, backend in (("cuda:0", "onnxruntime"), ("cpu", "native")):
+        shards.generate(
+            *(PLAN, 50, tmp_path / device),
+            **pools,
+            image="raw",
+            masks=True,
+            shard_size=20,
+            device=device,
+            backend=backend,
+            precision="fp32",
+            processes=1,
+        )
+    there, here = (sorted((tmp_path / name).glob("*.tar")) for name in ("cuda:0", "cpu"))
+    assert [path.read_bytes() for path in there] == [path.read_bytes() for path in here]
+    assert shards.Manifest.read(tmp_path / "cuda:0").header["engine"]["device"] == "cuda"
