@@ -112,16 +112,14 @@ def _connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if _ADDRESS in os.environ:
-        ray.init(log_to_driver=False, logging_level="warning")
-    else:
-        ray.init(
-            address="local",
-            num_cpus=available_cores() + _SPARE_CPUS,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="warning",
-        )
+    own = {"address": "local", "num_cpus": available_cores() + _SPARE_CPUS, "include_dashboard": False}
+    try:
+        ray.init(**({} if _ADDRESS in os.environ else own), log_to_driver=False, logging_level="warning")
+    except (OSError, RuntimeError, ValueError) as error:
+        where = os.environ.get(_ADDRESS, "this machine")
+        raise CgnrtError(
+            f"generate: Ray at {where} does not answer ({error}), expected one that does. Check {_ADDRESS}."
+        ) from error
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
