@@ -16,6 +16,7 @@ import numpy as np
 
 from cgnrt.errors import CgnrtError
 from cgnrt.generator import Generator
+from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, check_span
 from cgnrt.serve.batcher import Arrays, Batcher, Job
 from cgnrt.serve.limits import Limits
@@ -28,10 +29,13 @@ from cgnrt.serve.tensors import of_array
 VERSION = "1"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "system_shared_memory")
 
-_INPUT_TYPES = {
-    **dict.fromkeys(INPUTS, "INT64"),
-    "seed": "UINT64",
-    "truncation": "FP32",
+# Datatype and shape of every input.
+INPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    name: (
+        {"seed": "UINT64", "truncation": "FP32"}.get(name, "INT64"),
+        (1,) if name in ("count", "seed", "start") else (-1,),
+    )
+    for name in INPUTS
 }
 _RETRY_S = 0.02  # how often a stream asks for room in the queue
 
@@ -60,7 +64,7 @@ class Service:
         self._generator = generator
         self._token = token
         self._log = log or Log(None)
-        self._outputs = _outputs(generator)
+        self._outputs = output_types(generator.plan)
         self._draining = False
         self._active = 0
         self._batcher = Batcher(generator, self.limits, self.metrics)
@@ -101,10 +105,7 @@ class Service:
             "name": self.name,
             "versions": [VERSION],
             "platform": "cgnrt",
-            "inputs": [
-                {"name": n, "datatype": t, "shape": [1] if n in ("count", "seed", "start") else [-1]}
-                for n, t in _INPUT_TYPES.items()
-            ],
+            "inputs": [{"name": n, "datatype": t, "shape": list(s)} for n, (t, s) in INPUT_TYPES.items()],
             "outputs": [{"name": n, "datatype": t, "shape": list(s)} for n, (t, s) in self._outputs.items()],
         }
 
@@ -328,13 +329,13 @@ def _piece(order: Order, low: int, size: int) -> Order:
     return replace(order, count=high - low, start=order.start + low, labels=labels, truncation=truncation)
 
 
-def _outputs(generator: Generator) -> dict[str, tuple[str, tuple[int, ...]]]:
+def output_types(plan: Plan) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Datatype and shape of every output, -1 for the number of images."""
-    height, width = generator.resolution
+    height, width = plan.manifest.resolution
     parts = {
         spec.name: ("FP32", (-1, *(int(size) for size in spec.shape[1:])))
         for name in MECHANISMS
-        for spec in generator.plan.mechanisms[name].spec.outputs
+        for spec in plan.mechanisms[name].spec.outputs
     }
     return {"images": ("UINT8", (-1, height, width, 3)), "labels": ("INT64", (-1, 3)), **parts}
 
