@@ -15,6 +15,7 @@ import itertools
 import json
 import multiprocessing
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -62,7 +63,7 @@ def main() -> None:
 def rates(plan: Path, images: int, rounds: int) -> list[dict[str, Any]]:
     cores = available_cores()
     generator = Generator(plan, dtype="uint8", layout="NHWC")
-    counts = {"every one new": images, f"of pools of {POOL}": 2 * images}
+    counts = {"every one new": images, f"of pools of {POOL}": 5 * images}
     pools = dict(zip(counts, (None, POOL), strict=True))
     cases: dict[str, Callable[[], object]] = {}
     done: dict[str, int] = {}  # images of a call
@@ -78,15 +79,7 @@ def rates(plan: Path, images: int, rounds: int) -> list[dict[str, Any]]:
             for name, count in counts.items():
                 done[f"generate, {image}, {name}"] = count
                 cases[f"generate, {image}, {name}"] = lambda image=image, count=count, size=pools[name]: (
-                    shards.generate(
-                        plan,
-                        count,
-                        Path(folder) / str(next(SEEDS)),
-                        image=image,
-                        shard_size=max(1, count // SHARDS),
-                        seed=next(SEEDS),
-                        pool=size,
-                    )
+                    generate(plan, count, Path(folder) / "out", image, size)
                 )
         times = time_in_turns(cases, rounds=rounds, warmup=0)
     rate = {name: [done[name] / t for t in seconds] for name, seconds in times.items()}
@@ -113,6 +106,12 @@ def rates(plan: Path, images: int, rounds: int) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def generate(plan: Path, count: int, folder: Path, image: str, pool: int | None) -> None:
+    size = max(1, count // SHARDS)
+    shards.generate(plan, count, folder, image=image, shard_size=size, seed=next(SEEDS), pool=pool)
+    shutil.rmtree(folder)
 
 
 def run_through(generator: Generator, count: int, pool: int | None) -> None:
