@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgnrt import audit_command, generate_command, real_command, sheet_command
+from cgnrt import audit_command, generate_command, real_command, serve_command, sheet_command
 from cgnrt.arguments import add_draws, add_generator, draws, open_generator, pool_sizes
 from cgnrt.errors import CgnrtError
 from cgnrt.files import refuse_existing, terminable, write_npz, written_beside
@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="whether a data set is whole, as its manifest says")
     generate_command.add_verify(verify)
+
+    serve = commands.add_parser("serve", help="answer requests for images over HTTP and gRPC")
+    serve_command.add_arguments(serve)
+    serve.set_defaults(run=serve_command.run)
 
     sheet = commands.add_parser(
         "sheet",
