@@ -1,0 +1,147 @@
+"""Servers in a thread of the test's process, and requests to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import cgnrt
+from cgnrt.serve.app import Address, Bound, serve
+from cgnrt.serve.log import Log
+from cgnrt.serve.protocol import InferRequest, Tensor, Wanted
+from cgnrt.serve.service import Service
+
+
+@dataclass
+class Running:
+    """A server that answers."""
+
+    service: Service
+    bound: Bound
+    stop: Callable[[], None]
+    log: io.StringIO
+
+    @property
+    def http(self) -> str:
+        return f"127.0.0.1:{self.bound.port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.bound.grpc_port}"
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in self.log.getvalue().splitlines()]
+        return [event for event in found if event["event"] == name]
+
+
+@contextlib.contextmanager
+def running(
+    service: Service,
+    log: io.StringIO | None = None,
+    *,
+    grpc: bool = False,
+    grace_s: float = 10,
+    **address: Any,
+) -> Iterator[Running]:
+    """Serve from a thread until the block ends."""
+    log = log or io.StringIO()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    started = threading.Event()
+    found: list[Bound] = []
+    failed: list[BaseException] = []
+
+    def live() -> None:
+        where = Address(port=0, grpc_port=0 if grpc else None, **address)
+        try:
+            loop.run_until_complete(
+                serve(
+                    service,
+                    where,
+                    log=Log(log),
+                    pages={"index.html": ("text/html", b"<p>page</p>")},
+                    started=lambda bound: (found.append(bound), started.set()),
+                    stop=stop,
+                    grace_s=grace_s,
+                )
+            )
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            started.set()
+            loop.close()
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    started.wait(30)
+
+    def end() -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended
+            loop.call_soon_threadsafe(stop.set)
+
+    try:
+        if failed:
+            raise failed[0]
+        yield Running(service, found[0], end, log)
+    finally:
+        end()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def generator(plan: Path, **options: Any) -> cgnrt.Generator:
+    """As a server has it; one thread, so that results do not depend on how many there are."""
+    return cgnrt.Generator(plan, dtype="uint8", layout="NHWC", device="cpu", threads=1, **options)
+
+
+@dataclass
+class Gate:
+    """Holds the engine up, to let requests come together."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+    waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    calls: list[list[int]] = field(default_factory=list)
+
+    def hold(self, generator: cgnrt.Generator) -> None:
+        render = generator.render
+
+        def gated(requests: Any, *, parts: bool = False) -> Any:
+            self.calls.append([len(request.indices) for request in requests])
+            self.waiting.release()
+            self.open.wait(30)
+            return render(requests, parts=parts)
+
+        generator.render = gated  # type: ignore[method-assign]
+
+    def wait(self) -> None:
+        """Until an engine call is held up."""
+        assert self.waiting.acquire(timeout=30)
+
+
+def tensor(name: str, *values: Any, datatype: str = "INT64") -> Tensor:
+    data = np.array(values, object if datatype == "BYTES" else None)
+    return Tensor(name, datatype, data.shape, data)
+
+
+def request(*tensors: Tensor, outputs: tuple[str, ...] = (), **parameters: Any) -> InferRequest:
+    """An inference request for the golden plan's model."""
+    return InferRequest(
+        "v2", "", "", {t.name: t for t in tensors}, parameters, tuple(Wanted(name) for name in outputs)
+    )
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that happens elsewhere."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
