@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import cgnrt
 from cgnrt.serve.app import Address, Bound, serve
 from cgnrt.serve.log import Log

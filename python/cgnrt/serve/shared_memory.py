@@ -1,0 +1,230 @@
+"""System shared memory: regions under /dev/shm that clients on this machine name, read from and written to."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgnrt.serve.protocol import Parameter, ServeError
+
+_FOLDER = Path("/dev/shm")
+_KEY = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})", re.ASCII)
+_MOST_REGIONS = 1024  # each holds a file open
+_LONGEST_NAME = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is, as its parameters say."""
+
+    region: str
+    offset: int
+    byte_size: int
+
+    def after(self, used: int) -> Place:
+        """What is left of it behind `used` bytes."""
+        return Place(self.region, self.offset + used, max(0, self.byte_size - used))
+
+
+def place(tensor: str, parameters: Mapping[str, Parameter]) -> Place | None:
+    """The place that an input's or output's parameters name; None where its bytes are in the message.
+
+    Raises:
+      ServeError: a parameter is not of its type.
+    """
+    region = parameters.get("shared_memory_region")
+    if region is None:
+        return None
+    if not isinstance(region, str):
+        raise ServeError("invalid", f"find '{tensor}': shared_memory_region is {region!r}, expected a text.")
+    numbers: dict[str, Any] = {
+        "shared_memory_offset": parameters.get("shared_memory_offset", 0),
+        "shared_memory_byte_size": parameters.get("shared_memory_byte_size"),
+    }
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ServeError("invalid", f"find '{tensor}': {key} is {value!r}, expected an int of 0 or more.")
+    return Place(region, *numbers.values())
+
+
+@dataclass(frozen=True)
+class _Region:
+    key: str
+    offset: int
+    byte_size: int
+    file: int
+
+
+class Regions:
+    """Registered regions by name.
+
+    A key is the plain name of a file in /dev/shm, whatever else a client asks for. Files are read and written by
+    system calls and never mapped: one that its owner cuts short meanwhile is an error, not a fault in the server.
+
+    Args:
+      allowed: False refuses to register any, for servers that others than this machine reach.
+    """
+
+    def __init__(self, *, allowed: bool = True) -> None:
+        self._allowed = allowed
+        self._regions: dict[str, _Region] = {}
+        self._lock = threading.Lock()
+
+    def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
+        """Open the region `byte_size` bytes long at `offset` of the memory `key`.
+
+        Raises:
+          ServeError: shared memory is off, the name is taken, or the key, offset or size is no good.
+        """
+        if not self._allowed:
+            raise ServeError(
+                "invalid", "register region: shared memory is off, expected a server on loopback alone."
+            )
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+            raise ServeError(
+                "invalid",
+                f"register region: name is {_short(name)}, expected 1 to {_LONGEST_NAME} characters.",
+            )
+        found = _KEY.fullmatch(key) if isinstance(key, str) else None
+        if found is None:
+            raise ServeError(
+                "invalid",
+                f"register region: key is {_short(key)}, expected a name of letters, digits, '_', '-' and '.'.",
+            )
+        for field, value, least in (("offset", offset, 0), ("byte_size", byte_size, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ServeError(
+                    "invalid",
+                    f"register region: {field} is {_short(value)}, expected an int of {least} or more.",
+                )
+        with self._lock:
+            if name in self._regions:
+                raise ServeError(
+                    "invalid",
+                    f"register region: name is {_short(name)}, expected one that is free. Unregister it first.",
+                )
+            if len(self._regions) >= _MOST_REGIONS:
+                raise ServeError(
+                    "unavailable",
+                    f"register region: {_MOST_REGIONS} are registered, expected fewer. Unregister one.",
+                )
+            file = _open(found[1], offset + byte_size)
+            self._regions[name] = _Region(key, offset, byte_size, file)
+
+    def unregister(self, name: str | None = None) -> None:
+        """Forget a region, or all; one that is not registered is no error, as in Triton."""
+        with self._lock:
+            names = list(self._regions) if name is None else [name]
+            for each in names:
+                region = self._regions.pop(each, None)
+                if region is not None:
+                    os.close(region.file)
+
+    def status(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Name, key, offset and byte_size of a region, or of all.
+
+        Raises:
+          ServeError: it is not registered.
+        """
+        with self._lock:
+            found = dict(self._regions) if name is None else {name: self._find(name)}
+        return [
+            {"name": each, "key": r.key, "offset": r.offset, "byte_size": r.byte_size}
+            for each, r in found.items()
+        ]
+
+    def check(self, name: str, offset: int, size: int) -> None:
+        """Refuse a part that a region does not have."""
+        with self._lock:
+            self._part(name, offset, size)
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """The bytes of a part of a region.
+
+        Raises:
+          ServeError: there is no such part, or the memory was cut short since it was registered.
+        """
+        with self._lock:
+            region, at = self._part(name, offset, size)
+            found = os.pread(region.file, size, at)
+        if len(found) < size:
+            raise ServeError(
+                "invalid", f"read region {_short(name)}: bytes are {len(found)}, expected {size}."
+            )
+        return found
+
+    def write(self, name: str, offset: int, data: bytes | memoryview) -> None:
+        """Write to a part of a region.
+
+        Raises:
+          ServeError: there is no such part, the memory was cut short since it was registered, or none is left.
+        """
+        left = memoryview(data).cast("B")
+        with self._lock:
+            region, at = self._part(name, offset, len(left))
+            there = os.fstat(region.file).st_size
+            if at + len(left) > there:  # writing would make it longer
+                raise ServeError(
+                    "invalid", f"write region {_short(name)}: bytes are {there}, expected {at + len(left)}."
+                )
+            try:
+                while left:
+                    written = os.pwrite(region.file, left, at)
+                    left, at = left[written:], at + written
+            except OSError as error:
+                raise ServeError(
+                    "unavailable", f"write region {_short(name)}: {error.strerror}, expected room for it."
+                ) from error
+
+    def close(self) -> None:
+        """Forget all."""
+        self.unregister()
+
+    def _find(self, name: str) -> _Region:
+        region = self._regions.get(name)
+        if region is None:
+            raise ServeError(
+                "not_found", f"find region: name is {_short(name)}, expected one that is registered."
+            )
+        return region
+
+    def _part(self, name: str, offset: int, size: int) -> tuple[_Region, int]:
+        """A region, and where in its file a part of it begins."""
+        region = self._find(name)
+        if offset < 0 or size < 0 or offset + size > region.byte_size:
+            raise ServeError(
+                "invalid",
+                f"find region {_short(name)}: part is {offset}..{offset + size}, expected 0..{region.byte_size}.",
+            )
+        return region, region.offset + offset
+
+
+def _open(key: str, least: int) -> int:
+    """The memory of this name, a plain file of at least so many bytes."""
+    try:
+        # NONBLOCK: opening a FIFO would wait for its other end.
+        file = os.open(_FOLDER / key, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ServeError(
+            "invalid", f"register region: key '{key}' cannot be opened ({error.strerror}). Create it first."
+        ) from error
+    found = os.fstat(file)
+    if stat.S_ISREG(found.st_mode) and found.st_size >= least:
+        return file
+    os.close(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise ServeError("invalid", f"register region: key '{key}' is no memory, expected a plain file.")
+    raise ServeError(
+        "invalid", f"register region: bytes of '{key}' are {found.st_size}, expected at least {least}."
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:56] + " ..."
