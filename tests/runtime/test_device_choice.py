@@ -55,9 +55,9 @@ def test_auto_takes_the_gpu_where_there_is_one() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_the_plans_precision_gives_way_to_fp32_alone_and_says_so() -> None:
+def test_fp16_stands_in_for_bf16_and_says_so() -> None:
     choice = choose("'x'", device="cuda", default_precision="bf16")
-    assert choice.precision == "fp32"
+    assert choice.precision == "fp16"
     assert "not bf16 on tensorrt: no bf16" in choice.reason
     with pytest.raises(BackendError, match="bf16 on tensorrt: no bf16"):
         choose("'x'", device="cuda", precision="bf16")
