@@ -82,3 +82,11 @@ def test_a_plan_in_zero_to_one_maps_to_the_wanted_range(truncated_plan: Path) ->
     np.testing.assert_allclose(
         Generator(truncated_plan).sample(4, seed=1).images, zero_one * 2 - 1, atol=1e-6
     )
+
+
+def test_truncation_of_requests_that_are_rendered_together(truncated_plan: Path) -> None:
+    gen = Generator(truncated_plan)
+    requests = [gen.prepare(n=2, seed=1, truncation=0.5), gen.prepare(n=3, seed=2)]
+    alone = (gen.sample(2, 1, truncation=0.5), gen.sample(3, 2))
+    for batch, expected in zip(gen.render(requests), alone, strict=True):
+        np.testing.assert_allclose(batch.images, expected.images, atol=1e-5)

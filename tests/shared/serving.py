@@ -112,16 +112,21 @@ class Gate:
     waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     calls: list[list[int]] = field(default_factory=list)
 
-    def hold(self, generator: cgnrt.Generator) -> None:
-        render = generator.render
+    def hold(self, generator: cgnrt.Generator, *, fails_at: int | None = None) -> None:
+        """Hold up the generator's calls for several requests; one with so many images fails."""
+        gate = self
 
-        def gated(requests: Any, *, parts: bool = False) -> Any:
-            self.calls.append([len(request.indices) for request in requests])
-            self.waiting.release()
-            self.open.wait(30)
-            return render(requests, parts=parts)
+        class Gated(cgnrt.Generator):
+            def render(self, requests: Any, *, parts: bool = False) -> Any:
+                counts = [len(request.indices) for request in requests]
+                gate.calls.append(counts)
+                gate.waiting.release()
+                gate.open.wait(30)
+                if fails_at in counts:
+                    raise RuntimeError(f"no engine likes {fails_at}")
+                return super().render(requests, parts=parts)
 
-        generator.render = gated  # type: ignore[method-assign]
+        generator.__class__ = Gated  # with_pixels gives one that is not held up
 
     def wait(self) -> None:
         """Until an engine call is held up."""

@@ -115,6 +115,8 @@ def _integer(name: str, values: Sequence[Any]) -> int:
     value = _one(name, values)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected an integer.")
+    if not -(2**63) <= value < 2**64:
+        raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected an integer of 64 bits.")
     return value
 
 
@@ -156,8 +158,8 @@ def _pool(values: Sequence[Any], most: int) -> tuple[int, ...]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ServeError("invalid", f"infer: pool is {_short(value)}, expected integers.")
-        if value > most:
-            raise ServeError("too_large", f"infer: pool is {value}, expected at most {most}.")
+        if most < value:
+            raise ServeError("too_large", f"infer: pool is {_short(value)}, expected at most {most}.")
     if len(values) not in (1, 3):
         raise ServeError("invalid", f"infer: pool has {len(values)} values, expected 1 or 3.")
     return tuple(values) if len(values) == 3 else (values[0],) * 3

@@ -1,0 +1,145 @@
+"""From the start of a server to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import Gate, Running, generator, running, until
+
+from cgnrt.serve.limits import Limits
+from cgnrt.serve.service import Service
+
+COMMAND = [sys.executable, "-c", "import sys; from cgnrt.cli import main; sys.exit(main())", "serve"]
+
+
+def infer(address: str, count: int) -> tuple[int, dict[str, Any]]:
+    body = json.dumps({"parameters": {"count": count}}).encode()
+    try:
+        with urllib.request.urlopen(f"http://{address}/v2/models/v2/infer", body, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def ready(server: Running) -> int:
+    try:
+        return int(urllib.request.urlopen(f"http://{server.http}/v2/health/ready").status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_it_finishes_what_it_has_begun(golden_plan: Path, limits: Limits) -> None:
+    shared, gate = generator(golden_plan), Gate()
+    gate.hold(shared)
+    answers: list[tuple[int, dict[str, Any]]] = []
+    with running(Service(shared, "v2", limits=limits)) as server:
+        asking = [threading.Thread(target=lambda: answers.append(infer(server.http, 12))) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        gate.wait()
+        until(lambda: server.service.active() == 2)
+        assert ready(server) == 200
+        server.stop()
+        until(lambda: ready(server) == 503)
+        status, message = infer(server.http, 1)
+        assert (status, "the server stops" in message["error"]) == (503, True)
+        gate.open.set()
+        for thread in asking:
+            thread.join(10)
+    assert [status for status, _ in answers] == [200, 200]
+    assert [event["event"] for event in map(json.loads, server.log.getvalue().splitlines())][-2:] == [
+        "stopping",
+        "stopped",
+    ]
+
+
+def start(*arguments: object, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    """A server of its own process, and its address."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return process, line.split()[1].removeprefix("http://").rstrip(",") if line else ""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_the_command(golden_plan: Path, tmp_path: Path, signum: int) -> None:
+    plan = tmp_path / "v2.plan"
+    plan.write_bytes(golden_plan.read_bytes())
+    process, address = start(plan, "--no-grpc", "--threads", "1")
+    try:
+        assert infer(address, 3)[0] == 200
+        replaced = tmp_path / "new.plan"
+        replaced.write_bytes(b"another file")
+        replaced.replace(plan)  # under the server, which keeps what it has opened
+        assert infer(address, 100)[0] == 200
+        process.send_signal(signum)
+        _, log = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    events = [json.loads(line) for line in log.splitlines()]
+    assert [event["event"] for event in events] == ["ready", "infer", "infer", "stopping", "stopped"]
+    assert events[1]["images"] == 3
+    assert events[1]["outcome"] == "ok"
+
+
+def test_a_token_of_the_environment(golden_plan: Path) -> None:
+    process, address = start(golden_plan, "--no-grpc", "--quiet", CGNRT_TOKEN="s3cret")
+    try:
+        assert infer(address, 1)[0] == 401
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-images", "0"], "--max-images is 0, expected a positive number"),
+        (["--port", "70000"], "port is 70000"),
+        (["--token-file", "/nothing/there"], "token file '/nothing/there' cannot be read"),
+        (["--host", "192.0.2.1", "--port", "0"], "cannot be had"),
+        (["--certificate", "/nothing/there"], "one of certificate and key"),
+    ],
+)
+def test_what_it_does_not_start_with(
+    golden_plan: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cgnrt.cli import main
+
+    assert main(["serve", str(golden_plan), "--no-grpc", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cgnrt.cli import main
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", str(golden_plan), "--no-grpc", "--port", str(port)]) == 1
+    assert f"port {port} of '127.0.0.1' cannot be had" in capsys.readouterr().err
+
+
+def test_an_empty_token(golden_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cgnrt.cli import main
+
+    (tmp_path / "token").write_text("\n")
+    assert main(["serve", str(golden_plan), "--no-grpc", "--token-file", str(tmp_path / "token")]) == 1
+    assert "token is empty" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""Too much, too slow, and clients that hang up: refused at once, and everybody else is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import Gate, Running, generator, running, until
+
+from cgnrt.serve.limits import Limits
+from cgnrt.serve.service import Service
+
+
+@contextlib.contextmanager
+def gated(plan: Path, limits: Limits) -> Iterator[tuple[Running, Gate]]:
+    """A server whose engine waits for the gate."""
+    shared, gate = generator(plan), Gate()
+    gate.hold(shared)
+    with running(Service(shared, "v2", limits=limits)) as server:
+        try:
+            yield server, gate
+        finally:
+            gate.open.set()
+
+
+def ask(server: Running, count: int, **parameters: Any) -> tuple[int, dict[str, Any], float]:
+    """Status, JSON and seconds of a request."""
+    body = json.dumps({"inputs": [], "parameters": {"count": count, **parameters}}).encode()
+    started = time.monotonic()
+    try:
+        with urllib.request.urlopen(f"http://{server.http}/v2/models/v2/infer", body, timeout=30) as answer:
+            found = answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        found = error.code, json.load(error)
+    return *found, time.monotonic() - started
+
+
+class Asking(threading.Thread):
+    """A request in a thread of its own."""
+
+    def __init__(self, server: Running, count: int, **parameters: Any) -> None:
+        super().__init__()
+        self._arguments = (server, count, parameters)
+        self.answer: tuple[int, dict[str, Any], float] | None = None
+        self.start()
+
+    def run(self) -> None:
+        server, count, parameters = self._arguments
+        self.answer = ask(server, count, **parameters)
+
+    def result(self) -> tuple[int, dict[str, Any]]:
+        self.join(30)
+        assert self.answer is not None
+        return self.answer[:2]
+
+
+def test_over_the_queue_limit_it_refuses_at_once(golden_plan: Path, limits: Limits) -> None:
+    with gated(golden_plan, limits) as (server, gate):
+        first = Asking(server, 1)
+        gate.wait()
+        waiting = []
+        for k in range(2):  # two turns of 8 images wait, however long the second is
+            waiting.append(Asking(server, (8, 64)[k]))
+            until(lambda: server.service.active() == 1 + len(waiting))
+        status, message, seconds = ask(server, 1)
+        assert (status, seconds < 1) == (503, True)
+        assert "images that wait are 16, expected at most 16" in message["error"]
+        gate.open.set()
+        assert first.result()[0] == 200
+        assert [asking.result()[0] for asking in waiting] == [200, 200]
+        assert ask(server, 1)[0] == 200
+    assert server.service.metrics.requests.value("unavailable") == 1
+
+
+def test_time_runs_out(golden_plan: Path, limits: Limits) -> None:
+    with gated(golden_plan, replace(limits, timeout_s=0.3)) as (server, gate):
+        for parameters, shown in (
+            ({"timeout": 50_000}, "0.05 s"),
+            ({}, "0.3 s"),
+            ({"timeout": 10**9}, "0.3 s"),
+        ):
+            status, message, _ = ask(server, 2, **parameters)
+            assert status == 504
+            assert shown in message["error"]
+        gate.open.set()
+        until(lambda: ask(server, 2)[0] == 200)
+    assert server.service.metrics.requests.value("timeout") >= 3
+
+
+@pytest.mark.parametrize("timeout", [-1, 0.5, "soon", True])
+def test_a_timeout_is_microseconds(server: Running, timeout: Any) -> None:
+    status, message, _ = ask(server, 1, timeout=timeout)
+    assert (status, "timeout is" in message["error"]) == (400, True)
+
+
+def connect(server: Running, head: str, body: bytes = b"") -> socket.socket:
+    """A connection on which a request was begun."""
+    found = socket.create_connection(("127.0.0.1", server.bound.port), timeout=10)
+    found.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+    return found
+
+
+def read(connection: socket.socket) -> bytes:
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    connection.close()
+    return b"".join(parts)
+
+
+POST = "POST /v2/models/v2/infer HTTP/1.1\nHost: x\n"
+
+
+def test_who_hangs_up_is_forgotten(golden_plan: Path, limits: Limits) -> None:
+    body = json.dumps({"parameters": {"count": 8}}).encode()
+    with gated(golden_plan, limits) as (server, gate):
+        first = connect(server, POST + f"Content-Length: {len(body)}", body)
+        gate.wait()
+        second = connect(server, POST + f"Content-Length: {len(body)}", body)
+        until(lambda: server.service.active() == 2)
+        other = Asking(server, 8)
+        until(lambda: server.service.active() == 3)
+        first.close()
+        second.close()
+        until(lambda: server.service.active() == 1)
+        gate.open.set()
+        assert other.result()[0] == 200
+        assert gate.calls == [[8], [8]]  # nobody made what the second had asked for
+    assert server.service.metrics.requests.value("cancelled") == 2
+    assert not server.events("failure")
+
+
+def test_who_hangs_up_in_the_middle_of_a_body(server: Running) -> None:
+    connect(server, POST + "Content-Length: 1000", b'{"inputs"').close()
+    assert ask(server, 1)[0] == 200
+
+
+def test_a_body_that_does_not_come(golden_plan: Path, limits: Limits) -> None:
+    with running(Service(generator(golden_plan), "v2", limits=replace(limits, timeout_s=0.2))) as server:
+        answer = read(connect(server, POST + "Connection: close\nContent-Length: 1000", b"{"))
+        assert answer.startswith(b"HTTP/1.1 504")
+        assert ask(server, 0)[0] == 200
+
+
+@pytest.mark.parametrize("size", [10_001, 100_000, 1_000_000])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_too_large_a_body(golden_plan: Path, limits: Limits, size: int, chunked: bool) -> None:
+    with running(Service(generator(golden_plan), "v2", limits=limits)) as server:
+        if chunked:
+            body = f"{size:x}\r\n".encode() + b" " * size + b"\r\n0\r\n\r\n"
+            connection = connect(server, POST + "Transfer-Encoding: chunked")
+        else:
+            body = b" " * size
+            connection = connect(server, POST + f"Content-Length: {size}")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(body)
+        answer = read(connection)
+        if size <= 16 * limits.body_bytes:  # a larger one's sender may only see the connection go
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert b"expected 10000 bytes" in answer
+        assert ask(server, 1)[0] == 200
+
+
+def test_json_is_for_few_values(server: Running) -> None:
+    status, message, _ = ask(server, 8192)
+    assert (status, "Ask for binary data" in message["error"]) == (413, True)
+
+
+def test_a_stuck_reader_is_dropped(golden_plan: Path, limits: Limits) -> None:
+    limits = replace(limits, images=100_000, batch=4096, queue=100_000, timeout_s=1.0)
+    body = json.dumps({"parameters": {"count": 50_000, "binary_data_output": True}}).encode()
+    with running(Service(generator(golden_plan), "v2", limits=limits)) as server:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.bound.port))
+        connection.sendall(
+            (POST + f"Content-Length: {len(body)}").replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
+        )
+        until(lambda: bool(server.events("dropped")))
+        assert ask(server, 1)[0] == 200
+        connection.close()
