@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.output is None and (arguments.triton_repository is None or arguments.tensorrt):
+        parser.error("the following arguments are required: -o/--output")
     try:
         with terminable():
             _export(arguments)
@@ -47,9 +50,15 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="MNIST: the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote. ImageNet: the authors' cgn.pth, or "
         "Hugging Face's folder of a BigGAN-deep, with --u2net. Photos: u2net.pth or u2netp.pth. With --tensorrt also a "
-        "plan, to add engines to",
+        "plan, to add engines to, and with --triton-repository one to serve",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLAN", help="the plan to write")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PLAN",
+        help="the plan to write; not needed to serve a plan that exists",
+    )
     parser.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
@@ -92,8 +101,21 @@ def _parser() -> argparse.ArgumentParser:
         "or two numbers will do",
     )
     engines.add_argument("--device", metavar="cuda:N", help="the GPU to build on and for (cuda:0)")
+    triton = parser.add_argument_group("NVIDIA Triton")
+    triton.add_argument(
+        "--triton-repository",
+        type=Path,
+        metavar="DIR",
+        help="also write the plan as a model that Triton's Python backend serves (docs/triton.md)",
+    )
+    triton.add_argument("--name", help="of the model (the plan file's name without its ending)")
+    triton.add_argument(
+        "--decoupled",
+        action="store_true",
+        help="answer requests as streams of pieces, over gRPC alone",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the inputs that the plan is checked with (0)")
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--force", action="store_true", help="replace an existing file or model")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
@@ -102,9 +124,15 @@ def _export(arguments: argparse.Namespace) -> None:
     for option, value in (("--batch", arguments.batch), ("--device", arguments.device)):
         if value is not None and not arguments.tensorrt:
             raise ValueError(f"export: {option} is given, expected it with --tensorrt alone.")
+    _check_triton(arguments)
     if is_plan(arguments.checkpoint):
-        _add_to_plan(arguments)
+        _use_plan(arguments)
         return
+    if arguments.output is None:
+        raise ValueError(
+            f"export '{arguments.checkpoint}': -o is missing, expected the plan to write. "
+            "Only a plan that exists is served without."
+        )
     # Here, so that --help needs no torch.
     from cgnrt_export import export_plan, read_checkpoint
     from cgnrt_export.u2net_reader import export_u2net, is_u2net
@@ -114,6 +142,8 @@ def _export(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 "export: --tensorrt is given, expected it for a CGN: photos are masked on the CPU."
             )
+        if arguments.triton_repository is not None:
+            raise ValueError("export: --triton-repository is given, expected it for a CGN.")
         if arguments.variant is not None:
             raise ValueError(
                 f"export: variant is {arguments.variant!r}, expected none beside a U2-Net's weights."
@@ -159,7 +189,7 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.tensorrt:
         _say(f"wrote {arguments.output}; now its engines")
         engines = _add_engines(arguments, arguments.output, force=True)
-    _print(arguments, report, engines)
+    _print(arguments, report, engines, _write_triton(arguments, arguments.output))
 
 
 def is_plan(path: Path) -> bool:
@@ -171,19 +201,61 @@ def is_plan(path: Path) -> bool:
     return start.startswith(b"PK\x03\x04") and start[30:] == MANIFEST_NAME.encode()
 
 
-def _add_to_plan(arguments: argparse.Namespace) -> None:
-    if not arguments.tensorrt:
+def _check_triton(arguments: argparse.Namespace) -> None:
+    """Refuse before long work what --triton-repository would refuse after it."""
+    for option, given in (("--name", arguments.name is not None), ("--decoupled", arguments.decoupled)):
+        if given and arguments.triton_repository is None:
+            raise ValueError(f"export: {option} is given, expected it with --triton-repository alone.")
+    if arguments.triton_repository is not None:
+        from cgnrt_export.triton_repository import check_name, refuse_existing_model
+
+        check_name(_model_name(arguments))
+        refuse_existing_model(arguments.triton_repository, _model_name(arguments), force=arguments.force)
+
+
+def _model_name(arguments: argparse.Namespace) -> str:
+    if arguments.name is not None:
+        return str(arguments.name)
+    path: Path = arguments.output or arguments.checkpoint
+    return path.stem
+
+
+def _use_plan(arguments: argparse.Namespace) -> None:
+    """A plan that exists gets engines, or a place in a Triton repository, or both."""
+    plan = arguments.checkpoint
+    if not arguments.tensorrt and arguments.triton_repository is None:
         raise ValueError(
-            f"export '{arguments.checkpoint}': it is a plan already, expected a checkpoint. "
-            "Pass --tensorrt to add engines."
+            f"export '{plan}': it is a plan already, expected a checkpoint. "
+            "Pass --tensorrt to add engines, or --triton-repository to serve it."
         )
     own = ("variant", "u2net", "u2netp", "resolution", "min_psnr")
     if given := [name for name in own if getattr(arguments, name) is not None]:
         option = f"--{given[0].replace('_', '-')}"
+        raise ValueError(f"export '{plan}': {option} is given, expected it for checkpoints alone.")
+    if arguments.tensorrt:
+        engines = _add_engines(arguments, plan, force=arguments.force)
+        _print(arguments, None, engines, _write_triton(arguments, arguments.output))
+        return
+    if arguments.output is not None:
         raise ValueError(
-            f"export '{arguments.checkpoint}': {option} is given, expected it for checkpoints alone."
+            f"export '{plan}': -o is given, expected none: the plan is served as it is. Leave it out."
         )
-    _print(arguments, None, _add_engines(arguments, arguments.checkpoint, force=arguments.force))
+    _print(arguments, None, None, _write_triton(arguments, plan))
+
+
+def _write_triton(arguments: argparse.Namespace, plan: Path) -> Path | None:
+    """The folder of the plan's model, where one is asked for."""
+    if arguments.triton_repository is None:
+        return None
+    from cgnrt_export.triton_repository import write_triton_model
+
+    return write_triton_model(
+        plan,
+        arguments.triton_repository,
+        _model_name(arguments),
+        decoupled=arguments.decoupled,
+        force=arguments.force,
+    )
 
 
 def _add_engines(arguments: argparse.Namespace, source: Path, *, force: bool) -> EnginesReport:
@@ -216,18 +288,24 @@ def _print(
     arguments: argparse.Namespace,
     report: ParityReport | SaliencyReport | None,
     engines: EnginesReport | None = None,
+    model: Path | None = None,
 ) -> None:
-    size = arguments.output.stat().st_size
+    plan: Path | None = arguments.output
     if arguments.json:
-        values = {"plan": str(arguments.output), "size": size}
+        values: dict[str, object] = {}
+        values |= {"plan": str(plan), "size": plan.stat().st_size} if plan is not None else {}
         values |= {"report": report.to_json()} if report is not None else {}
         values |= {"engines": engines.to_json()} if engines is not None else {}
+        values |= {"triton_model": str(model)} if model is not None else {}
         print(json.dumps(values, indent=2))
         return
     for part in (report, engines):
         if part is not None:
             print(part.table())
-    print(f"wrote {arguments.output}, {size:,} bytes")
+    if plan is not None:
+        print(f"wrote {plan}, {plan.stat().st_size:,} bytes")
+    if model is not None:
+        print(f"wrote {model}, a model of Triton's Python backend")
 
 
 def _say(message: str) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from importlib.metadata import version as package_version
 from typing import Any
@@ -179,7 +179,7 @@ class Service:
         self.metrics.latency.add(time.perf_counter() - started)
         return self._response(request, order, arrays)
 
-    async def stream(self, request: InferRequest) -> AsyncIterator[InferResponse]:
+    async def stream(self, request: InferRequest) -> AsyncGenerator[InferResponse]:
         """Answer in pieces of consecutive samples, in order; one is made while another is sent.
 
         Raises:
