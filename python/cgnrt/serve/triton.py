@@ -178,8 +178,8 @@ class TritonPythonModel:
         sender.send(response, flags=self._utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     async def _close(self) -> None:
-        await self._service.close()
         await asyncio.gather(*self._answers)
+        await self._service.close()
 
 
 def _device(kind: str, index: str) -> str:
