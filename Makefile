@@ -24,7 +24,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.full
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.full $(VENV)/.extended
+test-all: $(VENV)/.full $(VENV)/.extended $(VENV)-triton/.ready
 	$(BIN)/python -m pytest -m "not gpu"
 
 lint: $(VENV)/.dev
@@ -54,7 +54,7 @@ bench-gpu:
 	$(VENV)-gpu/bin/python bench/gpu.py --resume
 
 clean:
-	rm -rf $(VENV) $(VENV)-gpu build out
+	rm -rf $(VENV) $(VENV)-gpu $(VENV)-triton build out
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"cgnrt: Python is {v[0]}.{v[1]}, expected 3.11 or newer. Run: make PYTHON=python3.12 ...")'
@@ -80,6 +80,12 @@ $(VENV)/.full: $(VENV)/.build $(SOURCES)
 # What the extended tests need beside it.
 $(VENV)/.extended: $(VENV)/.full
 	$(PIP) install -q --no-build-isolation -e '.[ray]'
+	touch $@
+
+# A real Triton for its extended test (docs/triton.md). The wheel that brings the server wants numpy < 2.
+$(VENV)-triton/.ready: $(SOURCES)
+	SKBUILD_BUILD_DIR=build/triton SKBUILD_CMAKE_DEFINE=CGNRT_CUDA=OFF $(MAKE) VENV=$(VENV)-triton $(VENV)-triton/.runtime
+	$(VENV)-triton/bin/python -m pip install -q nvidia-pytriton==0.7.0
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.full
