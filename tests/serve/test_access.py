@@ -59,9 +59,9 @@ def test_tls(golden_plan: Path) -> None:
         address = f"https://localhost:{server.bound.port}/v2/models/v2/infer"
         with urllib.request.urlopen(address, BODY, context=context) as answer:
             assert json.load(answer)["model_name"] == "v2"
-        with pytest.raises(OSError, match="closed|reset"):
+        with pytest.raises(OSError, match=r"closed|reset"):
             urllib.request.urlopen(address.replace("https", "http"), BODY)
-        with pytest.raises(urllib.error.URLError, match="self.signed"):
+        with pytest.raises(urllib.error.URLError, match=r"self.signed"):
             urllib.request.urlopen(address, BODY)
         assert urllib.request.urlopen(address, BODY, context=context).status == 200
 

@@ -104,6 +104,7 @@ async def serve(
                 address.grpc_port,
                 certificate=address.certificate,
                 key=address.key,
+                log=log,
             )
             await grpc.start()
             bound = Bound(bound.host, bound.port, grpc_port, bound.tls)

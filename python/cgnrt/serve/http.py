@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any
 
 from cgnrt.serve import metrics
-from cgnrt.serve.http_messages import Buffer, check_regions, read_infer, read_json, write_infer
+from cgnrt.serve.http_messages import Buffer, read_infer, read_json, write_infer
 from cgnrt.serve.log import Log
 from cgnrt.serve.protocol import Kind, ServeError
 from cgnrt.serve.service import VERSION, Service
-from cgnrt.serve.shared_memory import Regions
+from cgnrt.serve.shared_memory import Regions, check_regions
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

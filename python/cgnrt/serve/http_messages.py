@@ -127,14 +127,6 @@ def write_infer(
     return json.dumps(message).encode(), buffers
 
 
-def check_regions(request: InferRequest, regions: Regions) -> None:
-    """Refuse outputs into shared memory that is not there, before they are made."""
-    for output in request.outputs:
-        where = place(output.name, output.parameters)
-        if where is not None:
-            regions.check(where.region, where.offset, where.byte_size)
-
-
 def _read_tensor(
     entry: Mapping[str, Any], rest: memoryview, regions: Regions, most_values: int
 ) -> tuple[Tensor, memoryview]:

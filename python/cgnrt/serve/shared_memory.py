@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgnrt.serve.protocol import Parameter, ServeError
+from cgnrt.serve.protocol import InferRequest, Parameter, ServeError
 
 _FOLDER = Path("/dev/shm")
 _KEY = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})", re.ASCII)
@@ -51,6 +51,14 @@ def place(tensor: str, parameters: Mapping[str, Parameter]) -> Place | None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ServeError("invalid", f"find '{tensor}': {key} is {value!r}, expected an int of 0 or more.")
     return Place(region, *numbers.values())
+
+
+def check_regions(request: InferRequest, regions: Regions) -> None:
+    """Refuse outputs into shared memory that is not there, before they are made."""
+    for output in request.outputs:
+        where = place(output.name, output.parameters)
+        if where is not None:
+            regions.check(where.region, where.offset, where.byte_size)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,228 @@
+"""The Open Inference Protocol over gRPC: inference.GRPCInferenceService."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from cgnrt.errors import CgnrtError
+from cgnrt.serve.grpc_fields import SERVICE, messages
+from cgnrt.serve.grpc_messages import places_of, read_infer, write_config, write_infer, write_parameters
+from cgnrt.serve.log import Log
+from cgnrt.serve.protocol import Kind, ServeError
+from cgnrt.serve.service import Service
+from cgnrt.serve.shared_memory import Regions, check_regions
+
+STATUS: dict[Kind, grpc.StatusCode] = {
+    "invalid": grpc.StatusCode.INVALID_ARGUMENT,
+    "unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "too_large": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "internal": grpc.StatusCode.INTERNAL,
+    "unavailable": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "timeout": grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_OPEN = ("ServerLive", "ServerReady")  # methods that need no token
+_FAILED = "failed in the server. Its log says why."
+_KEEPALIVE_MS = 30_000  # clients that have gone without a word are noticed
+
+
+def grpc_server(
+    service: Service,
+    regions: Regions,
+    host: str,
+    port: int,
+    *,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    log: Log | None = None,
+) -> tuple[Any, int]:
+    """A `grpc.aio` server in the running event loop, not started, and its port.
+
+    Raises:
+      CgnrtError: the port is not to be had.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", service.limits.body_bytes),
+            ("grpc.max_send_message_length", -1),  # the limit is on images
+            ("grpc.so_reuseport", 0),  # a port that is taken is an error
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
+        ]
+    )
+    server.add_generic_rpc_handlers((_handlers(_Calls(service, regions), log or Log(None)),))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        if certificate is None or key is None:
+            bound = server.add_insecure_port(address)
+        else:
+            pair = (key.read_bytes(), certificate.read_bytes())
+            bound = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    except RuntimeError as error:
+        raise CgnrtError(
+            f"serve: port {port} of '{host}' cannot be had for gRPC. Take another --grpc-port."
+        ) from error
+    return server, bound
+
+
+class _Calls:
+    """A method for each of the service's, named as it is."""
+
+    def __init__(self, service: Service, regions: Regions) -> None:
+        self._service = service
+        self._regions = regions
+        self._messages = messages()
+
+    def check(self, context: Any) -> None:
+        """Refuse who does not send the token."""
+        found = dict(context.invocation_metadata() or ()).get("authorization")
+        self._service.check_token(found.decode("latin-1") if isinstance(found, bytes) else found)
+
+    def _answer(self, kind: str, /, **fields: Any) -> Any:
+        return self._messages[f"{kind}Response"](**fields)
+
+    async def server_live(self, request: Any) -> Any:
+        return self._answer("ServerLive", live=self._service.live())
+
+    async def server_ready(self, request: Any) -> Any:
+        return self._answer("ServerReady", ready=self._service.ready())
+
+    async def model_ready(self, request: Any) -> Any:
+        self._service.check_model(request.name, request.version)
+        ready = self._service.model_ready(request.name, request.version)
+        return self._answer("ModelReady", ready=ready)
+
+    async def server_metadata(self, request: Any) -> Any:
+        return self._answer("ServerMetadata", **self._service.metadata())
+
+    async def model_metadata(self, request: Any) -> Any:
+        return self._answer("ModelMetadata", **self._service.model_metadata(request.name, request.version))
+
+    async def model_config(self, request: Any) -> Any:
+        config = self._service.config(request.name, request.version)
+        return self._answer("ModelConfig", config=write_config(config))
+
+    async def model_infer(self, message: Any) -> Any:
+        most = max(self._service.limits.images, 3)
+        request = read_infer(message, self._regions, most_values=most)
+        check_regions(request, self._regions)
+        response = await self._service.infer(request)
+        return write_infer(response, places_of(request), self._regions)
+
+    async def stream(self, message: Any) -> AsyncGenerator[Any]:
+        """The pieces of one request; the last says that it is."""
+        most = max(self._service.limits.stream_images, 3)
+        request = read_infer(message, self._regions, most_values=most)
+        check_regions(request, self._regions)
+        places = places_of(request)
+        waiting: Any = None
+        async with contextlib.aclosing(self._service.stream(request)) as pieces:
+            async for piece in pieces:
+                if waiting is not None:
+                    yield waiting
+                waiting = write_infer(piece, places, self._regions)
+                write_parameters(waiting.parameters, {"triton_final_response": False})
+        if waiting is not None:
+            write_parameters(waiting.parameters, {"triton_final_response": True})
+            yield waiting
+
+    async def system_shared_memory_status(self, request: Any) -> Any:
+        answer = self._answer("SystemSharedMemoryStatus")
+        for region in self._regions.status(request.name or None):
+            answer.regions[region["name"]].CopyFrom(self._messages["RegionStatus"](**region))
+        return answer
+
+    async def system_shared_memory_register(self, request: Any) -> Any:
+        self._regions.register(request.name, request.key, request.offset, request.byte_size)
+        return self._answer("SystemSharedMemoryRegister")
+
+    async def system_shared_memory_unregister(self, request: Any) -> Any:
+        self._regions.unregister(request.name or None)
+        return self._answer("SystemSharedMemoryUnregister")
+
+
+def _handlers(calls: _Calls, log: Log) -> Any:
+    """The service's methods, with refusals as their gRPC status."""
+    unary = {
+        "ServerLive": calls.server_live,
+        "ServerReady": calls.server_ready,
+        "ModelReady": calls.model_ready,
+        "ServerMetadata": calls.server_metadata,
+        "ModelMetadata": calls.model_metadata,
+        "ModelConfig": calls.model_config,
+        "ModelInfer": calls.model_infer,
+        "SystemSharedMemoryStatus": calls.system_shared_memory_status,
+        "SystemSharedMemoryRegister": calls.system_shared_memory_register,
+        "SystemSharedMemoryUnregister": calls.system_shared_memory_unregister,
+    }
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            _unary(name, method, calls, log),
+            response_serializer=messages()[f"{name}Response"].SerializeToString,
+        )
+        for name, method in unary.items()
+    }
+    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+        _streaming(calls, log),
+        response_serializer=messages()["ModelStreamInferResponse"].SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+def _unary(
+    name: str, method: Callable[[Any], Awaitable[Any]], calls: _Calls, log: Log
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: bytes, context: Any) -> Any:
+        try:
+            if name not in _OPEN:
+                calls.check(context)
+            return await method(_parsed(f"{name}Request", request))
+        except ServeError as error:
+            await context.abort(STATUS[error.kind], str(error))
+        except Exception as error:
+            log.failure("grpc", error)
+            await context.abort(grpc.StatusCode.INTERNAL, _FAILED)
+
+    return call
+
+
+def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[Any]]:
+    async def call(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+        """Each request's pieces, in order; one that is refused does not end the stream."""
+        try:
+            calls.check(context)
+        except ServeError as error:
+            await context.abort(STATUS[error.kind], str(error))
+        async for request in requests:
+            identity = ""
+            try:
+                parsed = _parsed("ModelInferRequest", request)
+                identity = parsed.id
+                async with contextlib.aclosing(calls.stream(parsed)) as pieces:
+                    async for piece in pieces:
+                        yield messages()["ModelStreamInferResponse"](infer_response=piece)
+                continue
+            except ServeError as error:
+                text = str(error)
+            except Exception as error:
+                log.failure("grpc", error)
+                text = _FAILED
+            failed = messages()["ModelStreamInferResponse"](error_message=text)
+            failed.infer_response.id = identity
+            yield failed
+
+    return call
+
+
+def _parsed(name: str, data: bytes) -> Any:
+    """A message from its bytes; done here and not by gRPC, which calls bad bytes a failure of the server."""
+    try:
+        return messages()[name].FromString(data)
+    except DecodeError as error:
+        raise ServeError("invalid", f"read request: bytes are no {name}, expected one.") from error

@@ -1,0 +1,168 @@
+"""Inference requests and responses as gRPC carries them: protobuf messages, with tensors as raw bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from cgnrt.serve.grpc_fields import messages
+from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
+from cgnrt.serve.shared_memory import Place, Regions, place
+from cgnrt.serve.tensors import check_header, from_json, from_raw, to_raw
+
+_MOST_TENSORS = 64
+_MOST_BYTES = 512  # of a value in shared memory
+
+# Where the values of a tensor are that are not raw bytes.
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+def read_infer(message: Any, regions: Regions, *, most_values: int) -> InferRequest:
+    """An inference request.
+
+    Args:
+      message: a `ModelInferRequest`.
+      most_values: limit of each input.
+    Raises:
+      ServeError: it is malformed.
+    """
+    for field, entries in (("inputs", message.inputs), ("outputs", message.outputs)):
+        if len(entries) > _MOST_TENSORS:
+            raise ServeError(
+                "invalid", f"read request: {field} are {len(entries)}, expected at most {_MOST_TENSORS}."
+            )
+    raw = iter(message.raw_input_contents)
+    inputs: dict[str, Tensor] = {}
+    for entry in message.inputs:
+        tensor = _read_tensor(entry, raw, regions, most_values)
+        if tensor.name in inputs:
+            raise ServeError("invalid", f"read inputs: '{tensor.name}' is there twice, expected once.")
+        inputs[tensor.name] = tensor
+    if next(raw, None) is not None:
+        raise ServeError(
+            "invalid", "read inputs: raw_input_contents are more than the inputs, expected one for each."
+        )
+    outputs = tuple(Wanted(entry.name, _parameters(entry.parameters)) for entry in message.outputs)
+    if any("classification" in output.parameters for output in outputs):
+        raise ServeError("invalid", "read outputs: one has a classification, expected none.")
+    return InferRequest(
+        message.model_name,
+        message.model_version,
+        message.id,
+        inputs,
+        _parameters(message.parameters),
+        outputs,
+    )
+
+
+def places_of(request: InferRequest) -> dict[str, Place]:
+    """Where in shared memory outputs go, of those that do."""
+    found = {output.name: place(output.name, output.parameters) for output in request.outputs}
+    return {name: where for name, where in found.items() if where is not None}
+
+
+def write_infer(response: InferResponse, places: dict[str, Place], regions: Regions) -> Any:
+    """A `ModelInferResponse`. `places` are moved behind what was written, for the next piece of a stream.
+
+    Raises:
+      ServeError: an output does not fit its shared memory.
+    """
+    message = messages()["ModelInferResponse"](
+        model_name=response.model, model_version=response.version, id=response.id
+    )
+    write_parameters(message.parameters, response.parameters)
+    for tensor in response.outputs:
+        entry = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        data = to_raw(tensor)
+        where = places.get(tensor.name)
+        if where is None:
+            message.raw_output_contents.append(bytes(data))
+            continue
+        if len(data) > where.byte_size:
+            raise ServeError(
+                "invalid",
+                f"write '{tensor.name}': bytes are {len(data)}, expected at most {where.byte_size}.",
+            )
+        regions.write(where.region, where.offset, data)
+        places[tensor.name] = where.after(len(data))
+        write_parameters(
+            entry.parameters,
+            {
+                "shared_memory_region": where.region,
+                "shared_memory_offset": where.offset,
+                "shared_memory_byte_size": len(data),
+            },
+        )
+        message.raw_output_contents.append(b"")  # clients find them by the outputs' numbers
+    return message
+
+
+def write_config(config: Mapping[str, Any]) -> Any:
+    """Triton's model configuration as its message."""
+    return messages()["ModelConfig"](**config)
+
+
+def write_parameters(target: Any, values: Mapping[str, Parameter]) -> None:
+    """Values as the parameters of a message."""
+    for name, value in values.items():
+        if isinstance(value, str):
+            target[name].string_param = value
+        elif isinstance(value, bool):
+            target[name].bool_param = value
+        elif isinstance(value, float):
+            target[name].double_param = value
+        elif value < 1 << 63:
+            target[name].int64_param = value
+        else:
+            target[name].uint64_param = value
+
+
+def _parameters(found: Any) -> dict[str, Parameter]:
+    values: dict[str, Parameter] = {}
+    for name, parameter in found.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is None:
+            raise ServeError("invalid", f"read parameters: {name[:60]!r} has no value, expected one.")
+        values[name] = getattr(parameter, kind)
+    return values
+
+
+def _read_tensor(entry: Any, raw: Iterator[bytes], regions: Regions, most_values: int) -> Tensor:
+    """An input; one that is raw takes the next of the raw contents."""
+    name, datatype, shape = entry.name, entry.datatype, list(entry.shape)
+    where = place(name[:60], _parameters(entry.parameters))
+    count = check_header(name, datatype, shape, most_values)
+    if where is not None:
+        if where.byte_size > _MOST_BYTES * most_values:
+            raise ServeError("too_large", f"read '{name[:60]}': bytes are {where.byte_size}, expected fewer.")
+        data = regions.read(where.region, where.offset, where.byte_size)
+        return from_raw(name, datatype, shape, data, most_values=most_values)
+    if entry.HasField("contents"):
+        if datatype not in _CONTENTS:
+            raise ServeError("invalid", f"read '{name}': contents are {datatype}, expected it raw.")
+        values = list(getattr(entry.contents, _CONTENTS[datatype]))
+        if datatype != "BYTES":
+            return from_json(name, datatype, shape, values, most_values=most_values)
+        if len(values) != count:
+            raise ServeError("invalid", f"read '{name}': values are {len(values)}, expected {count}.")
+        array = np.empty(count, object)
+        array[:] = values
+        return Tensor(name, datatype, tuple(shape), array.reshape(tuple(shape)))
+    own = next(raw, None)
+    if own is None:
+        raise ServeError(
+            "invalid",
+            f"read '{name}': it has no data, expected raw_input_contents, contents or shared memory.",
+        )
+    return from_raw(name, datatype, shape, own, most_values=most_values)

@@ -1,0 +1,241 @@
+"""gRPC with NVIDIA's client: what it asks for, streams, shared memory, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as client
+from serving import Running, generator, running
+from tritonclient.utils import InferenceServerException, shared_memory
+
+import cgnrt
+from cgnrt.serve.limits import Limits
+from cgnrt.serve.service import Service
+
+LIMITS = Limits(images=64, stream_images=1000, piece=16, batch=8, queue=64, body_bytes=100_000, timeout_s=5)
+
+
+@pytest.fixture(scope="module")
+def server(golden_plan: Path) -> Iterator[Running]:
+    with running(Service(generator(golden_plan), "v2", limits=LIMITS), grpc=True) as found:
+        yield found
+
+
+@pytest.fixture
+def triton(server: Running) -> Iterator[Any]:
+    with client.InferenceServerClient(server.grpc) as found:
+        yield found
+
+
+@pytest.fixture
+def expected(golden_plan: Path) -> cgnrt.Generator:
+    return generator(golden_plan)
+
+
+def tensor(name: str, values: Any, datatype: str = "INT64") -> Any:
+    dtype = {"INT64": np.int64, "UINT64": np.uint64, "FP32": np.float32, "BYTES": np.object_}[datatype]
+    array = np.atleast_1d(np.asarray(values, dtype))
+    found = client.InferInput(name, list(array.shape), datatype)
+    found.set_data_from_numpy(array)
+    return found
+
+
+def order(count: int, seed: int = 3, **more: Any) -> list[Any]:
+    return [
+        tensor("count", count),
+        tensor("seed", seed, "UINT64"),
+        *(tensor(name, values) for name, values in more.items()),
+    ]
+
+
+def close(found: Any, wanted: Any) -> None:
+    np.testing.assert_allclose(found.astype(int), wanted.astype(int), atol=1)
+
+
+def test_what_it_is(triton: Any) -> None:
+    assert triton.is_server_live()
+    assert triton.is_server_ready()
+    assert triton.is_model_ready("v2")
+    assert triton.is_model_ready("v2", "1")
+    metadata = triton.get_server_metadata(as_json=True)
+    assert metadata["name"] == "cgnrt"
+    assert metadata["version"] == cgnrt.__version__
+    model = triton.get_model_metadata("v2", as_json=True)
+    assert [entry["name"] for entry in model["outputs"]][:2] == ["images", "labels"]
+    config = triton.get_model_config("v2", as_json=True)["config"]
+    assert config["name"] == "v2"
+    assert config["input"][0] == {"name": "count", "data_type": "TYPE_INT64", "dims": ["1"]}
+    assert "classes" in config["parameters"]
+
+
+def test_infer(triton: Any, expected: cgnrt.Generator) -> None:
+    answer = triton.infer("v2", order(5, start=7), request_id="a")
+    batch = expected.sample(5, seed=3, start=7)
+    close(answer.as_numpy("images"), batch.images)
+    np.testing.assert_array_equal(answer.as_numpy("labels"), np.stack(batch.labels, axis=1))
+    message = answer.get_response()
+    assert message.id == "a"
+    assert message.parameters["seed"].int64_param == 3
+
+
+def test_class_names_and_parts(triton: Any, expected: cgnrt.Generator) -> None:
+    name = expected.classes["texture"][1]
+    outputs = [client.InferRequestedOutput(each) for each in ("mask", "labels")]
+    inputs = [*order(3), tensor("texture", [name.encode()], "BYTES")]
+    answer = triton.infer("v2", inputs, outputs=outputs)
+    batch = expected.sample(3, seed=3, do={"texture": name}, parts=True)
+    np.testing.assert_allclose(answer.as_numpy("mask"), batch.mask, atol=1e-4)
+    assert answer.as_numpy("labels")[:, 1].tolist() == [1, 1, 1]
+    assert answer.as_numpy("images") is None
+
+
+def test_values_that_are_not_raw(server: Running, expected: cgnrt.Generator) -> None:
+    """Other clients put values into `contents`."""
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    message = service_pb2.ModelInferRequest(model_name="v2")
+    for name, field, values in (("count", "int64_contents", [2]), ("seed", "uint64_contents", [9])):
+        entry = message.inputs.add(name=name, datatype="UINT64" if name == "seed" else "INT64", shape=[1])
+        getattr(entry.contents, field).extend(values)
+    entry = message.inputs.add(name="shape", datatype="BYTES", shape=[1])
+    entry.contents.bytes_contents.append(expected.classes["shape"][2].encode())
+    with grpc.insecure_channel(server.grpc) as channel:
+        answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message)
+    labels = np.frombuffer(answer.raw_output_contents[1], np.int64).reshape(2, 3)
+    assert labels[:, 0].tolist() == [2, 2]
+
+
+def test_streams_give_the_samples_in_pieces(triton: Any, expected: cgnrt.Generator) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    triton.start_stream(lambda result, error: answers.put((result, error)))
+    triton.async_stream_infer("v2", order(40), request_id="x")
+    triton.async_stream_infer("v2", [tensor("count", -1)], request_id="bad")
+    triton.async_stream_infer("v2", order(1, seed=4), request_id="y")
+    found = [answers.get(timeout=20) for _ in range(5)]
+    triton.stop_stream()
+    pieces = [result for result, error in found[:3] if error is None]
+    assert [len(piece.as_numpy("images")) for piece in pieces] == [16, 16, 8]
+    last = [piece.get_response().parameters["triton_final_response"].bool_param for piece in pieces]
+    assert last == [False, False, True]
+    close(np.concatenate([piece.as_numpy("images") for piece in pieces]), expected.sample(40, seed=3).images)
+    assert "count is -1" in str(found[3][1])
+    close(found[4][0].as_numpy("images"), expected.sample(1, seed=4).images)
+
+
+@pytest.fixture
+def region() -> Iterator[Any]:
+    handle = shared_memory.create_shared_memory_region("cgnrt_test", "/cgnrt_test", 1 << 16)
+    yield handle
+    shared_memory.destroy_shared_memory_region(handle)
+
+
+def test_outputs_in_shared_memory(triton: Any, region: Any, expected: cgnrt.Generator) -> None:
+    triton.register_system_shared_memory("here", "/cgnrt_test", 1 << 16)
+    try:
+        status = triton.get_system_shared_memory_status(as_json=True)["regions"]["here"]
+        assert status["key"] == "/cgnrt_test"
+        images = client.InferRequestedOutput("images")
+        images.set_shared_memory("here", 4 * 8 * 8 * 3, offset=64)
+        labels = client.InferRequestedOutput("labels")
+        answer = triton.infer("v2", order(4), outputs=[images, labels])
+        batch = expected.sample(4, seed=3)
+        close(shared_memory.get_contents_as_numpy(region, np.uint8, [4, 8, 8, 3], offset=64), batch.images)
+        np.testing.assert_array_equal(answer.as_numpy("labels"), np.stack(batch.labels, axis=1))
+        images.set_shared_memory("here", 10)
+        with pytest.raises(InferenceServerException, match="bytes are 768, expected at most 10"):
+            triton.infer("v2", order(4), outputs=[images])
+        with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.*name is 'here'"):
+            triton.register_system_shared_memory("here", "/cgnrt_test", 16)
+        with pytest.raises(InferenceServerException, match=r"key is '/\.\./etc/passwd'"):
+            triton.register_system_shared_memory("there", "/../etc/passwd", 16)
+    finally:
+        triton.unregister_system_shared_memory()
+    with pytest.raises(InferenceServerException, match="NOT_FOUND"):
+        triton.infer("v2", order(4), outputs=[images])
+
+
+def test_inputs_in_shared_memory(triton: Any, region: Any) -> None:
+    shared_memory.set_shared_memory_region(region, [np.array([3], np.int64)])
+    triton.register_system_shared_memory("in", "/cgnrt_test", 1 << 10)
+    try:
+        count = client.InferInput("count", [1], "INT64")
+        count.set_shared_memory("in", 8)
+        assert len(triton.infer("v2", [count]).as_numpy("images")) == 3
+    finally:
+        triton.unregister_system_shared_memory("in")
+
+
+REFUSED: list[tuple[str, list[Any], str]] = [
+    ("count beyond the limit", order(65), r"\[StatusCode.INVALID_ARGUMENT\].*count is 65|RESOURCE_EXHAUSTED"),
+    ("no count", [tensor("seed", 1, "UINT64")], "INVALID_ARGUMENT.*count"),
+    ("unknown input", [*order(1), tensor("colour", 1)], "INVALID_ARGUMENT.*colour"),
+    ("unknown class", [*order(1), tensor("shape", [b"elephant"], "BYTES")], "INVALID_ARGUMENT.*elephant"),
+    ("twice", [*order(1), tensor("count", 2)], "INVALID_ARGUMENT.*'count' is there twice"),
+    ("many values", [*order(1), tensor("shape", [0] * 500)], "RESOURCE_EXHAUSTED.*values are 500"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_refused_requests(triton: Any, inputs: list[Any], message: str) -> None:
+    with pytest.raises(InferenceServerException, match=message):
+        triton.infer("v2", inputs)
+    assert len(triton.infer("v2", order(1)).as_numpy("images")) == 1
+
+
+def test_models_that_are_not_there(triton: Any) -> None:
+    for call in (triton.get_model_metadata, triton.get_model_config):
+        with pytest.raises(InferenceServerException, match=r"NOT_FOUND.*expected 'v2'"):
+            call("v3")
+    with pytest.raises(InferenceServerException, match="NOT_FOUND"):
+        triton.infer("v2", order(1), model_version="7")
+
+
+def test_bytes_that_are_no_message(server: Running) -> None:
+    with grpc.insecure_channel(server.grpc) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as found:
+            call(b"\xff" * 100, timeout=5)
+        assert found.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as found:
+            call(b"\n" + b"\0" * 200_000, timeout=5)
+        assert found.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_deadline_leaves_the_server_working(triton: Any) -> None:
+    with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
+        triton.infer("v2", order(64), client_timeout=1e-5)
+    assert len(triton.infer("v2", order(2)).as_numpy("images")) == 2
+
+
+def test_a_token(golden_plan: Path) -> None:
+    service = Service(generator(golden_plan), "v2", limits=LIMITS, token="secret")
+    with running(service, grpc=True) as found, client.InferenceServerClient(found.grpc) as triton:
+        assert triton.is_server_live()
+        with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+            triton.infer("v2", order(1))
+        with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+            triton.infer("v2", order(1), headers={"authorization": "Bearer other"})
+        answer = triton.infer("v2", order(1), headers={"authorization": "Bearer secret"})
+        assert len(answer.as_numpy("images")) == 1
+        answers: queue.Queue[Any] = queue.Queue()
+        triton.start_stream(lambda result, error: answers.put(error))
+        assert "authorize: token is missing" in str(answers.get(timeout=10))
+        triton.stop_stream()
+
+
+def test_a_port_that_is_taken(golden_plan: Path, server: Running) -> None:
+    from cgnrt.serve.grpc import grpc_server
+    from cgnrt.serve.shared_memory import Regions
+
+    async def open_it() -> None:
+        grpc_server(server.service, Regions(), "127.0.0.1", int(server.bound.grpc_port or 0))
+
+    with pytest.raises(cgnrt.CgnrtError, match=r"cannot be had for gRPC\. Take another --grpc-port"):
+        asyncio.run(open_it())
