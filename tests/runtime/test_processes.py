@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,3 +69,16 @@ def test_threads_take_turns(engine_plan: EnginePlan) -> None:
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda start: draw(gen, start), range(0, 400, 20)))
     np.testing.assert_allclose(found, expected, atol=engine_plan.tolerance, rtol=0)
+
+
+def test_openvino_does_not_call_home() -> None:
+    """Its telemetry forks the process from a thread, which a server's other threads do not survive."""
+    code = (
+        "import sys\n"
+        "from cgnrt.backends import BACKENDS\n"
+        "assert BACKENDS['openvino'].version()\n"
+        "assert 'openvino' in sys.modules\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,10 +24,22 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 @functools.cache
-def _core() -> Any:
-    import openvino
+def _library() -> Any:
+    """The package, without its telemetry: that forks the process from a thread to call home, under whatever runs."""
+    silenced = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if silenced:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # to import it fails
+    try:
+        import openvino
+    finally:
+        if silenced:
+            del sys.modules["openvino_telemetry"]
+    return openvino
 
-    return openvino.Core()
+
+@functools.cache
+def _core() -> Any:
+    return _library().Core()
 
 
 class OpenVinoEngine:
@@ -109,9 +122,7 @@ class OpenVinoBackend:
         return importlib.util.find_spec("openvino") is not None
 
     def version(self) -> str:
-        import openvino
-
-        return str(openvino.__version__)
+        return str(_library().__version__)
 
     def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
         if device.kind != "cpu":
