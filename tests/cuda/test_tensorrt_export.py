@@ -173,7 +173,7 @@ def test_the_command(card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "it is a plan already, expected a checkpoint. Pass --tensorrt to add engines."),
+        ([], "it is a plan already, expected a checkpoint. Pass --tensorrt to add engines"),
         (["--batch", "1,2"], "--batch is given, expected it with --tensorrt alone."),
         (["--device", "cuda:0"], "--device is given, expected it with --tensorrt alone."),
         (["--tensorrt", "--min-psnr", "35"], "--min-psnr is given, expected it for checkpoints alone."),
