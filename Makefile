@@ -74,7 +74,7 @@ $(VENV)/.runtime: $(VENV)/.build $(SOURCES)
 # Everything: training, export, tests.
 $(VENV)/.full: $(VENV)/.build $(SOURCES)
 	$(PIP) install -q '$(TORCH)' $(TORCH_PIP_ARGS)
-	$(PIP) install -q --no-build-isolation -e '.[$(ENGINES),train,export,test]'
+	$(PIP) install -q --no-build-isolation -e '.[$(ENGINES),train,export,serve,test]'
 	touch $(VENV)/.runtime $@
 
 # What the extended tests need beside it.

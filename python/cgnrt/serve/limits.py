@@ -43,14 +43,14 @@ class Limits:
         timeout_s: float | None = None,
     ) -> Limits:
         """Limits for images of this size, where they are not given."""
-        batch = largest_chunk(resolution)
+        batch = max(2, largest_chunk(resolution) // 2)  # more are not faster, but take longer
         most = images or max(1, _REQUEST_PIXELS // (resolution[0] * resolution[1]))
         return cls(
             images=most,
             stream_images=1_000_000,
-            piece=min(most, 2 * batch),
+            piece=min(most, 4 * batch),
             batch=batch,
-            queue=queue or 4 * batch,
+            queue=queue or 8 * batch,
             body_bytes=body_bytes or cls.body_bytes,
             timeout_s=timeout_s or cls.timeout_s,
         )
