@@ -21,25 +21,20 @@ CONNECTIONS = 256
 
 
 def overload(plan: Path, count: int, *, seconds: float, times: float = 4) -> list[dict[str, Any]]:
-    """What comes back, how late, and what the server holds meanwhile; with the usual queue and a short one."""
+    """What comes back, how late, and what the server holds meanwhile."""
     generator = cgnrt.Generator(plan, dtype="uint8", layout="NHWC", device="cpu")
     known = [generator.sample(count, seed).images.astype(np.int16) for seed in range(SEEDS)]
-    rows = []
-    for name, options in (("usual", ()), ("2 requests", ("--max-queue", str(2 * count)))):
-        with serving(plan, "--device", "cpu", *options, grpc=False) as server:
-            ask = http_asker(server, count)
-            unloaded = []
-            for seed in range(100):
-                begin = time.perf_counter()
-                ask(seed)
-                unloaded.append(time.perf_counter() - begin)
-            p50 = statistics.median(unloaded[10:])
-            capacity = images_per_second(
-                lambda server=server: http_asker(server, count), count, concurrency=2, seconds=3
-            )
-            flood = Flood(server, count, known, rate=times * capacity / count)
-            rows.append({"queue": name, **flood.run(seconds, p50), "offered/s": times * capacity / count})
-    return rows
+    with serving(plan, "--device", "cpu", grpc=False) as server:
+        ask = http_asker(server, count)
+        unloaded = []
+        for seed in range(100):
+            begin = time.perf_counter()
+            ask(seed)
+            unloaded.append(time.perf_counter() - begin)
+        capacity = images_per_second(lambda: http_asker(server, count), count, concurrency=2, seconds=3)
+        flood = Flood(server, count, known, rate=times * capacity / count)
+        found = flood.run(seconds, statistics.median(unloaded[10:]))
+        return [{"offered/s": times * capacity / count, **found}]
 
 
 class Flood:

@@ -82,6 +82,19 @@ def test_over_the_queue_limit_it_refuses_at_once(golden_plan: Path, limits: Limi
     assert server.service.metrics.requests.value("unavailable") == 1
 
 
+def test_a_queue_that_was_full_is_kept_short(golden_plan: Path, limits: Limits) -> None:
+    with gated(golden_plan, replace(limits, queue=24)) as (server, gate):
+        asked = [Asking(server, 1)]
+        gate.wait()
+        for _ in range(3):
+            asked.append(Asking(server, 8))
+            until(lambda: server.service.active() == len(asked))
+        assert "expected at most 24" in ask(server, 1)[1]["error"]
+        assert "expected at most 16" in ask(server, 1)[1]["error"]
+        gate.open.set()
+        assert [asking.result()[0] for asking in asked] == [200] * 4
+
+
 def test_time_runs_out(golden_plan: Path, limits: Limits) -> None:
     with gated(golden_plan, replace(limits, timeout_s=0.3)) as (server, gate):
         for parameters, shown in (

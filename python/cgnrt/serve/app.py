@@ -205,10 +205,19 @@ def _listen(host: str, port: int) -> socket.socket:
       CgnrtError: the address is not to be had.
     """
     try:
-        family, _, _, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(where[:2], family=family, backlog=1024)
+        # With the protocol named: only then does asyncio send small answers at once (TCP_NODELAY).
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(where)
+            found.listen(1024)
+        except BaseException:
+            found.close()
+            raise
+        return found
     except (OSError, OverflowError) as error:
         raise CgnrtError(
             f"serve: port {port} of '{host}' cannot be had ({error}). Take another --port."

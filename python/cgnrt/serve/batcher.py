@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,10 @@ from cgnrt.serve.metrics import Metrics
 from cgnrt.serve.protocol import ServeError
 
 _PARTS = ("mask", "foreground", "background", "pre_mask")
+
+# After a full queue, how long it is kept short. Then a burst may fill it again: if requests still come too fast, the
+# few that waited in it are the only late ones of so many seconds.
+_STRAIN_S = 30.0
 
 Arrays = dict[str, np.ndarray]
 
@@ -116,6 +121,7 @@ class Batcher:
         self._ready = threading.Condition()
         self._closing = False
         self._running = 0
+        self._strained_until = 0.0
         self._thread = threading.Thread(target=self._run, name="cgnrt-batcher", daemon=True)
         self._thread.start()
         metrics.gauge("cgnrt_queue_requests", "Requests that wait.", lambda: len(self._queue))
@@ -145,10 +151,14 @@ class Batcher:
                     "unavailable", "infer: the server stops, expected one that runs. Ask another."
                 )
             waiting = self._waiting()
-            if self._queue and waiting + job.turn(limits.batch) > limits.queue:
+            strained = time.monotonic() < self._strained_until
+            most = limits.strained_queue if strained else limits.queue
+            if self._queue and waiting + job.turn(limits.batch) > most:
+                if not strained:
+                    self._strained_until = time.monotonic() + _STRAIN_S
                 raise ServeError(
                     "unavailable",
-                    f"infer: images that wait are {waiting}, expected at most {limits.queue} with this request's. "
+                    f"infer: images that wait are {waiting}, expected at most {most} with this request's. "
                     "Try again later.",
                 )
             self._queue.append(job)

@@ -32,6 +32,11 @@ class Limits:
     body_bytes: int = 1 << 20
     timeout_s: float = 60.0
 
+    @property
+    def strained_queue(self) -> int:
+        """Images that wait at most where more come than are made: a longer queue makes none faster, but all late."""
+        return min(self.queue, 2 * self.batch)
+
     @classmethod
     def usual(
         cls,
