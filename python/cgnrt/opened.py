@@ -129,7 +129,7 @@ class Opened:
         return other
 
     def with_pixels(self, dtype: str, layout: str) -> Self:
-        """The same plan and engines with images in another form, in its usual range. A GPU opens engines of its own."""
+        """The same plan and engines with images in another form, in its usual range. The two take turns."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._options = {
@@ -147,7 +147,7 @@ class Opened:
             composer = Composer(self.plan, other._pixels, self.threads)
             other._renderer = self._renderer.with_composer(composer)
         else:
-            other._renderer = other._make_renderer()
+            other._renderer = self._renderer.with_pixels(other._pixels)
         return other
 
     @property

@@ -147,6 +147,18 @@ def test_forms_are_those_of_the_cpu(options: dict[str, Any]) -> None:
     assert_same(there.sample(3, seed=7), here.sample(3, seed=7))
 
 
+def test_another_form_shares_the_engines(backend: EmulatedBackend) -> None:
+    there, here = pair()
+    there.sample(2, seed=1, pool=3)
+    other = there.with_pixels("uint8", "NHWC")
+    expected = here.with_pixels("uint8", "NHWC")
+    for options in ({}, {"pool": 3}, {"parts": True}):
+        assert_same(other.sample(3, seed=7, **options), expected.sample(3, seed=7, **options))
+        assert_same(there.sample(3, seed=7, **options), here.sample(3, seed=7, **options))
+    assert len(backend.engines) == 3
+    assert other.cuda_stream is there.cuda_stream
+
+
 @pytest.mark.usefixtures("backend")
 def test_given_noise_labels_and_interpolation() -> None:
     there, here = pair()

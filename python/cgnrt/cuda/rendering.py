@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,13 @@ class _Session:
         self.networks = CudaNetworks(plan, choice, options, self.stream)
         self.pool: CudaPool | CudaRenewingPool | None = None
 
+    def with_pixels(self, plan: Plan, pixels: PixelFormat) -> _Session:
+        """Another composer on the same stream and engines, with a pool of its own."""
+        other = copy.copy(self)
+        other.composer = CudaComposer(plan, pixels, self.stream)
+        other.pool = None
+        return other
+
 
 class CudaRenderer:
     """Renders the requests of one Generator on one device; the counterpart of `rendering.Renderer`.
@@ -66,6 +74,14 @@ class CudaRenderer:
         """The stream that batches are made on."""
         with self._lock:
             return self._open().stream
+
+    def with_pixels(self, pixels: PixelFormat) -> CudaRenderer:
+        """Images of another form from the same engines, which are opened; the two take turns."""
+        other = copy.copy(self)
+        other._pixels = pixels
+        with self._lock:
+            other._session = self._open().with_pixels(self._plan, pixels)
+        return other
 
     def render(
         self,
