@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Gate, Running, generator, running, until
+from serving import Gate, generator, running, until
 
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
@@ -32,11 +32,17 @@ def infer(address: str, count: int) -> tuple[int, dict[str, Any]]:
         return error.code, json.load(error)
 
 
-def ready(server: Running) -> int:
+def ready(address: str) -> int:
     try:
-        return int(urllib.request.urlopen(f"http://{server.http}/v2/health/ready").status)
+        return int(urllib.request.urlopen(f"http://{address}/v2/health/ready").status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def metrics(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        found: str = answer.read().decode()
+    return found
 
 
 def test_it_finishes_what_it_has_begun(golden_plan: Path, limits: Limits) -> None:
@@ -49,9 +55,9 @@ def test_it_finishes_what_it_has_begun(golden_plan: Path, limits: Limits) -> Non
             thread.start()
         gate.wait()
         until(lambda: server.service.active() == 2)
-        assert ready(server) == 200
+        assert ready(server.http) == 200
         server.stop()
-        until(lambda: ready(server) == 503)
+        until(lambda: ready(server.http) == 503)
         status, message = infer(server.http, 1)
         assert (status, "the server stops" in message["error"]) == (503, True)
         gate.open.set()
@@ -98,6 +104,24 @@ def test_signals_end_the_command(golden_plan: Path, tmp_path: Path, signum: int)
     assert [event["event"] for event in events] == ["ready", "infer", "infer", "stopping", "stopped"]
     assert events[1]["images"] == 3
     assert events[1]["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(golden_plan: Path, signum: int) -> None:
+    process, address = start(golden_plan, "--no-grpc", "--max-images", "2000000")
+    endless = json.dumps({"parameters": {"count": 2_000_000, "binary_data_output": True}}).encode()
+    head = f"POST /v2/models/v2/infer HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(endless)}\r\n\r\n"
+    try:
+        with socket.create_connection(("127.0.0.1", int(address.split(":")[1]))) as asking:
+            asking.sendall(head.encode() + endless)
+            until(lambda: "cgnrt_active_requests 1" in metrics(address))
+            process.send_signal(signum)
+            until(lambda: ready(address) == 503)
+            process.send_signal(signum)
+            assert process.wait(2) == -signum
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
 
 
 def test_a_token_of_the_environment(golden_plan: Path) -> None:

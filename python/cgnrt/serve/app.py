@@ -69,6 +69,8 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stop`; then finish what was let in, for `grace_s` at most.
 
+    A second signal ends the process at once, as if nobody had handled it.
+
     Args:
       pages: static files for `HttpApp`.
       started: called when requests are taken.
@@ -188,8 +190,15 @@ def _signals(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop_once() -> None:
+        stopping.set()
+        for signum in before:  # the next one ends the process, whatever it is at
+            loop.remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_DFL)
+
     for signum in before:
-        loop.add_signal_handler(signum, stopping.set)
+        loop.add_signal_handler(signum, stop_once)
     try:
         yield stopping
     finally:
