@@ -77,9 +77,9 @@ $(VENV)/.full: $(VENV)/.build $(SOURCES)
 	$(PIP) install -q --no-build-isolation -e '.[$(ENGINES),train,export,serve,test]'
 	touch $(VENV)/.runtime $@
 
-# What the extended tests need beside it.
+# What the extended tests need beside it, and Debian's chromium and chromium-driver.
 $(VENV)/.extended: $(VENV)/.full
-	$(PIP) install -q --no-build-isolation -e '.[ray]'
+	$(PIP) install -q --no-build-isolation -e '.[ray,browser]'
 	touch $@
 
 # A real Triton for its extended test (docs/triton.md). The wheel that brings the server wants numpy < 2.

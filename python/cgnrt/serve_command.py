@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8000, help="of HTTP; 0 takes a free one (8000)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="of gRPC; 0 takes a free one (8001)")
     parser.add_argument("--no-grpc", action="store_true", help="HTTP alone")
+    parser.add_argument("--ui", action="store_true", help="a page to look at, below /ui/")
     parser.add_argument("--name", help="of the model (the plan file's stem)")
     parser.add_argument(
         "--max-images",
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     from cgnrt.serve.app import Address, Bound, is_loopback, serve
     from cgnrt.serve.limits import Limits
     from cgnrt.serve.log import Log
+    from cgnrt.serve.pages import read_pages
     from cgnrt.serve.service import Service
 
     for name in ("max_images", "max_queue", "max_body", "timeout"):
@@ -83,11 +85,13 @@ def run(arguments: argparse.Namespace) -> None:
             (f"[{bound.host}]" if ":" in bound.host else bound.host),
         )
         grpc = "" if bound.grpc_port is None else f", gRPC on port {bound.grpc_port}"
-        print(f"{name}: {scheme}://{host}:{bound.port}{grpc}", flush=True)
+        page = f", page at {scheme}://{host}:{bound.port}/ui/" if arguments.ui else ""
+        print(f"{name}: {scheme}://{host}:{bound.port}{grpc}{page}", flush=True)
 
     async def live() -> None:
         service = Service(generator, name, limits=limits, token=token, log=log)
-        await serve(service, address, log=log, started=started)
+        pages = read_pages() if arguments.ui else None
+        await serve(service, address, log=log, pages=pages, started=started)
 
     asyncio.run(live())
 

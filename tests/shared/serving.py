@@ -18,6 +18,7 @@ import numpy as np
 import cgnrt
 from cgnrt.serve.app import Address, Bound, serve
 from cgnrt.serve.log import Log
+from cgnrt.serve.pages import read_pages
 from cgnrt.serve.protocol import InferRequest, Tensor, Wanted
 from cgnrt.serve.service import Service
 
@@ -69,7 +70,7 @@ def running(
                     service,
                     where,
                     log=Log(log),
-                    pages={"index.html": ("text/html", b"<p>page</p>")},
+                    pages=read_pages(),
                     started=lambda bound: (found.append(bound), started.set()),
                     stop=stop,
                     grace_s=grace_s,

@@ -6,8 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -32,7 +31,8 @@ class Job:
 
     Attributes:
       form: dtype and layout of the images.
-      request: labels and noise of the samples; None where `pooled` has the arguments of `Generator.sample`.
+      request: labels and noise of the samples; None where `alone` makes them, which shares no engine call.
+      alone: from a generator, and whether parts are wanted, to the batch.
       names: of the outputs that are wanted.
       future: of the event loop that waits, gets arrays by name.
     """
@@ -44,13 +44,13 @@ class Job:
         count: int,
         *,
         request: Request | None = None,
-        pooled: Mapping[str, Any] | None = None,
+        alone: Callable[[Generator, bool], Batch] | None = None,
     ) -> None:
         self.form = form
         self.names = names
         self.count = count
         self.request = request
-        self.pooled = pooled
+        self.alone = alone
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Arrays] = self.loop.create_future()
         self.cancelled = False
@@ -238,9 +238,9 @@ class Batcher:
         if generator is None:
             base = self._generators[("uint8", "NHWC")]
             generator = self._generators[first.form] = base.with_pixels(*first.form)
-        if first.pooled is not None:
+        if first.alone is not None:
             first.taken = first.count
-            return [generator.sample(**first.pooled, parts=first.parts).numpy()]
+            return [first.alone(generator, first.parts).numpy()]
         turns = [job.take(self._limits.batch) for job in jobs]
         parts = any(job.parts for job in jobs)
         return [batch.numpy() for batch in generator.render(turns, parts=parts)]

@@ -11,6 +11,7 @@ from typing import Any
 from cgnrt.serve import metrics
 from cgnrt.serve.http_messages import Buffer, read_infer, read_json, write_infer
 from cgnrt.serve.log import Log
+from cgnrt.serve.pages import HEADERS
 from cgnrt.serve.protocol import Kind, ServeError
 from cgnrt.serve.service import VERSION, Service
 from cgnrt.serve.shared_memory import Regions, check_regions
@@ -114,7 +115,7 @@ class HttpApp:
             case ["GET" | "HEAD", "v2", "health", "ready"]:
                 return Answer(status=200 if self._service.ready() else 503)
             case ["GET" | "HEAD", *rest] if self._pages and (not rest or rest[0] == "ui"):
-                return self._page(rest)
+                return self._page(path, rest)
         self._service.check_token(headers.get("authorization"))
         _check_origin(headers)
         match [method, *(piece for piece in path.split("/") if piece)]:
@@ -166,13 +167,13 @@ class HttpApp:
         self._regions.register(name, key, offset, size)  # type: ignore[arg-type]  # which it checks
         return Answer()
 
-    def _page(self, rest: Sequence[str]) -> Answer:
-        if not rest:
+    def _page(self, path: str, rest: Sequence[str]) -> Answer:
+        if path in ("/", "/ui"):  # from /ui its relative links would lead elsewhere
             return Answer(status=307, headers={"location": "/ui/"})
         found = self._pages.get("/".join(rest[1:]) or "index.html")
         if found is None:
             raise ServeError("not_found", "find page: there is none of this name.")
-        return Answer(parts=[found[1]], kind=found[0], headers={"cache-control": "no-cache"})
+        return Answer(parts=[found[1]], kind=found[0], headers=HEADERS)
 
     async def _infer(self, name: str, version: str, headers: Mapping[str, str], receive: Receive) -> Answer:
         body = await self._body(headers, receive)

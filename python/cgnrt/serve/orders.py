@@ -15,7 +15,7 @@ from cgnrt.serve.protocol import InferRequest, ServeError, Tensor
 
 DTYPES = ("uint8", "float32", "float16")
 LAYOUTS = ("NHWC", "NCHW")
-INPUTS = ("count", "seed", "start", *MECHANISMS, "truncation", "pool")
+INPUTS = ("count", "seed", "start", "end", *MECHANISMS, "truncation", "pool")
 
 # What clients of this protocol send beside a model's own parameters, and what of it changes nothing here.
 _TRANSPORT = ("timeout", "binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
@@ -30,7 +30,8 @@ class Order:
     """What one request asks for: how many samples of which stream, and in which form.
 
     Attributes:
-      labels: of the mechanisms that are given: one for all samples, or a list.
+      end: the sample at the other end of a path of `count` images; None where they are consecutive samples.
+      labels: of the mechanisms that are given: one for all samples, or a list; of a path, of its two ends.
       truncation: one for all, or float32 (count,); None is the plan's.
       outputs: their names, in order.
     """
@@ -38,6 +39,7 @@ class Order:
     count: int
     seed: int
     start: int
+    end: int | None
     labels: Mapping[str, Labels]
     truncation: float | np.ndarray | None
     pool: tuple[int, ...] | None
@@ -88,12 +90,19 @@ def read_order(
             raise ServeError("invalid", f"infer: output is {_named(name, outputs)}")
     if len(set(wanted)) < len(wanted):
         raise ServeError("invalid", f"infer: outputs are {', '.join(wanted)}, expected each once.")
+    end = _integer("end", given["end"]) if "end" in given else None
+    if end is not None and "pool" in given:
+        raise ServeError("invalid", "infer: end is given beside a pool, expected one of the two.")
+    labelled = count if end is None else 2  # a path has classes for its ends
     return Order(
         count=count,
         seed=_integer("seed", given["seed"]) if "seed" in given else secrets.randbits(_DRAWN_SEED_BITS),
         start=_integer("start", given.get("start", [0])),
-        labels={name: _labels(name, given[name], count) for name in MECHANISMS if name in given},
-        truncation=_truncation(given["truncation"], count) if "truncation" in given else None,
+        end=end,
+        labels={name: _labels(name, given[name], labelled) for name in MECHANISMS if name in given},
+        truncation=_truncation(given["truncation"], count if end is None else 1)
+        if "truncation" in given
+        else None,
         pool=_pool(given["pool"], most_entries) if "pool" in given else None,
         dtype=form["dtype"],
         layout=form["layout"],
@@ -146,7 +155,8 @@ def _labels(name: str, values: Sequence[Any], count: int) -> Labels:
 
 def _truncation(values: Sequence[Any], count: int) -> float | np.ndarray:
     if len(values) not in (1, count):
-        raise ServeError("invalid", f"infer: truncation has {len(values)} values, expected 1 or {count}.")
+        expected = f"1 or {count}" if count > 1 else "1"
+        raise ServeError("invalid", f"infer: truncation has {len(values)} values, expected {expected}.")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
             raise ServeError("invalid", f"infer: truncation is {_short(value)}, expected numbers.")

@@ -33,7 +33,7 @@ EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "system
 INPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     name: (
         {"seed": "UINT64", "truncation": "FP32"}.get(name, "INT64"),
-        (1,) if name in ("count", "seed", "start") else (-1,),
+        (1,) if name in ("count", "seed", "start", "end") else (-1,),
     )
     for name in INPUTS
 }
@@ -121,6 +121,7 @@ class Service:
         facts = {
             "classes": {m: list(names) for m, names in self._generator.classes.items()},
             "resolution": list(self._generator.resolution),
+            "range": list(self._generator.plan.mechanisms["texture"].spec.range),
             "truncation": None
             if bounds is None
             else {"minimum": bounds.minimum, "maximum": bounds.maximum, "default": bounds.default},
@@ -190,6 +191,8 @@ class Service:
             seen |= {"images": order.count, "seed": order.seed}
             timeout_s = self._timeout(request)
             self._check_span(order)
+            if order.end is not None:
+                raise ServeError("invalid", "infer: end is given, expected no path in a stream. Ask at once.")
             pieces = [
                 _piece(order, low, self.limits.piece)
                 for low in range(0, max(1, order.count), self.limits.piece)
@@ -299,6 +302,8 @@ class Service:
         labels: dict[str, Any] = dict(order.labels)
         common: dict[str, Any] = {"seed": order.seed, "start": order.start, "truncation": order.truncation}
         try:
+            if order.end is not None:
+                return self._path(order, form)
             if order.pool is None:
                 request = self._generator.prepare(n=order.count, **common, **labels)
                 return Job(form, order.outputs, order.count, request=request)
@@ -309,9 +314,29 @@ class Service:
                 )
             pooled: dict[str, Any] = {"n": order.count, "do": order.labels, "pool": order.pool, **common}
             self._generator.sample(**(pooled | {"n": 0}))  # checks, makes nothing
-            return Job(form, order.outputs, order.count, pooled=pooled)
+            return Job(
+                form,
+                order.outputs,
+                order.count,
+                alone=lambda found, parts: found.sample(**pooled, parts=parts),
+            )
         except (ValueError, TypeError) as error:
             raise ServeError("invalid", str(error)) from error
+
+    def _path(self, order: Order, form: tuple[str, str]) -> Job:
+        asked: dict[str, Any] = {
+            "seed": order.seed,
+            "start": order.start,
+            "end": order.end,
+            "truncation": order.truncation,
+            **order.labels,
+        }
+        return Job(
+            form,
+            order.outputs,
+            order.count,
+            alone=lambda found, parts: found.interpolate(order.count, parts=parts, **asked),
+        )
 
     def _response(self, request: InferRequest, order: Order, arrays: Arrays) -> InferResponse:
         outputs = tuple(of_array(name, arrays[name]) for name in order.outputs)
