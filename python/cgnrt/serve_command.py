@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until a signal."""
-    from cgnrt.serve.app import Address, Bound, is_loopback, serve
+    from cgnrt.serve.access import is_loopback
+    from cgnrt.serve.app import Address, Bound, serve
     from cgnrt.serve.limits import Limits
     from cgnrt.serve.log import Log
     from cgnrt.serve.pages import read_pages

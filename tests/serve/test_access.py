@@ -52,6 +52,38 @@ def test_other_sites_pages_are_refused(golden_plan: Path) -> None:
                     urllib.request.urlopen(asked)
 
 
+def status(address: str, headers: dict[str, str]) -> int:
+    try:
+        asked = urllib.request.Request(f"http://{address}/v2/models/v2/infer", BODY, headers)
+        return int(urllib.request.urlopen(asked).status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_names_that_others_gave_to_this_machine(golden_plan: Path) -> None:
+    with running(Service(generator(golden_plan), "v2")) as server:
+        port = server.bound.port
+        for host in (
+            "localhost",
+            f"localhost:{port}",
+            f"LOCALHOST:{port}",
+            f"127.0.0.9:{port}",
+            f"[::1]:{port}",
+        ):
+            assert status(server.http, {"Host": host}) == 200, host
+        for host in (f"evil.example:{port}", "", "[", "127.0.0.1.evil.example", "10.0.0.1"):
+            assert status(server.http, {"Host": host}) == 400, host
+        rebound = {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"}
+        assert status(server.http, rebound) == 400
+
+
+def test_any_name_where_others_are_to_ask(golden_plan: Path) -> None:
+    with running(Service(generator(golden_plan), "v2", token="s3cret")) as server:
+        assert status(server.http, {"Host": "images.example", "Authorization": "Bearer s3cret"}) == 200
+    with running(Service(generator(golden_plan), "v2"), host="0.0.0.0") as server:
+        assert status(server.http, {"Host": "images.example"}) == 200
+
+
 def test_tls(golden_plan: Path) -> None:
     service = Service(generator(golden_plan), "v2")
     with running(service, certificate=TLS / "certificate.pem", key=TLS / "key.pem") as server:

@@ -132,7 +132,7 @@ def read(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-POST = "POST /v2/models/v2/infer HTTP/1.1\nHost: x\n"
+POST = "POST /v2/models/v2/infer HTTP/1.1\nHost: localhost\n"
 
 
 def test_who_hangs_up_is_forgotten(golden_plan: Path, limits: Limits) -> None:

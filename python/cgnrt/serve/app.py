@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgnrt.errors import CgnrtError, MissingDependencyError
+from cgnrt.serve.access import is_loopback
 from cgnrt.serve.http import HttpApp
 from cgnrt.serve.log import Log
 from cgnrt.serve.service import Service
@@ -86,7 +86,7 @@ async def serve(
     try:
         bound = Bound(address.host, listening.getsockname()[1], None, address.certificate is not None)
         config = uvicorn.Config(
-            HttpApp(service, regions, log=log, pages=pages),
+            HttpApp(service, regions, log=log, pages=pages, loopback=is_loopback(address.host)),
             lifespan="off",
             access_log=False,
             log_config=None,
@@ -137,14 +137,6 @@ async def serve(
         await service.close()
         regions.close()
     log.write("stopped")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this machine alone reaches a server there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any
 
 from cgnrt.serve import metrics
+from cgnrt.serve.access import check_host, check_origin
 from cgnrt.serve.http_messages import Buffer, read_infer, read_json, write_infer
 from cgnrt.serve.log import Log
 from cgnrt.serve.pages import HEADERS
@@ -68,6 +69,7 @@ class HttpApp:
 
     Args:
       pages: static files by path, content type and bytes, which are shown without the token.
+      loopback: whether this machine alone reaches the server, which then is asked for by no other name.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class HttpApp:
         *,
         log: Log | None = None,
         pages: Mapping[str, tuple[str, bytes]] | None = None,
+        loopback: bool = False,
     ) -> None:
         self._service = service
+        self._loopback = loopback
         self._regions = regions
         self._log = log or Log(None)
         self._pages = dict(pages or {})
@@ -117,7 +121,9 @@ class HttpApp:
             case ["GET" | "HEAD", *rest] if self._pages and (not rest or rest[0] == "ui"):
                 return self._page(path, rest)
         self._service.check_token(headers.get("authorization"))
-        _check_origin(headers)
+        if self._loopback and not self._service.has_token:
+            check_host(headers.get("host"))
+        check_origin(headers.get("origin"), headers.get("host"))
         match [method, *(piece for piece in path.split("/") if piece)]:
             case ["GET", "metrics"]:
                 return Answer(parts=[self._service.metrics.text().encode()], kind=metrics.CONTENT_TYPE)
@@ -257,12 +263,3 @@ def _decompressed(body: bytes, encoding: str, most: int) -> bytes:
     if not unpacker.eof:
         raise ServeError("invalid", f"read body: {encoding} is cut short, expected all of it.")
     return found
-
-
-def _check_origin(headers: Mapping[str, str]) -> None:
-    """Refuse what a page of another site makes its reader's browser ask."""
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
-        raise ServeError(
-            "invalid", f"check origin: it is {origin[:100]!r}, expected this server's own pages."
-        )

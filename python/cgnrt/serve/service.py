@@ -74,6 +74,11 @@ class Service:
 
     # What it is.
 
+    @property
+    def has_token(self) -> bool:
+        """Whether only those are let in who send the token."""
+        return self._token is not None
+
     def live(self) -> bool:
         """Whether the process answers."""
         return True
