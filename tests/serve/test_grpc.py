@@ -211,6 +211,9 @@ def test_bytes_that_are_no_message(server: Running) -> None:
 def test_a_deadline_leaves_the_server_working(triton: Any) -> None:
     with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
         triton.infer("v2", order(64), client_timeout=1e-5)
+    with pytest.raises(InferenceServerException, match="no answer within 1e-06 s") as found:
+        triton.infer("v2", order(64), timeout=1)
+    assert found.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert len(triton.infer("v2", order(2)).as_numpy("images")) == 2
 
 
