@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from cgnrt.arguments import add_generator, open_generator
@@ -16,6 +20,10 @@ TOKEN_VARIABLE = "CGNRT_TOKEN"  # of the environment
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`."""
+    parser.description = (
+        "Answer requests for a plan's images until a signal. The plan is copied to a temporary folder first (TMPDIR, "
+        "which has to have room for it), so that the file may be replaced or cut short while it is served."
+    )
     add_generator(parser)
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="of HTTP; 0 takes a free one (8000)")
@@ -62,7 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     log = Log(sys.stderr, requests=not arguments.quiet)
     if token is None and not is_loopback(arguments.host):
         log.write("warning", message=f"{arguments.host} is open to others without a token: see --token-file")
-    generator = open_generator(arguments, dtype="uint8", layout="NHWC")
+    name = arguments.name or arguments.plan.stem
+    with _private_copy(arguments.plan) as arguments.plan:
+        generator = open_generator(arguments, dtype="uint8", layout="NHWC")
     generator.sample(1, seed=0)  # opens the engines
     limits = Limits.usual(
         generator.resolution,
@@ -78,7 +88,6 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.certificate,
         arguments.key,
     )
-    name = arguments.name or arguments.plan.stem
 
     def started(bound: Bound) -> None:
         scheme, host = (
@@ -95,6 +104,28 @@ def run(arguments: argparse.Namespace) -> None:
         await serve(service, address, log=log, pages=pages, started=started)
 
     asyncio.run(live())
+
+
+@contextlib.contextmanager
+def _private_copy(plan: Path) -> Iterator[Path]:
+    """A copy of the plan to map: whoever cuts a mapped file short kills the process. Its name is gone afterwards."""
+    if not plan.is_file():  # which is told to whoever opens it
+        yield plan
+        return
+    with tempfile.TemporaryDirectory(prefix="cgnrt-serve-") as folder:
+        copy = Path(folder) / plan.name
+        try:
+            shutil.copyfile(plan, copy)
+        except OSError as error:
+            raise CgnrtError(
+                f"serve '{plan}': it cannot be copied to '{folder}' ({error.strerror or error}). "
+                "Set TMPDIR to a folder with room for it."
+            ) from error
+        try:
+            yield copy
+        except (CgnrtError, ValueError) as error:
+            error.args = (str(error).replace(str(copy), str(plan)),)
+            raise
 
 
 def _token(path: Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from serving import Gate, generator, running, until
 
+from cgnrt.plan import Plan
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
 
@@ -106,6 +108,25 @@ def test_signals_end_the_command(golden_plan: Path, tmp_path: Path, signum: int)
     assert events[1]["outcome"] == "ok"
 
 
+def test_a_plan_that_is_cut_short(golden_plan: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "v2.plan"
+    plan.write_bytes(golden_plan.read_bytes())
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process, address = start(plan, "--no-grpc", TMPDIR=str(temporary))
+    try:
+        assert not list(temporary.iterdir())
+        os.truncate(plan, 0)
+        assert infer(address, 100)[0] == 200
+        with urllib.request.urlopen(f"http://{address}/v2/models/v2/config") as answer:
+            config = json.load(answer)
+        expected = Plan.open(golden_plan).digest
+        assert json.loads(config["parameters"]["plan"]["string_value"]) == expected
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(golden_plan: Path, signum: int) -> None:
     process, address = start(golden_plan, "--no-grpc", "--max-images", "2000000")
@@ -159,6 +180,28 @@ def test_a_port_that_is_taken(golden_plan: Path, capsys: pytest.CaptureFixture[s
         port = other.getsockname()[1]
         assert main(["serve", str(golden_plan), "--no-grpc", "--port", str(port)]) == 1
     assert f"port {port} of '127.0.0.1' cannot be had" in capsys.readouterr().err
+
+
+def test_plans_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cgnrt.cli import main
+
+    (tmp_path / "text.plan").write_text("no plan")
+    for name in ("text.plan", "missing.plan"):
+        assert main(["serve", str(tmp_path / name)]) == 1
+        assert f"'{tmp_path / name}'" in capsys.readouterr().err
+
+
+def test_no_room_for_a_copy(
+    golden_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cgnrt.cli import main
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    assert main(["serve", str(golden_plan)]) == 1
+    assert "No space left on device). Set TMPDIR" in capsys.readouterr().err
 
 
 def test_an_empty_token(golden_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
