@@ -45,7 +45,15 @@ Allocation::Allocation(std::shared_ptr<Stream> stream, std::int64_t bytes) : str
   CGNRT_CUDA_CHECK(status);
 }
 
-Allocation::~Allocation() { cudaFreeAsync(data_, stream_->handle()); }
+Allocation::~Allocation() {
+  // On the stream's device, as the handle of a default stream means that of the current one. Errors have
+  // nowhere to go here.
+  int before = stream_->device();
+  cudaGetDevice(&before);
+  if (before != stream_->device()) cudaSetDevice(stream_->device());
+  cudaFreeAsync(data_, stream_->handle());
+  if (before != stream_->device()) cudaSetDevice(before);
+}
 
 void Allocation::used_on(cudaStream_t consumer) noexcept {
   if (consumer == stream_->handle()) return;

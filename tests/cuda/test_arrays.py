@@ -108,6 +108,18 @@ def test_memory_goes_back(emulated: ModuleType) -> None:
     assert emulated.emulator_counters()[1] == before
 
 
+def test_memory_on_a_default_stream_goes_back_in_the_order_of_its_device(emulated: ModuleType) -> None:
+    default = cuda.Stream.borrow(1, 0)
+    target = cuda.DeviceArray.empty(X.shape, "float32", cuda.Stream(1))
+    source = array_of(X, default)
+    default.synchronize()
+    emulated.copy(source, target, default)
+    del source  # the copy has not run, and device 0 is current
+    gc.collect()
+    cuda.Stream.borrow(0, 0).synchronize()
+    np.testing.assert_array_equal(target.numpy(), X)
+
+
 def test_too_much_memory_is_an_error_with_both_numbers(emulated: ModuleType) -> None:
     emulated.emulator_configure(memory_bytes=1 << 20)
     stream = cuda.Stream(0)
