@@ -224,6 +224,16 @@ def test_why_a_device_cannot_be_used(emulated: ModuleType) -> None:
         cuda.module()
 
 
+def test_a_driver_that_fails_is_a_reason_too(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise cuda.BackendError("cudaGetDeviceCount: cudaErrorSystemDriverMismatch (text)")
+
+    monkeypatch.setattr(emulated, "info", fail)
+    assert "CUDA does not start: cudaGetDeviceCount" in str(cuda.refusal())
+    with pytest.raises(cuda.BackendError, match="cuda: CUDA does not start"):
+        cuda.module()
+
+
 def test_a_forked_process_is_told_to_spawn(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda.refusal() is None
     monkeypatch.setattr(os, "getpid", lambda: -1)

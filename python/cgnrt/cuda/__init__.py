@@ -43,7 +43,10 @@ def refusal(index: int = 0) -> str | None:
             "this process was forked from one that used CUDA, which does not survive a fork. "
             "Start workers with multiprocessing_context='spawn'"
         )
-    found = info()
+    try:
+        found = info()
+    except BackendError as error:
+        return f"CUDA does not start: {error}. Look at what nvidia-smi says"
     if found is None:
         return (
             "this build of cgnrt has no CUDA kernels. Put CUDA's nvcc on the PATH and install cgnrt from its sources "
