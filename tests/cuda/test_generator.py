@@ -360,6 +360,24 @@ def test_a_failing_engine_leaves_the_generator_usable(
     assert_same(there.sample(2, seed=3), here.sample(2, seed=3))
 
 
+def test_memory_outlives_what_a_failing_engine_has_enqueued(
+    emulated: ModuleType, backend: EmulatedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, _ = pair()
+    stream = there.sample(1, seed=0).images.stream
+    done = []
+
+    def fail(inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: Any) -> None:
+        emulated.emulator_enqueue(stream, lambda: done.append(True))
+        raise cgnrt.BackendError("run: no")
+
+    monkeypatch.setattr(backend.engines[2], "run", fail)
+    with pytest.raises(cgnrt.BackendError, match="run: no"):
+        there.sample(2, seed=1)
+    stream.synchronize()
+    assert done == [True]
+
+
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("pools", [{}, {"pool": 6}, {"pool": 6, "refresh": 3}])
 def test_a_data_set_is_that_of_the_cpu(tmp_path: Path, pools: dict[str, Any]) -> None:

@@ -71,8 +71,9 @@ class CudaNetworks:
                 outputs[wanted.name] = cuda.DeviceArray.empty(shape, "float32", self._stream)
         own = self._streams[name]
         own.wait_for(self._stream)  # after the allocations: their memory may have been others' until now
-        self._engines[name].run(inputs, outputs, own)
+        # Before it runs: one that fails may have enqueued some of its work.
         self._started.append((own, [*inputs.values(), *outputs.values()]))
+        self._engines[name].run(inputs, outputs, own)
         return outputs
 
     def join(self) -> None:
