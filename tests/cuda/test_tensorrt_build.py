@@ -45,6 +45,15 @@ def texture() -> Iterator[Any]:
         yield opened.mechanisms["texture"]
 
 
+def test_errors_go_to_those_who_listen_whoever_stops_first(library: Library) -> None:
+    first, second = library.errors(), library.errors()
+    told, _ = first.__enter__(), second.__enter__()
+    second.__exit__(None, None, None)
+    library.logger.log(library.api.ILogger.Severity.ERROR, "no")
+    first.__exit__(None, None, None)
+    assert told == ["no"]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_parser_takes_every_graph_as_typed(plan: Plan, precision: str, library: Library) -> None:
     builder = library.api.Builder(library.logger)
