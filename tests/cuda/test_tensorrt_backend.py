@@ -178,7 +178,7 @@ def test_graphs_are_bounded(library: Library, api: FakeApi, stream: FakeStream) 
     assert sorted(engine._replays) == [2, 3]
 
 
-@pytest.mark.parametrize(("graphs", "handle"), [(0, 7), (3, 0)])
+@pytest.mark.parametrize(("graphs", "handle"), [(0, 7), (3, 0), (3, 1)])
 def test_without_graphs_and_on_the_default_stream(
     library: Library, api: FakeApi, graphs: int, handle: int
 ) -> None:

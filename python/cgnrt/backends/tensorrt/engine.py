@@ -205,8 +205,8 @@ class TensorRtEngine:
     def _run(self, n: int, inputs: Arrays, outputs: Arrays, stream: Any) -> None:
         self._seen[n] += 1
         block = self._workspace.block(stream)
-        # The legacy default stream cannot be captured.
-        if n not in self._replays and self._graphs and self._seen[n] > 1 and stream.ptr:
+        # The legacy default stream, 0 or 1, cannot be captured.
+        if n not in self._replays and self._graphs and self._seen[n] > 1 and stream.ptr > 1:
             self._capture(n, inputs, outputs, block, stream)
         if n in self._replays:
             self._replays.move_to_end(n)
