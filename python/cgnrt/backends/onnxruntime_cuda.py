@@ -109,7 +109,8 @@ class OnnxRuntimeCudaEngine:
     """One mechanism on a device; float32 device arrays in and out, any n from 1 up, at any address.
 
     ONNX Runtime ties a session to one stream. It is `stream`, or one of the engine's own; a run asked for on another
-    stream waits for that one and is waited for by it, on the device. `run` returns when everything is enqueued.
+    stream waits for that one and is waited for by it, on the device. `run` returns when everything is enqueued; but a
+    replayed CUDA graph ONNX Runtime waits for.
 
     Args:
       provider: "cuda", or "tensorrt" for ONNX Runtime's TensorRT provider (TensorRT 10.x; it builds an engine when the
@@ -149,15 +150,15 @@ class OnnxRuntimeCudaEngine:
         self._device = device
         self._name = mechanism.name
         self._specs = (mechanism.spec.inputs, mechanism.spec.outputs)
-        self._stream = self._cuda.Stream(device.index) if stream is None else stream
+        own = self._cuda.Stream(device.index) if stream is None else stream
         # Where an emulation runs "device" code, device memory is the host's.
         self._emulated = _is_emulated()
         self._memory = ("cpu", 0) if self._emulated else ("cuda", device.index)
         captures = provider == "cuda" and bool(batches)
-        options = _cuda_options(self._stream, device, precision, captures, memory_limit)
+        options = _cuda_options(own, device, precision, captures, memory_limit)
         providers: list[Provider] = [(PROVIDERS["cuda"], options)]
         if provider == "tensorrt":
-            more = _tensorrt_options(mechanism, self._stream, device, precision, batches, cache)
+            more = _tensorrt_options(mechanism, own, device, precision, batches, cache)
             providers.insert(0, (PROVIDERS["tensorrt"], more))
         if self._emulated:
             providers = [("CPUExecutionProvider", {})]
@@ -181,6 +182,8 @@ class OnnxRuntimeCudaEngine:
         self._options = _run_options(_NO_GRAPH)
         self._thread = threading.get_ident()
         self._captured: dict[int, _Static] = {}
+        # After the session, as attributes go in their order: it must not outlive its stream.
+        self._stream = own
         if captures:
             for number, n in enumerate(sorted(set(batches)), 1):
                 self._captured[n] = self._capture(number, n)
