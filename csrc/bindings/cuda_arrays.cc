@@ -142,14 +142,16 @@ py::object to_numpy(const DeviceArray& array, const py::object& out) {
   require_out("numpy out", to.tensor(), array.tensor.dtype, array.tensor.shape);
   const Stream& stream = *array.memory->stream();
   const DeviceGuard guard(array.tensor.device.index);
-  py::gil_scoped_release unlocked;
-  if (array.ready) CGNRT_CUDA_CHECK(cudaStreamWaitEvent(stream.handle(), array.ready->handle(), 0));
-  if (array.tensor.bytes() > 0) {
-    CGNRT_CUDA_CHECK(cudaMemcpyAsync(to.tensor().data, array.tensor.data,
-                                     static_cast<std::size_t>(array.tensor.bytes()), cudaMemcpyDeviceToHost,
-                                     stream.handle()));
+  {
+    const py::gil_scoped_release unlocked;
+    if (array.ready) CGNRT_CUDA_CHECK(cudaStreamWaitEvent(stream.handle(), array.ready->handle(), 0));
+    if (array.tensor.bytes() > 0) {
+      CGNRT_CUDA_CHECK(cudaMemcpyAsync(to.tensor().data, array.tensor.data,
+                                       static_cast<std::size_t>(array.tensor.bytes()), cudaMemcpyDeviceToHost,
+                                       stream.handle()));
+    }
+    stream.synchronize();
   }
-  stream.synchronize();
   return result;
 }
 
