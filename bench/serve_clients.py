@@ -52,77 +52,93 @@ def serving(plan: Path, *options: str, grpc: bool = True) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(60)
+        process.stdout.close()
 
 
-def http_asker(server: Server, count: int) -> Callable[[int], Any]:
-    """A function from a seed to the images, over HTTP."""
-    module = tritonclient.http
-    client = module.InferenceServerClient(server.http)
-    return lambda seed: client.infer(server.model, inputs(module, count, seed)).as_numpy("images")
+class Asker:
+    """A client that asks for so many images of a seed, over HTTP or gRPC."""
+
+    def __init__(self, module: Any, address: str, model: str, count: int) -> None:
+        self._module = module
+        self._model = model
+        self._count = count
+        self.client = module.InferenceServerClient(address)
+
+    def __call__(self, seed: int) -> Any:
+        return self.infer(seed).as_numpy("images")
+
+    def infer(self, seed: int, **options: Any) -> Any:
+        """The client's result."""
+        inputs = []
+        for name, value in (("count", self._count), ("seed", seed)):
+            entry = self._module.InferInput(name, [1], "INT64")
+            entry.set_data_from_numpy(np.array([value], np.int64))
+            inputs.append(entry)
+        return self.client.infer(self._model, inputs, **options)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-def grpc_asker(server: Server, count: int) -> Callable[[int], Any]:
-    """The same over gRPC."""
-    module = tritonclient.grpc
-    client = module.InferenceServerClient(server.grpc)
-    return lambda seed: client.infer(server.model, inputs(module, count, seed)).as_numpy("images")
+class SharedAsker(Asker):
+    """Over gRPC, the images in shared memory."""
+
+    def __init__(self, address: str, model: str, count: int) -> None:
+        super().__init__(tritonclient.grpc, address, model, count)
+        self._name = f"cgnrt-bench-{threading.get_ident()}"
+        self._shape = (count, 32, 32, 3)
+        size = count * 32 * 32 * 3
+        self._region = shared_memory.create_shared_memory_region(self._name, f"/{self._name}", size)
+        self.client.register_system_shared_memory(self._name, f"/{self._name}", size)
+        self._output = tritonclient.grpc.InferRequestedOutput("images")
+        self._output.set_shared_memory(self._name, size)
+
+    def __call__(self, seed: int) -> Any:
+        self.infer(seed, outputs=[self._output])
+        return shared_memory.get_contents_as_numpy(self._region, np.uint8, self._shape)
+
+    def close(self) -> None:
+        self.client.unregister_system_shared_memory(self._name)
+        shared_memory.destroy_shared_memory_region(self._region)
+        super().close()
 
 
-def shared_asker(server: Server, count: int) -> Callable[[int], Any]:
-    """The same over gRPC, the images in shared memory."""
-    module = tritonclient.grpc
-    client = module.InferenceServerClient(server.grpc)
-    name = f"cgnrt-bench-{threading.get_ident()}"
-    size = count * 32 * 32 * 3
-    region = shared_memory.create_shared_memory_region(name, f"/{name}", size)
-    client.register_system_shared_memory(name, f"/{name}", size)
-    output = module.InferRequestedOutput("images")
-    output.set_shared_memory(name, size)
+def http_asker(server: Server, count: int) -> Asker:
+    return Asker(tritonclient.http, server.http, server.model, count)
 
-    def ask(seed: int) -> Any:
-        client.infer(server.model, inputs(module, count, seed), outputs=[output])
-        return shared_memory.get_contents_as_numpy(region, np.uint8, (count, 32, 32, 3))
 
-    def close() -> None:
-        client.unregister_system_shared_memory(name)
-        shared_memory.destroy_shared_memory_region(region)
+def grpc_asker(server: Server, count: int) -> Asker:
+    return Asker(tritonclient.grpc, server.grpc or "", server.model, count)
 
-    ask.close = close  # type: ignore[attr-defined]
-    return ask
+
+def shared_asker(server: Server, count: int) -> Asker:
+    return SharedAsker(server.grpc or "", server.model, count)
 
 
 ASKERS = {"http": http_asker, "grpc": grpc_asker, "grpc, shared memory": shared_asker}
 
 
-def inputs(module: Any, count: int, seed: int) -> list[Any]:
-    """`count` and `seed` as the client's inputs."""
-    found = []
-    for name, value in (("count", count), ("seed", seed)):
-        entry = module.InferInput(name, [1], "INT64")
-        entry.set_data_from_numpy(np.array([value], np.int64))
-        found.append(entry)
-    return found
-
-
-def images_per_second(
-    make: Callable[[], Callable[[int], Any]], count: int, *, concurrency: int, seconds: float
-) -> float:
+def images_per_second(make: Callable[[], Asker], count: int, *, concurrency: int, seconds: float) -> float:
     """Images that so many clients, each in a thread, get in a second, one request after another."""
     counts = [0] * concurrency
     begin = threading.Barrier(concurrency + 1)
     end = [0.0]
 
     def run(k: int) -> None:
-        ask = make()
-        ask(0)
-        begin.wait()
-        seed = k
-        while time.perf_counter() < end[0]:
-            ask(seed)
-            seed += concurrency
-            counts[k] += 1
-        if hasattr(ask, "close"):
-            ask.close()
+        with make() as ask:
+            ask(0)
+            begin.wait()
+            seed = k
+            while time.perf_counter() < end[0]:
+                ask(seed)
+                seed += concurrency
+                counts[k] += 1
 
     threads = [threading.Thread(target=run, args=(k,)) for k in range(concurrency)]
     for thread in threads:

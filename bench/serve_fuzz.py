@@ -80,7 +80,8 @@ def fuzz(plan: Path, n: int, *, grpc: bool = True, seed: int = 0) -> list[dict[s
             found = send(server, n, random.Random(seed))
             if server.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {server.process.returncode}")
-            http_asker(server, 1)(0)
+            with http_asker(server, 1) as ask:
+                ask(0)
             rows.append(
                 {
                     "transport": name,

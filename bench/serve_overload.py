@@ -25,12 +25,12 @@ def overload(plan: Path, count: int, *, seconds: float, times: float = 4) -> lis
     generator = cgnrt.Generator(plan, dtype="uint8", layout="NHWC", device="cpu")
     known = [generator.sample(count, seed).images.astype(np.int16) for seed in range(SEEDS)]
     with serving(plan, "--device", "cpu", grpc=False) as server:
-        ask = http_asker(server, count)
         unloaded = []
-        for seed in range(100):
-            begin = time.perf_counter()
-            ask(seed)
-            unloaded.append(time.perf_counter() - begin)
+        with http_asker(server, count) as ask:
+            for seed in range(100):
+                begin = time.perf_counter()
+                ask(seed)
+                unloaded.append(time.perf_counter() - begin)
         capacity = images_per_second(lambda: http_asker(server, count), count, concurrency=2, seconds=3)
         flood = Flood(server, count, known, rate=times * capacity / count)
         found = flood.run(seconds, statistics.median(unloaded[10:]))
@@ -96,6 +96,7 @@ class Flood:
         await asyncio.gather(*tasks)
         for _, writer in self._free:
             writer.close()
+            await writer.wait_closed()
 
     async def _ask(self, seed: int) -> None:
         reader, writer = self._free.pop()

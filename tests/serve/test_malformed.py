@@ -91,8 +91,10 @@ def test_no_tensor(server: Running, change: dict[str, Any], message: str) -> Non
     assert message in error
 
 
-def test_too_many_values(server: Running) -> None:
-    status, error = post(server, json.dumps({"inputs": [COUNT | {"shape": [10**9, 10**9]}]}).encode())
+@pytest.mark.parametrize("shape", [[10**9, 10**9], [2**63, 0], [4096] * 7 + [0]])
+def test_too_many_values(server: Running, shape: list[int]) -> None:
+    entry = COUNT | {"shape": shape, "data": []}
+    status, error = post(server, json.dumps({"inputs": [entry]}).encode())
     assert (status, "expected at most" in error) == (413, True)
 
 

@@ -53,10 +53,12 @@ def check_header(name: Any, datatype: Any, shape: Any, most_values: int) -> int:
         or any(isinstance(extent, bool) or not isinstance(extent, int) or extent < 0 for extent in shape)
     ):
         raise ServeError("invalid", f"read '{name}': shape is {_short(shape)}, expected sizes of 0 or more.")
-    count = math.prod(shape)
-    if count > most_values:
-        raise ServeError("too_large", f"read '{name}': values are {count}, expected at most {most_values}.")
-    return count
+    # Sizes beside a 0 count, too: NumPy takes no array that would be too big but for it.
+    if math.prod(max(extent, 1) for extent in shape) > most_values:
+        raise ServeError(
+            "too_large", f"read '{name}': shape is {_short(shape)}, expected at most {most_values} values."
+        )
+    return math.prod(shape)
 
 
 def from_raw(name: Any, datatype: Any, shape: Any, raw: bytes | memoryview, *, most_values: int) -> Tensor:
