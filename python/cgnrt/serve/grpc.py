@@ -26,6 +26,7 @@ STATUS: dict[Kind, grpc.StatusCode] = {
     "internal": grpc.StatusCode.INTERNAL,
     "unavailable": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "timeout": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "client_timeout": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _OPEN = ("ServerLive", "ServerReady")  # methods that need no token
 _FAILED = "failed in the server. Its log says why."

@@ -29,6 +29,7 @@ STATUS: dict[Kind, int] = {
     "internal": 500,
     "unavailable": 503,
     "timeout": 504,
+    "client_timeout": 408,
 }
 _READ_AND_DROPPED = (
     16  # times the limit of a body: so much is read of a larger one, for its sender to hear why
@@ -219,7 +220,7 @@ class HttpApp:
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            raise ServeError("timeout", "read body: it did not come in time.") from None
+            raise ServeError("client_timeout", "read body: it did not come in time.") from None
         if size > limits.body_bytes:
             raise too_large
         return _decompressed(b"".join(parts), headers.get("content-encoding", "identity"), limits.body_bytes)

@@ -11,7 +11,16 @@ import numpy as np
 from cgnrt.errors import CgnrtError
 
 Parameter = bool | int | float | str
-Kind = Literal["invalid", "not_found", "too_large", "unavailable", "timeout", "unauthenticated", "internal"]
+Kind = Literal[
+    "invalid",
+    "not_found",
+    "too_large",
+    "unavailable",
+    "timeout",
+    "client_timeout",
+    "unauthenticated",
+    "internal",
+]
 
 
 class ServeError(CgnrtError):
@@ -23,7 +32,8 @@ class ServeError(CgnrtError):
     | not_found | 404 | NOT_FOUND |
     | too_large | 413 | RESOURCE_EXHAUSTED |
     | unavailable | 503 | RESOURCE_EXHAUSTED |
-    | timeout | 504 | DEADLINE_EXCEEDED |
+    | timeout: the server's | 504 | DEADLINE_EXCEEDED |
+    | client_timeout: its own, or it sends too slowly | 408 | DEADLINE_EXCEEDED |
     | unauthenticated | 401 | UNAUTHENTICATED |
     | internal | 500 | INTERNAL |
     """

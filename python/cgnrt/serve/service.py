@@ -286,7 +286,7 @@ class Service:
                 return await job.future
         except TimeoutError as error:
             raise ServeError(
-                "timeout",
+                "client_timeout" if timeout_s < self.limits.timeout_s else "timeout",
                 f"infer: no answer within {timeout_s:g} s, expected fewer images or a longer timeout.",
             ) from error
         finally:

@@ -1,0 +1,63 @@
+"""Connections that cannot hold much: uvicorn's own parser takes headers without end, and waits for any reader."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEADER_BYTES = 1 << 16
+ABORT = "cgnrt.abort"  # among the extensions of a request's scope: a call that ends its connection
+
+_TOO_LARGE = json.dumps({"error": f"read headers: they are too large, expected {MOST_HEADER_BYTES} bytes."})
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's, with bounds.
+
+    Class attributes:
+      unread_s: for so long a client may take nothing of what was sent to it.
+    """
+
+    unread_s = 60.0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._pending = 0  # bytes since the last whole head or part of a body
+        sock = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(1000 * self.unread_s)))
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += len(data)
+        super().data_received(data)
+        if self._pending > MOST_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[typeddict-item]
+
+    def on_headers_complete(self) -> None:
+        self._pending = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._pending = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._pending = 0
+        super().on_message_complete()
+
+    def _refuse(self) -> None:
+        """Tell of headers that are too large, unless an answer is under way already."""
+        if self.cycle is None or self.cycle.response_complete:
+            head = (
+                "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(_TOO_LARGE)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write((head + _TOO_LARGE).encode())
+        self.transport.close()
