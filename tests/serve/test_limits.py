@@ -187,6 +187,55 @@ def test_too_large_a_body(golden_plan: Path, limits: Limits, size: int, chunked:
         assert ask(server, 1)[0] == 200
 
 
+HEAD = "GET /v2 HTTP/1.1\nHost: localhost\n"
+
+
+@pytest.mark.parametrize("shape", ["one", "many", "path"])
+def test_too_large_headers(server: Running, shape: str) -> None:
+    head = {
+        "one": HEAD + "X: " + "x" * 70_000,
+        "many": HEAD + "X: x\n" * 20_000 + "Y: y",
+        "path": HEAD.replace("v2", "v2/" + "x" * 60_000) + "X: " + "x" * 10_000,
+    }[shape]
+    answer = read(connect(server, head + "\nConnection: close"))
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"expected at most 65536" in answer
+    assert ask(server, 1)[0] == 200
+
+
+def test_what_is_no_http(server: Running) -> None:
+    answer = read(connect(server, "no HTTP"))
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request")
+    assert "Invalid HTTP" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [HEAD + "X: ", HEAD + "X: x\nY: ", POST + "Transfer-Encoding: chunked\n\n1\n \n0\nX: ", "GET /v2/"],
+)
+def test_headers_without_end(server: Running, begun: str) -> None:
+    connection = socket.create_connection(("127.0.0.1", server.bound.port), timeout=10)
+    connection.sendall(begun.replace("\n", "\r\n").encode())
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(1000):
+            connection.sendall(b"x" * 100_000)
+        pytest.fail("the server took 100 MB of headers")
+    connection.close()
+    assert ask(server, 1)[0] == 200
+
+
+def test_large_bodies_are_no_headers(golden_plan: Path, limits: Limits) -> None:
+    body = json.dumps({"parameters": {"count": 1}}).encode() + b" " * 900_000
+    with running(Service(generator(golden_plan), "v2", limits=replace(limits, body_bytes=1 << 20))) as server:
+        head = POST + f"Connection: close\nContent-Length: {len(body)}"
+        assert read(connect(server, head, body)).startswith(b"HTTP/1.1 200")
+        connection = connect(server, POST + "Connection: close\nTransfer-Encoding: chunked")
+        for at in range(0, len(body), 100):
+            connection.sendall(b"64\r\n" + body[at : at + 100].ljust(100) + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        assert read(connection).startswith(b"HTTP/1.1 200")
+
+
 def test_json_is_for_few_values(server: Running) -> None:
     status, message, _ = ask(server, 8192)
     assert (status, "Ask for binary data" in message["error"]) == (413, True)
@@ -204,4 +253,5 @@ def test_a_stuck_reader_is_dropped(golden_plan: Path, limits: Limits) -> None:
         )
         until(lambda: bool(server.events("dropped")))
         assert ask(server, 1)[0] == 200
-        connection.close()
+        assert len(read(connection)) < 50_000 * 8 * 8 * 3  # and what it had not read is not kept for it
+    assert not server.events("http")

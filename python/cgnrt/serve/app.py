@@ -22,11 +22,13 @@ from cgnrt.serve.shared_memory import Regions
 
 try:
     import uvicorn
+
+    from cgnrt.serve.connections import Connection
 except ModuleNotFoundError as error:
-    if error.name != "uvicorn":
+    if error.name not in ("uvicorn", "httptools"):
         raise
     raise MissingDependencyError(
-        "serve: uvicorn is not installed. Run: pip install 'cgnrt[serve]'"
+        f"serve: {error.name} is not installed. Run: pip install 'cgnrt[serve]'"
     ) from error
 
 _POLL_S = 0.01
@@ -85,8 +87,14 @@ async def serve(
     grpc = None
     try:
         bound = Bound(address.host, listening.getsockname()[1], None, address.certificate is not None)
+
+        class Bounded(Connection):
+            unread_s = service.limits.timeout_s
+
         config = uvicorn.Config(
             HttpApp(service, regions, log=log, pages=pages, loopback=is_loopback(address.host)),
+            http=Bounded,
+            ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,

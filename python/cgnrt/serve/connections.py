@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MOST_HEADER_BYTES = 1 << 16
 ABORT = "cgnrt.abort"  # among the extensions of a request's scope: a call that ends its connection
 
-_TOO_LARGE = json.dumps({"error": f"read headers: they are too large, expected {MOST_HEADER_BYTES} bytes."})
+_TOO_LARGE = f"read headers: they are too large, expected at most {MOST_HEADER_BYTES} bytes."
 
 
 class Connection(HttpToolsProtocol):
@@ -38,7 +38,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[typeddict-item]
+        abort: Any = self.transport.abort  # which extensions are not, by their type
+        self.scope["extensions"] = {ABORT: abort}
 
     def on_headers_complete(self) -> None:
         self._pending = 0
@@ -52,12 +53,20 @@ class Connection(HttpToolsProtocol):
         self._pending = 0
         super().on_message_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        self._end(400, "Bad Request", f"read request: {msg}")
+
     def _refuse(self) -> None:
         """Tell of headers that are too large, unless an answer is under way already."""
         if self.cycle is None or self.cycle.response_complete:
-            head = (
-                "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(_TOO_LARGE)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write((head + _TOO_LARGE).encode())
+            self._end(431, "Request Header Fields Too Large", _TOO_LARGE)
+        else:
+            self.transport.close()
+
+    def _end(self, status: int, reason: str, message: str) -> None:
+        body = json.dumps({"error": message})
+        self.transport.write(
+            f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode()
+        )
         self.transport.close()

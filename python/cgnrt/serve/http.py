@@ -10,6 +10,7 @@ from typing import Any
 
 from cgnrt.serve import metrics
 from cgnrt.serve.access import check_host, check_origin
+from cgnrt.serve.connections import ABORT, MOST_HEADER_BYTES
 from cgnrt.serve.http_messages import Buffer, read_infer, read_json, write_infer
 from cgnrt.serve.log import Log
 from cgnrt.serve.pages import HEADERS
@@ -26,6 +27,7 @@ STATUS: dict[Kind, int] = {
     "unauthenticated": 401,
     "not_found": 404,
     "too_large": 413,
+    "too_large_head": 431,
     "internal": 500,
     "unavailable": 503,
     "timeout": 504,
@@ -95,9 +97,10 @@ class HttpApp:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
+            _check_head(scope)
             answer = await self._answer(scope["method"], scope["path"], headers, receive)
         except ServeError as error:
-            extra = {"connection": "close"} if error.kind == "too_large" else {}
+            extra = {"connection": "close"} if error.kind in ("too_large", "too_large_head") else {}
             if error.kind == "unauthenticated":
                 extra["www-authenticate"] = "Bearer"
             answer = Answer({"error": str(error)}, status=STATUS[error.kind], headers=extra)
@@ -111,7 +114,8 @@ class HttpApp:
                 await answer.send(send)
         except TimeoutError:
             self._log.write("dropped", reason="the client did not read its answer")
-            raise ConnectionError("the client did not read its answer in time") from None
+            scope["extensions"][ABORT]()  # what it has not read is not kept for it
+            await _disconnected(receive)
 
     async def _answer(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> Answer:
         match [method, *(piece for piece in path.split("/") if piece)]:
@@ -226,15 +230,28 @@ class HttpApp:
         return _decompressed(b"".join(parts), headers.get("content-encoding", "identity"), limits.body_bytes)
 
 
+def _check_head(scope: Message) -> None:
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(
+        len(name) + len(value) + 4 for name, value in scope["headers"]
+    )  # a colon, a space, an end of line
+    if size > MOST_HEADER_BYTES:
+        raise ServeError(
+            "too_large_head", f"read headers: bytes are {size}, expected at most {MOST_HEADER_BYTES}."
+        )
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Until the connection is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _while_connected(receive: Receive, work: Any) -> Any:
     """The result of `work`, which is given up when the client hangs up."""
     task = asyncio.ensure_future(work)
 
-    async def hang_up() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    gone = asyncio.ensure_future(hang_up())
+    gone = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
