@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,59 @@ def test_a_stream_is_one_request_in_pieces(golden_plan: Path, limits: Limits) ->
     images = np.concatenate([arrays(piece)["images"] for piece in pieces])
     expected = alone([i % 3 for i in range(40)], seed=3)
     np.testing.assert_allclose(images.astype(int), expected.images.astype(int), atol=1)
+
+
+def test_a_stream_that_has_begun_waits_for_no_room(golden_plan: Path, limits: Limits) -> None:
+    shared, gate = generator(golden_plan), Gate()
+    gate.hold(shared)
+    gate.open.set()
+
+    async def ask() -> list[int]:
+        service = Service(shared, "v2", limits=limits)
+
+        async def shows(*lines: str) -> None:
+            while not all(f"{line}\n" in service.metrics.text() for line in lines):
+                await asyncio.sleep(0.001)
+
+        stream = service.stream(request(tensor("count", 40)))
+        pieces = [await anext(stream)]
+        while sum(map(sum, gate.calls)) < 32:  # one piece is made ahead
+            await asyncio.sleep(0.001)
+        await shows("cgnrt_running_requests 0")
+        gate.open.clear()
+        others = [asyncio.ensure_future(service.infer(request(tensor("count", 1))))]
+        await shows("cgnrt_queue_images 0", "cgnrt_running_requests 1")
+        others += [asyncio.ensure_future(service.infer(request(tensor("count", 8)))) for _ in range(2)]
+        await shows("cgnrt_queue_images 16")  # which is full
+        pieces.append(await anext(stream))
+        await shows("cgnrt_queue_images 24")
+        gate.open.set()
+        pieces += [piece async for piece in stream]
+        await asyncio.gather(*others)
+        await service.close()
+        return [len(arrays(piece)["images"]) for piece in pieces]
+
+    assert asyncio.run(asyncio.wait_for(ask(), 20)) == [16, 16, 8]
+
+
+def test_a_few_streams_at_once(golden_plan: Path, limits: Limits) -> None:
+    async def ask() -> None:
+        service = Service(generator(golden_plan), "v2", limits=replace(limits, streams=2, queue=8))
+        streams = [service.stream(request(tensor("count", 100))) for _ in range(3)]
+        for stream in streams[:2]:
+            await anext(stream)
+        with pytest.raises(ServeError, match="streams under way are 2, expected at most 2") as found:
+            await anext(streams[2])
+        assert found.value.kind == "unavailable"
+        # Their pieces wait in no queue of others.
+        assert len((await service.infer(request(tensor("count", 8)))).outputs) == 2
+        await streams[0].aclose()  # type: ignore[attr-defined]
+        again = service.stream(request(tensor("count", 20)))
+        assert [arrays(piece)["images"].shape[0] async for piece in again] == [16, 4]
+        await streams[1].aclose()  # type: ignore[attr-defined]
+        await service.close()
+
+    asyncio.run(ask())
 
 
 def test_a_stream_that_is_left_makes_nothing_more(golden_plan: Path, limits: Limits) -> None:

@@ -34,6 +34,7 @@ class Job:
       request: labels and noise of the samples; None where `alone` makes them, which shares no engine call.
       alone: from a generator, and whether parts are wanted, to the batch.
       names: of the outputs that are wanted.
+      begun: whether it is more of what was let in before.
       future: of the event loop that waits, gets arrays by name.
     """
 
@@ -51,6 +52,7 @@ class Job:
         self.count = count
         self.request = request
         self.alone = alone
+        self.begun = False
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Arrays] = self.loop.create_future()
         self.cancelled = False
@@ -128,18 +130,13 @@ class Batcher:
         metrics.gauge("cgnrt_queue_images", "Images that wait for their turn.", self.waiting)
         metrics.gauge("cgnrt_running_requests", "Requests in the engine call of now.", lambda: self._running)
 
-    @property
-    def closing(self) -> bool:
-        """Whether it takes nothing more."""
-        return self._closing
-
     def waiting(self) -> int:
         """Images that wait for their turn."""
         with self._ready:
-            return self._waiting()
+            return sum(job.turn(self._limits.batch) for job in self._queue)
 
     def submit(self, job: Job) -> None:
-        """Put a job in the queue.
+        """Put a job in the queue. What has begun is always let in, and keeps nobody else out.
 
         Raises:
           ServeError: the queue is full, or the server stops.
@@ -150,10 +147,10 @@ class Batcher:
                 raise ServeError(
                     "unavailable", "infer: the server stops, expected one that runs. Ask another."
                 )
-            waiting = self._waiting()
+            waiting = sum(other.turn(limits.batch) for other in self._queue if not other.begun)
             strained = time.monotonic() < self._strained_until
             most = limits.strained_queue if strained else limits.queue
-            if self._queue and waiting + job.turn(limits.batch) > most:
+            if waiting and not job.begun and waiting + job.turn(limits.batch) > most:
                 if not strained:
                     self._strained_until = time.monotonic() + _STRAIN_S
                 raise ServeError(
@@ -177,9 +174,6 @@ class Batcher:
             self._closing = True
             self._ready.notify()
         self._thread.join()
-
-    def _waiting(self) -> int:
-        return sum(job.turn(self._limits.batch) for job in self._queue)
 
     def _run(self) -> None:
         while True:

@@ -20,6 +20,9 @@ class Limits:
       piece: images in one response of such a stream at most.
       batch: images that one engine call makes at most, of one request or several.
       queue: images that wait at most. A request waits with no more than a batch of its images: longer ones take turns.
+      streams: requests that are answered as streams at once.
+      requests: at once, from the head of one to the last byte of its answer.
+      answer_bytes: of all answers that are being made or not sent yet; one alone may be larger.
       body_bytes: of one HTTP request or gRPC message.
       timeout_s: from a request to its answer.
     """
@@ -29,6 +32,9 @@ class Limits:
     piece: int
     batch: int
     queue: int
+    streams: int = 8
+    requests: int = 256
+    answer_bytes: int = 1 << 29
     body_bytes: int = 1 << 20
     timeout_s: float = 60.0
 

@@ -24,6 +24,7 @@ from cgnrt.serve.log import Log
 from cgnrt.serve.metrics import Metrics
 from cgnrt.serve.orders import INPUTS, Order, read_order
 from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
+from cgnrt.serve.room import Room
 from cgnrt.serve.tensors import of_array
 
 VERSION = "1"
@@ -37,7 +38,6 @@ INPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
     )
     for name in INPUTS
 }
-_RETRY_S = 0.02  # how often a stream asks for room in the queue
 
 
 class Service:
@@ -67,6 +67,7 @@ class Service:
         self._outputs = output_types(generator.plan)
         self._draining = False
         self._active = 0
+        self._room = Room(self.limits)
         self._batcher = Batcher(generator, self.limits, self.metrics)
         self.metrics.gauge(
             "cgnrt_active_requests", "Requests that were let in and not answered yet.", self.active
@@ -191,7 +192,7 @@ class Service:
         Raises:
           ServeError: the request is refused, or failed; before or between pieces.
         """
-        with self._accounted(request) as seen:
+        with self._accounted(request) as seen, self._room.stream():
             order = self._read(request, self.limits.stream_images)
             seen |= {"images": order.count, "seed": order.seed}
             timeout_s = self._timeout(request)
@@ -207,7 +208,7 @@ class Service:
                 for k, piece in enumerate(pieces):
                     arrays = await ahead
                     if k + 1 < len(pieces):
-                        ahead = asyncio.ensure_future(self._make(pieces[k + 1], timeout_s, patient=True))
+                        ahead = asyncio.ensure_future(self._make(pieces[k + 1], timeout_s, begun=True))
                     self.metrics.images.add(by=piece.count)
                     yield self._response(request, piece, arrays)
             finally:
@@ -270,19 +271,13 @@ class Service:
             raise ServeError("invalid", f"infer: timeout is {str(asked)[:60]}, expected microseconds.")
         return min(self.limits.timeout_s, asked / 1e6) if asked else self.limits.timeout_s
 
-    async def _make(self, order: Order, timeout_s: float, *, patient: bool = False) -> Arrays:
-        """The arrays of an order. A patient one waits for room in the queue."""
+    async def _make(self, order: Order, timeout_s: float, *, begun: bool = False) -> Arrays:
+        """The arrays of an order; `begun` where it is not the first one of its request."""
         job = self._job(order)
+        job.begun = begun
         try:
             async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        self._batcher.submit(job)
-                        break
-                    except ServeError:
-                        if not patient or self._batcher.closing:
-                            raise
-                        await asyncio.sleep(_RETRY_S)
+                self._batcher.submit(job)
                 return await job.future
         except TimeoutError as error:
             raise ServeError(
