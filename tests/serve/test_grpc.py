@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as client
-from serving import Running, generator, running
+from serving import Gate, Running, generator, running, until
 from tritonclient.utils import InferenceServerException, shared_memory
 
 import cgnrt
@@ -215,6 +217,45 @@ def test_a_deadline_leaves_the_server_working(triton: Any) -> None:
         triton.infer("v2", order(64), timeout=1)
     assert found.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert len(triton.infer("v2", order(2)).as_numpy("images")) == 2
+
+
+def test_however_requests_end_their_room_is_given_back(golden_plan: Path) -> None:
+    limits = replace(LIMITS, requests=2, answer_bytes=64 * (8 * 8 * 3 + 3 * 8))
+    service = Service(generator(golden_plan), "v2", limits=limits)
+
+    def empty() -> bool:
+        return "cgnrt_answer_bytes 0\n" in service.metrics.text()
+
+    with running(service, grpc=True) as found, client.InferenceServerClient(found.grpc) as triton:
+        for timeout in (None, 1e-5, 1e-4, 1e-3, 2e-3, 5e-3) * 5:
+            with contextlib.suppress(InferenceServerException):
+                triton.infer("v2", order(64), client_timeout=timeout)
+            with contextlib.suppress(InferenceServerException):
+                triton.infer("v2", order(-1))
+        with client.InferenceServerClient(found.grpc) as other:
+            asked = [
+                other.async_infer("v2", order(64), callback=lambda result, error: None) for _ in range(20)
+            ]
+            for call in asked[::2]:
+                call.cancel()
+        until(empty)
+        until(lambda: service.active() == 0)
+        assert len(triton.infer("v2", order(64)).as_numpy("images")) == 64
+
+
+def test_a_few_requests_at_once(golden_plan: Path) -> None:
+    shared, gate = generator(golden_plan), Gate()
+    gate.hold(shared)
+    service = Service(shared, "v2", limits=replace(LIMITS, requests=1))
+    with running(service, grpc=True) as found, client.InferenceServerClient(found.grpc) as triton:
+        answers: queue.Queue[Any] = queue.Queue()
+        triton.async_infer("v2", order(1), callback=lambda result, error: answers.put((result, error)))
+        gate.wait()
+        with pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*requests under way are 1"):
+            triton.infer("v2", order(1))
+        gate.open.set()
+        assert answers.get(timeout=10)[1] is None
+        assert len(triton.infer("v2", order(1)).as_numpy("images")) == 1
 
 
 def test_a_token(golden_plan: Path) -> None:

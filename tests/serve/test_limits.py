@@ -241,6 +241,45 @@ def test_json_is_for_few_values(server: Running) -> None:
     assert (status, "Ask for binary data" in message["error"]) == (413, True)
 
 
+def test_a_few_requests_at_once(golden_plan: Path, limits: Limits) -> None:
+    with running(Service(generator(golden_plan), "v2", limits=replace(limits, requests=2))) as server:
+        begun = [connect(server, POST + "Content-Length: 100") for _ in range(2)]
+        until(lambda: ask(server, 1)[0] == 503)
+        status, message, seconds = ask(server, 1)
+        assert (status, seconds < 1) == (503, True)
+        assert "requests under way are 2, expected at most 2" in message["error"]
+        for path in ("/v2/health/live", "/v2/models/v2", "/metrics"):
+            assert urllib.request.urlopen(f"http://{server.http}{path}").status == 200
+        for connection in begun:
+            connection.close()
+        until(lambda: ask(server, 1)[0] == 200)
+        assert server.service.metrics.requests.value("unavailable") >= 2
+
+
+def test_answers_that_are_not_read_take_no_more_memory(golden_plan: Path, limits: Limits) -> None:
+    limits = replace(
+        limits, images=100_000, batch=4096, queue=100_000, answer_bytes=12_000_000, timeout_s=1.0
+    )
+    body = json.dumps({"parameters": {"count": 50_000, "binary_data_output": True}}).encode()
+    held = 50_000 * (8 * 8 * 3 + 3 * 8)
+    with running(Service(generator(golden_plan), "v2", limits=limits)) as server:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.bound.port))
+        connection.sendall(f"{POST}Content-Length: {len(body)}\n\n".replace("\n", "\r\n").encode() + body)
+        until(lambda: server.service.metrics.requests.value("ok") == 1)  # made, and not sent
+        status, message, _ = ask(server, 20_000, binary_data_output=True)
+        assert status == 503
+        assert (
+            f"bytes of answers under way are {held}, expected at most 12000000 with 4320000 more"
+            in message["error"]
+        )
+        assert ask(server, 1000)[0] == 200
+        until(lambda: bool(server.events("dropped")))
+        until(lambda: "cgnrt_answer_bytes 0\n" in server.service.metrics.text())
+        connection.close()
+
+
 def test_a_stuck_reader_is_dropped(golden_plan: Path, limits: Limits) -> None:
     limits = replace(limits, images=100_000, batch=4096, queue=100_000, timeout_s=1.0)
     body = json.dumps({"parameters": {"count": 50_000, "binary_data_output": True}}).encode()

@@ -110,11 +110,12 @@ class _Calls:
         config = self._service.config(request.name, request.version)
         return self._answer("ModelConfig", config=write_config(config))
 
-    async def model_infer(self, message: Any) -> Any:
+    async def model_infer(self, message: Any, held: contextlib.ExitStack) -> Any:
+        self._service.let_in(held)
         most = max(self._service.limits.images, 3)
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
-        response = await self._service.infer(request)
+        response = await self._service.infer(request, held)
         return write_infer(response, places_of(request), self._regions)
 
     async def stream(self, message: Any) -> AsyncGenerator[Any]:
@@ -151,7 +152,7 @@ class _Calls:
 
 def _handlers(calls: _Calls, log: Log) -> Any:
     """The service's methods, with refusals as their gRPC status."""
-    unary = {
+    unary: dict[str, Callable[..., Awaitable[Any]]] = {
         "ServerLive": calls.server_live,
         "ServerReady": calls.server_ready,
         "ModelReady": calls.model_ready,
@@ -178,13 +179,18 @@ def _handlers(calls: _Calls, log: Log) -> Any:
 
 
 def _unary(
-    name: str, method: Callable[[Any], Awaitable[Any]], calls: _Calls, log: Log
+    name: str, method: Callable[..., Awaitable[Any]], calls: _Calls, log: Log
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: bytes, context: Any) -> Any:
         try:
             if name not in _OPEN:
                 calls.check(context)
-            return await method(_parsed(f"{name}Request", request))
+            message = _parsed(f"{name}Request", request)
+            if name != "ModelInfer":
+                return await method(message)
+            held = contextlib.ExitStack()
+            context.add_done_callback(lambda _: held.close())  # when the answer is sent
+            return await method(message, held)
         except ServeError as error:
             await context.abort(STATUS[error.kind], str(error))
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -96,9 +97,20 @@ class HttpApp:
                 await send({"type": "websocket.close"})
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        with contextlib.ExitStack() as held:  # until the answer is sent
+            await self._respond(scope, headers, receive, send, held)
+
+    async def _respond(
+        self,
+        scope: Message,
+        headers: Mapping[str, str],
+        receive: Receive,
+        send: Send,
+        held: contextlib.ExitStack,
+    ) -> None:
         try:
             _check_head(scope)
-            answer = await self._answer(scope["method"], scope["path"], headers, receive)
+            answer = await self._answer(scope["method"], scope["path"], headers, receive, held)
         except ServeError as error:
             extra = {"connection": "close"} if error.kind in ("too_large", "too_large_head") else {}
             if error.kind == "unauthenticated":
@@ -117,7 +129,14 @@ class HttpApp:
             scope["extensions"][ABORT]()  # what it has not read is not kept for it
             await _disconnected(receive)
 
-    async def _answer(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> Answer:
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        receive: Receive,
+        held: contextlib.ExitStack,
+    ) -> Answer:
         match [method, *(piece for piece in path.split("/") if piece)]:
             case ["GET" | "HEAD", "v2", "health", "live"]:
                 return Answer(status=200 if self._service.live() else 503)
@@ -129,6 +148,8 @@ class HttpApp:
         if self._loopback and not self._service.has_token:
             check_host(headers.get("host"))
         check_origin(headers.get("origin"), headers.get("host"))
+        if method == "POST":  # which may have a body
+            self._service.let_in(held)
         match [method, *(piece for piece in path.split("/") if piece)]:
             case ["GET", "metrics"]:
                 return Answer(parts=[self._service.metrics.text().encode()], kind=metrics.CONTENT_TYPE)
@@ -139,9 +160,9 @@ class HttpApp:
             case ["GET", "v2", "models", name, *rest]:
                 return self._model(name, "", rest)
             case ["POST", "v2", "models", name, "versions", version, "infer"]:
-                return await self._infer(name, version, headers, receive)
+                return await self._infer(name, version, headers, receive, held)
             case ["POST", "v2", "models", name, "infer"]:
-                return await self._infer(name, "", headers, receive)
+                return await self._infer(name, "", headers, receive, held)
             case ["POST", "v2", "repository", "index"]:
                 return Answer(
                     [{"name": self._service.name, "version": VERSION, "state": "READY", "reason": ""}]
@@ -186,13 +207,20 @@ class HttpApp:
             raise ServeError("not_found", "find page: there is none of this name.")
         return Answer(parts=[found[1]], kind=found[0], headers=HEADERS)
 
-    async def _infer(self, name: str, version: str, headers: Mapping[str, str], receive: Receive) -> Answer:
+    async def _infer(
+        self,
+        name: str,
+        version: str,
+        headers: Mapping[str, str],
+        receive: Receive,
+        held: contextlib.ExitStack,
+    ) -> Answer:
         body = await self._body(headers, receive)
         length = headers.get("inference-header-content-length")
         most = max(self._service.limits.images, 3)
         request = read_infer(body, length, name, version, self._regions, most_values=most)
         check_regions(request, self._regions)
-        response = await _while_connected(receive, self._service.infer(request))
+        response = await _while_connected(receive, self._service.infer(request, held))
         message, buffers = write_infer(response, request, self._regions)
         if not buffers:
             return Answer(parts=[message])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import math
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from cgnrt.serve.metrics import Metrics
 from cgnrt.serve.orders import INPUTS, Order, read_order
 from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
 from cgnrt.serve.room import Room
-from cgnrt.serve.tensors import of_array
+from cgnrt.serve.tensors import ITEM_BYTES, of_array
 
 VERSION = "1"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "system_shared_memory")
@@ -68,6 +69,11 @@ class Service:
         self._draining = False
         self._active = 0
         self._room = Room(self.limits)
+        self.metrics.gauge(
+            "cgnrt_answer_bytes",
+            "Memory of answers that are being made or not sent yet.",
+            lambda: self._room.taken("bytes of answers"),
+        )
         self._batcher = Batcher(generator, self.limits, self.metrics)
         self.metrics.gauge(
             "cgnrt_active_requests", "Requests that were let in and not answered yet.", self.active
@@ -171,16 +177,31 @@ class Service:
 
     # What it does.
 
-    async def infer(self, request: InferRequest) -> InferResponse:
+    def let_in(self, held: contextlib.ExitStack) -> None:
+        """Count a request as under way until `held` is closed, which is when its answer is sent.
+
+        Raises:
+          ServeError: there are too many.
+        """
+        try:
+            held.enter_context(self._room.request())
+        except ServeError as error:
+            self.metrics.requests.add(error.kind)
+            raise
+
+    async def infer(self, request: InferRequest, held: contextlib.ExitStack | None = None) -> InferResponse:
         """Answer at once.
 
+        Args:
+          held: of `let_in`; the answer's memory counts until it is closed, or for as long as this call.
         Raises:
           ServeError: the request is refused, or failed.
         """
         started = time.perf_counter()
-        with self._accounted(request) as seen:
+        with self._accounted(request) as seen, contextlib.ExitStack() as own:
             order = self._read(request, self.limits.images)
             seen |= {"images": order.count, "seed": order.seed}
+            (own if held is None else held).enter_context(self._room.answer(self._answer_bytes(order)))
             arrays = await self._make(order, self._timeout(request))
         self.metrics.images.add(by=order.count)
         self.metrics.latency.add(time.perf_counter() - started)
@@ -192,9 +213,13 @@ class Service:
         Raises:
           ServeError: the request is refused, or failed; before or between pieces.
         """
-        with self._accounted(request) as seen, self._room.stream():
+        with contextlib.ExitStack() as held, self._accounted(request) as seen:
+            held.enter_context(self._room.stream())
             order = self._read(request, self.limits.stream_images)
             seen |= {"images": order.count, "seed": order.seed}
+            # One piece is sent, one waits to be sent, and one is made.
+            pieces_images = min(order.count, 3 * self.limits.piece)
+            held.enter_context(self._room.answer(self._answer_bytes(replace(order, count=pieces_images))))
             timeout_s = self._timeout(request)
             self._check_span(order)
             if order.end is not None:
@@ -263,6 +288,15 @@ class Service:
         return read_order(
             request, outputs=tuple(self._outputs), most_images=most, most_entries=self.limits.images
         )
+
+    def _answer_bytes(self, order: Order) -> int:
+        """Memory of an order's arrays."""
+        size_bytes = 0
+        for name in order.outputs:
+            datatype, shape = self._outputs[name]
+            item_bytes = np.dtype(order.dtype).itemsize if name == "images" else ITEM_BYTES[datatype]
+            size_bytes += order.count * math.prod(shape[1:]) * item_bytes
+        return size_bytes
 
     def _timeout(self, request: InferRequest) -> float:
         """Seconds: the server's limit, or less where the client says so, in microseconds."""

@@ -25,6 +25,7 @@ _DTYPES = {
     "FP32": np.float32,
     "FP64": np.float64,
 }
+ITEM_BYTES = {name: np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()}
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _MOST_DIMENSIONS = 8
 _MOST_JSON_VALUES = 1 << 20  # of one output; as bytes there may be more
