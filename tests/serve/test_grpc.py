@@ -258,6 +258,32 @@ def test_a_few_requests_at_once(golden_plan: Path) -> None:
         assert len(triton.infer("v2", order(1)).as_numpy("images")) == 1
 
 
+def test_a_stream_that_is_not_read(golden_plan: Path) -> None:
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    limits = replace(
+        LIMITS, stream_images=100_000, piece=1024, batch=1024, queue=4096, streams=1, timeout_s=0.5
+    )
+    service = Service(generator(golden_plan), "v2", limits=limits)
+    message = service_pb2.ModelInferRequest(model_name="v2")
+    message.parameters["count"].int64_param = 100_000
+    with running(service, grpc=True) as found, grpc.insecure_channel(found.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        pieces = stub.ModelStreamInfer(iter([message]))
+        next(pieces)
+        until(lambda: service.active() == 1)
+        until(lambda: service.active() == 0)
+        assert "cgnrt_answer_bytes 0\n" in service.metrics.text()
+        message.parameters["count"].int64_param = 2000
+        assert len(list(stub.ModelStreamInfer(iter([message])))) == 2
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in pieces:
+                pass
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "not read in time" in caught.value.details()
+    assert not found.events("failure")
+
+
 def test_a_token(golden_plan: Path) -> None:
     service = Service(generator(golden_plan), "v2", limits=LIMITS, token="secret")
     with running(service, grpc=True) as found, client.InferenceServerClient(found.grpc) as triton:

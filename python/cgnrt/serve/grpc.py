@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ class _Calls:
         self._service = service
         self._regions = regions
         self._messages = messages()
+        self.timeout_s = service.limits.timeout_s
+        self.ending: set[asyncio.Task[None]] = set()  # calls whose clients did not read
 
     def check(self, context: Any) -> None:
         """Refuse who does not send the token."""
@@ -214,7 +217,8 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
                 identity = parsed.id
                 async with contextlib.aclosing(calls.stream(parsed)) as pieces:
                     async for piece in pieces:
-                        yield messages()["ModelStreamInferResponse"](infer_response=piece)
+                        with _unread_for(calls, context):
+                            yield messages()["ModelStreamInferResponse"](infer_response=piece)
                 continue
             except ServeError as error:
                 text = str(error)
@@ -226,6 +230,29 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
             yield failed
 
     return call
+
+
+@contextlib.contextmanager
+def _unread_for(calls: _Calls, context: Any) -> Iterator[None]:
+    """End a call whose client does not read what is sent in the block: nothing is kept for it."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    async def abort() -> None:
+        with contextlib.suppress(grpc.aio.AbortError, asyncio.CancelledError):
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "infer: its answer was not read in time.")
+
+    def end() -> None:
+        if task is not None:
+            task.cancel()
+        ending = loop.create_task(abort())  # which goes out behind what is on its way
+        calls.ending.add(ending)
+        ending.add_done_callback(calls.ending.discard)
+
+    timer = loop.call_later(calls.timeout_s, end)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _parsed(name: str, data: bytes) -> Any:
