@@ -156,6 +156,40 @@ def test_a_stream_is_one_request_in_pieces(golden_plan: Path, limits: Limits) ->
     np.testing.assert_allclose(images.astype(int), expected.images.astype(int), atol=1)
 
 
+def test_pools_that_are_to_be_made_count(golden_plan: Path, limits: Limits) -> None:
+    shared, gate = generator(golden_plan), Gate()
+    gate.hold(shared)
+    pool = (tensor("count", 2), tensor("seed", 3), tensor("pool", 3, 6, 9))
+
+    async def ask() -> None:
+        service = Service(shared, "v2", limits=limits)
+
+        async def waits(images: int) -> None:
+            while f"cgnrt_queue_images {images}\n" not in service.metrics.text():
+                await asyncio.sleep(0.001)
+
+        asked = [asyncio.ensure_future(service.infer(request(tensor("count", 1))))]
+        await asyncio.to_thread(gate.wait)
+        asked.append(asyncio.ensure_future(service.infer(request(*pool))))
+        await waits(2 + 6)
+        with pytest.raises(ServeError, match="images that wait are 8, expected at most 16"):
+            await service.infer(request(tensor("count", 1), tensor("pool", 64)))
+        gate.open.set()
+        await asyncio.gather(*asked)
+        gate.open.clear()
+        asked = [asyncio.ensure_future(service.infer(request(tensor("count", 1))))]
+        await asyncio.to_thread(gate.wait)
+        asked.append(asyncio.ensure_future(service.infer(request(*pool, tensor("start", 7)))))
+        await waits(2)  # the pool is there
+        asked.append(asyncio.ensure_future(service.infer(request(*pool, tensor("texture", 1)))))
+        await waits(2 + 8)
+        gate.open.set()
+        await asyncio.gather(*asked)
+        await service.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+
+
 def test_a_stream_that_has_begun_waits_for_no_room(golden_plan: Path, limits: Limits) -> None:
     shared, gate = generator(golden_plan), Gate()
     gate.hold(shared)

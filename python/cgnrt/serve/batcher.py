@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
@@ -31,9 +31,10 @@ class Job:
 
     Attributes:
       form: dtype and layout of the images.
-      request: labels and noise of the samples; None where `alone` makes them, which shares no engine call.
+      request: labels and noise of the samples; None where `alone` makes them, all in one turn, which no other shares.
       alone: from a generator, and whether parts are wanted, to the batch.
       names: of the outputs that are wanted.
+      pool: what the pool of an `alone` one depends on, and its entries; None is none.
       begun: whether it is more of what was let in before.
       future: of the event loop that waits, gets arrays by name.
     """
@@ -46,12 +47,14 @@ class Job:
         *,
         request: Request | None = None,
         alone: Callable[[Generator, bool], Batch] | None = None,
+        pool: tuple[Hashable, int] | None = None,
     ) -> None:
         self.form = form
         self.names = names
         self.count = count
         self.request = request
         self.alone = alone
+        self.pool = pool
         self.begun = False
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Arrays] = self.loop.create_future()
@@ -66,7 +69,8 @@ class Job:
 
     def turn(self, batch: int) -> int:
         """How many images its next turn makes; what it has left to make counts no more than that in the queue."""
-        return max(1, min(self.count - self.taken, batch))
+        left = self.count - self.taken
+        return max(1, left if self.alone is not None else min(left, batch))
 
     def take(self, batch: int) -> Request:
         """The samples of its next turn."""
@@ -117,6 +121,7 @@ class Batcher:
 
     def __init__(self, generator: Generator, limits: Limits, metrics: Metrics) -> None:
         self._generators = {("uint8", "NHWC"): generator}
+        self._pools: dict[tuple[str, str], Hashable] = {}  # of these generators, which keep their last one
         self._limits = limits
         self._metrics = metrics
         self._queue: deque[Job] = deque()
@@ -133,7 +138,7 @@ class Batcher:
     def waiting(self) -> int:
         """Images that wait for their turn."""
         with self._ready:
-            return sum(job.turn(self._limits.batch) for job in self._queue)
+            return sum(map(self._cost, self._queue))
 
     def submit(self, job: Job) -> None:
         """Put a job in the queue. What has begun is always let in, and keeps nobody else out.
@@ -147,10 +152,10 @@ class Batcher:
                 raise ServeError(
                     "unavailable", "infer: the server stops, expected one that runs. Ask another."
                 )
-            waiting = sum(other.turn(limits.batch) for other in self._queue if not other.begun)
+            waiting = sum(self._cost(other) for other in self._queue if not other.begun)
             strained = time.monotonic() < self._strained_until
             most = limits.strained_queue if strained else limits.queue
-            if waiting and not job.begun and waiting + job.turn(limits.batch) > most:
+            if waiting and not job.begun and waiting + self._cost(job) > most:
                 if not strained:
                     self._strained_until = time.monotonic() + _STRAIN_S
                 raise ServeError(
@@ -174,6 +179,12 @@ class Batcher:
             self._closing = True
             self._ready.notify()
         self._thread.join()
+
+    def _cost(self, job: Job) -> int:
+        """The work of a job's next turn, in images: a pool's entry is one network of three, unless it is there."""
+        if job.pool is None or self._pools.get(job.form) == job.pool[0]:
+            return job.turn(self._limits.batch)
+        return job.turn(self._limits.batch) + -(-job.pool[1] // 3)
 
     def _run(self) -> None:
         while True:
@@ -234,7 +245,12 @@ class Batcher:
             generator = self._generators[first.form] = base.with_pixels(*first.form)
         if first.alone is not None:
             first.taken = first.count
-            return [first.alone(generator, first.parts).numpy()]
+            if first.pool is not None:
+                self._pools.pop(first.form, None)
+            batches = [first.alone(generator, first.parts).numpy()]
+            if first.pool is not None and first.count:  # no image needs no pool
+                self._pools[first.form] = first.pool[0]
+            return batches
         turns = [job.take(self._limits.batch) for job in jobs]
         parts = any(job.parts for job in jobs)
         return [batch.numpy() for batch in generator.render(turns, parts=parts)]

@@ -353,6 +353,10 @@ class Service:
                 order.outputs,
                 order.count,
                 alone=lambda found, parts: found.sample(**pooled, parts=parts),
+                pool=(
+                    (order.seed, order.pool, order.truncation, tuple(sorted(order.labels.items()))),
+                    sum(order.pool),
+                ),
             )
         except (ValueError, TypeError) as error:
             raise ServeError("invalid", str(error)) from error
