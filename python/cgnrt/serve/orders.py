@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,17 @@ class Order:
     dtype: str
     layout: str
     outputs: tuple[str, ...]
+
+    def piece(self, low: int, size: int) -> Order:
+        """The order for some consecutive samples of this one."""
+        high = min(self.count, low + size)
+        labels = {
+            name: label[low:high] if isinstance(label, list) else label for name, label in self.labels.items()
+        }
+        truncation = self.truncation
+        if isinstance(truncation, np.ndarray):
+            truncation = truncation[low:high]
+        return replace(self, count=high - low, start=self.start + low, labels=labels, truncation=truncation)
 
 
 def read_order(

@@ -225,7 +225,7 @@ class Service:
             if order.end is not None:
                 raise ServeError("invalid", "infer: end is given, expected no path in a stream. Ask at once.")
             pieces = [
-                _piece(order, low, self.limits.piece)
+                order.piece(low, self.limits.piece)
                 for low in range(0, max(1, order.count), self.limits.piece)
             ]
             ahead = asyncio.ensure_future(self._make(pieces[0], timeout_s))
@@ -380,16 +380,6 @@ class Service:
         outputs = tuple(of_array(name, arrays[name]) for name in order.outputs)
         parameters = {"seed": order.seed, "start": order.start}
         return InferResponse(self.name, VERSION, request.id, parameters, outputs)
-
-
-def _piece(order: Order, low: int, size: int) -> Order:
-    """The order for some consecutive samples of another."""
-    high = min(order.count, low + size)
-    labels = {
-        name: label[low:high] if isinstance(label, list) else label for name, label in order.labels.items()
-    }
-    truncation = order.truncation[low:high] if isinstance(order.truncation, np.ndarray) else order.truncation
-    return replace(order, count=high - low, start=order.start + low, labels=labels, truncation=truncation)
 
 
 def output_types(plan: Plan) -> dict[str, tuple[str, tuple[int, ...]]]:
