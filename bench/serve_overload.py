@@ -65,6 +65,10 @@ class Flood:
         done.set()
         watcher.join()
         third = max(1, len(memory) // 3)
+        if not self._late:
+            raise RuntimeError(
+                f"no request was accepted: {self._refused} refused, {self._wrong} answered otherwise"
+            )
         p99 = quantile(self._late, 0.99)
         return {
             "accepted": len(self._late),
@@ -102,7 +106,8 @@ class Flood:
         reader, writer = self._free.pop()
         parameters = {"count": self._count, "seed": seed, "binary_data_output": True}
         body = json.dumps({"parameters": parameters, "outputs": [{"name": "images"}]}).encode()
-        head = f"POST /v2/models/{self._server.model}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v2/models/{self._server.model}/infer HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         begin = time.perf_counter()
         writer.write(head.encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")

@@ -55,10 +55,9 @@ def check_header(name: Any, datatype: Any, shape: Any, most_values: int) -> int:
     ):
         raise ServeError("invalid", f"read '{name}': shape is {_short(shape)}, expected sizes of 0 or more.")
     # Sizes beside a 0 count, too: NumPy takes no array that would be too big but for it.
-    if math.prod(max(extent, 1) for extent in shape) > most_values:
-        raise ServeError(
-            "too_large", f"read '{name}': shape is {_short(shape)}, expected at most {most_values} values."
-        )
+    count = math.prod(max(extent, 1) for extent in shape)
+    if count > most_values:
+        raise ServeError("too_large", f"read '{name}': values are {count}, expected at most {most_values}.")
     return math.prod(shape)
 
 
