@@ -19,9 +19,9 @@ from cgnrt.serve.protocol import ServeError
 
 _PARTS = ("mask", "foreground", "background", "pre_mask")
 
-# After a full queue, how long it is kept short. Then a burst may fill it again: if requests still come too fast, the
-# few that waited in it are the only late ones of so many seconds.
-_STRAIN_S = 30.0
+# A queue that was full is kept short until nobody was refused for so long: where requests come too fast, a long one only
+# makes all late. Clients that never stop asking fill it again after the second time, and so have what it has room for.
+_STRAIN_S, _MOST_STRAIN_S = 10.0, 300.0
 
 Arrays = dict[str, np.ndarray]
 
@@ -128,7 +128,7 @@ class Batcher:
         self._ready = threading.Condition()
         self._closing = False
         self._running = 0
-        self._strained_until = 0.0
+        self._strained_since = self._strained_until = 0.0
         self._thread = threading.Thread(target=self._run, name="cgnrt-batcher", daemon=True)
         self._thread.start()
         metrics.gauge("cgnrt_queue_requests", "Requests that wait.", lambda: len(self._queue))
@@ -153,11 +153,13 @@ class Batcher:
                     "unavailable", "infer: the server stops, expected one that runs. Ask another."
                 )
             waiting = sum(self._cost(other) for other in self._queue if not other.begun)
-            strained = time.monotonic() < self._strained_until
+            now = time.monotonic()
+            strained = now < self._strained_until
             most = limits.strained_queue if strained else limits.queue
             if waiting and not job.begun and waiting + self._cost(job) > most:
                 if not strained:
-                    self._strained_until = time.monotonic() + _STRAIN_S
+                    self._strained_since = now
+                self._strained_until = min(now + _STRAIN_S, self._strained_since + _MOST_STRAIN_S)
                 raise ServeError(
                     "unavailable",
                     f"infer: images that wait are {waiting}, expected at most {most} with this request's. "
