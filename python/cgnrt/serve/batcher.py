@@ -19,8 +19,8 @@ from cgnrt.serve.protocol import ServeError
 
 _PARTS = ("mask", "foreground", "background", "pre_mask")
 
-# A queue that was full is kept short until nobody was refused for so long: where requests come too fast, a long one only
-# makes all late. Clients that never stop asking fill it again after the second time, and so have what it has room for.
+# A queue that was full is kept short until nobody was refused for so long: where requests come too fast, a long one
+# only makes all late. Clients that never stop asking fill it again after the second time, and so have all its room.
 _STRAIN_S, _MOST_STRAIN_S = 10.0, 300.0
 
 Arrays = dict[str, np.ndarray]
