@@ -33,6 +33,7 @@ _CODES: dict[Kind, str] = {
     "not_found": "NOT_FOUND",
     "unavailable": "UNAVAILABLE",
     "timeout": "UNAVAILABLE",
+    "client_timeout": "UNAVAILABLE",
 }
 _LOOK_S = 0.1  # how often it is asked whether a client still waits
 
