@@ -48,6 +48,7 @@ class Flood:
         self._late: list[float] = []
         self._refused = 0
         self._wrong = 0
+        self._unanswered = 0
         self._skipped = 0
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
@@ -74,6 +75,7 @@ class Flood:
             "accepted": len(self._late),
             "refused at once": self._refused,
             "wrong": self._wrong,
+            "no answer": self._unanswered,
             "p50 unloaded ms": p50 * 1e3,
             "p99 accepted ms": p99 * 1e3,
             "p99 to p50": p99 / p50,
@@ -104,13 +106,22 @@ class Flood:
 
     async def _ask(self, seed: int) -> None:
         reader, writer = self._free.pop()
+        if reader.at_eof():  # the server closes what was idle for a while
+            writer.close()
+            reader, writer = await asyncio.open_connection(*self._server.http.split(":"))
         parameters = {"count": self._count, "seed": seed, "binary_data_output": True}
         body = json.dumps({"parameters": parameters, "outputs": [{"name": "images"}]}).encode()
         head = f"POST /v2/models/{self._server.model}/infer HTTP/1.1\r\nHost: localhost\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         begin = time.perf_counter()
         writer.write(head.encode() + body)
-        answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        try:
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self._unanswered += 1
+            writer.close()
+            self._free.append(await asyncio.open_connection(*self._server.http.split(":")))
+            return
         headers = dict(line.split(": ", 1) for line in answer[1:] if line)
         content = await reader.readexactly(int(headers["content-length"]))
         late = time.perf_counter() - begin
