@@ -12,7 +12,7 @@ _REQUEST_PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one server, each an option of `cgnrt serve`.
+    """Limits of one server; options of `cgnrt serve` set some.
 
     Attributes:
       images: of one request, and entries of each of its pools.
