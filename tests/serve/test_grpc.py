@@ -170,6 +170,9 @@ def test_inputs_in_shared_memory(triton: Any, region: Any) -> None:
         count = client.InferInput("count", [1], "INT64")
         count.set_shared_memory("in", 8)
         assert len(triton.infer("v2", [count]).as_numpy("images")) == 3
+        count.set_shared_memory("in", 1 << 10)  # which is not even read
+        with pytest.raises(InferenceServerException, match="bytes are 1024, expected at most 8"):
+            triton.infer("v2", [count])
     finally:
         triton.unregister_system_shared_memory("in")
 

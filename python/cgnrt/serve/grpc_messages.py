@@ -9,11 +9,10 @@ import numpy as np
 
 from cgnrt.serve.grpc_fields import messages
 from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
-from cgnrt.serve.shared_memory import Place, Regions, place
+from cgnrt.serve.shared_memory import Place, Regions, from_region, place
 from cgnrt.serve.tensors import check_header, from_json, from_raw, to_raw
 
 _MOST_TENSORS = 64
-_MOST_BYTES = 512  # of a value in shared memory
 
 # Where the values of a tensor are that are not raw bytes.
 _CONTENTS = {
@@ -142,12 +141,9 @@ def _read_tensor(entry: Any, raw: Iterator[bytes], regions: Regions, most_values
     """An input; one that is raw takes the next of the raw contents."""
     name, datatype, shape = entry.name, entry.datatype, list(entry.shape)
     where = place(name[:60], _parameters(entry.parameters))
-    count = check_header(name, datatype, shape, most_values)
     if where is not None:
-        if where.byte_size > _MOST_BYTES * most_values:
-            raise ServeError("too_large", f"read '{name[:60]}': bytes are {where.byte_size}, expected fewer.")
-        data = regions.read(where.region, where.offset, where.byte_size)
-        return from_raw(name, datatype, shape, data, most_values=most_values)
+        return from_region(name, datatype, shape, where, regions, most_values=most_values)
+    count = check_header(name, datatype, shape, most_values)
     if entry.HasField("contents"):
         if datatype not in _CONTENTS:
             raise ServeError("invalid", f"read '{name}': contents are {datatype}, expected it raw.")

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
-from cgnrt.serve.shared_memory import Regions, place
-from cgnrt.serve.tensors import check_header, from_json, from_raw, to_json, to_raw
+from cgnrt.serve.shared_memory import Regions, from_region, place
+from cgnrt.serve.tensors import from_json, from_raw, to_json, to_raw
 
 Buffer = bytes | memoryview
 
 _MOST_TENSORS = 64
-_MOST_BYTES = 512  # of a value in shared memory
 
 
 def read_json(body: Buffer) -> dict[str, Any]:
@@ -152,13 +151,7 @@ def _read_tensor(
         return from_json(name, datatype, shape, entry["data"], most_values=most_values), rest
     where = place(str(name)[:60], parameters)
     if where is not None:
-        check_header(name, datatype, shape, most_values)  # before so many bytes are read
-        if where.byte_size > _MOST_BYTES * most_values:
-            raise ServeError(
-                "too_large", f"read '{str(name)[:60]}': bytes are {where.byte_size}, expected fewer."
-            )
-        raw = regions.read(where.region, where.offset, where.byte_size)
-        return from_raw(name, datatype, shape, raw, most_values=most_values), rest
+        return from_region(name, datatype, shape, where, regions, most_values=most_values), rest
     size = parameters["binary_data_size"]
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
         raise ServeError(

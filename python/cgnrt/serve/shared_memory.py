@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgnrt.serve.protocol import InferRequest, Parameter, ServeError
+from cgnrt.serve.protocol import InferRequest, Parameter, ServeError, Tensor
+from cgnrt.serve.tensors import ITEM_BYTES, check_header, from_raw
 
 _FOLDER = Path("/dev/shm")
 _KEY = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})", re.ASCII)
 _MOST_REGIONS = 1024  # each holds a file open
 _LONGEST_NAME = 256
+_LONGEST_VALUE = 512  # of BYTES, with its length
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,24 @@ def check_regions(request: InferRequest, regions: Regions) -> None:
         where = place(output.name, output.parameters)
         if where is not None:
             regions.check(where.region, where.offset, where.byte_size)
+
+
+def from_region(
+    name: Any, datatype: Any, shape: Any, where: Place, regions: Regions, *, most_values: int
+) -> Tensor:
+    """A tensor from shared memory, of which no more is read than its header says.
+
+    Raises:
+      ServeError: the region or the bytes in it are not what the header says.
+    """
+    count = check_header(name, datatype, shape, most_values)
+    most = count * ITEM_BYTES.get(datatype, _LONGEST_VALUE)
+    if where.byte_size > most:
+        raise ServeError(
+            "invalid", f"read '{name[:60]}': bytes are {where.byte_size}, expected at most {most}."
+        )
+    raw = regions.read(where.region, where.offset, where.byte_size)
+    return from_raw(name, datatype, shape, raw, most_values=most_values)
 
 
 @dataclass(frozen=True)
