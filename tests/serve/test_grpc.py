@@ -14,10 +14,13 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as client
+from google.protobuf import descriptor_pb2
 from serving import Gate, Running, generator, running, until
+from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException, shared_memory
 
 import cgnrt
+from cgnrt.serve.grpc_fields import messages
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
 
@@ -59,6 +62,22 @@ def order(count: int, seed: int = 3, **more: Any) -> list[Any]:
 
 def close(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found.astype(int), wanted.astype(int), atol=1)
+
+
+def test_fields_are_those_of_triton() -> None:
+    theirs = {"InferTensor": service_pb2.ModelInferRequest.InferInputTensor.DESCRIPTOR}
+    files = (service_pb2.DESCRIPTOR, model_config_pb2.DESCRIPTOR)
+    waiting = [found for file in files for found in file.message_types_by_name.values()]
+    for found in waiting:
+        theirs.setdefault(found.name, found)
+        waiting.extend(found.nested_types)
+    for name, message in messages().items():
+        kinds = [{}, {}]
+        for kind, descriptor in zip(kinds, (message.DESCRIPTOR, theirs[name]), strict=True):
+            proto = descriptor_pb2.DescriptorProto()
+            descriptor.CopyToProto(proto)
+            kind |= {field.name: (field.number, field.type, field.label) for field in proto.field}
+        assert kinds[0].items() <= kinds[1].items(), name
 
 
 def test_what_it_is(triton: Any) -> None:

@@ -127,16 +127,11 @@ class _Calls:
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
         places = places_of(request)
-        waiting: Any = None
         async with contextlib.aclosing(self._service.stream(request)) as pieces:
             async for piece in pieces:
-                if waiting is not None:
-                    yield waiting
-                waiting = write_infer(piece, places, self._regions)
-                write_parameters(waiting.parameters, {"triton_final_response": False})
-        if waiting is not None:
-            write_parameters(waiting.parameters, {"triton_final_response": True})
-            yield waiting
+                message = write_infer(piece, places, self._regions)
+                write_parameters(message.parameters, {"triton_final_response": piece.last})
+                yield message
 
     async def system_shared_memory_status(self, request: Any) -> Any:
         answer = self._answer("SystemSharedMemoryStatus")

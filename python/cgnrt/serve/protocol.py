@@ -80,10 +80,11 @@ class InferRequest:
 
 @dataclass(frozen=True, eq=False)
 class InferResponse:
-    """The outputs in the order in which they were asked for; `parameters` has the seed."""
+    """The outputs in the order in which they were asked for; `parameters` has the seed, `last` is of streams."""
 
     model: str
     version: str
     id: str
     parameters: Mapping[str, Parameter]
     outputs: tuple[Tensor, ...]
+    last: bool = True

@@ -217,7 +217,7 @@ class Service:
             held.enter_context(self._room.stream())
             order = self._read(request, self.limits.stream_images)
             seen |= {"images": order.count, "seed": order.seed}
-            # One piece is sent, one waits to be sent, and one is made.
+            # One piece is sent, as a message beside its arrays, and one is made.
             pieces_images = min(order.count, 3 * self.limits.piece)
             held.enter_context(self._room.answer(self._answer_bytes(replace(order, count=pieces_images))))
             timeout_s = self._timeout(request)
@@ -235,7 +235,7 @@ class Service:
                     if k + 1 < len(pieces):
                         ahead = asyncio.ensure_future(self._make(pieces[k + 1], timeout_s, begun=True))
                     self.metrics.images.add(by=piece.count)
-                    yield self._response(request, piece, arrays)
+                    yield replace(self._response(request, piece, arrays), last=k + 1 == len(pieces))
             finally:
                 ahead.cancel()
                 with contextlib.suppress(asyncio.CancelledError, CgnrtError):
