@@ -87,6 +87,13 @@ Device device_of(std::int64_t type, std::int64_t id) {
   return device;
 }
 
+// Whether an object says by DLPack that it is not in host memory.
+bool is_on_device(const py::handle& object) {
+  if (!py::hasattr(object, "__dlpack_device__")) return false;
+  const py::tuple device = object.attr("__dlpack_device__")();
+  return device_of(py::int_(device[0]), py::int_(device[1])).kind != DeviceKind::kCpu;
+}
+
 // __dlpack__ of today's protocol, or of the one before it.
 py::object dlpack_capsule(const py::handle& object, std::optional<std::int64_t> stream) {
   py::dict options;
@@ -131,9 +138,11 @@ Borrowed::Borrowed(const py::handle& object, const std::string& subject, std::in
 }
 
 void Borrowed::borrow(const py::handle& object, const std::string& subject) {
-  if (PyObject_CheckBuffer(object.ptr())) {
-    borrow_buffer(object, subject);
-  } else if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {
+  const bool is_buffer = PyObject_CheckBuffer(object.ptr()) != 0;
+  if (is_buffer && borrow_buffer(object)) return;
+  // JAX's arrays have the buffer protocol, and refuse it on a GPU.
+  if (is_buffer && !is_on_device(object)) refuse_type(object, subject);
+  if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {
     borrow_dlpack(object, subject);
   } else if (cuda_stream_ && py::hasattr(object, "__cuda_array_interface__")) {
     borrow_cuda_array(object, subject);
@@ -146,10 +155,10 @@ Borrowed::~Borrowed() {
   if (has_view_) PyBuffer_Release(&view_);
 }
 
-void Borrowed::borrow_buffer(const py::handle& object, const std::string& subject) {
+bool Borrowed::borrow_buffer(const py::handle& object) {
   if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
     PyErr_Clear();
-    refuse_type(object, subject);
+    return false;
   }
   has_view_ = true;
   tensor_.data = view_.buf;
@@ -164,6 +173,7 @@ void Borrowed::borrow_buffer(const py::handle& object, const std::string& subjec
     strides[i] = item_bytes > 0 && bytes % item_bytes == 0 ? bytes / item_bytes : -1;
   }
   tensor_.contiguous = is_contiguous(tensor_.shape, strides);
+  return true;
 }
 
 void Borrowed::borrow_dlpack(const py::handle& object, const std::string& subject) {

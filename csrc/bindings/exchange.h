@@ -32,7 +32,7 @@ class Borrowed {
 
  private:
   void borrow(const pybind11::handle& object, const std::string& subject);
-  void borrow_buffer(const pybind11::handle& object, const std::string& subject);
+  bool borrow_buffer(const pybind11::handle& object);  // whether it lends one
   void borrow_dlpack(const pybind11::handle& object, const std::string& subject);
   void borrow_cuda_array(const pybind11::handle& object, const std::string& subject);
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_arrays import ByDlpack, ByInterface, array_of
+from device_arrays import BesideBuffer, ByDlpack, ByInterface, array_of
 
 from cgnrt import cuda
 
@@ -59,7 +59,7 @@ def test_views_of_bytes() -> None:
 def test_a_consumer_waits_for_the_producer(emulated: ModuleType) -> None:
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     source = array_of(X, producer)  # has not run: streams of the emulated device are lazy
-    for lent in (source, ByDlpack(source), ByInterface(source)):
+    for lent in (source, ByDlpack(source), BesideBuffer(source), ByInterface(source)):
         target = cuda.DeviceArray.empty(X.shape, "float32", consumer)
         emulated.copy(lent, target, consumer)
         np.testing.assert_array_equal(target.numpy(), X)

@@ -30,6 +30,13 @@ class ByDlpack:
         return self.array.__dlpack__(stream=stream, **options)
 
 
+class BesideBuffer(ByDlpack, np.ndarray):
+    """Somebody else's tensor whose type has the buffer protocol too, which fails for what is on a device: as JAX's."""
+
+    def __new__(cls, array: cuda.DeviceArray) -> BesideBuffer:
+        return np.zeros(1, "M8[s]").view(cls)  # no buffer has that dtype
+
+
 class ByInterface:
     """Somebody else's tensor that has the CUDA array interface alone."""
 
