@@ -28,6 +28,15 @@ std::shared_ptr<Stream> borrow_stream(const py::object& device, const py::object
   return stream_argument(handle, device_argument(device, "Stream.borrow device"), "Stream.borrow handle");
 }
 
+// Also of a stream on another device, whose events are recorded there.
+void wait_for(Stream& stream, Stream& other) {
+  if (stream.device() == other.device()) {
+    stream.wait_for(other.handle());
+  } else {
+    stream.wait(*other.record());
+  }
+}
+
 // Whatever blocks the host lets other Python threads go on meanwhile.
 using Unlocked = py::call_guard<py::gil_scoped_release>;
 
@@ -54,8 +63,8 @@ void bind_cuda_streams(py::module_& module) {
       .def("wait", &Stream::wait, py::arg("event"),
            "Do nothing further before the event; blocks no host thread.")
       .def(
-          "wait_for", [](Stream& self, const Stream& other) { self.wait_for(other.handle()); },
-          py::arg("other"), "Do nothing further before what another stream has been given so far.")
+          "wait_for", [](Stream& self, Stream& other) { wait_for(self, other); }, py::arg("other"),
+          "Do nothing further before what another stream has been given so far.")
       .def("trim", &Stream::trim, py::arg("bytes_to_keep") = 0,
            "Give memory that no array uses back to the device.")
       .def(

@@ -65,6 +65,15 @@ def test_a_consumer_waits_for_the_producer(emulated: ModuleType) -> None:
         np.testing.assert_array_equal(target.numpy(), X)
 
 
+def test_a_stream_waits_for_one_on_another_device(emulated: ModuleType) -> None:
+    there, here = cuda.Stream(1), cuda.Stream(0)
+    done: list[int] = []
+    emulated.emulator_enqueue(there, lambda: done.append(1))
+    here.wait_for(there)
+    here.synchronize()
+    assert done == [1]
+
+
 def test_the_owner_is_told_the_stream(emulated: ModuleType) -> None:
     stream = cuda.Stream(0)
     lent = ByDlpack(array_of(X, cuda.Stream(0)))

@@ -38,6 +38,7 @@ struct EmulatedStream {
   std::deque<Work> work;
 };
 struct EmulatedEvent {
+  int device = 0;
   std::shared_ptr<EventState> state = std::make_shared<EventState>();
 };
 struct EmulatedPool {
@@ -59,8 +60,8 @@ std::size_t used_bytes[kDevices];
 std::uint64_t synchronisations = 0;
 int device_count = kDevices;
 int driver_version = 13000;
-EmulatedStream legacy[kDevices], per_thread[kDevices];
-EmulatedPool default_pools[kDevices];
+EmulatedStream legacy[kDevices] = {{0, {}}, {1, {}}}, per_thread[kDevices] = {{0, {}}, {1, {}}};
+EmulatedPool default_pools[kDevices] = {{0}, {1}};
 thread_local int current_device = 0;
 
 using Lock = std::lock_guard<std::recursive_mutex>;
@@ -187,7 +188,6 @@ cudaError_t cudaGetDeviceCount(int* count) {
   *count = 0;
   if (driver_version < 13000) return cudaErrorInsufficientDriver;
   *count = device_count;
-  for (int i = 0; i < kDevices; ++i) legacy[i].device = per_thread[i].device = default_pools[i].device = i;
   return device_count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) { return *device = current_device, cudaSuccess; }
@@ -283,12 +283,13 @@ cudaError_t cudaGraphDestroy(cudaGraph_t) { return cudaErrorNotSupported; }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) { return cudaErrorNotSupported; }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  return *event = new EmulatedEvent, cudaSuccess;
+  return *event = new EmulatedEvent{current_device}, cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(mutex);
   EmulatedStream* s = resolve(stream);
+  if (event->device != s->device) return cudaErrorInvalidResourceHandle;
   const auto state = event->state;
   state->stream = s;
   const std::uint64_t version = ++state->issued;
