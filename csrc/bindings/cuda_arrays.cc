@@ -155,6 +155,12 @@ py::object to_numpy(const DeviceArray& array, const py::object& out) {
   return result;
 }
 
+void enqueue_copy(const Tensor& to, const Tensor& from, cudaStream_t stream) {
+  if (from.bytes() == 0) return;
+  CGNRT_CUDA_CHECK(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(from.bytes()),
+                                   cudaMemcpyDeviceToDevice, stream));
+}
+
 void copy(const py::object& source, const py::object& out, const py::object& stream) {
   CudaCall call(source, "copy source", stream);
   const Tensor from = call.input(source, "copy source");
@@ -164,11 +170,22 @@ void copy(const py::object& source, const py::object& out, const py::object& str
   if (to.device.name != from.device.name) refuse("copy out", "device", to.device.name, from.device.name);
   require_out("copy out", to, from.dtype, from.shape);
   require_apart("copy", to, "source", from);
-  if (from.bytes() > 0) {
-    CGNRT_CUDA_CHECK(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(from.bytes()),
-                                     cudaMemcpyDeviceToDevice, call.stream()));
-  }
+  enqueue_copy(to, from, call.stream());
   call.finish();
+}
+
+void copy_unordered(const DeviceArray& source, const DeviceArray& out, const Stream& stream) {
+  const Tensor &from = source.tensor, &to = out.tensor;
+  if (to.device.name != from.device.name || stream.device() != from.device.index) {
+    refuse(
+        "copy_unordered", "devices",
+        from.device.name + ", " + to.device.name + " and a stream of cuda:" + std::to_string(stream.device()),
+        "one");
+  }
+  require_out("copy_unordered out", to, from.dtype, from.shape);
+  require_apart("copy_unordered", to, "source", from);
+  const DeviceGuard guard(stream.device());
+  enqueue_copy(to, from, stream.handle());
 }
 
 // The consumer's stream as __dlpack__ has it for CUDA: None is the legacy default stream, -1 asks for no
@@ -283,6 +300,9 @@ void bind_cuda_arrays(py::module_& module) {
 
   module.def("copy", &copy, py::arg("source"), py::arg("out"), py::arg("stream") = py::none(),
              "Copy between tensors of one device, in the order of a stream.");
+  module.def(
+      "copy_unordered", &copy_unordered, py::arg("source"), py::arg("out"), py::arg("stream"),
+      "Copy on a stream that the caller orders with those of the arrays, and that waits for none of them.");
 }
 
 }  // namespace cgnrt

@@ -101,7 +101,7 @@ class FakeCuda:
         self.devices.append(index)
         return before
 
-    def copy(self, source: FakeArray, out: FakeArray, stream: FakeStream) -> None:
+    def copy_unordered(self, source: FakeArray, out: FakeArray, stream: FakeStream) -> None:
         out.values[...] = source.values
 
     def Stream(self, device: int) -> FakeStream:  # noqa: N802

@@ -74,6 +74,27 @@ def test_a_stream_waits_for_one_on_another_device(emulated: ModuleType) -> None:
     assert done == [1]
 
 
+def test_an_unordered_copy_waits_for_nobody(emulated: ModuleType) -> None:
+    theirs, ours = cuda.Stream(0), cuda.Stream(0)
+    source, target = array_of(X, theirs), array_of(X + 1, theirs)
+    theirs.synchronize()
+    done: list[int] = []
+    emulated.emulator_enqueue(ours, lambda: done.append(1))
+    emulated.copy_unordered(source, target, ours)
+    theirs.synchronize()  # as it is not behind what it knows nothing of
+    assert done == []
+    ours.synchronize()
+    np.testing.assert_array_equal(target.numpy(), X)
+    for other, stream, message in (
+        (target, cuda.Stream(1), "devices is"),
+        (array_of(X, cuda.Stream(1)), ours, "devices is"),
+        (target[1:], ours, r"shape is \(3, 3, 2\)"),
+        (source, ours, "copy_unordered"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            emulated.copy_unordered(source, other, stream)
+
+
 def test_the_owner_is_told_the_stream(emulated: ModuleType) -> None:
     stream = cuda.Stream(0)
     lent = ByDlpack(array_of(X, cuda.Stream(0)))

@@ -40,7 +40,7 @@ class DeviceArray:
         return self.array.copy()
 
 
-def copy(source: DeviceArray, target: DeviceArray, stream: Stream) -> None:
+def copy_unordered(source: DeviceArray, target: DeviceArray, stream: Stream) -> None:
     target.array[...] = source.array
     stream.log.append("copy")
 

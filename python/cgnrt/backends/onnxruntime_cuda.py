@@ -211,10 +211,10 @@ class OnnxRuntimeCudaEngine:
             self._enqueue(self._binding, self._options, n)
         else:
             for name, array in static.inputs.items():
-                self._cuda.copy(inputs[name], array, self._stream)
+                self._cuda.copy_unordered(inputs[name], array, self._stream)
             self._enqueue(static.binding, static.options, n)
             for name, array in outputs.items():
-                self._cuda.copy(static.outputs[name], array, self._stream)
+                self._cuda.copy_unordered(static.outputs[name], array, self._stream)
         if elsewhere:
             stream.wait_for(self._stream)
         return dict(outputs)
