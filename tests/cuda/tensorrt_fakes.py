@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from cgnrt.backends.tensorrt.library import Library
 
+ALIGNMENT = 256  # of what a device gives, and TensorRT takes
 Compute = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
@@ -71,7 +72,10 @@ class FakeArray:
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], dtype: str, stream: FakeStream) -> FakeArray:
-        return cls(np.empty(shape, dtype))
+        count = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = np.empty(count + ALIGNMENT, np.uint8)
+        first = -memory.ctypes.data % ALIGNMENT
+        return cls(memory[first : first + count].view(dtype).reshape(shape))
 
     def upload(self, source: np.ndarray) -> None:
         self.values[...] = source
@@ -125,6 +129,7 @@ class FakeContext:
         return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        assert address % ALIGNMENT == 0
         self.addresses[name] = address
         return True
 
@@ -132,6 +137,7 @@ class FakeContext:
         if self.engine.api.failing:
             self.engine.api.logger.log(self.engine.api.ILogger.Severity.ERROR, "the device is on fire")
             return False
+        self.engine.api.before()
         addresses, shapes = dict(self.addresses), dict(self.shapes)
 
         def step() -> None:
@@ -188,6 +194,7 @@ class FakeApi:
         self.stream = stream
         self.engines: list[FakeEngine] = []
         self.failing = False
+        self.before: Callable[[], object] = bool  # called where work is enqueued
         self.launches = 0
 
     def Runtime(self, logger: Any) -> Any:  # noqa: N802

@@ -243,14 +243,21 @@ def test_it_takes_the_arrays_of_cgnrt_cuda(emulated: Any, monkeypatch: pytest.Mo
     real = packages.load()
     api = FakeApi(real, compute, SimpleNamespace(captured=None))
     engine = TensorRtEngine(spec(), data(), replace(real, api=api), Device("cuda", 1), graphs=0)
-    for n in (3, 0, 8, 3):
-        x = np.arange(n * 5, dtype=np.float32).reshape(n, 5)
+    monkeypatch.setattr(api, "before", stream.synchronize)  # the fake context computes at once
+    for n, first in (
+        (3, 0),
+        (0, 0),
+        (8, 0),
+        (3, 0),
+        (3, 1),
+        (5, 2),
+    ):  # from the second row on nothing is aligned
+        x = np.arange((first + n) * 5, dtype=np.float32).reshape(first + n, 5)
         given = emulated.DeviceArray.empty(x.shape, "float32", stream)
         given.upload(x)
-        made = emulated.DeviceArray.empty((n, 4), "float32", stream)
-        stream.synchronize()
-        engine.run({"x": given}, {"y": made}, stream)
-        np.testing.assert_array_equal(made.numpy(), compute("shape", {"x": x})["y"])
+        made = emulated.DeviceArray.empty((first + n, 4), "float32", stream)
+        engine.run({"x": given[first:]}, {"y": made[first:]}, stream)
+        np.testing.assert_array_equal(made[first:].numpy(), compute("shape", {"x": x[first:]})["y"])
     address, size = api.engines[0].contexts[0].memory or (0, 0)
     assert (address % 256, size) == (0, 100)
 

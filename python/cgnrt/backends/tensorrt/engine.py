@@ -14,6 +14,7 @@ from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism
 
 Arrays = Mapping[str, Any]  # of cgnrt.cuda.DeviceArray, by the name of an input or output
+_ALIGNMENT = 256  # of the addresses that TensorRT takes for inputs and outputs
 
 
 class Workspace:
@@ -212,8 +213,26 @@ class TensorRtEngine:
             self._replays.move_to_end(n)
             self._replays[n].run(inputs, outputs, stream)
         else:
-            self._context.bind(inputs, outputs, block)
-            self._context.enqueue(stream)
+            self._run_aligned(inputs, outputs, block, stream)
+
+    def _run_aligned(self, inputs: Arrays, outputs: Arrays, block: Any, stream: Any) -> None:
+        """Run once; rows that begin anywhere go by way of memory that goes back behind the run."""
+        module = cuda.module()
+        moved = {
+            name: module.DeviceArray.empty(array.shape, array.dtype, stream)
+            for name, array in {**inputs, **outputs}.items()
+            if array.data_ptr % _ALIGNMENT
+        }
+        for name in inputs.keys() & moved.keys():
+            module.copy_unordered(inputs[name], moved[name], stream)
+        self._context.bind(
+            {name: moved.get(name, array) for name, array in inputs.items()},
+            {name: moved.get(name, array) for name, array in outputs.items()},
+            block,
+        )
+        self._context.enqueue(stream)
+        for name in outputs.keys() & moved.keys():
+            module.copy_unordered(moved[name], outputs[name], stream)
 
     def _capture(self, n: int, inputs: Arrays, outputs: Arrays, block: Any, stream: Any) -> None:
         try:
