@@ -189,7 +189,7 @@ def _build(
     for name, mechanism in plan.mechanisms.items():
         progress(f"build the {precision} engine of {name}")
         start = time.perf_counter()
-        with library.on_device(where.index), bar() as steps:
+        with cuda.on_device(where.index), bar() as steps:
             engines[name] = build_engine(
                 mechanism,
                 precision,

@@ -45,6 +45,14 @@ def copy_unordered(source: DeviceArray, target: DeviceArray, stream: Stream) -> 
     stream.log.append("copy")
 
 
+_current = [0]
+
+
+def set_device(index: int) -> int:
+    before, _current[0] = _current[0], index
+    return before
+
+
 def info() -> dict[str, Any]:
     return {"emulated": True}
 

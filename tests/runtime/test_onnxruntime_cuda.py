@@ -157,6 +157,27 @@ def test_too_little_memory(shape: Mechanism, text: str, wanted: str) -> None:
         run(engine, batch(shape, 2))
 
 
+def test_the_callers_device_stays_current(shape: Mechanism, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime makes its own device the thread's at load and at every run, and leaves it so."""
+
+    def load(mechanism: Mechanism, *_: Any, **__: Any) -> Any:
+        host_device.set_device(1)
+        return open_session(mechanism, [("CPUExecutionProvider", {})])
+
+    monkeypatch.setattr(onnxruntime_cuda, "open_session", load)
+    engine = OnnxRuntimeCudaEngine(shape, Device("cuda", 1), "fp32", 2)
+    assert host_device.set_device(0) == 0
+    session = engine._session
+
+    def enqueue(*given: Any) -> None:
+        host_device.set_device(1)
+        session.run_with_iobinding(*given)
+
+    engine._session = SimpleNamespace(run_with_iobinding=enqueue)
+    run(engine, batch(shape, 2))
+    assert host_device.set_device(0) == 0
+
+
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_is_left_out_is_an_error(shape: Mechanism) -> None:
     with pytest.raises(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cgnrt import cuda
 from cgnrt.backends.base import Device
 from cgnrt.backends.onnxruntime_session import Provider, open_session
 from cgnrt.errors import BackendError
@@ -34,8 +35,6 @@ def refusal(
     device: Device, precision: str, mechanisms: Sequence[Mechanism] = (), provider: str = "cuda"
 ) -> str | None:
     """Why ONNX Runtime cannot run `precision` on a CUDA device, or one of the mechanisms; None where it can."""
-    from cgnrt import cuda
-
     if (reason := cuda.refusal(device.index)) is not None:
         return reason
     if _is_emulated():
@@ -140,8 +139,6 @@ class OnnxRuntimeCudaEngine:
         cache: Path | None = None,
         fp32_layers: Collection[str] = (),
     ) -> None:
-        from cgnrt import cuda
-
         if provider not in PROVIDERS:
             raise ValueError(f"load: provider is {provider!r}, expected one of {', '.join(PROVIDERS)}.")
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in batches):
@@ -168,15 +165,16 @@ class OnnxRuntimeCudaEngine:
             from cgnrt.backends.typed_graph import typed_graph
 
             graph, self._weights = typed_graph(mechanism, precision, fp32_layers)
-        self._session = open_session(
-            mechanism,
-            providers,
-            graph=graph,
-            weights=self._weights,
-            threads=threads,
-            # Weights beside the arena, which then holds activations alone.
-            config={"session.use_device_allocator_for_initializers": "1"},
-        )
+        with cuda.on_device(device.index):  # ONNX Runtime leaves its device the thread's current one
+            self._session = open_session(
+                mechanism,
+                providers,
+                graph=graph,
+                weights=self._weights,
+                threads=threads,
+                # Weights beside the arena, which then holds activations alone.
+                config={"session.use_device_allocator_for_initializers": "1"},
+            )
         self._reads = {port.name for port in self._session.get_inputs()}
         self._binding = self._session.io_binding()
         self._options = _run_options(_NO_GRAPH)
@@ -238,7 +236,8 @@ class OnnxRuntimeCudaEngine:
             # An emulated stream does its work when somebody waits for it, and the CPU's session reads at once.
             self._stream.synchronize()
         try:
-            self._session.run_with_iobinding(binding, options)
+            with cuda.on_device(self._device.index):  # as at load
+                self._session.run_with_iobinding(binding, options)
         except Exception as error:
             text = str(error)
             wanted = _WANTED_BYTES.search(text)
@@ -270,8 +269,6 @@ class OnnxRuntimeCudaEngine:
 
 
 def _is_emulated() -> bool:
-    from cgnrt import cuda
-
     found = cuda.info()
     return found is not None and bool(found["emulated"])
 

@@ -5,8 +5,10 @@ Importing this loads no CUDA code; what needs a device says why there is none.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ __all__ = [
     "info",
     "is_cuda",
     "module",
+    "on_device",
     "refusal",
 ]
 
@@ -100,6 +103,20 @@ def module() -> ModuleType:
     if reason is not None:
         raise BackendError(f"cuda: {reason}.")
     return _import()
+
+
+@contextlib.contextmanager
+def on_device(index: int) -> Iterator[None]:
+    """Within the block the device is the thread's current one, and after it the one before is.
+
+    For libraries that work on the current device, or make their own the current one.
+    """
+    there = module()
+    before = there.set_device(index)
+    try:
+        yield
+    finally:
+        there.set_device(before)
 
 
 def is_cuda(tensor: Any) -> bool:

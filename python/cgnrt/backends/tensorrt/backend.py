@@ -14,7 +14,7 @@ from cgnrt.backends.tensorrt.build import build_engine
 from cgnrt.backends.tensorrt.cache import CacheKey, read_entry, timing_cache, write_entry
 from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.engine import TensorRtEngine, Workspace
-from cgnrt.backends.tensorrt.library import Library, log, on_device
+from cgnrt.backends.tensorrt.library import Library, log
 from cgnrt.backends.tensorrt.progress import bar
 from cgnrt.backends.tensorrt.ready import UnfitError, find_ready
 from cgnrt.backends.tensorrt.target import Target
@@ -167,7 +167,7 @@ def _key(
 
 def _build(mechanism: Mechanism, key: CacheKey, library: Library, device: Device) -> bytes:
     log.info("building an engine of mechanism '%s' for %s", mechanism.name, key.target)
-    with on_device(device.index), bar() as progress:
+    with cuda.on_device(device.index), bar() as progress:
         data = build_engine(
             mechanism,
             key.precision,

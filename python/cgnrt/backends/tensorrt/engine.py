@@ -9,7 +9,7 @@ from typing import Any
 from cgnrt import cuda
 from cgnrt.backends.base import Device
 from cgnrt.backends.tensorrt.batches import Batches
-from cgnrt.backends.tensorrt.library import Library, log, on_device
+from cgnrt.backends.tensorrt.library import Library, log
 from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism
 
@@ -139,7 +139,7 @@ class TensorRtEngine:
         self._graphs = graphs
         self._replays: OrderedDict[int, _Replay] = OrderedDict()
         self._seen: Counter[int] = Counter()
-        with on_device(device.index), library.errors() as errors:
+        with cuda.on_device(device.index), library.errors() as errors:
             self._runtime = library.api.Runtime(library.logger)
             self._engine = self._runtime.deserialize_cuda_engine(data)
             if self._engine is None:
@@ -199,7 +199,7 @@ class TensorRtEngine:
             )
         given = {name: inputs[name] for name in self._inputs}
         made = {name: outputs[name] for name in self._outputs}
-        with on_device(self._device.index):
+        with cuda.on_device(self._device.index):
             self._run(n, given, made, stream)
         return dict(outputs)
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cgnrt import cuda
 from cgnrt.errors import BackendError
 
 # The first is for every card; the second for RTX cards alone.
@@ -104,17 +103,6 @@ def load() -> Library:
             f"load TensorRT: version is {version}, expected {oldest} or newer. Run: pip install -U tensorrt"
         )
     return Library(name, version, api, logger)
-
-
-@contextlib.contextmanager
-def on_device(index: int) -> Iterator[None]:
-    """Within the block the device is the thread's current one: TensorRT makes everything on that."""
-    module = cuda.module()
-    before = module.set_device(index)
-    try:
-        yield
-    finally:
-        module.set_device(before)
 
 
 def _member(architecture: str) -> str:
