@@ -40,7 +40,6 @@ class Stream : public std::enable_shared_from_this<Stream> {
   int device() const { return device_; }
   cudaStream_t handle() const { return handle_; }
   cudaMemPool_t pool() const { return pool_; }
-  bool is_borrowed() const { return !owns_; }
 
   void synchronize() const;  // blocks the host
   std::shared_ptr<Event> record(bool timing = false);
