@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cgnrt import Generator
-from cgnrt.prefetch import Prefetch
+from cgnrt._support.prefetch import Prefetch
 from cgnrt_training.classifier.model import Classifier
 from cgnrt_training.classifier.sources import Batches, Counterfactuals, RealImages, StepBatch
 from cgnrt_training.mnist.data import VariantMnist

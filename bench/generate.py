@@ -32,7 +32,7 @@ import numpy as np
 from report import ROOT, print_table, time_in_turns, write_json
 
 from cgnrt import Generator, shards
-from cgnrt.machine import available_cores
+from cgnrt._support.machine import available_cores
 from cgnrt.shards.encode import encode
 
 POOL = 500

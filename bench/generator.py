@@ -25,8 +25,8 @@ import torch
 from report import median_ratio, print_table, summary, time_in_turns, write_json
 
 from cgnrt import Generator, ops
+from cgnrt._support.machine import describe_machine
 from cgnrt.backends import BACKENDS, load_engine, supports
-from cgnrt.machine import describe_machine
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS
 from cgnrt_export import export_plan, read_checkpoint

@@ -18,7 +18,7 @@ from report import ROOT
 from torch import Tensor
 
 from cgnrt import Generator
-from cgnrt.files import written_beside
+from cgnrt._support.files import written_beside
 from cgnrt.plan import Plan
 from cgnrt_training.imagenet.biggan import BigGAN, BigGANConfig
 from cgnrt_training.imagenet.cgn import CGN

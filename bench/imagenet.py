@@ -26,8 +26,8 @@ from imagenet_peers import Peers, as_exported, composite
 from report import median_ratio, print_table, summary, time_in_turns, write_json
 
 from cgnrt import Generator
+from cgnrt._support.machine import describe_machine
 from cgnrt.backends import BACKENDS, load_engine, supports
-from cgnrt.machine import describe_machine
 from cgnrt.plan import Plan
 from cgnrt_export import export_plan, read_checkpoint
 from cgnrt_training.imagenet.calibrate import random_cgn

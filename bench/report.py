@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cgnrt.machine import describe_machine
+from cgnrt._support.machine import describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of which versions are worth knowing, where they are installed.

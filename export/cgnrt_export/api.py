@@ -12,8 +12,8 @@ from typing import Any, Literal
 from torch import nn
 
 import cgnrt
+from cgnrt._support.files import written_beside
 from cgnrt.errors import CgnrtError
-from cgnrt.files import written_beside
 from cgnrt.plan import Plan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 from cgnrt_export.causes import first_cause

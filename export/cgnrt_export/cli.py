@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgnrt._support.files import terminable
 from cgnrt.errors import CgnrtError
-from cgnrt.files import terminable
 from cgnrt.plan.limits import MANIFEST_NAME
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import cgnrt
+from cgnrt._support.files import written_beside
 from cgnrt.backends import BACKENDS, load_engine, supports
 from cgnrt.errors import BackendError
-from cgnrt.files import written_beside
 from cgnrt.plan import SaliencyPlan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION
 from cgnrt.real.saliency import as_mechanism

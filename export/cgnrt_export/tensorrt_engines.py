@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt import cuda, ops
+from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt.backends import choose, load_engine
 from cgnrt.backends.base import Device
 from cgnrt.backends.tensorrt import TensorRtBackend, library
@@ -29,7 +30,6 @@ from cgnrt.backends.tensorrt.ready import ReadyEngines
 from cgnrt.backends.tensorrt.target import Target
 from cgnrt.backends.typed_graph import planned_fp32_layers
 from cgnrt.errors import BackendError
-from cgnrt.files import refuse_existing, written_beside
 from cgnrt.plan import Mechanism, Plan, write_plan
 from cgnrt_export.errors import ExportError
 

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from cgnrt._support.files import written_beside
 from cgnrt.errors import CgnrtError
-from cgnrt.files import written_beside
 from cgnrt.plan import Plan
 from cgnrt.serve.service import INPUT_TYPES, VERSION, output_types
 from cgnrt.serve.triton import PLAN_NAME

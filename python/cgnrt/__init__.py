@@ -9,8 +9,8 @@ Importing this imports neither torch nor any engine library.
 
 from __future__ import annotations
 
-from cgnrt.audit_result import Audit
-from cgnrt.audit_run import audit
+from cgnrt.auditing.result import Audit
+from cgnrt.auditing.run import audit
 from cgnrt.batch import Batch, BFloat16Array
 from cgnrt.errors import BackendError, CgnrtError, CheckpointError, MissingDependencyError, PlanError
 from cgnrt.generator import Generator

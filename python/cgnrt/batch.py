@@ -10,7 +10,7 @@ import numpy as np
 
 from cgnrt import _core, cuda
 from cgnrt.errors import MissingDependencyError
-from cgnrt.requests import Request
+from cgnrt.request.requests import Request
 from cgnrt.sampling import Labels, Noise
 
 _PICTURES = ("mask", "foreground", "background", "pre_mask")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cgnrt.batch import Batch
-from cgnrt.requests import check_noise, check_truncation
+from cgnrt.request.requests import check_noise, check_truncation
 from cgnrt.sampling import Sampler, check_index, check_span, resolve_indices, resolve_seed
 
 if TYPE_CHECKING:

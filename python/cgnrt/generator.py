@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt import requests as rq
 from cgnrt.batch import Batch
 from cgnrt.batches import batches
-from cgnrt.interpolation import interpolation_request
-from cgnrt.names import Label
 from cgnrt.opened import Opened
-from cgnrt.related import Related
-from cgnrt.requests import Request
+from cgnrt.render.related import Related
+from cgnrt.request import requests as rq
+from cgnrt.request.interpolation import interpolation_request
+from cgnrt.request.labels import Label
+from cgnrt.request.requests import Request
 from cgnrt.sampling import (
     MECHANISMS,
     DrawOptions,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from cgnrt.backends import EngineOptions, choose
-from cgnrt.composer import Composer
-from cgnrt.cuda.rendering import CudaRenderer
 from cgnrt.errors import PlanError
-from cgnrt.names import ClassNames
-from cgnrt.pixels import PixelFormat
 from cgnrt.plan import Plan
-from cgnrt.rendering import Renderer
+from cgnrt.render.composer import Composer
+from cgnrt.render.cuda.rendering import CudaRenderer
+from cgnrt.render.pixels import PixelFormat
+from cgnrt.render.renderer import Renderer
+from cgnrt.request.labels import ClassNames
 from cgnrt.sampling import STREAM_VERSION, MechanismDraws, Sampler
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from cgnrt._support.prefetch import Prefetch
 from cgnrt.batch import Batch
-from cgnrt.prefetch import Prefetch
 from cgnrt.sampling import check_index, check_span, resolve_seed
 
 if TYPE_CHECKING:

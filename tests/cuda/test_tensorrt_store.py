@@ -17,7 +17,7 @@ from cgnrt.backends.tensorrt.cache import CacheKey, folder, read_entry, timing_c
 from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.ready import ReadyEngines, UnfitError, find_ready, list_ready
 from cgnrt.backends.tensorrt.target import Target, slug
-from cgnrt.inspect import describe, to_json
+from cgnrt.cli.inspect import describe, to_json
 from cgnrt.plan import MECHANISM_NAMES, Plan, write_plan
 
 TARGET = Target("tensorrt", "11.4.1.2", "sm_90", "NVIDIA H100 80GB HBM3")

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cgnrt.errors import PlanError
-from cgnrt.plan import Plan, external_initializers, validate_graph, wire
+from cgnrt.plan import Plan, external_initializers, validate_graph
 from cgnrt.plan.manifest import TensorSpec
+from cgnrt.plan.onnx import wire
 
 ROOT = Path(__file__).parent
 GOLDEN = (ROOT / "golden" / "v2.plan").read_bytes()

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from cgnrt.plan import Plan, wire
+from cgnrt.plan import Plan
+from cgnrt.plan.onnx import wire
 
 Edit = Callable[[onnx.ModelProto], None]
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cgnrt.inspect import describe, to_json
+from cgnrt.cli.inspect import describe, to_json
 from cgnrt.plan import Plan
 
 

@@ -222,7 +222,7 @@ def test_the_mapping_is_read_only(golden_plan: Path) -> None:
 
 def test_reading_needs_only_numpy() -> None:
     code = (
-        "import sys, cgnrt.plan, cgnrt.inspect; "
+        "import sys, cgnrt.plan, cgnrt.cli.inspect; "
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

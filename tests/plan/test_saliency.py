@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cgnrt import Generator
+from cgnrt.cli.inspect import describe, to_json
 from cgnrt.errors import PlanError
-from cgnrt.inspect import describe, to_json
 from cgnrt.plan import Plan, SaliencyManifest, SaliencyPlan, open_any, write_plan
 
 REMOVE = object()

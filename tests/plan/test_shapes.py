@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cgnrt.errors import PlanError
-from cgnrt.plan.onnx_model import parse_model
-from cgnrt.plan.onnx_rules import RULES
-from cgnrt.plan.onnx_shapes import BATCH, Info, Operands
+from cgnrt.plan.onnx.model import parse_model
+from cgnrt.plan.onnx.rules import RULES
+from cgnrt.plan.onnx.shapes import BATCH, Info, Operands
 
 FLOAT, INT = np.float32, np.int64
 
@@ -145,7 +145,7 @@ def infer(model: onnx.ModelProto) -> list[Info]:
     model.graph.ClearField("output")
     raw = model.SerializeToString()
     parsed = parse_model(raw)
-    from cgnrt.plan.onnx_shapes import tensor_info
+    from cgnrt.plan.onnx.shapes import tensor_info
 
     for name, tensor in parsed.initializers.items():
         known[name] = tensor_info(tensor, raw, None)

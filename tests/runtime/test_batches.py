@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cgnrt import Batch, Generator, pools
+from cgnrt import Batch, Generator
+from cgnrt.render import pools
 
 FIELDS = ("images", "indices", "index", "mask", "foreground", "background")
 

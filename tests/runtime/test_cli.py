@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from cgnrt import Generator
+from cgnrt._support.files import terminable, written_beside
 from cgnrt.cli import main
+from cgnrt.cli.bench import usual_batch
 from cgnrt.errors import CgnrtError
-from cgnrt.files import terminable, written_beside
-from cgnrt.measure import usual_batch
 
 from .conftest import NAMES
 
@@ -33,7 +33,9 @@ def test_inspect(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sample_writes_the_stream(golden_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgnrt.cli._STEP_PIXELS", 16 * 64)  # so that the file is written in several steps
+    monkeypatch.setattr(
+        "cgnrt.cli.sample._STEP_PIXELS", 16 * 64
+    )  # so that the file is written in several steps
     target = tmp_path / "deep" / "out.npz"
     arguments = ["sample", str(golden_plan), "-n", "50", "-o", str(target), "--seed", "4", "--start", "3"]
     assert main([*arguments, "--do", "texture=1"]) == 0

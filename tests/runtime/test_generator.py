@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator, Noise
-from cgnrt.composer import roll_each
+from cgnrt.render.composer import roll_each
 
 from .conftest import ENGINE_TOLERANCE
 
@@ -151,7 +151,7 @@ def test_a_pool_is_drawn_after_do(gen: Generator) -> None:
 
 
 def test_the_last_pool_is_kept(gen: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cgnrt import pools
+    from cgnrt.render import pools
 
     gen.sample(4, seed=11, pool=4)
     monkeypatch.setattr(pools.Pool, "build", None)
@@ -191,7 +191,7 @@ def test_interpolation_moves_only_what_it_is_told_to(gen: Generator) -> None:
 
 
 def test_interpolation_stays_on_the_shell_of_gaussian_noise() -> None:
-    from cgnrt.interpolation import slerp
+    from cgnrt.request.interpolation import slerp
 
     a, b = np.random.default_rng(0).standard_normal((2, 512)).astype(np.float32)
     path = slerp(a, b, np.linspace(0, 1, 9, dtype=np.float32)[:, None])

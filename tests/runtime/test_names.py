@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cgnrt import Generator
-from cgnrt.names import close_names
+from cgnrt.request.labels import close_names
 
 from .conftest import NAMES
 

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from cgnrt import BackendError, Generator
-from cgnrt.networks import Networks
 from cgnrt.plan import write_plan
+from cgnrt.render.networks import Networks
 
 from .conftest import ENGINE_TOLERANCE
 

@@ -11,7 +11,7 @@ import pytest
 
 import cgnrt
 from cgnrt import Generator, Labels
-from cgnrt.networks import Networks
+from cgnrt.render.networks import Networks
 
 from .conftest import EnginePlan
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator, ops
-from cgnrt.networks import Networks
-from cgnrt.pools import Renewal, Slots
+from cgnrt.render.networks import Networks
+from cgnrt.render.pools import Renewal, Slots
 from cgnrt.sampling import MECHANISMS
 
 POOL = (6, 5, 4)

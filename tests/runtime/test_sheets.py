@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageFont
 
 from cgnrt import Batch, Generator, Labels
-from cgnrt.animation import write_gif
 from cgnrt.cli import main
 from cgnrt.sheets import MOVES, _fit, contact_sheet, interpolation_frames
+from cgnrt.sheets.gif import write_gif
 
 from .conftest import NAMES
 

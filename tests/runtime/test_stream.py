@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator
-from cgnrt.prefetch import Prefetch
+from cgnrt._support.prefetch import Prefetch
 from cgnrt.stream import Stream
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cgnrt import Batch, Generator
 from cgnrt.plan import write_plan
-from cgnrt.pools import Pool
+from cgnrt.render.pools import Pool
 
 from .test_sampling import below, philox
 

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from cgnrt import Batch, Generator
-from cgnrt.shares import Place, batch_numbers
 from cgnrt.torch import CounterfactualDataset, Samples, mix
+from cgnrt.torch.shares import Place, batch_numbers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*use of fork"),

@@ -23,12 +23,12 @@ from cgnrt_training.classifier.config import ClassifierConfig
 from cgnrt_training.classifier.sources import Inputs
 from cgnrt_training.classifier.train import train as train_classifier
 from cgnrt_training.config import load_toml, override, reference
-from cgnrt_training.gan import GanConfig, load_gan, train_gan
 from cgnrt_training.imagenet.calibrate import random_cgn
 from cgnrt_training.mnist.data import VariantMnist
+from cgnrt_training.mnist.gan import GanConfig, load_gan, train_gan
 from cgnrt_training.mnist.train import train
+from cgnrt_training.mnist.vae import VaeConfig, train_vae
 from cgnrt_training.squeezenet import SqueezeNetFeatures
-from cgnrt_training.vae import VaeConfig, train_vae
 
 CUDA = torch.device("cuda", 0)
 

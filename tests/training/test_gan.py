@@ -14,9 +14,9 @@ from cgnrt.errors import CheckpointError
 from cgnrt_training import cli, gan
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.checkpoints import save as save_checkpoint
-from cgnrt_training.gan import GanConfig, Generator, load_gan, train_gan
 from cgnrt_training.loops import LossError
 from cgnrt_training.mnist.data import VariantMnist
+from cgnrt_training.mnist.gan import GanConfig, Generator, load_gan, train_gan
 from cgnrt_training.mnist.models import CGN
 
 pytestmark = pytest.mark.usefixtures("one_thread")

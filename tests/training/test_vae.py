@@ -16,7 +16,7 @@ from cgnrt_training.checkpoints import save as save_checkpoint
 from cgnrt_training.experiments import fig6
 from cgnrt_training.loops import LossError
 from cgnrt_training.mnist.data import COLORED, VariantMnist
-from cgnrt_training.vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
+from cgnrt_training.mnist.vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

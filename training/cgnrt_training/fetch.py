@@ -18,8 +18,8 @@ from urllib.request import url2pathname
 
 from tqdm import tqdm
 
+from cgnrt._support.files import written_beside
 from cgnrt.errors import CgnrtError
-from cgnrt.files import written_beside
 
 from .data_files import Catalogue, DataFile, Form
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cgnrt import cuda
+from cgnrt._support.machine import has_amx
 from cgnrt.backends.base import PRECISIONS, Backend, Device, DeviceBackend, Engine, EngineOptions
 from cgnrt.backends.native import NativeBackend
 from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
 from cgnrt.backends.openvino import OpenVinoBackend
 from cgnrt.backends.tensorrt import TensorRtBackend
 from cgnrt.errors import BackendError, MissingDependencyError
-from cgnrt.machine import has_amx
 from cgnrt.plan import Mechanism, Plan
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx_model import Model, Node, parse_model
-from cgnrt.plan.onnx_tensor import Tensor
+from cgnrt.plan.onnx.model import Model, Node, parse_model
+from cgnrt.plan.onnx.tensor import Tensor
 
 # The taps of a transposed convolution that stands for up-sampling and a 3x3 convolution satisfy t0 + t2 = t1 + t3
 # along each axis; so far apart, relative to the largest tap, may rounding put the two sides.

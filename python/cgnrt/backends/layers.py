@@ -10,7 +10,7 @@ import numpy as np
 
 from cgnrt.backends.graphs import Graph, UnsupportedGraphError, check_up_taps, check_window, floats, number
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx_model import Node
+from cgnrt.plan.onnx.model import Node
 
 
 @dataclass

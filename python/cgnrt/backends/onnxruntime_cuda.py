@@ -20,7 +20,7 @@ from cgnrt.backends.base import Device
 from cgnrt.backends.onnxruntime_session import Provider, open_session
 from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx_model import parse_model
+from cgnrt.plan.onnx.model import parse_model
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 

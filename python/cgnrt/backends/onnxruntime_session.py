@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.machine import available_cores
 from cgnrt.errors import BackendError
-from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
 
 _FATAL_ONLY = 4  # its own log on stderr adds nothing to the exception

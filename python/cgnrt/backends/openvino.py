@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.machine import available_cores
 from cgnrt.backends.base import Device, deliver
 from cgnrt.errors import BackendError
-from cgnrt.machine import available_cores
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx_graph import relocate
+from cgnrt.plan.onnx.graph import relocate
 
 # OpenVINO's ONNX reader takes the offset of an initializer at this location for an address in memory.
 _MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"

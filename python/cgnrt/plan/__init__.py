@@ -14,7 +14,7 @@ from cgnrt.plan.manifest import (
     TensorSpec,
     Truncation,
 )
-from cgnrt.plan.onnx_graph import ExternalInitializer, external_initializers, relocate, validate_graph
+from cgnrt.plan.onnx.graph import ExternalInitializer, external_initializers, relocate, validate_graph
 from cgnrt.plan.reader import Mechanism, Network, Plan, SaliencyPlan, open_any
 from cgnrt.plan.writer import write_plan
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cgnrt.errors import PlanError
-from cgnrt.plan import wire
 from cgnrt.plan.archive import LOCAL, LOCAL_SIGNATURE
 from cgnrt.plan.limits import MANIFEST_NAME
+from cgnrt.plan.onnx import wire
 from cgnrt.plan.refusal import EXPORT_AGAIN, refuse
 
 _EXPORT_CHECKPOINT = "Make a plan of it: cgnrt-export CHECKPOINT -o cgn.plan."

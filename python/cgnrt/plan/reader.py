@@ -21,7 +21,7 @@ from cgnrt.plan.archive import Entry, index_members
 from cgnrt.plan.foreign import recognize
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
 from cgnrt.plan.manifest import Manifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
-from cgnrt.plan.onnx_graph import validate_graph
+from cgnrt.plan.onnx.graph import validate_graph
 from cgnrt.plan.refusal import COPY_AGAIN, EXPORT_AGAIN, refuse, within
 from cgnrt.plan.schema import parse_manifest
 from cgnrt.plan.strict_json import parse_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cgnrt.networks import largest_chunk
+from cgnrt.render.networks import largest_chunk
 
 # Of a request that is answered at once: 4,096 images of 32 x 32, 64 of 256 x 256.
 _REQUEST_PIXELS = 1 << 22

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.machine import available_cores
 from cgnrt.errors import PlanError
 from cgnrt.generator import Generator
-from cgnrt.machine import available_cores
-from cgnrt.names import ClassNames
-from cgnrt.requests import check_classes, check_do, check_pool, check_refresh
+from cgnrt.request.labels import ClassNames
+from cgnrt.request.requests import check_classes, check_do, check_pool, check_refresh
 from cgnrt.sampling import check_span
 from cgnrt.shards.encode import DEFAULT_QUALITY, IMAGES, QUALITY_BOUNDS
 

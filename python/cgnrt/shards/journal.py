@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.files import written_beside
 from cgnrt.errors import CgnrtError
-from cgnrt.files import written_beside
 from cgnrt.shards.manifest import (
     FORMAT,
     FORMAT_VERSION,

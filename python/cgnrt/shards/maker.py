@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from cgnrt.files import written_beside
+from cgnrt._support.files import written_beside
 from cgnrt.shards import npz, parquet, webdataset
 from cgnrt.shards.cuts import cuts
 from cgnrt.shards.job import Job

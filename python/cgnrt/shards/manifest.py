@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.files import written_beside
+from cgnrt._support.machine import describe_machine
 from cgnrt.errors import CgnrtError
-from cgnrt.files import written_beside
-from cgnrt.machine import describe_machine
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards.job import FORMATS, shard_name
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.files import write_npz
+from cgnrt._support.files import write_npz
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards.cuts import Cut
 from cgnrt.shards.job import Job

@@ -16,8 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.files import terminable
 from cgnrt.errors import CgnrtError
-from cgnrt.files import terminable
 from cgnrt.shards.job import Job
 from cgnrt.shards.maker import ShardMaker
 from cgnrt.shards.manifest import ShardRecord

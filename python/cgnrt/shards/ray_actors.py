@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.machine import available_cores
 from cgnrt.errors import CgnrtError, MissingDependencyError
-from cgnrt.machine import available_cores
 from cgnrt.shards.job import Job, default_processes
 from cgnrt.shards.maker import ShardMaker
 from cgnrt.shards.manifest import ShardRecord

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cgnrt.errors import CgnrtError
-from cgnrt.names import Label
+from cgnrt.request.labels import Label
 from cgnrt.shards import parquet
 from cgnrt.shards.folder import enter, finish, found, sweep
 from cgnrt.shards.job import Job, default_processes, differences, resolve

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from cgnrt._support.machine import available_cores
+from cgnrt._support.prefetch import Prefetch
 from cgnrt.batch import Batch
 from cgnrt.batches import one_ahead
 from cgnrt.generator import Generator
-from cgnrt.machine import available_cores
-from cgnrt.prefetch import Prefetch
-from cgnrt.requests import check_pool
+from cgnrt.request.requests import check_pool
 from cgnrt.sampling import Labels, check_index, check_span, resolve_seed
-from cgnrt.shares import Place, batch_numbers, run_of
 from cgnrt.stream import refuse_rows
 from cgnrt.torch import transport
 from cgnrt.torch.samples import Samples, samples_of
+from cgnrt.torch.shares import Place, batch_numbers, run_of
 
 _BLOCK = 64  # samples that are made at once where single ones are handed out
 _EPOCH = 2**40  # samples between the epochs of a data set without end

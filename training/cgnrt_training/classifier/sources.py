@@ -140,7 +140,7 @@ class Augmented:
 
 
 class GanImages:
-    """Samples of an unconditional-composition GAN (`cgnrt_training.gan`)."""
+    """Samples of an unconditional-composition GAN (`cgnrt_training.mnist.gan`)."""
 
     def __init__(self, gan: Any, seed: int) -> None:
         self._gan, self._seed = gan, seed

@@ -17,8 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cgnrt import Generator
+from cgnrt._support.prefetch import Prefetch
 from cgnrt.errors import CheckpointError
-from cgnrt.prefetch import Prefetch
 
 from .. import checkpoints
 from ..loops import check_losses, write_text

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from cgnrt._support.files import terminable
 from cgnrt.errors import CgnrtError
-from cgnrt.files import terminable
 
 from . import classifier, fetch, fig6, fig7, gan, imagenet_random, mnist, results, table2, table5
 from .common import JobFailed, UsageError

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.machine import describe_machine
 from cgnrt.errors import CgnrtError
-from cgnrt.machine import describe_machine
 
 from ..classifier.config import ClassifierConfig
 from ..classifier.sources import Inputs

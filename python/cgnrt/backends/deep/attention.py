@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cgnrt.backends.deep.program import TRY, Step
 from cgnrt.backends.graphs import UnsupportedGraphError
-from cgnrt.plan.onnx_model import Node
+from cgnrt.plan.onnx.model import Node
 
 if TYPE_CHECKING:
     from cgnrt.backends.deep.compile import Compiler

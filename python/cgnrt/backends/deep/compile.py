@@ -26,7 +26,7 @@ from cgnrt.backends.deep.program import (
 from cgnrt.backends.deep.vectors import OPERATORS, run_node, shape_part
 from cgnrt.backends.graphs import Graph, UnsupportedGraphError
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx_model import Node
+from cgnrt.plan.onnx.model import Node
 
 
 class Compiler:

@@ -22,7 +22,7 @@ from cgnrt.backends.deep.program import (
     Step,
 )
 from cgnrt.backends.graphs import UnsupportedGraphError, check_up_taps, check_window, floats, number
-from cgnrt.plan.onnx_model import Node
+from cgnrt.plan.onnx.model import Node
 
 if TYPE_CHECKING:
     from cgnrt.backends.deep.compile import Compiler

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.plan.onnx_model import Node
+from cgnrt.plan.onnx.model import Node
 
 # The places where a step can take an element-wise operator, in the order in which it applies them.
 SCALE, SHIFT, ACT, RESIDUAL, LAST_SCALE, LAST_SHIFT, LAST_ACT = range(7)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cgnrt.backends.graphs import Graph, UnsupportedGraphError, number
-from cgnrt.plan.onnx_model import Node
-from cgnrt.plan.onnx_tensor import DATA_TYPES, Tensor
+from cgnrt.plan.onnx.model import Node
+from cgnrt.plan.onnx.tensor import DATA_TYPES, Tensor
 
 Arrays = Sequence[Any]  # operands; None where one is left out
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.files import written_beside
 from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.library import Library, log
 from cgnrt.backends.tensorrt.progress import Progress, make_monitor
 from cgnrt.backends.typed_graph import typed_graph
 from cgnrt.errors import BackendError, CgnrtError
-from cgnrt.files import written_beside
 from cgnrt.plan import Mechanism, external_initializers
 
 

@@ -13,11 +13,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cgnrt._support.files import written_beside
 from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.library import log
 from cgnrt.backends.tensorrt.target import Target
 from cgnrt.errors import CgnrtError
-from cgnrt.files import written_beside
 
 _MAGIC = b"cgnrt-engine 1 "
 

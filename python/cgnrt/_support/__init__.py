@@ -1,0 +1,1 @@
+"""Files, threads and machine facts that several packages need."""

@@ -1,0 +1,252 @@
+"""Audit: what a classifier's answers follow, with confidence intervals, as an object, JSON and a table."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+from cgnrt.sampling import MECHANISMS
+
+FORMAT = "cgnrt-audit"
+FORMAT_VERSION = 1
+_SHOWN_CLASSES = 10  # of the shape, in the table
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something happened, with its Wilson score interval.
+
+    Attributes:
+      count: how often it did.
+      n: how often it could have.
+      low, high: ends of the interval, in [0, 1]; 0 and 1 for n = 0.
+    """
+
+    count: int
+    n: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, count: int, n: int, confidence: float) -> Rate:
+        """The rate of `count` in `n` independent trials."""
+        return cls(count, n, *wilson(count, n, confidence))
+
+    @property
+    def value(self) -> float:
+        """count / n; NaN for n = 0."""
+        return self.count / self.n if self.n else math.nan
+
+    def __str__(self) -> str:
+        if not self.n:
+            return "none"
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f}..{100 * self.high:.1f})"
+
+
+class ByMechanism(NamedTuple):
+    """One rate for each mechanism."""
+
+    shape: Rate
+    texture: Rate
+    background: Rate
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a classifier's answers follow on a plan's images.
+
+    Attributes:
+      plan: the plan's file name.
+      digest: the plan's digest, which says which plan it was.
+      n: counterfactuals, and interventions on each mechanism, and images whose labels agree.
+      seed: of the stream.
+      confidence: of every interval.
+      classes: names of the shape's classes; the answers are indices of these.
+      follows: counterfactuals (independent labels): the answer is this mechanism's label. For `shape` this is the
+        accuracy. Labels meet by chance, so all three can be above 0: an answer that ignores a mechanism still
+        equals its label with probability 1/k (`chance`).
+      changes: interventions (one mechanism's label replaced by another; its noise, and all of the other mechanisms,
+        stay): the answer is another one than before.
+      moves: the same interventions: the answer becomes the new label.
+      shared: images whose three labels agree, as in a biased training set: the answer is that label.
+      by_class: `follows.shape` for each class of the shape.
+    """
+
+    plan: str
+    digest: str
+    n: int
+    seed: int
+    confidence: float
+    classes: tuple[str, ...]
+    follows: ByMechanism
+    changes: ByMechanism
+    moves: ByMechanism
+    shared: Rate
+    by_class: tuple[Rate, ...]
+
+    @property
+    def chance(self) -> float:
+        """How often an answer equals a label that it does not depend on: 1 / number of classes."""
+        return 1 / len(self.classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, which `from_dict` reads again; every rate has its `value` beside it (None for n = 0)."""
+        plain = {name: getattr(self, name) for name in ("plan", "digest", "n", "seed", "confidence")}
+        rates = {
+            name: {
+                mechanism: _rate_to_dict(rate) for mechanism, rate in getattr(self, name)._asdict().items()
+            }
+            for name in ("follows", "changes", "moves")
+        }
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            **plain,
+            "chance": self.chance,
+            **rates,
+            "shared": _rate_to_dict(self.shared),
+            "classes": list(self.classes),
+            "by_class": [_rate_to_dict(rate) for rate in self.by_class],
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Audit:
+        """The audit that `to_dict` wrote.
+
+        Raises:
+          ValueError: it is not one.
+        """
+        return _parse(content)
+
+    @classmethod
+    def from_json(cls, text: str) -> Audit:
+        """The audit that `to_json` wrote.
+
+        Raises:
+          ValueError: it is not one.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"read audit: content is no JSON ({error}), expected what to_json wrote."
+            ) from error
+        return _parse(content)
+
+    def plot(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Draw the rates as bars with their intervals into a PNG.
+
+        Raises:
+          MissingDependencyError: matplotlib is not installed.
+          CgnrtError: the file exists and `force` is off, or it cannot be written.
+          ValueError: the name does not end in .png.
+        """
+        from cgnrt.auditing.plot import plot
+
+        plot(self, path, force=force)
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.plan} ({self.digest[:12]}): {self.n:,} counterfactuals and interventions, seed {self.seed}, "
+            f"{100 * self.confidence:g} % intervals"
+        )
+        rows = [("", "answer follows it", "changes with it alone", "... to its new label")]
+        rows += [
+            (
+                name,
+                str(getattr(self.follows, name)),
+                str(getattr(self.changes, name)),
+                str(getattr(self.moves, name)),
+            )
+            for name in MECHANISMS
+        ]
+        rows += [("chance", f"{100 * self.chance:.1f} %", "", "")]
+        table = [f"  {a:<12}{b:<24}{c:<24}{d}".rstrip() for a, b, c, d in rows]
+        by_class = [f"  {name}: {rate}" for name, rate in self._worst_classes()]
+        shown = (
+            f"lowest {len(by_class)} of {len(self.classes)}"
+            if len(by_class) < len(self.classes)
+            else "each class"
+        )
+        return "\n".join(
+            [
+                head,
+                *table,
+                f"where all labels agree, accuracy is {self.shared}",
+                f"shape followed, {shown}:",
+                *by_class,
+            ]
+        )
+
+    def _worst_classes(self) -> list[tuple[str, Rate]]:
+        """All classes in order; where there are many, those with the lowest rates first, unseen ones left out."""
+        pairs = list(zip(self.classes, self.by_class, strict=True))
+        if len(pairs) <= _SHOWN_CLASSES:
+            return pairs
+        return sorted((pair for pair in pairs if pair[1].n), key=lambda pair: pair[1].value)[:_SHOWN_CLASSES]
+
+
+def wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (E. B. Wilson, 1927); good near 0 and 1 and for small n, too.
+
+    Returns:
+      (low, high), which contain count / n; (0, 1) for n = 0.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    from statistics import NormalDist  # slow to import
+
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, weight = count / n, z * z / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
+    # Rounding must not put the ends beyond what they are exactly at 0 and n.
+    return min(max(0.0, middle - half), share), max(min(1.0, middle + half), share)
+
+
+def _rate_to_dict(rate: Rate) -> dict[str, Any]:
+    return {**asdict(rate), "value": rate.value if rate.n else None}
+
+
+def _parse(content: Any) -> Audit:
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise ValueError(f"read audit: format is not '{FORMAT}', expected what to_dict wrote.")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"read audit: format version is {content.get('format_version')!r}, expected {FORMAT_VERSION}. "
+            "Upgrade cgnrt."
+        )
+    try:
+        found = {field.name: content[field.name] for field in fields(Audit)}
+        for name in ("follows", "changes", "moves"):
+            found[name] = ByMechanism(*(_rate(found[name][mechanism]) for mechanism in MECHANISMS))
+        found["shared"] = _rate(found["shared"])
+        found["by_class"] = tuple(_rate(rate) for rate in found["by_class"])
+        found["classes"] = tuple(found["classes"])
+        plain = (("plan", str), ("digest", str), ("n", int), ("seed", int), ("confidence", float))
+        for name, kind in plain:
+            if type(found[name]) is not kind:
+                raise ValueError(f"{name} is {found[name]!r}")
+        if not found["classes"] or not all(isinstance(name, str) for name in found["classes"]):
+            raise ValueError("classes are no names")
+        if len(found["classes"]) != len(found["by_class"]):
+            raise ValueError("by_class is not one rate for each class")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"read audit: content is damaged ({error}), expected what to_dict wrote.") from error
+    return Audit(**found)
+
+
+def _rate(content: Mapping[str, Any]) -> Rate:
+    rate = Rate(*(content[field.name] for field in fields(Rate)))
+    whole = type(rate.count) is int and type(rate.n) is int and 0 <= rate.count <= rate.n
+    if not whole or not 0 <= rate.low <= rate.high <= 1:
+        raise ValueError(f"a rate is {dict(content)!r}")
+    return rate

@@ -1,0 +1,258 @@
+"""`cgnrt.audit`: what a classifier's answers follow, by counterfactuals and interventions from a plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cgnrt.auditing.result import Audit, ByMechanism, Rate
+from cgnrt.batch import Batch
+from cgnrt.errors import MissingDependencyError, PlanError
+from cgnrt.generator import Generator
+from cgnrt.plan import Plan
+from cgnrt.sampling import MECHANISMS, check_index, resolve_seed
+
+Classifier = Callable[[Any], Any]
+
+
+def audit(
+    classifier: Classifier,
+    plan: str | os.PathLike[str] | Plan | Generator,
+    n: int = 10_000,
+    *,
+    batch_size: int = 256,
+    seed: int | None = 0,
+    confidence: float = 0.95,
+    inputs: str = "numpy",
+    truncation: float | None = None,
+    progress: bool = False,
+) -> Audit:
+    """Ask a classifier about counterfactuals and interventions (Sec. 2.2, 4.3): what do its answers follow?
+
+    5n images are made and asked about, a batch at a time: n counterfactuals (labels independent), the same with
+    the label of one mechanism replaced by another class for each of the three, and n whose labels agree.
+
+    Args:
+      classifier: from a batch of images (m, 3, h, w) to logits (m, k) or labels (m,), where k is the number of
+        classes of the plan; NumPy arrays, or torch tensors on any device. The highest logit is the answer, of equal
+        ones the first. It must answer for each image by itself: a torch module in evaluation mode.
+      plan: a plan file or Plan, whose images are float32 in [-1, 1]; or a Generator, whose images are as it was
+        made: dtype, layout, range or normalisation that the classifier was trained with.
+      n: how many of each; at least 1. Intervals shrink with its square root.
+      batch_size: images in a call of the classifier; five times as many are in memory.
+      seed: of the stream; the same seed asks about the same images, whatever the batch size. None draws one.
+      confidence: of the intervals, between 0 and 1.
+      inputs: "numpy", or "torch" to hand CPU tensors to the classifier, without gradients.
+      truncation: for plans that have it.
+      progress: show a bar on stderr, if that is a terminal.
+    Returns:
+      An Audit. A mechanism whose classes all look alike (the background of colored MNIST) shows no change.
+    Raises:
+      ValueError, TypeError: an argument is not as above, the mechanisms' classes are not as many for all, or the
+        classifier's answer has another shape, another number of classes or NaN in it.
+      PlanError, BackendError: as Generator.
+      MissingDependencyError: `inputs` is "torch" and torch is not installed.
+      What the classifier raises goes through as it is.
+    """
+    count, seed = _check(classifier, n, batch_size, confidence, inputs), resolve_seed(seed)
+    generator = _generator(plan, inputs)
+    classes = _classes(generator)
+    ask = _Asker(classifier, len(classes), inputs)
+    totals = _Totals(len(classes))
+    from tqdm import tqdm
+
+    with tqdm(total=5 * count, unit="image", disable=None if progress else True) as bar:
+        for indices, others in _parts(count, batch_size, len(classes), seed):
+            related = generator.related(seed=seed, indices=indices, truncation=truncation)
+            labels = related.labels
+            changed = [
+                labels._replace(**{mechanism: (labels[column] + others[:, column]) % len(classes)})
+                for column, mechanism in enumerate(MECHANISMS)
+            ]
+            # Noise and rolls are the same in all: of 15 networks, 8 have something of their own to draw.
+            fact, *interventions, agreeing = related.render([labels, *changed, related.shared_labels])
+            answer = ask(fact)
+            totals.add_fact(answer, labels)
+            bar.update(len(indices))
+            for column, intervention in enumerate(interventions):
+                totals.add_intervention(column, answer, ask(intervention), intervention.labels[column])
+                bar.update(len(indices))
+            totals.shared += int((ask(agreeing) == agreeing.labels.shape).sum())
+            bar.update(len(indices))
+    return totals.audit(generator, classes, count, seed, confidence)
+
+
+class _Totals:
+    """What was counted so far."""
+
+    def __init__(self, k: int) -> None:
+        self.follows, self.changes, self.moves = (np.zeros(3, np.int64) for _ in range(3))
+        self.seen, self.right = np.zeros(k, np.int64), np.zeros(k, np.int64)
+        self.shared = 0
+
+    def add_fact(self, answer: np.ndarray, labels: tuple[np.ndarray, ...]) -> None:
+        hits = [answer == label for label in labels]
+        self.follows += [int(hit.sum()) for hit in hits]
+        self.seen += np.bincount(labels[0], minlength=len(self.seen))
+        self.right += np.bincount(labels[0][hits[0]], minlength=len(self.seen))
+
+    def add_intervention(self, column: int, before: np.ndarray, after: np.ndarray, label: np.ndarray) -> None:
+        self.changes[column] += int((before != after).sum())
+        self.moves[column] += int((after == label).sum())
+
+    def audit(
+        self, generator: Generator, classes: tuple[str, ...], n: int, seed: int, confidence: float
+    ) -> Audit:
+        def rate(count: int | np.integer[Any], n: int | np.integer[Any] = n) -> Rate:
+            return Rate.of(int(count), int(n), confidence)
+
+        return Audit(
+            plan=Path(generator.plan.path).name,
+            digest=generator.plan.digest,
+            n=n,
+            seed=seed,
+            confidence=confidence,
+            classes=classes,
+            follows=ByMechanism(*map(rate, self.follows)),
+            changes=ByMechanism(*map(rate, self.changes)),
+            moves=ByMechanism(*map(rate, self.moves)),
+            shared=rate(self.shared),
+            by_class=tuple(map(rate, self.right, self.seen)),
+        )
+
+
+class _Asker:
+    """The classifier, from a Batch to checked answers: class indices, int64 (m,)."""
+
+    def __init__(self, classifier: Classifier, k: int, inputs: str) -> None:
+        self._classifier, self._k = classifier, k
+        self._torch = _import_torch() if inputs == "torch" else None
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        images = batch.numpy().images if self._torch is None else batch.torch().images
+        no_gradients: AbstractContextManager[Any] = (
+            nullcontext() if self._torch is None else self._torch.no_grad()
+        )
+        with no_gradients:
+            found = self._classifier(images)
+        return self._answers(_to_numpy(found), len(batch))
+
+    def _answers(self, found: np.ndarray, m: int) -> np.ndarray:
+        k = self._k
+        expected = f"logits ({m}, {k}) or integer labels ({m},)"
+        if found.ndim not in (1, 2) or len(found) != m:
+            raise ValueError(f"audit: answer of the classifier has shape {found.shape}, expected {expected}.")
+        if found.ndim == 2:
+            if found.shape[1] != k:
+                raise ValueError(
+                    f"audit: number of logits is {found.shape[1]}, expected {k}, the classes of the plan. "
+                    "Map the classifier's outputs to the plan's classes (cgnrt inspect)."
+                )
+            if found.dtype.kind not in "fiu":
+                raise TypeError(f"audit: answer of the classifier is {found.dtype}, expected {expected}.")
+            if found.dtype.kind == "f" and np.isnan(found).any():
+                row = int(np.isnan(found).any(axis=1).argmax())
+                raise ValueError(f"audit: logits of image {row} of a batch are NaN, expected numbers.")
+            highest: np.ndarray = found.argmax(axis=1)
+            return highest.astype(np.int64)
+        if found.dtype.kind not in "iu":
+            raise TypeError(
+                f"audit: answer of the classifier is {found.dtype} {found.shape}, expected {expected}."
+            )
+        if m and not 0 <= found.min() <= found.max() < k:
+            raise ValueError(
+                f"audit: labels of the classifier are {found.min()}..{found.max()}, expected 0..{k - 1}, "
+                "the classes of the plan."
+            )
+        return found.astype(np.int64)
+
+
+def _to_numpy(found: Any) -> np.ndarray:
+    """An array from whatever the classifier returns; torch tensors without importing torch."""
+    if callable(getattr(found, "detach", None)):
+        found = found.detach().cpu()
+        if str(found.dtype) == "torch.bfloat16":  # NumPy has none
+            found = found.float()
+        return np.asarray(found.numpy())
+    try:
+        array = np.asarray(found)
+    except ValueError as error:  # rows of different lengths
+        raise TypeError(
+            f"audit: answer of the classifier is {type(found).__name__} ({error}), expected an array."
+        ) from error
+    if array.dtype.kind == "O":
+        raise TypeError(f"audit: answer of the classifier is {type(found).__name__}, expected an array.")
+    return array
+
+
+def _parts(n: int, batch_size: int, k: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Stream indices (m,) and, for each mechanism, how far its intervened label lies from its own: (m, 3), 1..k-1."""
+    # One float for each number, in order: a seed's interventions are the same whatever the batch size.
+    random = np.random.default_rng(seed)
+    for start in range(0, n, batch_size):
+        m = min(batch_size, n - start)
+        yield np.arange(start, start + m), 1 + (random.random((m, 3)) * (k - 1)).astype(np.int64)
+
+
+def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: Any) -> int:
+    if not callable(classifier):
+        raise TypeError(f"audit: classifier is {type(classifier).__name__}, expected a callable.")
+    if getattr(classifier, "training", False) is True:
+        raise ValueError(
+            "audit: classifier is a module in training mode, expected evaluation mode. Call classifier.eval()."
+        )
+    for name, value in (("n", n), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"audit: {name} is {value!r}, expected an int.")
+        if value < 1:
+            raise ValueError(f"audit: {name} is {value}, expected at least 1.")
+    if isinstance(confidence, bool) or not isinstance(confidence, float) or not 0 < confidence < 1:
+        raise ValueError(f"audit: confidence is {confidence!r}, expected a number between 0 and 1.")
+    if inputs not in ("numpy", "torch"):
+        raise ValueError(f"audit: inputs is {inputs!r}, expected 'numpy' or 'torch'.")
+    return check_index("n", n)
+
+
+def _generator(plan: Any, inputs: str) -> Generator:
+    if isinstance(plan, Generator):
+        return plan
+    # Tensors are the CPU's unless a generator says otherwise: a classifier may be anywhere.
+    device = "cpu" if inputs == "torch" else "auto"
+    if not isinstance(plan, Plan):
+        return Generator(plan, device=device)
+    generator = Generator(plan.path, device=device)
+    if generator.plan.digest != plan.digest:
+        raise PlanError(
+            f"audit '{plan.path}': digest is {generator.plan.digest[:12]}, expected {plan.digest[:12]}. "
+            "The file was replaced since it was opened."
+        )
+    return generator
+
+
+def _classes(generator: Generator) -> tuple[str, ...]:
+    """Names of the shape's classes, if the answers can be compared with the labels of all mechanisms."""
+    sizes = {name: len(generator.classes[name]) for name in MECHANISMS}
+    if len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"audit '{generator.plan.path}': classes are {found}, expected the same number for all, at least 2: "
+            "an answer is compared with the label of each mechanism."
+        )
+    return generator.classes["shape"]
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError(
+            "audit: inputs is 'torch', but package 'torch' is not installed. Run: pip install 'cgnrt[train]'"
+        ) from error
+    return torch

@@ -1,0 +1,41 @@
+"""The `cgnrt` command. Results go to stdout, progress and messages to stderr; exit 0 ok, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cgnrt._support.files import terminable
+from cgnrt.cli import audit, bench, generate, inspect, real, sample, serve, sheet, verify
+from cgnrt.errors import CgnrtError
+
+# Every command is a module with `add_parser(commands)`, in the order of `cgnrt --help`.
+_COMMANDS = (inspect, sample, generate, verify, serve, sheet, bench, audit, real)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        with terminable():
+            arguments.run(arguments)
+    except (CgnrtError, ValueError, TypeError, MemoryError) as error:
+        print(f"cgnrt {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"cgnrt {arguments.command}: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `cgnrt inspect | head`
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cgnrt", description="Counterfactual batches from a plan.")
+    parser.add_argument("--version", action="version", version=f"cgnrt {version('cgnrt')}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,110 @@
+"""Command line options that several commands share: which plan and engine, and which samples."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from cgnrt.generator import Generator
+
+# What `add_parser` of a command is given.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_generator(parser: argparse.ArgumentParser) -> None:
+    """The plan and what runs it."""
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--backend", default="auto", help="auto, native, openvino, onnxruntime or tensorrt")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<index>")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+    parser.add_argument("--threads", type=int, default=None)
+
+
+def open_generator(arguments: argparse.Namespace, **options: Any) -> Generator:
+    """The Generator that `add_generator`'s options ask for."""
+    from cgnrt.generator import Generator
+
+    return Generator(
+        arguments.plan,
+        backend=arguments.backend,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        **options,
+    )
+
+
+def add_draws(parser: argparse.ArgumentParser) -> None:
+    """Which samples of which stream."""
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
+    parser.add_argument(
+        "--do",
+        type=_do,
+        action="append",
+        default=[],
+        metavar="MECHANISM=CLASS",
+        help="intervene: fix a label, by index or name; may be given again",
+    )
+    parser.add_argument(
+        "--classes",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="MECHANISM=A,B,...",
+        help="draw this mechanism's labels from these classes alone; may be given again, to add to them",
+    )
+    parser.add_argument("--labels", choices=("independent", "shared"), default="independent")
+    parser.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
+
+
+def draws(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What `add_draws`' options ask for, as options of `Generator.sample`; `classes` is the generator's."""
+    subsets: dict[str, list[int | str]] = {}
+    for mechanism, text in arguments.classes:
+        subsets.setdefault(mechanism, []).extend(labels_in(text, classes.get(mechanism, ())))
+    return {
+        "seed": arguments.seed,
+        "start": arguments.start,
+        "do": dict(arguments.do),
+        "labels": arguments.labels,
+        "classes": subsets,
+        "truncation": arguments.truncation,
+    }
+
+
+def label_of(text: str) -> int | str:
+    """On the command line digits are an index; a class whose name is digits has that index in every plan of ours."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
+
+
+def labels_in(text: str, names: Iterable[str]) -> list[int | str]:
+    """The labels in `A,B,...`. A text that is a class name as a whole, commas and all, is that one class."""
+    if text in names:
+        return [label_of(text)]
+    return [label_of(piece.strip()) for piece in text.split(",")]
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """MECHANISM=TEXT, cut at the first equals sign."""
+    mechanism, equals, value = text.partition("=")
+    if not equals or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MECHANISM=CLASS")
+    return mechanism, value
+
+
+def pool_sizes(text: str) -> tuple[int, ...]:
+    """M,F,B, or one size for all three."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not M,F,B") from None
+    return sizes if len(sizes) != 1 else sizes * 3
+
+
+def _do(text: str) -> tuple[str, int | str]:
+    mechanism, label = assignment(text)
+    return mechanism, label_of(label)

@@ -1,0 +1,70 @@
+"""`cgnrt generate`: data sets on disk, in shards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cgnrt.cli.arguments import Commands, add_draws, add_generator, draws, pool_sizes
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "generate", help="write a data set in shards, or go on with one whose run was stopped"
+    )
+    add_generator(parser)
+    add_draws(parser)
+    parser.add_argument("-n", type=int, required=True, help="number of images")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder, new or to go on with")
+    parser.add_argument("--format", default="webdataset", help="webdataset (tar), parquet or npz")
+    parser.add_argument("--image", help="webp, png, jpeg or raw (webp; npz: raw)")
+    parser.add_argument(
+        "--quality", type=int, help="of webp (lossless unless given), and of jpeg (95): 0 to 100"
+    )
+    parser.add_argument("--masks", action="store_true", help="keep the masks, too")
+    parser.add_argument("--shard-size", type=int, default=10_000, help="images in a file (10,000)")
+    parser.add_argument("--pool", type=pool_sizes, metavar="M,F,B", help="compose from pools of these sizes")
+    parser.add_argument(
+        "--refresh", type=int, metavar="K", help="renew the pools: new entries every K images (never)"
+    )
+    parser.add_argument(
+        "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
+    )
+    parser.add_argument("--processes", type=int, help="that make a shard each (as many as the cores feed)")
+    parser.add_argument("--engine", default="processes", help="processes (of this machine), or ray")
+    parser.add_argument(
+        "--force", action="store_true", help="begin anew over another data set, or beside other files"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from cgnrt import shards
+    from cgnrt.plan import Plan
+
+    with Plan.open(arguments.plan) as plan:
+        names = {name: mechanism.classes for name, mechanism in plan.mechanisms.items()}
+    shards.generate(
+        arguments.plan,
+        arguments.n,
+        arguments.output,
+        format=arguments.format,
+        image=arguments.image,
+        quality=arguments.quality,
+        masks=arguments.masks,
+        shard_size=arguments.shard_size,
+        **draws(arguments, names),
+        pool=arguments.pool,
+        refresh=arguments.refresh,
+        per_noise=arguments.per_noise,
+        backend=arguments.backend,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        processes=arguments.processes,
+        engine=arguments.engine,
+        force=arguments.force,
+        note=lambda text: print(f"cgnrt generate: {text}", file=sys.stderr),
+    )
+    print(arguments.output)

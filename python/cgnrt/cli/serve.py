@@ -1,0 +1,148 @@
+"""`cgnrt serve`: a plan behind the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cgnrt.cli.arguments import Commands, add_generator, open_generator
+from cgnrt.errors import CgnrtError
+
+TOKEN_VARIABLE = "CGNRT_TOKEN"  # of the environment
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser("serve", help="answer requests for images over HTTP and gRPC")
+    parser.description = (
+        "Answer requests for a plan's images until a signal. The plan is copied to a temporary folder first (TMPDIR, "
+        "which has to have room for it), so that the file may be replaced or cut short while it is served."
+    )
+    add_generator(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="of HTTP; 0 takes a free one (8000)")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="of gRPC; 0 takes a free one (8001)")
+    parser.add_argument("--no-grpc", action="store_true", help="HTTP alone")
+    parser.add_argument("--ui", action="store_true", help="a page to look at, below /ui/")
+    parser.add_argument("--name", help="of the model (the plan file's stem)")
+    parser.add_argument(
+        "--max-images",
+        type=int,
+        help="of a request that is answered at once (4096 of 32 x 32 px, 64 of 256 x 256)",
+    )
+    parser.add_argument(
+        "--max-queue", type=int, help="images that wait; more are refused at once (512 of 32 x 32 px)"
+    )
+    parser.add_argument("--max-body", type=int, metavar="BYTES", help="of a request (1048576)")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="from a request to its answer (60)")
+    parser.add_argument(
+        "--token-file", type=Path, help=f"what clients must send as bearer token (or ${TOKEN_VARIABLE})"
+    )
+    parser.add_argument("--certificate", type=Path, help="PEM file, for TLS")
+    parser.add_argument("--key", type=Path, help="PEM file of the certificate's key")
+    parser.add_argument("--quiet", action="store_true", help="log no single requests")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Serve until a signal."""
+    from cgnrt.serve.access import is_loopback
+    from cgnrt.serve.app import Address, Bound, serve
+    from cgnrt.serve.limits import Limits
+    from cgnrt.serve.log import Log
+    from cgnrt.serve.pages import read_pages
+    from cgnrt.serve.service import Service
+
+    for name in ("max_images", "max_queue", "max_body", "timeout"):
+        value = getattr(arguments, name)
+        if value is not None and value <= 0:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"serve: {option} is {value}, expected a positive number.")
+    for name in ("port", "grpc_port"):
+        if not 0 <= getattr(arguments, name) <= 65535:
+            raise ValueError(f"serve: {name} is {getattr(arguments, name)}, expected 0..65535.")
+    token = _token(arguments.token_file)
+    log = Log(sys.stderr, requests=not arguments.quiet)
+    if token is None and not is_loopback(arguments.host):
+        log.write("warning", message=f"{arguments.host} is open to others without a token: see --token-file")
+    name = arguments.name or arguments.plan.stem
+    with _private_copy(arguments.plan) as arguments.plan:
+        generator = open_generator(arguments, dtype="uint8", layout="NHWC")
+    generator.sample(1, seed=0)  # opens the engines
+    limits = Limits.usual(
+        generator.resolution,
+        images=arguments.max_images,
+        queue=arguments.max_queue,
+        body_bytes=arguments.max_body,
+        timeout_s=arguments.timeout,
+    )
+    address = Address(
+        arguments.host,
+        arguments.port,
+        None if arguments.no_grpc else arguments.grpc_port,
+        arguments.certificate,
+        arguments.key,
+    )
+
+    def started(bound: Bound) -> None:
+        scheme, host = (
+            ("https" if bound.tls else "http"),
+            (f"[{bound.host}]" if ":" in bound.host else bound.host),
+        )
+        grpc = "" if bound.grpc_port is None else f", gRPC on port {bound.grpc_port}"
+        page = f", page at {scheme}://{host}:{bound.port}/ui/" if arguments.ui else ""
+        print(f"{name}: {scheme}://{host}:{bound.port}{grpc}{page}", flush=True)
+
+    async def live() -> None:
+        service = Service(generator, name, limits=limits, token=token, log=log)
+        pages = read_pages() if arguments.ui else None
+        await serve(service, address, log=log, pages=pages, started=started)
+
+    asyncio.run(live())
+
+
+@contextlib.contextmanager
+def _private_copy(plan: Path) -> Iterator[Path]:
+    """A copy of the plan to map: whoever cuts a mapped file short kills the process. Its name is gone afterwards."""
+    if not plan.is_file():  # which is told to whoever opens it
+        yield plan
+        return
+    with tempfile.TemporaryDirectory(prefix="cgnrt-serve-") as folder:
+        copy = Path(folder) / plan.name
+        try:
+            shutil.copyfile(plan, copy)
+        except OSError as error:
+            raise CgnrtError(
+                f"serve '{plan}': it cannot be copied to '{folder}' ({error.strerror or error}). "
+                "Set TMPDIR to a folder with room for it."
+            ) from error
+        try:
+            yield copy
+        except (CgnrtError, ValueError) as error:
+            error.args = (str(error).replace(str(copy), str(plan)),)
+            raise
+
+
+def _token(path: Path | None) -> str | None:
+    """The bearer token, which is not an argument because those are for all to see.
+
+    Raises:
+      CgnrtError: the file is not to be read, or a token is no printable ASCII.
+    """
+    token = os.environ.get(TOKEN_VARIABLE)
+    if path is not None:
+        try:
+            token = path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CgnrtError(f"serve: token file '{path}' cannot be read ({error}).") from error
+    if token is None:
+        return None
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise CgnrtError("serve: token is empty or not plain, expected printable ASCII without spaces.")
+    return token

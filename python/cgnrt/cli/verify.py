@@ -1,0 +1,36 @@
+"""`cgnrt verify`: whether a data set on disk is whole."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cgnrt.cli.arguments import Commands
+from cgnrt.errors import CgnrtError
+
+_SHOWN = 20  # problems that are spelled out
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser("verify", help="whether a data set is whole, as its manifest says")
+    parser.add_argument("folder", type=Path, help="what `cgnrt generate` wrote")
+    parser.add_argument("--deep", action="store_true", help="decode every picture, too")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from cgnrt import shards
+
+    with tqdm(unit="image", disable=None) as bar:
+        problems = shards.verify(arguments.folder, deep=arguments.deep, progress=bar.update)
+    if problems:
+        shown = "".join(f"\n  {text}" for text in problems[:_SHOWN])
+        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise CgnrtError(
+            f"verify '{arguments.folder}': problems are {len(problems)}, expected none:{shown}{more}"
+        )
+    manifest = shards.Manifest.read(arguments.folder)
+    count = sum(record.count for record in manifest.shards)
+    print(f"{arguments.folder}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")

@@ -1,0 +1,204 @@
+"""Checks that a graph member is one that an engine may be given, and points its weights at mapped memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from cgnrt.plan.limits import ALIGNMENT
+from cgnrt.plan.manifest import TensorSpec
+from cgnrt.plan.onnx import wire
+from cgnrt.plan.onnx.model import Model, Value, parse_model
+from cgnrt.plan.onnx.rules import RULES
+from cgnrt.plan.onnx.shapes import check_shapes
+from cgnrt.plan.onnx.tensor import Tensor, parse_tensor
+from cgnrt.plan.refusal import refuse, show
+
+
+class ExternalInitializer(NamedTuple):
+    """An initializer whose bytes lie in the weights member at `offset`."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def external_initializers(graph: bytes | memoryview) -> list[ExternalInitializer]:
+    """The initializers of a graph that lie in its weights member, in the order of the graph.
+
+    Raises:
+      PlanError: not a graph that a plan may hold.
+    """
+    model = parse_model(bytes(graph))
+    return [
+        ExternalInitializer(name, tensor.dtype.name, tensor.dims, external.offset, external.length)
+        for name, tensor in model.initializers.items()
+        if (external := tensor.external) is not None
+    ]
+
+
+def validate_graph(
+    graph: bytes | memoryview,
+    *,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    location: str | None,
+    weights: bytes | memoryview | None,
+) -> None:
+    """Check a graph member against the manifest and its weights.
+
+    Args:
+      graph: the ONNX model.
+      inputs: what the graph must take, exactly; order does not matter.
+      outputs: what it must give, exactly.
+      location: the file name that external data must have (`shape.weights`), None where there are no weights.
+      weights: the weights member that belongs to it.
+
+    Raises:
+      PlanError: the model is malformed, refers to anything else, or could grow beyond the format's limits.
+    """
+    data = bytes(graph)
+    model = parse_model(data)
+    if weights is not None:
+        weights = memoryview(weights).cast("B")  # its length is in bytes, whatever it is a view of
+    _check_weights(model.initializers.values(), location, weights)
+    _check_interface(model.inputs, inputs, "input")
+    _check_interface(model.outputs, outputs, "output")
+    _check_links(model)
+    check_shapes(model, data, weights, inputs, outputs, RULES)
+
+
+def _check_weights(
+    tensors: Iterable[Tensor], location: str | None, weights: bytes | memoryview | None
+) -> None:
+    """External data lies in the graph's own weights member, aligned, in bounds, and covers all of it."""
+    size = len(weights) if weights is not None else 0
+    ranges: set[tuple[int, int]] = set()
+    for tensor in tensors:
+        external = tensor.external
+        if external is None:
+            continue
+        what = f"initializer {show(tensor.name)}: external data"
+        if location is None:
+            raise refuse(
+                f"{what} location", show(external.location), "none (the mechanism has no weights member)"
+            )
+        if external.location != location:
+            raise refuse(
+                f"{what} location", show(external.location), f"{location!r}, the graph's own weights"
+            )
+        if external.offset % ALIGNMENT:
+            raise refuse(f"{what} offset", external.offset, f"a multiple of {ALIGNMENT}")
+        if external.length < 1 or external.offset > size or external.length > size - external.offset:
+            found = f"bytes {external.offset}..{external.offset + external.length}"
+            raise refuse(what, found, f"a part of the {size} bytes of {location!r}")
+        ranges.add((external.offset, external.offset + external.length))
+    covered = 0
+    for start, end in sorted(ranges):
+        if start < covered:
+            raise refuse("external data", f"overlapping at byte {start}", "separate or identical pieces")
+        if start - covered >= ALIGNMENT:
+            raise refuse(f"weights bytes {covered}..{start}", "used by no initializer", "no gaps")
+        covered = end
+    if size - covered >= ALIGNMENT:
+        raise refuse(f"weights bytes {covered}..{size}", "used by no initializer", "no gaps")
+
+
+def _check_interface(values: Sequence[Value], specs: Sequence[TensorSpec], what: str) -> None:
+    """The graph's inputs or outputs are those of the manifest by name, element type and dimensions."""
+    expected = {spec.name: spec for spec in specs}
+    names = [value.name for value in values]
+    if sorted(names) != sorted(expected):
+        raise refuse(f"graph {what}s", show(names), f"{sorted(expected)} (the manifest's)")
+    for value in values:
+        spec = expected[value.name]
+        subject = f"graph {what} {value.name!r}"
+        if value.dtype.name != spec.dtype:
+            raise refuse(f"{subject}: element type", value.dtype.name, spec.dtype)
+        if len(value.dims) != len(spec.shape):
+            raise refuse(f"{subject}: shape", show(list(value.dims)), show(list(spec.shape)))
+        for index, (found, rule) in enumerate(zip(value.dims, spec.shape, strict=True)):
+            if index == 0 and isinstance(found, int):
+                raise refuse(f"{subject}: batch", found, "a named dimension (dynamic batch)")
+            if index and found != rule and (what == "input" or isinstance(found, int)):
+                raise refuse(f"{subject}: shape", show(list(value.dims)), show(list(spec.shape)))
+
+
+def _check_links(model: Model) -> None:
+    """Nodes come in order, every value is made once, and every output is made."""
+    made = {value.name for value in model.inputs}
+    for name in model.initializers:
+        if name in made or not name:
+            raise refuse(f"initializer {show(name)}", "an input or without a name", "a name of its own")
+        made.add(name)
+    if not model.nodes:
+        raise refuse("graph", "without nodes", "a network")
+    for index, node in enumerate(model.nodes):
+        subject = f"node {index} ({show(node.op)})"
+        for name in node.inputs:
+            if name and name not in made:
+                raise refuse(f"{subject}: input", show(name), "a value made before")
+        if not node.outputs or not node.outputs[0]:
+            raise refuse(f"{subject}: outputs", "none", ">= 1")
+        for name in node.outputs:
+            if name and name in made:
+                raise refuse(f"{subject}: output", f"{show(name)} again", "each value once")
+            made.add(name)
+    for value in model.outputs:
+        if value.name not in made:
+            raise refuse(f"graph output {show(value.name)}", "made by no node", "a node's output")
+
+
+def relocate(graph: bytes | memoryview, location: str, base_address: int) -> bytes:
+    """The graph with its external data moved: another location, and `base_address` added to every offset.
+
+    With `location="*/_ORT_MEM_ADDR_/*"` and the address of the mapped weights, OpenVINO's ONNX reader takes the
+    weights from memory, without a file. (Version 2026.4 copies them while it reads the model. ONNX Runtime does
+    not take such graphs; it has `SessionOptions.add_external_initializers_from_files_in_memory`.) The graph must
+    come from a checked plan, and the memory must outlive the model: whoever reads the result trusts both.
+
+    Args:
+      graph: a graph member.
+      location: the new location of every external initializer.
+      base_address: what to add to their offsets, >= 0.
+
+    Returns:
+      New bytes; equal to the graph where it has no external data.
+    """
+    if base_address < 0:
+        raise ValueError(f"relocate: base_address is {base_address}, expected >= 0.")
+    data = bytes(graph)
+    model = parse_model(data)
+    if not any(tensor.external for tensor in model.initializers.values()):
+        return data
+    start, end = model.graph
+    body = bytearray()
+    done = start
+    for item in wire.fields(data, start, end):
+        if item.number != 5:
+            continue
+        tensor = parse_tensor(data, item, "initializer")
+        if tensor.external is None:
+            continue
+        body += data[done : item.tag]
+        moved = bytearray()
+        copied = item.value
+        for part in wire.fields(data, item.value, item.end):
+            if part.number == 13:
+                moved += data[copied : part.tag]
+                copied = part.end
+        moved += data[copied : item.end]
+        offset = tensor.external.offset + base_address
+        for key, text in (
+            ("location", location),
+            ("offset", str(offset)),
+            ("length", str(tensor.external.length)),
+        ):
+            pair = wire.message(1, key.encode()) + wire.message(2, text.encode())
+            moved += wire.message(13, pair)
+        body += wire.message(5, bytes(moved))
+        done = item.end
+    body += data[done:end]
+    return data[: model.graph_tag] + wire.message(7, bytes(body)) + data[end:]

@@ -1,0 +1,1 @@
+"""The renderer's part on an NVIDIA GPU."""

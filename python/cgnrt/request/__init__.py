@@ -1,0 +1,1 @@
+"""What a caller asks for: labels, options and noise, checked once."""

@@ -1,0 +1,85 @@
+"""Paths between two (u, y) pairs of each mechanism (App. D.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cgnrt.request.labels import ClassNames
+from cgnrt.request.requests import Request, check_noise
+from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler, check_index
+
+
+def interpolation_request(
+    sampler: Sampler,
+    names: ClassNames,
+    tables: Mapping[str, np.ndarray],
+    options: DrawOptions,
+    frames: Any,
+    mechanisms: str | Sequence[str],
+    ends: Mapping[str, Any],
+    samples: tuple[int, int],
+    noise: Any,
+) -> tuple[Request, dict[str, np.ndarray]]:
+    """A request with the noise of every frame set, and the class embeddings (frames, e) of each mechanism."""
+    if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
+        raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
+    if isinstance(mechanisms, str):
+        moving: tuple[str, ...] = MECHANISMS if mechanisms == "all" else (mechanisms,)
+    else:
+        moving = tuple(mechanisms) if isinstance(mechanisms, Sequence) else ()
+    if not moving or any(name not in MECHANISMS for name in moving):
+        raise ValueError(
+            f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}."
+        )
+    names_of_ends = zip(("start", "end"), samples, strict=True)
+    indices = np.asarray([check_index(name, value) for name, value in names_of_ends], np.int64)
+    two = Request(sampler, indices, options, _no_labels(), check_noise(sampler, noise, 2), None).noise()
+    steps = np.linspace(0, 1, int(frames), dtype=np.float32)[:, None]
+    labels, noises, embeddings = [], [], {}
+    for column, name in enumerate(MECHANISMS):
+        pair = _label_pair(names, name, ends[name], sampler.labels(options, name, indices))
+        first, last = (0, 1) if name in moving else (0, 0)
+        normal = sampler.mechanisms[name].distribution == "normal"
+        noises.append((slerp if normal else lerp)(two[column][first], two[column][last], steps))
+        embeddings[name] = lerp(tables[name][pair[first]], tables[name][pair[last]], steps)
+        labels.append(np.where(steps[:, 0] < 0.5, pair[first], pair[last]).astype(np.int64))
+    rolls = np.repeat(two.rolls[:1], frames, axis=0)
+    where = np.where(steps[:, 0] < 0.5, indices[0], indices[1])
+    return Request(sampler, where, options, Labels(*labels), (*noises, rolls), None), embeddings
+
+
+def lerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The straight line from a to b, (z,) each, at steps (n, 1) in [0, 1]: (n, z) float32."""
+    return np.ascontiguousarray(a * (1 - steps) + b * steps, np.float32)
+
+
+def slerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The great circle from a to b: a straight line would leave the shell that Gaussian noise lives on."""
+    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if not min(norms):
+        return lerp(a, b, steps)
+    angle = np.arccos(np.clip(np.dot(a / norms[0], b / norms[1]), -1, 1))
+    if np.sin(angle) < 1e-6:
+        return lerp(a, b, steps)
+    path = (np.sin((1 - steps) * angle) * a + np.sin(steps * angle) * b) / np.sin(angle)
+    return np.ascontiguousarray(path, np.float32)
+
+
+def _label_pair(names: ClassNames, mechanism: str, given: Any, drawn: np.ndarray) -> tuple[int, int]:
+    if given is None:
+        return int(drawn[0]), int(drawn[1])
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
+        label = names.index(mechanism, mechanism, given)
+        return label, label
+    if len(given) != 2:
+        raise ValueError(f"interpolate: {mechanism} has {len(given)} labels, expected (from, to) or one.")
+    first, last = (names.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given))
+    return first, last
+
+
+def _no_labels() -> Labels:
+    nothing = np.zeros(0, np.int64)
+    return Labels(nothing, nothing, nothing)
