@@ -11,10 +11,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from cgnrt.errors import CheckpointError
-from cgnrt_training import cli, gan
+from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.checkpoints import save as save_checkpoint
 from cgnrt_training.loops import LossError
+from cgnrt_training.mnist import gan
 from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.gan import GanConfig, Generator, load_gan, train_gan
 from cgnrt_training.mnist.models import CGN

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from cgnrt.errors import CheckpointError
-from cgnrt_training import cli, vae
+from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.checkpoints import save as save_checkpoint
 from cgnrt_training.experiments import fig6
 from cgnrt_training.loops import LossError
+from cgnrt_training.mnist import vae
 from cgnrt_training.mnist.data import COLORED, VariantMnist
 from cgnrt_training.mnist.vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
 

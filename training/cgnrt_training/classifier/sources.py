@@ -247,7 +247,7 @@ def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -
             seed=seed,
         )
     elif row in NEEDS_GAN:
-        from ..gan import load_gan
+        from ..mnist.gan import load_gan
 
         if inputs.gan is None:
             raise ValueError(f"train: --gan is not given, expected a trained GAN for row {row}.")

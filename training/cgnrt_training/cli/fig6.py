@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> Path:
     device = common.open_device(args.device)
 
     from ..experiments import fig6
-    from ..vae import VaeConfig
+    from ..mnist.vae import VaeConfig
 
     names = ("latents", "beta", "steps", "seed")
     given = {key: getattr(args, key) for key in names if getattr(args, key) is not None}

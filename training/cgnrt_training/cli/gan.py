@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> Path:
     common.set_threads(args.threads)
     device = common.open_device(args.device)
 
-    from ..gan import GanConfig, train_gan
     from ..mnist.data import VariantMnist
+    from ..mnist.gan import GanConfig, train_gan
 
     given = {key: getattr(args, key) for key in ("steps", "seed") if getattr(args, key) is not None}
     try:

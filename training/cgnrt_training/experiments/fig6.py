@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..mnist.data import COLORED, N_CLASSES, VariantMnist
-from ..vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
+from ..mnist.vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
 from . import cells, plots
 from .tables import markdown
 

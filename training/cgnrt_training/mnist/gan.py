@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from cgnrt.errors import CheckpointError
 
-from . import checkpoints
-from .config import VARIANTS
-from .device import random_state, set_random_state
-from .loops import (
+from .. import checkpoints
+from ..config import VARIANTS
+from ..device import random_state, set_random_state
+from ..loops import (
     Batches,
     check_losses,
     check_positive,
@@ -31,12 +31,12 @@ from .loops import (
     settings_from,
     update_average,
 )
-from .mnist.data import N_CLASSES, VariantMnist
-from .mnist.discriminators import DiscStrided
-from .mnist.init import initialise
-from .mnist.losses import adversarial
-from .mnist.models import upsample_conv
-from .mnist.sheet import save_png
+from .data import N_CLASSES, VariantMnist
+from .discriminators import DiscStrided
+from .init import initialise
+from .losses import adversarial
+from .models import upsample_conv
+from .sheet import save_png
 
 FORMAT = "cgnrt-mnist-gan"
 FORMAT_VERSION = 1

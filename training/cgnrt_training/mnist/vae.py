@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from cgnrt.errors import CheckpointError
 
-from . import checkpoints
-from .config import VARIANTS
-from .device import random_state, set_random_state
-from .loops import Batches, check_losses, check_positive, cosine, open_run, settings_from
-from .mnist.data import VariantMnist
+from .. import checkpoints
+from ..config import VARIANTS
+from ..device import random_state, set_random_state
+from ..loops import Batches, check_losses, check_positive, cosine, open_run, settings_from
+from .data import VariantMnist
 
 FORMAT = "cgnrt-mnist-vae"
 FORMAT_VERSION = 1
