@@ -11,6 +11,7 @@ import numpy as np
 from cgnrt.batch import Batch
 from cgnrt.batches import batches
 from cgnrt.opened import Opened
+from cgnrt.render.pools import PoolKey
 from cgnrt.render.related import Related
 from cgnrt.request import requests as rq
 from cgnrt.request.interpolation import interpolation_request
@@ -116,9 +117,7 @@ class Generator(Opened):
             sizes = rq.check_pool(pool)
             factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
             one = None if factor is None else float(factor[0, 0])
-            if period is not None:
-                return self._renderer.render_renewing(where, options, sizes, period, one, parts, out)
-            return self._renderer.render_pool(where, options, sizes, one, parts, out)
+            return self._renderer.render_pool(where, PoolKey(options, sizes, one, period), parts, out)
         drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
         return self._renderer.render(
             self._request(where, options, Labels(*drawn), noise, truncation), parts, out

@@ -10,10 +10,8 @@ from typing import Any, Self
 from cgnrt.backends import EngineOptions, choose
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan
-from cgnrt.render.composer import Composer
-from cgnrt.render.cuda.rendering import CudaRenderer
+from cgnrt.render import make_renderer
 from cgnrt.render.pixels import PixelFormat
-from cgnrt.render.renderer import Renderer
 from cgnrt.request.labels import ClassNames
 from cgnrt.sampling import STREAM_VERSION, MechanismDraws, Sampler
 
@@ -96,7 +94,9 @@ class Opened:
             options=self._engines,
         )
         self.plan.release_pages()  # whose graphs and weights the backends have looked at
-        self._renderer = self._make_renderer()
+        self._renderer = make_renderer(
+            self.plan, self._sampler, self._pixels, self._choice, self._engines, threads
+        )
 
     # What it is.
 
@@ -111,7 +111,7 @@ class Opened:
     @property
     def cuda_stream(self) -> Any:
         """The `cgnrt.cuda.Stream` that batches are made on; None on the CPU. `.ptr` is its handle."""
-        return self._renderer.stream if isinstance(self._renderer, CudaRenderer) else None
+        return self._renderer.stream
 
     @property
     def threads(self) -> int | None:
@@ -125,7 +125,9 @@ class Opened:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._options = {**self._options, "threads": threads}
-        other._renderer = other._make_renderer()
+        other._renderer = make_renderer(
+            self.plan, self._sampler, self._pixels, self._choice, self._engines, threads
+        )
         return other
 
     def with_pixels(self, dtype: str, layout: str) -> Self:
@@ -143,12 +145,12 @@ class Opened:
         other._pixels = PixelFormat.make(
             dtype=dtype, layout=layout, range=None, normalize=None, source=source
         )
-        if isinstance(self._renderer, Renderer):
-            composer = Composer(self.plan, other._pixels, self.threads)
-            other._renderer = self._renderer.with_composer(composer)
-        else:
-            other._renderer = self._renderer.with_pixels(other._pixels)
+        other._renderer = self._renderer.with_pixels(other._pixels)
         return other
+
+    def drop_pool(self) -> None:
+        """Forget the kept pool: the next call with `pool` runs the networks for all of its entries."""
+        self._renderer.drop_pool()
 
     @property
     def precision(self) -> str:
@@ -169,12 +171,6 @@ class Opened:
             f"{type(self).__name__}({str(self.plan.path)!r}, backend={self.backend!r}, device={self.device!r}, "
             f"precision={self.precision!r}: {self.reason})"
         )
-
-    def _make_renderer(self) -> Renderer | CudaRenderer:
-        if self._choice.device.kind == "cuda":
-            return CudaRenderer(self.plan, self._pixels, self._sampler, self._choice, self._engines)
-        composer = Composer(self.plan, self._pixels, self.threads)
-        return Renderer(self.plan, composer, self._sampler, self._choice, self.threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self._absolute, self.plan.digest, self._options)

@@ -230,6 +230,17 @@ def test_a_renewing_pool_makes_an_entry_once(backend: EmulatedBackend) -> None:
     assert_same(*(g.sample(indices=indices, seed=5, **options) for g in (there, here)))
 
 
+def test_a_dropped_pool_is_made_again(backend: EmulatedBackend) -> None:
+    there, here = pair()
+    there.drop_pool()  # there is none yet
+    for k, options in enumerate(({"pool": 4}, {"pool": 4, "refresh": 2})):
+        for _ in range(2):
+            assert_same(*(g.sample(4, seed=11, **options) for g in (there, here)))
+        there.drop_pool()
+        assert_same(*(g.sample(4, seed=11, **options) for g in (there, here)))
+        assert [len(engine.sizes) for engine in backend.engines] == [2 * (k + 1)] * 3
+
+
 def test_a_failed_entry_is_made_again(backend: EmulatedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     there, here = pair()
     options: dict[str, Any] = {"pool": 3, "refresh": 2}

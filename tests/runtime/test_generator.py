@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator, Noise
 from cgnrt.render.composer import roll_each
+from cgnrt.render.networks import Networks
 
 from .conftest import ENGINE_TOLERANCE
 
@@ -158,6 +160,27 @@ def test_the_last_pool_is_kept(gen: Generator, monkeypatch: pytest.MonkeyPatch) 
     gen.sample(4, seed=11, start=4, pool=4)
     with pytest.raises(TypeError):
         gen.sample(4, seed=12, pool=4)
+
+
+def test_a_dropped_pool_is_made_again(gen: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    run = Networks.run
+
+    def spy(self: Networks, name: str, *inputs: Any) -> dict[str, np.ndarray]:
+        runs.append(name)
+        return run(self, name, *inputs)
+
+    monkeypatch.setattr(Networks, "run", spy)
+    gen.drop_pool()  # there is none yet
+    for refresh in (None, 2):
+        expected = gen.sample(4, seed=11, pool=4, refresh=refresh).images
+        runs.clear()
+        gen.sample(4, seed=11, pool=4, refresh=refresh)
+        assert not runs
+        gen.drop_pool()
+        again = gen.sample(4, seed=11, pool=4, refresh=refresh).images
+        assert runs == ["shape", "texture", "background"]
+        np.testing.assert_array_equal(again, expected)
 
 
 # Interpolation.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cgnrt.batch import Batch
-from cgnrt.render.cuda.rendering import CudaRenderer
 from cgnrt.render.renderer import Renderer
 from cgnrt.request.requests import Request
 from cgnrt.sampling import MECHANISMS, Labels
@@ -18,7 +17,7 @@ from cgnrt.sampling import MECHANISMS, Labels
 class Related:
     """The noise and rolls of n samples, for any labels. Made by `Generator.related`."""
 
-    renderer: Renderer | CudaRenderer
+    renderer: Renderer
     request: Request
 
     @property

@@ -14,10 +14,11 @@ from cgnrt.batch import Batch
 from cgnrt.plan import Plan
 from cgnrt.render.composer import Composer
 from cgnrt.render.networks import PICTURES, Networks, chunks, largest_chunk
+from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import Pool, PoolKey, PoolNoise, Renewal
 from cgnrt.render.renewing import RenewingPool
 from cgnrt.request.requests import Request
-from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
+from cgnrt.sampling import MECHANISMS, Labels, Sampler
 
 # The column of a pool index that picks each output.
 _COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
@@ -27,10 +28,10 @@ class Renderer:
     """Renders the requests of one Generator. Opens its engines on first use in each process; keeps its last pool."""
 
     def __init__(
-        self, plan: Plan, composer: Composer, sampler: Sampler, choice: Choice, threads: int | None
+        self, plan: Plan, pixels: PixelFormat, sampler: Sampler, choice: Choice, threads: int | None
     ) -> None:
         self._plan = plan
-        self._composer = composer
+        self._composer = Composer(plan, pixels, threads)
         self._sampler = sampler
         self._choice = choice
         self._threads = threads
@@ -80,12 +81,21 @@ class Renderer:
             **kept,
         )
 
-    def with_composer(self, composer: Composer) -> Renderer:
-        """Another composer on the same engines, which are opened."""
+    @property
+    def stream(self) -> Any:
+        """The `cgnrt.cuda.Stream` that batches are made on; None on the CPU."""
+        return None
+
+    def with_pixels(self, pixels: PixelFormat) -> Renderer:
+        """Images of another form from the same engines, which are opened; the two take turns."""
         self._open_networks()
         other = copy.copy(self)
-        other._composer = composer
+        other._composer = Composer(self._plan, pixels, self._threads)
         return other
+
+    def drop_pool(self) -> None:
+        """Forget the kept pool."""
+        self._pool = None
 
     def render_variants(self, requests: Sequence[Request]) -> list[Batch]:
         """Batches of requests that differ in labels alone. A mechanism runs once for those that agree in its labels."""
@@ -126,19 +136,20 @@ class Renderer:
     def render_pool(
         self,
         where: np.ndarray,
-        options: DrawOptions,
-        sizes: tuple[int, int, int],
-        truncation: float | None,
+        key: PoolKey,
         parts: bool,
         out: Any,
     ) -> Batch:
-        """Compose samples from pool entries, which are made first where the kept pool is another."""
+        """Compose samples from pool entries; those that the kept pool lacks are made first."""
+        if key.refresh is not None:
+            return self._render_renewing(where, key, key.refresh, parts, out)
+        options, sizes = key.options, key.sizes
         index = self._sampler.pool_picks(options.seed, sizes, where)
         images = self._composer.images(len(where), out)
         kept: dict[str, Any] = self._composer.empty_parts(0) if parts else {}
         chosen_labels = Labels(*np.empty((3, 0), np.int64))
         if len(where):  # no sample needs no pool
-            pool = self._pool_of(PoolKey(options, sizes, truncation), parts)
+            pool = self._pool_of(key, parts)
             rolls = self._sampler.rolls(options, where)
             self._composer.compose(pool.pictures, index, rolls, images)
             kept = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}
@@ -154,17 +165,15 @@ class Renderer:
             **kept,
         )
 
-    def render_renewing(
+    def _render_renewing(
         self,
         where: np.ndarray,
-        options: DrawOptions,
-        sizes: tuple[int, int, int],
+        key: PoolKey,
         refresh: int,
-        truncation: float | None,
         parts: bool,
         out: Any,
     ) -> Batch:
-        """Compose samples from the entries of a renewing pool; those that are not held are made first."""
+        options, sizes = key.options, key.sizes
         n = len(where)
         renewal = Renewal(sizes, refresh, largest_chunk(self._resolution))
         entries = renewal.entries(self._sampler.pool_picks(options.seed, sizes, where), where)
@@ -174,7 +183,7 @@ class Renderer:
         for part in renewal.parts(n):
             networks = self._open_networks()
             with networks.lock:  # whoever else makes entries takes slots
-                pool = self._renewing_pool_of(PoolKey(options, sizes, truncation, refresh), renewal, parts)
+                pool = self._renewing_pool_of(key, renewal, parts)
                 index = pool.index(entries[part], where[part], self._sampler, networks)
                 self._composer.compose(pool.pictures, index, rolls[part], images[part])
                 chosen = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}

@@ -34,11 +34,9 @@ class Cut:
 
 
 def cuts(generator: Generator, job: Job, shard: Shard, progress: Callable[[int], object]) -> Iterator[Cut]:
-    """A shard's samples. What is rendered together is the job's alone to say: an engine's last bits may hang on it."""
-    refresh = job.samples.refresh
-    if refresh is not None:
-        # Drops a renewing pool: entries held since another shard would have been made beside others.
-        generator.sample(1, pool=1, refresh=2 if refresh == 1 else 1)
+    """A shard's samples. Batch boundaries come from the job only: an engine's last bits may depend on them."""
+    if job.samples.refresh is not None:
+        generator.drop_pool()  # entries kept since another shard were made in other batches
     batches = generator.batches(shard.count, job.storage.cut, start=shard.first, **job.options())
     for batch in (batch.numpy() for batch in batches):
         masks = None

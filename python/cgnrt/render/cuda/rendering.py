@@ -24,6 +24,7 @@ from cgnrt.render.cuda.uploads import Uploads
 from cgnrt.render.networks import PICTURES, chunks, largest_chunk
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import PoolKey, PoolNoise, Renewal
+from cgnrt.render.renderer import Renderer
 from cgnrt.request.requests import Request
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
 
@@ -50,7 +51,7 @@ class _Session:
         return other
 
 
-class CudaRenderer:
+class CudaRenderer(Renderer):
     """Renders the requests of one Generator on one device; the counterpart of `rendering.Renderer`.
 
     All memory is of one stream's pool, which keeps what it was given for the next batch.
@@ -74,6 +75,12 @@ class CudaRenderer:
         """The stream that batches are made on."""
         with self._lock:
             return self._open().stream
+
+    def drop_pool(self) -> None:
+        """Forget the kept pool."""
+        with self._lock:
+            if self._session is not None:
+                self._session.pool = None
 
     def with_pixels(self, pixels: PixelFormat) -> CudaRenderer:
         """Images of another form from the same engines, which are opened; the two take turns."""
@@ -128,20 +135,21 @@ class CudaRenderer:
     def render_pool(
         self,
         where: np.ndarray,
-        options: DrawOptions,
-        sizes: tuple[int, int, int],
-        truncation: float | None,
+        key: PoolKey,
         parts: bool,
         out: Any,
     ) -> Batch:
-        """Compose samples from pool entries, which are made first where the kept pool is another."""
+        """Compose samples from pool entries; those that the kept pool lacks are made first."""
+        if key.refresh is not None:
+            return self._render_renewing(where, key, key.refresh, parts, out)
+        options, sizes = key.options, key.sizes
         index = self._sampler.pool_picks(options.seed, sizes, where)
         with self._turn(len(where), sizes, parts) as session:
             images = session.composer.images(len(where), out)
             labels = Labels(*np.empty((3, 0), np.int64))
             kept = self._empty_parts(len(where)) if parts else {}
             if len(where):  # no sample needs no pool
-                pool = self._pool_of(PoolKey(options, sizes, truncation), parts)
+                pool = self._held_pool(key, parts)
                 labels = Labels(*(pool.labels[column][index[:, column]] for column in range(3)))
             sent = self._send_pool_columns(where, options, index, labels)
             if len(where):
@@ -151,17 +159,15 @@ class CudaRenderer:
                     self._keep(name, pool.pictures[name], index[:, _COLUMNS[name]], moved, array)
             return self._pool_batch(where, options, index, labels, sent, images, kept)
 
-    def render_renewing(
+    def _render_renewing(
         self,
         where: np.ndarray,
-        options: DrawOptions,
-        sizes: tuple[int, int, int],
+        key: PoolKey,
         refresh: int,
-        truncation: float | None,
         parts: bool,
         out: Any,
     ) -> Batch:
-        """Compose samples from the entries of a renewing pool; those that are not held are made first."""
+        options, sizes = key.options, key.sizes
         n = len(where)
         renewal = Renewal(sizes, refresh, largest_chunk(self._resolution, BUSY_PIXELS))
         entries = renewal.entries(self._sampler.pool_picks(options.seed, sizes, where), where)
@@ -171,7 +177,7 @@ class CudaRenderer:
             kept = self._empty_parts(n) if parts else {}
             sent = self._send_pool_columns(where, options, entries, labels)
             for part in renewal.parts(n):
-                pool = self._renewing_pool_of(PoolKey(options, sizes, truncation, refresh), renewal, parts)
+                pool = self._held_renewing_pool(key, renewal, parts)
                 rows, index = pool.index(entries[part], where[part], self._sampler, self._chunks)
                 moved = sent["rolls"][part] if session.composer.has_rolls else None
                 session.composer.compose(pool.pictures, index, moved, images[part])
@@ -257,7 +263,7 @@ class CudaRenderer:
         session.networks.join()
         return pictures
 
-    def _renewing_pool_of(self, key: PoolKey, renewal: Renewal, parts: bool) -> CudaRenewingPool:
+    def _held_renewing_pool(self, key: PoolKey, renewal: Renewal, parts: bool) -> CudaRenewingPool:
         session = self._open()
         pool = session.pool
         if not isinstance(pool, CudaRenewingPool) or pool.key != key or not pool.has(parts=parts):
@@ -268,7 +274,7 @@ class CudaRenderer:
             )
         return pool
 
-    def _pool_of(self, key: PoolKey, parts: bool) -> CudaPool:
+    def _held_pool(self, key: PoolKey, parts: bool) -> CudaPool:
         session = self._open()
         pool = session.pool if isinstance(session.pool, CudaPool) else None
         same = pool is not None and pool.key == key
