@@ -1,4 +1,4 @@
-"""The requests of `serve_fuzz` over gRPC: protobuf messages, and bytes that are none."""
+"""The requests of `serve_fuzz` over gRPC: protobuf messages, and bytes that are not protobuf."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 from serve_clients import Server
-from serve_fuzz import infer_message, mutate
+from serve_requests import infer_message, mutate
 from tritonclient.grpc import service_pb2
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -28,7 +28,7 @@ _CONTENTS = ("int64_contents", "int_contents", "fp32_contents", "bytes_contents"
 
 
 def fuzz_grpc(server: Server, n: int, rng: random.Random) -> collections.Counter[str]:
-    """gRPC requests, some of them in streams; a status that blames the server, or none, counts as failed."""
+    """gRPC requests, some of them in streams; a status that blames the server counts as failed."""
     found: collections.Counter[str] = collections.Counter()
     with grpc.insecure_channel(server.grpc) as channel:
         stream = channel.stream_stream(f"{_SERVICE}ModelStreamInfer")
