@@ -17,7 +17,7 @@ from PIL import Image
 
 import cgnrt
 from cgnrt import Audit, Generator, MissingDependencyError
-from cgnrt.auditing.result import Rate, wilson
+from cgnrt.auditing.rates import ByMechanism, Rate, wilson
 from cgnrt.cli import main
 from cgnrt.plan import write_plan
 
@@ -385,7 +385,7 @@ def test_the_table(plan: Generator) -> None:
 
 def test_the_table_of_many_classes_shows_the_lowest() -> None:
     one = Rate.of(1, 2, 0.95)
-    three = cgnrt.auditing.result.ByMechanism(one, one, one)
+    three = ByMechanism(one, one, one)
     rates = tuple(Rate.of(i, 20, 0.95) for i in range(20))
     found = Audit("a.plan", "0" * 64, 2, 0, 0.95, tuple(map(str, range(20))), three, three, three, one, rates)
     assert "shape followed, lowest 10 of 20:\n  0: 0.0 %" in str(found)

@@ -12,8 +12,8 @@ from PIL import Image, ImageFont
 
 from cgnrt import Batch, Generator, Labels
 from cgnrt.cli import main
-from cgnrt.sheets import MOVES, _fit, contact_sheet, interpolation_frames
-from cgnrt.sheets.gif import write_gif
+from cgnrt.sheets import MOVES, contact_sheet, interpolation_frames, write_gif
+from cgnrt.sheets.layout import fit
 
 from .conftest import NAMES
 
@@ -243,9 +243,9 @@ def names(name: str) -> Mapping[str, list[str]]:
 
 @pytest.mark.parametrize("width", [8, 30, 96, 200, 2000])
 @pytest.mark.parametrize("name", NAMES[:11])
-def test_captions_fit(name: str, width: int) -> None:
+def test_captionsfit(name: str, width: int) -> None:
     font = ImageFont.load_default(12)
-    fitted = _fit(name, width, font)
+    fitted = fit(name, width, font)
     assert font.getlength(fitted) <= max(width, font.getlength("…"))
     if fitted.endswith("…"):
         assert name.replace("é", "e").startswith(fitted[:-1])

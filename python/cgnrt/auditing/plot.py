@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cgnrt._support.files import refuse_existing, written_beside
+from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.errors import MissingDependencyError
 from cgnrt.sampling import MECHANISMS
 
-if TYPE_CHECKING:
-    from cgnrt.auditing.result import Audit
-
-_GROUPS = (
-    ("follows", "the answer follows its label"),
-    ("changes", "changes when it alone changes"),
-    ("moves", "moves to its new label"),
-)
 _COLOURS = ("#1b6ca8", "#e08e2b", "#7a7a7a")
 _WIDTH = 0.26
 
@@ -38,8 +32,21 @@ def import_figure() -> Any:
     return Figure
 
 
-def plot(audit: Audit, path: str | os.PathLike[str], *, force: bool) -> None:
-    """Draw an audit into a PNG; arguments and errors are those of `Audit.plot`."""
+def plot_rates(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    bars: Mapping[str, ByMechanism],
+    chance: float,
+    shared: Rate,
+    force: bool,
+) -> None:
+    """Draw the rates of an audit into a PNG; the errors are those of `Audit.plot`.
+
+    Args:
+      bars: three, by their legend: a bar for each mechanism.
+      chance, shared: drawn as lines.
+    """
     target = Path(path)
     if target.suffix != ".png":
         raise ValueError(f"plot audit: output is '{target}', expected a name that ends in .png.")
@@ -47,25 +54,18 @@ def plot(audit: Audit, path: str | os.PathLike[str], *, force: bool) -> None:
     # Not pyplot, whose figures and settings are the program's.
     figure = import_figure()(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for place, ((name, legend), colour) in enumerate(zip(_GROUPS, _COLOURS, strict=True)):
-        rates = [getattr(getattr(audit, name), mechanism) for mechanism in MECHANISMS]
+    for place, ((legend, rates), colour) in enumerate(zip(bars.items(), _COLOURS, strict=True)):
         values = [100 * rate.value for rate in rates]
         below = [100 * (rate.value - rate.low) for rate in rates]
         above = [100 * (rate.high - rate.value) for rate in rates]
         left = [group + (place - 1) * _WIDTH for group in range(len(MECHANISMS))]
         axes.bar(left, values, _WIDTH, yerr=[below, above], capsize=2, color=colour, label=legend)
-    axes.axhline(100 * audit.chance, color="black", lw=0.8, ls=":", label="chance")
-    axes.axhline(
-        100 * audit.shared.value, color="#2c8a4b", lw=0.8, ls="--", label="accuracy where labels agree"
-    )
+    axes.axhline(100 * chance, color="black", lw=0.8, ls=":", label="chance")
+    axes.axhline(100 * shared.value, color="#2c8a4b", lw=0.8, ls="--", label="accuracy where labels agree")
     axes.set_xticks(range(len(MECHANISMS)), MECHANISMS)
     axes.set_ylim(0, 102)
     axes.set_ylabel("% of images")
-    axes.set_title(
-        f"{audit.plan}, {audit.n:,} of each, {100 * audit.confidence:g} % intervals",
-        fontsize=9,
-        parse_math=False,
-    )
+    axes.set_title(title, fontsize=9, parse_math=False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     with written_beside(target, force=force) as beside:
         figure.savefig(beside, format="png")

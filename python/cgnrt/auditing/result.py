@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
+from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.sampling import MECHANISMS
 
 FORMAT = "cgnrt-audit"
 FORMAT_VERSION = 1
 _SHOWN_CLASSES = 10  # of the shape, in the table
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How often something happened, with its Wilson score interval.
-
-    Attributes:
-      count: how often it did.
-      n: how often it could have.
-      low, high: ends of the interval, in [0, 1]; 0 and 1 for n = 0.
-    """
-
-    count: int
-    n: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, count: int, n: int, confidence: float) -> Rate:
-        """The rate of `count` in `n` independent trials."""
-        return cls(count, n, *wilson(count, n, confidence))
-
-    @property
-    def value(self) -> float:
-        """count / n; NaN for n = 0."""
-        return self.count / self.n if self.n else math.nan
-
-    def __str__(self) -> str:
-        if not self.n:
-            return "none"
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f}..{100 * self.high:.1f})"
-
-
-class ByMechanism(NamedTuple):
-    """One rate for each mechanism."""
-
-    shape: Rate
-    texture: Rate
-    background: Rate
 
 
 @dataclass(frozen=True)
@@ -149,9 +110,20 @@ class Audit:
           CgnrtError: the file exists and `force` is off, or it cannot be written.
           ValueError: the name does not end in .png.
         """
-        from cgnrt.auditing.plot import plot
+        from cgnrt.auditing.plot import plot_rates
 
-        plot(self, path, force=force)
+        plot_rates(
+            path,
+            title=f"{self.plan}, {self.n:,} of each, {100 * self.confidence:g} % intervals",
+            bars={
+                "the answer follows its label": self.follows,
+                "changes when it alone changes": self.changes,
+                "moves to its new label": self.moves,
+            },
+            chance=self.chance,
+            shared=self.shared,
+            force=force,
+        )
 
     def __str__(self) -> str:
         head = (
@@ -192,24 +164,6 @@ class Audit:
         if len(pairs) <= _SHOWN_CLASSES:
             return pairs
         return sorted((pair for pair in pairs if pair[1].n), key=lambda pair: pair[1].value)[:_SHOWN_CLASSES]
-
-
-def wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (E. B. Wilson, 1927); good near 0 and 1 and for small n, too.
-
-    Returns:
-      (low, high), which contain count / n; (0, 1) for n = 0.
-    """
-    if n == 0:
-        return 0.0, 1.0
-    from statistics import NormalDist  # slow to import
-
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, weight = count / n, z * z / n
-    middle = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
-    # Rounding must not put the ends beyond what they are exactly at 0 and n.
-    return min(max(0.0, middle - half), share), max(min(1.0, middle + half), share)
 
 
 def _rate_to_dict(rate: Rate) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.auditing.result import Audit, ByMechanism, Rate
+from cgnrt.auditing.rates import ByMechanism, Rate
+from cgnrt.auditing.result import Audit
 from cgnrt.batch import Batch
 from cgnrt.errors import MissingDependencyError, PlanError
 from cgnrt.generator import Generator

@@ -1,0 +1,179 @@
+"""Sheets: labelled pictures of samples, of each mechanism's outputs (App. D.1), of interpolations (App. D.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from cgnrt import ops
+from cgnrt.batch import Batch
+from cgnrt.render.pixels import PixelFormat
+from cgnrt.sampling import MECHANISMS
+from cgnrt.sheets.layout import Rows, picture_grid, resized, tiled
+
+MOVES = (*MECHANISMS, "all")
+
+_ROWS = ("pre_mask", "mask", "foreground", "background", "composite")
+# How App. D.1 names them.
+_PAPER_ROWS = {"pre_mask": "pre-mask", "foreground": "texture"}
+
+
+def contact_sheet(
+    batch: Batch,
+    classes: Mapping[str, Sequence[str]],
+    *,
+    source: tuple[float, float] = (-1.0, 1.0),
+    tile: int = 96,
+) -> Image.Image:
+    """A column for each sample: class names, pre-mask where there is one, mask, foreground, background, composite.
+
+    Args:
+      batch: with `parts=True`, images uint8 NHWC.
+      classes: names of each mechanism, `generator.classes`.
+      source: value range of foreground and background.
+      tile: width of a picture on the sheet, in pixels.
+    """
+    names = _rows_of(batch)
+    return picture_grid(
+        _pictures(batch, names, source), names, tile, head=_labels(batch, classes), corner=MECHANISMS
+    )
+
+
+def mechanism_sheet(
+    batches: Sequence[Batch],
+    classes: Mapping[str, Sequence[str]],
+    *,
+    source: tuple[float, float] = (-1.0, 1.0),
+    tile: int = 96,
+    across: int = 2,
+) -> Image.Image:
+    """What each mechanism gives for one class after the other, as Figures 8 to 19 show it (App. D.1).
+
+    A block for each batch, `across` in a line: class name; pre-masks, masks, textures, backgrounds, composites from
+    top to bottom; a column for each sample.
+
+    Args:
+      batches: at least one; all labels of a batch are of one class; otherwise as for `contact_sheet`, as are the
+        other arguments.
+    """
+    blocks = []
+    for batch in batches:
+        names = _rows_of(batch)
+        found = dict.fromkeys(classes[m][int(batch.labels[k][0])] for k, m in enumerate(MECHANISMS))
+        side = [_PAPER_ROWS.get(name, name) for name in names]
+        blocks.append(picture_grid(_pictures(batch, names, source), side, tile, title=[" / ".join(found)]))
+    return tiled(blocks, across)
+
+
+def interpolation_sheet(
+    paths: Sequence[Batch],
+    classes: Mapping[str, Sequence[str]],
+    *,
+    moves: Sequence[str] = MOVES,
+    source: tuple[float, float] = (-1.0, 1.0),
+    tile: int = 96,
+) -> Image.Image:
+    """Paths between samples, a column for each frame (App. D.2, Figures 20 to 22).
+
+    A block for each path. Its rows are what one mechanism does on its way while the others stay at the first end,
+    and what all do together.
+
+    Args:
+      paths: at least one, each from `generator.interpolate(..., mechanisms="all", parts=True)`.
+      moves: which rows: some of "shape", "texture", "background", "all".
+    """
+    blocks = []
+    for path in paths:
+        title = []
+        for column, mechanism in enumerate(MECHANISMS):
+            first, last = (classes[mechanism][int(path.labels[column][end])] for end in (0, -1))
+            moving = first != last and bool({mechanism, "all"} & set(moves))
+            title.append(f"{mechanism}: {first} to {last}" if moving else f"{mechanism}: {first}")
+        blocks.append(picture_grid(_moving(path, moves, source), moves, tile, title=title))
+    return tiled(blocks, 1)
+
+
+def interpolation_frames(
+    path: Batch,
+    *,
+    moves: Sequence[str] = ("all",),
+    source: tuple[float, float] = (-1.0, 1.0),
+    tile: int = 96,
+) -> list[Image.Image]:
+    """The frames of a path one by one, for `write_gif`; several `moves` side by side, their names above.
+
+    Arguments as for `interpolation_sheet`.
+    """
+    rows = _moving(path, moves, source)
+    if len(rows) == 1:
+        return [resized(picture, tile) for picture in rows[0]]
+    head = [[move] for move in moves]
+    return [picture_grid([[row[t] for row in rows]], (), tile, head=head) for t in range(len(path))]
+
+
+def truncation_sheet(
+    batches: Sequence[Batch],
+    truncations: Sequence[float],
+    classes: Mapping[str, Sequence[str]],
+    *,
+    tile: int = 96,
+) -> Image.Image:
+    """The same samples, a row of composites for each truncation of their noise.
+
+    Args:
+      batches: one for each truncation, images uint8 NHWC.
+    """
+    rows = [list(batch.images) for batch in batches]
+    side = [f"truncation {value:g}" for value in truncations]
+    return picture_grid(rows, side, tile, head=_labels(batches[0], classes), corner=MECHANISMS)
+
+
+def _rows_of(batch: Batch) -> list[str]:
+    return [name for name in _ROWS if name == "composite" or getattr(batch, name) is not None]
+
+
+def _pictures(batch: Batch, names: Sequence[str], source: tuple[float, float]) -> Rows:
+    return [[_pixels(batch, name, i, source) for i in range(len(batch))] for name in names]
+
+
+def _pixels(batch: Batch, name: str, i: int, source: tuple[float, float]) -> np.ndarray:
+    if name == "composite":
+        image: np.ndarray = batch.images[i]
+        return image
+    picture = getattr(batch, name)[i].transpose(1, 2, 0)
+    low, high = (0.0, 1.0) if name == "mask" else source
+    scaled = np.clip((picture - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled
+
+
+def _moving(path: Batch, moves: Sequence[str], source: tuple[float, float]) -> Rows:
+    """A row of composites for each move, all from the parts of one path: mechanisms do not depend on each other."""
+    pixels = PixelFormat.make(dtype="uint8", layout="NHWC", range=None, normalize=None, source=source)
+    rows = []
+    for move in moves:
+        index = np.zeros((len(path), 3), np.int32)
+        columns = range(3) if move == "all" else (MECHANISMS.index(move),)
+        index[:, columns] = np.arange(len(path))[:, None]
+        rows.append(
+            ops.compose(
+                path.mask,
+                path.foreground,
+                path.background,
+                index,
+                dtype="uint8",
+                layout="NHWC",
+                scale=pixels.scale,
+                bias=pixels.bias,
+                clamp=source,
+            )
+        )
+    return rows
+
+
+def _labels(batch: Batch, classes: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    return [
+        [classes[mechanism][int(batch.labels[k][i])] for k, mechanism in enumerate(MECHANISMS)]
+        for i in range(len(batch))
+    ]
