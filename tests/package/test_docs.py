@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
 from pathlib import Path
 
@@ -13,6 +15,8 @@ FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CITED = re.compile(r"\bdocs/[\w./-]*\w\.\w+")
 MAKE = re.compile(r"^make ([a-z][\w-]*)|`make ([a-z][\w-]*)", re.M)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+DOTTED = re.compile(r"(?<![\w./-])cgnrt(?:_training|_export)?(?:\.[A-Za-z_]\w*)+(?![\w/-])")
 TARGET = re.compile(r"^([a-z][\w-]*):", re.M)
 
 
@@ -63,3 +67,31 @@ def test_make_targets_exist(root: Path, page: str) -> None:
     named = {first or second for first, second in MAKE.findall((root / page).read_text())}
     assert {"demo", "test"} <= named
     assert named - set(TARGET.findall((root / "Makefile").read_text())) == set()
+
+
+def exists(dotted: str) -> bool:
+    """Whether a dotted name is a module, or what one can be asked for."""
+    try:
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_dotted_names_exist(root: Path) -> None:
+    cited = {(page.name, name) for page in pages(root) for name in DOTTED.findall(page.read_text())}
+    assert len(cited) > 20
+    assert sorted(f"{page}: {name}" for page, name in cited if not exists(name)) == []
+
+
+def test_examples_import_what_exists(root: Path) -> None:
+    missing, count = [], 0
+    for page in pages(root):
+        for block in PYTHON.findall(page.read_text()):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cgnrt"):
+                    names = [f"{node.module}.{alias.name}" for alias in node.names]
+                    count += len(names)
+                    missing += [f"{page.name}: {name}" for name in names if not exists(name)]
+    assert count
+    assert missing == []
