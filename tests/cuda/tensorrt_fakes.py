@@ -16,6 +16,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from cgnrt.backends.tensorrt.library import Library
+from cgnrt.plan.onnx.model import parse_model
 
 ALIGNMENT = 256  # of what a device gives, and TensorRT takes
 Compute = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -33,7 +34,8 @@ def mechanism(nodes: list[Any], x: tuple[Any, ...], y: tuple[Any, ...], **consta
     )
     specs = [SimpleNamespace(name=name, shape=shape) for name, shape in (("x", x), ("y", y))]
     spec = SimpleNamespace(inputs=specs[:1], outputs=specs[1:])
-    return SimpleNamespace(name="shape", graph=model.SerializeToString(), weights=None, spec=spec)
+    raw = model.SerializeToString()
+    return SimpleNamespace(name="shape", graph=raw, model=parse_model(raw), weights=None, spec=spec)
 
 
 def at(address: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -45,7 +45,7 @@ def walk(path: Path, verify: bool) -> dict[str, bytes] | None:
         return None
     with plan:
         for mechanism in plan.mechanisms.values():
-            external_initializers(mechanism.graph)
+            external_initializers(mechanism.model)
             assert mechanism.embedding.shape == mechanism.spec.embedding.shape
         return {name: bytes(plan.member(name)) for name in ("manifest.json", *plan.members)}
 
@@ -120,14 +120,14 @@ def test_arbitrary_bytes(raw: bytes, prefix: bytes, tmp_path: Path) -> None:
 
 def graph_is_refused_or_fine(raw: bytes) -> None:
     with contextlib.suppress(PlanError):
-        validate_graph(
+        model = validate_graph(
             raw,
             inputs=[TensorSpec("noise", ("n", 4)), TensorSpec("class_embedding", ("n", 3))],
             outputs=[TensorSpec("mask", ("n", 1, 8, 8))],
             location="shape.weights",
             weights=CONTENT["mechanisms/shape.weights"],
         )
-        external_initializers(raw)
+        external_initializers(model)
 
 
 @settings(FUZZ, max_examples=600)

@@ -193,12 +193,12 @@ def test_a_graph_may_hold_its_weights(parts: Any) -> None:
     parts.set_graph(parts.inline())
     with Plan.open(parts.save()) as plan:
         assert plan.mechanisms["shape"].weights is None
-        assert external_initializers(plan.mechanisms["shape"].graph) == []
+        assert external_initializers(plan.mechanisms["shape"].model) == []
 
 
 def test_external_initializers(golden_plan: Path) -> None:
     with Plan.open(golden_plan) as plan:
-        found = external_initializers(plan.mechanisms["texture"].graph)
+        found = external_initializers(plan.mechanisms["texture"].model)
     assert found == [("weight", "float32", (192, 7), 0, 5376), ("bias", "float32", (192,), 5376, 768)]
 
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan, external_initializers, relocate
+from cgnrt.plan.onnx.model import parse_model
 
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
 
@@ -46,7 +47,7 @@ def test_openvino_reads_mapped_weights(golden_plan: Path, name: str) -> None:
 
     with Plan.open(golden_plan) as plan:
         mechanism = plan.mechanisms[name]
-        moved = relocate(mechanism.graph, IN_MEMORY, address(mechanism))
+        moved = relocate(mechanism.model, IN_MEMORY, address(mechanism))
         model = openvino.Core().read_model(model=moved)
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled(feeds(mechanism))[mechanism.spec.outputs[0].name]
@@ -71,27 +72,27 @@ def test_onnx_runtime_reads_mapped_weights(golden_plan: Path, name: str) -> None
 
 def test_only_location_and_offset_change(golden_plan: Path) -> None:
     with Plan.open(golden_plan) as plan:
-        graph = plan.mechanisms["texture"].graph
+        graph = plan.mechanisms["texture"].model
         moved = relocate(graph, "elsewhere", 1 << 47)
-        assert [(piece.offset, piece.length) for piece in external_initializers(moved)] == [
+        assert [(piece.offset, piece.length) for piece in external_initializers(parse_model(moved))] == [
             ((1 << 47) + piece.offset, piece.length) for piece in external_initializers(graph)
         ]
-        before, after = onnx.ModelProto.FromString(bytes(graph)), onnx.ModelProto.FromString(moved)
+        before, after = onnx.ModelProto.FromString(graph.data), onnx.ModelProto.FromString(moved)
         for model in (before, after):
             for tensor in model.graph.initializer:
                 locations = {pair.value for pair in tensor.external_data if pair.key == "location"}
                 assert locations <= {"texture.weights" if model is before else "elsewhere"}
                 tensor.ClearField("external_data")
         assert before == after
-        back = relocate(relocate(graph, "texture.weights", 64), "texture.weights", 0)
-        assert external_initializers(back)[0].offset == 64
+        back = relocate(parse_model(relocate(graph, "texture.weights", 64)), "texture.weights", 0)
+        assert external_initializers(parse_model(back))[0].offset == 64
 
 
 def test_a_graph_without_external_data_stays_as_it_is(parts: Any) -> None:
     raw = parts.inline().SerializeToString()
-    assert relocate(raw, "x", 0) == raw
+    assert relocate(parse_model(raw), "x", 0) == raw
 
 
 def test_a_negative_address_is_an_error(golden_plan: Path) -> None:
     with Plan.open(golden_plan) as plan, pytest.raises(ValueError, match="base_address is -1, expected >= 0"):
-        relocate(plan.mechanisms["shape"].graph, "x", -1)
+        relocate(plan.mechanisms["shape"].model, "x", -1)

@@ -22,7 +22,7 @@ def saliency(request: pytest.FixtureRequest, golden_saliency_plan: Path) -> Sali
 
 def golden_masks(plan: SaliencyPlan, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The golden network in NumPy: a sigmoid of one 3x3 convolution."""
-    piece = external_initializers(plan.network.graph)[0]
+    piece = external_initializers(plan.network.model)[0]
     weights = plan.network.weights
     assert weights is not None
     kernel = np.frombuffer(weights, "<f4", 27, piece.offset).reshape(3, 3, 3)

@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from cgnrt.plan.onnx.model import parse_model
+
 Shape = Sequence[int | str]
 
 
@@ -41,7 +43,8 @@ def mechanism(
         for values in (inputs, outputs)
     ]
     spec = SimpleNamespace(inputs=specs[0], outputs=specs[1])
-    return SimpleNamespace(name="shape", graph=model.SerializeToString(), weights=None, spec=spec)
+    raw = model.SerializeToString()
+    return SimpleNamespace(name="shape", graph=raw, model=parse_model(raw), weights=None, spec=spec)
 
 
 def run_onnx_runtime(made: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

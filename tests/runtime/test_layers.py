@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from cgnrt import BackendError
 from cgnrt.backends.native import NativeEngine
+from cgnrt.plan.onnx.model import parse_model
 
 RNG = np.random.default_rng(0)
 UP = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}
@@ -65,7 +66,8 @@ def mechanism(
     ]
     outputs = [SimpleNamespace(name="picture", shape=("n", outs, side, side))]
     spec = SimpleNamespace(inputs=inputs, outputs=outputs)
-    return SimpleNamespace(name="shape", graph=model.SerializeToString(), weights=None, spec=spec)
+    raw = model.SerializeToString()
+    return SimpleNamespace(name="shape", graph=raw, model=parse_model(raw), weights=None, spec=spec)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from cgnrt import MissingDependencyError
 from cgnrt.backends.typed_graph import planned_fp32_layers, typed_graph
 from cgnrt.plan import Mechanism, Plan
+from cgnrt.plan.onnx.model import parse_model
 
 from .onnx_graphs import mechanism, node
 
@@ -226,7 +227,7 @@ def test_a_constant_of_both_types_is_there_twice() -> None:
     )
     graph = onnx.load_model_from_string(made.graph)
     graph.graph.initializer.append(numpy_helper.from_array(float32(2, 1, 1), "v"))
-    made.graph = graph.SerializeToString()
+    made.model = parse_model(graph.SerializeToString())
     model = whole(*typed_graph(made, "fp16"))
     types = {t.name: t.data_type for t in model.graph.initializer}
     assert types == {"v": 1, "v.fp16": 10, "w.fp16": 10}

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx.model import Model, Node, parse_model
+from cgnrt.plan import Network
+from cgnrt.plan.onnx.model import Node
 from cgnrt.plan.onnx.tensor import Tensor
 
 # The taps of a transposed convolution that stands for up-sampling and a 3x3 convolution satisfy t0 + t2 = t1 + t3
@@ -29,12 +29,11 @@ class UnsupportedGraphError(Exception):
 
 
 class Graph:
-    """A mechanism's nodes and constants. Constants are views of the plan's members."""
+    """A network's nodes and constants. Constants are views of the plan's members."""
 
-    def __init__(self, mechanism: Mechanism) -> None:
-        self._bytes = bytes(mechanism.graph)
-        self._weights = mechanism.weights
-        self.model: Model = parse_model(self._bytes)
+    def __init__(self, network: Network) -> None:
+        self.model = network.model
+        self._weights = network.weights
 
     def constant(self, name: str) -> np.ndarray:
         tensor = self.model.initializers.get(name)
@@ -51,7 +50,7 @@ class Graph:
             where = slice(tensor.external.offset, tensor.external.offset + tensor.external.length)
             raw: bytes | memoryview = self._weights[where]
         elif tensor.span is not None:
-            raw = self._bytes[slice(*tensor.span)]
+            raw = self.model.data[slice(*tensor.span)]
         else:
             raw = b""
         return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.dims)

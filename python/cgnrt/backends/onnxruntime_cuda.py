@@ -20,7 +20,6 @@ from cgnrt.backends.base import Device
 from cgnrt.backends.onnxruntime_session import Provider, open_session
 from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism
-from cgnrt.plan.onnx.model import parse_model
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
@@ -46,7 +45,7 @@ def refusal(
 
 def _bf16_refusal(mechanisms: Sequence[Mechanism]) -> str | None:
     for mechanism in mechanisms:
-        operators = {node.op for node in parse_model(bytes(mechanism.graph)).nodes}
+        operators = {node.op for node in mechanism.model.nodes}
         if lacking := sorted(operators & _NO_BF16):
             return (
                 f"its CUDA provider has no bf16 {', '.join(lacking)}, which mechanism '{mechanism.name}' needs; "

@@ -50,7 +50,7 @@ def open_session(
         options.add_external_initializers_from_files_in_memory([location], [buffer], [buffer.nbytes])
     try:
         session = onnxruntime.InferenceSession(
-            bytes(mechanism.graph) if graph is None else graph,
+            mechanism.model.data if graph is None else graph,
             options,
             providers=list(providers),
             enable_fallback=0,  # else it prints, and tries the CPU

@@ -45,12 +45,12 @@ def _core() -> Any:
 class OpenVinoEngine:
     def __init__(self, mechanism: Mechanism, precision: str, threads: int | None) -> None:
         self._name = mechanism.name
-        self._graph = bytes(mechanism.graph)
+        self._graph = mechanism.model.data
         # The engine may read the weights where they are mapped, so the mapping must outlive it.
         self._weights = mechanism.weights
         if self._weights is not None:
             address = np.frombuffer(self._weights, np.uint8).ctypes.data
-            self._graph = relocate(self._graph, _MEMORY_LOCATION, address)
+            self._graph = relocate(mechanism.model, _MEMORY_LOCATION, address)
         self._config = {
             # Never left to the library: where there is AMX it would compute in bf16 unasked.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],

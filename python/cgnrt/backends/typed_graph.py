@@ -77,7 +77,7 @@ def typed_graph(
       MissingDependencyError: the onnx package is not installed.
     """
     if precision == "fp32":
-        return bytes(mechanism.graph), mechanism.weights
+        return mechanism.model.data, mechanism.weights
     if precision not in ("fp16", "bf16"):
         raise ValueError(f"type the graph: precision is {precision!r}, expected 'fp32', 'fp16' or 'bf16'.")
     try:
@@ -89,7 +89,7 @@ def typed_graph(
             f"load mechanism '{mechanism.name}': package 'onnx' is not installed, expected it for {precision}. "
             "Run: pip install onnx"
         ) from error
-    model = onnx.load_model_from_string(bytes(mechanism.graph))
+    model = onnx.load_model_from_string(mechanism.model.data)
     constants = Constants(model, mechanism.weights, precision)
     if precision == "bf16":
         split_transposed(model, constants, fp32_layers)

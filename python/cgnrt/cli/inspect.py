@@ -94,7 +94,7 @@ def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
     graphs = {
         network.name: [
             {"name": piece.name, "dtype": piece.dtype, "shape": list(piece.dims), "bytes": piece.length}
-            for piece in external_initializers(network.graph)
+            for piece in external_initializers(network.model)
         ]
         for network in networks
     }
@@ -131,7 +131,7 @@ def _versions(manifest: Manifest | SaliencyManifest) -> str:
     return words if isinstance(manifest, SaliencyManifest) else f"{words}, stream {manifest.stream_version}"
 
 
-def _describe_network(network: Mechanism | Network) -> list[str]:
+def _describe_network(network: Network) -> list[str]:
     spec = network.spec
     graph, weights = network.graph.nbytes, network.weights.nbytes if network.weights is not None else 0
     lines = [

@@ -15,7 +15,7 @@ from cgnrt.plan.manifest import (
     Truncation,
 )
 from cgnrt.plan.onnx.graph import ExternalInitializer, external_initializers, relocate, validate_graph
-from cgnrt.plan.reader import Mechanism, Network, Plan, SaliencyPlan, open_any
+from cgnrt.plan.reader import Mechanism, Network, Plan, SaliencyNetwork, SaliencyPlan, open_any
 from cgnrt.plan.writer import write_plan
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "NoiseSpec",
     "Plan",
     "SaliencyManifest",
+    "SaliencyNetwork",
     "SaliencyPlan",
     "SaliencySpec",
     "TensorSpec",

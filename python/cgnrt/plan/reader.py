@@ -9,7 +9,7 @@ import os
 import stat
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +22,7 @@ from cgnrt.plan.foreign import recognize
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
 from cgnrt.plan.manifest import Manifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
 from cgnrt.plan.onnx.graph import validate_graph
+from cgnrt.plan.onnx.model import Model
 from cgnrt.plan.refusal import COPY_AGAIN, EXPORT_AGAIN, refuse, within
 from cgnrt.plan.schema import parse_manifest
 from cgnrt.plan.strict_json import parse_json
@@ -30,21 +31,34 @@ _HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member 
 
 
 @dataclass(frozen=True, slots=True)
-class Mechanism:
-    """One mechanism's members, in place in the mapped file.
+class Network:
+    """A network of a plan: its members, in place in the mapped file.
 
     Attributes:
-      name: `shape`, `texture` or `background`.
+      name: a mechanism's, or `saliency`.
       spec: its entry in the manifest.
       graph: the ONNX graph, read-only.
+      model: the same, parsed.
       weights: its external weights, read-only, aligned to 64 bytes; None where the graph has none.
-      embedding: (classes, e) float32, a read-only view.
     """
 
     name: str
-    spec: MechanismSpec
+    spec: MechanismSpec | SaliencySpec
     graph: memoryview
+    model: Model = field(repr=False)
     weights: memoryview | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism(Network):
+    """One of the three mechanisms of a CGN.
+
+    Attributes:
+      name: `shape`, `texture` or `background`.
+      embedding: (classes, e) float32, a read-only view.
+    """
+
+    spec: MechanismSpec
     embedding: NDArray[np.float32]
 
     @property
@@ -54,13 +68,10 @@ class Mechanism:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """The network of a plan of kind "saliency": a mechanism's members, but for classes and their embedding."""
+class SaliencyNetwork(Network):
+    """The network of a plan of kind "saliency"."""
 
-    name: str
     spec: SaliencySpec
-    graph: memoryview
-    weights: memoryview | None
 
 
 class PlanFile:
@@ -194,13 +205,13 @@ class SaliencyPlan(PlanFile):
         path: str,
         digest: str,
         manifest: SaliencyManifest,
-        network: Network,
+        network: SaliencyNetwork,
         members: Mapping[str, memoryview],
         mapping: mmap.mmap,
     ) -> None:
         super().__init__(path, digest, members, mapping)
         self.manifest = manifest
-        self._network: Network | None = network
+        self._network: SaliencyNetwork | None = network
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = True) -> SaliencyPlan:
@@ -213,7 +224,7 @@ class SaliencyPlan(PlanFile):
         raise within(f"load {plan.path!r}", refuse("kind", "'cgn'", "'saliency'", step))
 
     @property
-    def network(self) -> Network:
+    def network(self) -> SaliencyNetwork:
         if self._network is None:
             raise ValueError(f"plan {self.path!r} is closed.")
         return self._network
@@ -255,7 +266,7 @@ def _load(path: str, verify: bool) -> Plan | SaliencyPlan:
         _check_hashes(manifest.members, members, mapping)
     if isinstance(manifest, SaliencyManifest):
         try:
-            network = Network("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
+            network = SaliencyNetwork("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
         except PlanError as error:
             raise within("saliency", error) from None
         return SaliencyPlan(path, digest, manifest, network, members, mapping)
@@ -349,24 +360,26 @@ def _check_hashes(
 
 def _load_graph(
     spec: MechanismSpec | SaliencySpec, members: Mapping[str, memoryview]
-) -> tuple[memoryview, memoryview | None]:
-    """A network's graph, checked, and its weights."""
+) -> tuple[memoryview, Model, memoryview | None]:
+    """A network's graph, as it is and parsed, checked, and its weights."""
     graph = members[spec.graph]
     if graph.nbytes > MAX_GRAPH_BYTES:
         raise refuse("graph size", f"{graph.nbytes} bytes", f"<= {MAX_GRAPH_BYTES}")
     weights = members[spec.weights] if spec.weights is not None else None
     location = spec.weights.rpartition("/")[2] if spec.weights is not None else None
     try:
-        validate_graph(graph, inputs=spec.inputs, outputs=spec.outputs, location=location, weights=weights)
+        model = validate_graph(
+            graph, inputs=spec.inputs, outputs=spec.outputs, location=location, weights=weights
+        )
     except PlanError as error:
         raise within("graph", error) from None
-    return graph, weights
+    return graph, model, weights
 
 
 def _load_mechanism(name: str, spec: MechanismSpec, members: Mapping[str, memoryview]) -> Mechanism:
-    graph, weights = _load_graph(spec, members)
+    loaded = _load_graph(spec, members)
     # The schema has compared the table's size with its shape.
     table = np.frombuffer(members[spec.embedding.member], dtype="<f4").reshape(spec.embedding.shape)
     if not np.isfinite(table).all():
         raise refuse("embedding", "a table with NaN or infinity", "finite numbers", EXPORT_AGAIN)
-    return Mechanism(name, spec, graph, weights, table)
+    return Mechanism(name, spec, *loaded, table)

@@ -15,6 +15,7 @@ from cgnrt.backends.tensorrt.progress import Progress, make_monitor
 from cgnrt.backends.typed_graph import typed_graph
 from cgnrt.errors import BackendError, CgnrtError
 from cgnrt.plan import Mechanism, external_initializers
+from cgnrt.plan.onnx.model import parse_model
 
 
 def build_engine(
@@ -99,7 +100,7 @@ def parse(
     loaded = parser.load_model_proto(graph)
     if loaded and weights is not None:
         address = np.frombuffer(weights, np.uint8).ctypes.data
-        for piece in external_initializers(graph):
+        for piece in external_initializers(parse_model(graph)):
             loaded = loaded and parser.load_initializer(piece.name, address + piece.offset, piece.length)
     if not loaded or not parser.parse_model_proto():
         found = [parser.get_error(k) for k in range(parser.num_errors)]

@@ -25,13 +25,8 @@ class ExternalInitializer(NamedTuple):
     length: int
 
 
-def external_initializers(graph: bytes | memoryview) -> list[ExternalInitializer]:
-    """The initializers of a graph that lie in its weights member, in the order of the graph.
-
-    Raises:
-      PlanError: not a graph that a plan may hold.
-    """
-    model = parse_model(bytes(graph))
+def external_initializers(model: Model) -> list[ExternalInitializer]:
+    """The initializers of a graph that lie in its weights member, in the order of the graph."""
     return [
         ExternalInitializer(name, tensor.dtype.name, tensor.dims, external.offset, external.length)
         for name, tensor in model.initializers.items()
@@ -46,8 +41,8 @@ def validate_graph(
     outputs: Sequence[TensorSpec],
     location: str | None,
     weights: bytes | memoryview | None,
-) -> None:
-    """Check a graph member against the manifest and its weights.
+) -> Model:
+    """Read a graph member and check it against the manifest and its weights.
 
     Args:
       graph: the ONNX model.
@@ -56,18 +51,21 @@ def validate_graph(
       location: the file name that external data must have (`shape.weights`), None where there are no weights.
       weights: the weights member that belongs to it.
 
+    Returns:
+      The parsed graph, so that nothing has to parse it again.
+
     Raises:
       PlanError: the model is malformed, refers to anything else, or could grow beyond the format's limits.
     """
-    data = bytes(graph)
-    model = parse_model(data)
+    model = parse_model(bytes(graph))
     if weights is not None:
         weights = memoryview(weights).cast("B")  # its length is in bytes, whatever it is a view of
     _check_weights(model.initializers.values(), location, weights)
     _check_interface(model.inputs, inputs, "input")
     _check_interface(model.outputs, outputs, "output")
     _check_links(model)
-    check_shapes(model, data, weights, inputs, outputs, RULES)
+    check_shapes(model, weights, inputs, outputs, RULES)
+    return model
 
 
 def _check_weights(
@@ -151,7 +149,7 @@ def _check_links(model: Model) -> None:
             raise refuse(f"graph output {show(value.name)}", "made by no node", "a node's output")
 
 
-def relocate(graph: bytes | memoryview, location: str, base_address: int) -> bytes:
+def relocate(model: Model, location: str, base_address: int) -> bytes:
     """The graph with its external data moved: another location, and `base_address` added to every offset.
 
     With `location="*/_ORT_MEM_ADDR_/*"` and the address of the mapped weights, OpenVINO's ONNX reader takes the
@@ -160,7 +158,7 @@ def relocate(graph: bytes | memoryview, location: str, base_address: int) -> byt
     come from a checked plan, and the memory must outlive the model: whoever reads the result trusts both.
 
     Args:
-      graph: a graph member.
+      model: a parsed graph member.
       location: the new location of every external initializer.
       base_address: what to add to their offsets, >= 0.
 
@@ -169,8 +167,7 @@ def relocate(graph: bytes | memoryview, location: str, base_address: int) -> byt
     """
     if base_address < 0:
         raise ValueError(f"relocate: base_address is {base_address}, expected >= 0.")
-    data = bytes(graph)
-    model = parse_model(data)
+    data = model.data
     if not any(tensor.external for tensor in model.initializers.values()):
         return data
     start, end = model.graph

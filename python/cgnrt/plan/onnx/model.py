@@ -1,8 +1,11 @@
-"""An ONNX model file as plain Python objects, read without the onnx package.
+"""An ONNX model file as plain Python objects, read without the onnx and protobuf packages.
 
-Only what a feed-forward network needs: nodes, initializers, typed inputs and outputs. Whatever could carry
-code, paths or a second meaning (subgraphs, functions, sparse tensors, training information, other operator
-domains, external data anywhere but in initializers) is refused here by name. `onnx_graph` checks the rest.
+A plan may come from a stranger, and what is checked must be exactly what an engine reads. protobuf accepts what two
+readers can understand differently (a field that comes twice, groups, over-long numbers), keeps fields that it does
+not know, and allocates before a limit can be checked; the runtime would also need two more packages. So the part of
+the format that a feed-forward network needs is read here: nodes, initializers, typed inputs and outputs. Anything
+that could carry code, a path or a second meaning (subgraphs, functions, sparse tensors, training information, other
+operator domains, external data outside initializers) is refused by name. `graph` checks the rest.
 """
 
 from __future__ import annotations
@@ -65,8 +68,9 @@ class Value:
 
 @dataclass(slots=True)
 class Model:
-    """What a graph member says. `graph` is the span of its GraphProto."""
+    """What a graph member says. `data` are its bytes, `graph` is the span of its GraphProto in them."""
 
+    data: bytes = field(repr=False)
     opset: int = 0
     graph: tuple[int, int] = (0, 0)
     graph_tag: int = 0
@@ -84,7 +88,7 @@ def parse_model(data: bytes) -> Model:
     """
     if len(data) > MAX_GRAPH_BYTES:
         raise refuse("graph size", f"{len(data)} bytes", f"<= {MAX_GRAPH_BYTES}")
-    model = Model()
+    model = Model(data)
     once = Once("model", (_MODEL_OPSET, 14), (1, 2, 3, 4, 5, 6, 7, 8, 14))
     opsets: dict[str, int] = {}
     for item in wire.fields(data, 0, len(data)):

@@ -2,7 +2,7 @@
 
 Engines fold constants and reserve memory while they load, so a few bytes of a hostile graph (a
 ConstantOfShape, an Expand, a Concat of a Concat ...) could ask for terabytes. Every operator that plans
-may use has a rule in `onnx_rules`; the rules are run once with a batch of `BATCH` images, the values of small
+may use has a rule in `rules`; the rules are run once with a batch of `BATCH` images, the values of small
 tensors carried along where sizes are computed from them, and each result is compared with the format's limit.
 """
 
@@ -130,7 +130,6 @@ def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None
 
 def check_shapes(
     model: Model,
-    graph: bytes,
     weights: bytes | memoryview | None,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
@@ -146,14 +145,14 @@ def check_shapes(
     for spec in inputs:
         known[spec.name] = Info(_concrete(spec))
     for name, tensor in model.initializers.items():
-        known[name] = tensor_info(tensor, graph, weights)
+        known[name] = tensor_info(tensor, model.data, weights)
     folded = 0
     for index, node in enumerate(model.nodes):
         try:
             rule = rules.get(node.op)
             if rule is None:
                 raise refuse("operator", show(node.op), "one that docs/plan-format.md lists")
-            operands = Operands(node, [known[name] for name in node.inputs], graph)
+            operands = Operands(node, [known[name] for name in node.inputs], model.data)
             constant = all(info is None or info.constant for info in operands.inputs)
             results = _apply(rule, operands)
             if len(node.outputs) > len(results):

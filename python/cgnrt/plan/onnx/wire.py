@@ -1,8 +1,7 @@
-"""The protobuf wire format, read in place and without a schema compiler.
+"""The protobuf wire format, read in place; `model` says why not by the protobuf package.
 
-Strict where protobuf is lenient: groups and over-long numbers are refused here, doubled singular fields by
-the callers, because two readers could understand them differently, and what was checked must be what the
-engine reads.
+Strict where protobuf is lenient: groups and over-long numbers are refused here, and the callers refuse a singular
+field that comes twice, because two readers could understand these differently.
 """
 
 from __future__ import annotations
