@@ -11,12 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cgnrt.plan.limits import MECHANISM_NAMES, PICTURE_NAMES
+from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK
 from cgnrt_export.causes import first_cause
 from cgnrt_export.graph import EXAMPLE_BATCH
 
 CHANNELS = {"shape": 1, "texture": 3, "background": 3}
-PRE_MASK = "pre_mask"  # the shape's second output
 # Of the width of a mechanism's range. Outputs may pass their range by rounding; a sample alone and in a batch
 # differs by the order of sums, which normalisation layers amplify.
 RANGE_TOLERANCE = 1e-4
@@ -70,7 +69,7 @@ class CheckedMechanism:
     @property
     def picture(self) -> str:
         """The name of the graph's output."""
-        return PICTURE_NAMES[self.name]
+        return PICTURES[self.name]
 
 
 def check_mechanisms(
@@ -85,12 +84,12 @@ def check_mechanisms(
     Raises:
       TypeError, ValueError: the message names the mechanism, what it is and what is expected.
     """
-    if sorted(mechanisms) != sorted(MECHANISM_NAMES):
+    if sorted(mechanisms) != sorted(MECHANISMS):
         raise ValueError(
             f"export: mechanisms are {', '.join(map(repr, mechanisms)) or 'none'}, expected exactly "
-            f"{', '.join(map(repr, MECHANISM_NAMES))}."
+            f"{', '.join(map(repr, MECHANISMS))}."
         )
-    checked = {name: _check(name, mechanisms[name], truncation) for name in MECHANISM_NAMES}
+    checked = {name: _check(name, mechanisms[name], truncation) for name in MECHANISMS}
     if shared_noise and len({(m.noise_size, m.noise_distribution) for m in checked.values()}) > 1:
         found = ", ".join(f"{name} {m.noise_size} {m.noise_distribution}" for name, m in checked.items())
         raise ValueError(f"export: noise is {found}, expected one for all mechanisms, since it is shared.")
@@ -153,7 +152,7 @@ def _check(name: str, given: MechanismModule, truncation: float | None) -> Check
         example=example,
         outputs={
             output: picture.shape[1]
-            for output, picture in zip((PICTURE_NAMES[name], PRE_MASK), pictures, strict=False)
+            for output, picture in zip((PICTURES[name], PRE_MASK), pictures, strict=False)
         },
     )
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from cgnrt.backends import BACKENDS, load_engine, supports
-from cgnrt.plan import Plan
+from cgnrt.plan import PRE_MASK, Plan
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm
-from cgnrt_export.mechanism import PRE_MASK, CheckedMechanism
+from cgnrt_export.mechanism import CheckedMechanism
 
 TOLERANCE = 1e-3  # of the pre-mask's largest value, in fp32; it is looked at, never composed
 

@@ -1,9 +1,15 @@
 """The errors of cgnrt. Bad arguments are `ValueError` or `TypeError`; everything else is a `CgnrtError`.
 
-Messages follow one template: `<operation> <subject>: <field> is <got>, expected <rule>. <next step>`.
+Messages have one of two forms:
+
+    <operation> <subject>: <field> is <got>, expected <rule>. <next step>          a value is wrong
+    <operation> <subject>: <thing> is missing / not supported. <next step>         something is absent
 """
 
 from __future__ import annotations
+
+EXPORT_AGAIN = "Export it again with cgnrt-export."
+COPY_AGAIN = "The file is damaged or was cut short: copy it again, or export it again with cgnrt-export."
 
 
 class CgnrtError(Exception):
@@ -24,3 +30,27 @@ class MissingDependencyError(BackendError):
 
 class CheckpointError(CgnrtError):
     """A checkpoint is missing, damaged, of another model, or holds more than tensors and plain values."""
+
+
+def show(value: object, limit: int = 80) -> str:
+    """`repr` of a value that came from a file, cut to a length that fits a message."""
+    text = repr(value if not isinstance(value, str | bytes) else value[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def refuse(field: str, got: object, rule: str, next_step: str = EXPORT_AGAIN) -> PlanError:
+    """The error for one field of a plan; `within` puts the operation and the file's name in front.
+
+    Args:
+      field: what was looked at, e.g. `mechanisms.shape.noise.size`.
+      got: what was found; words (`str`) are used as they are, so pass `show(value)` for foreign text.
+      rule: what was expected instead.
+      next_step: what the reader of the message can do.
+    """
+    found = got if isinstance(got, str) else show(got)
+    return PlanError(f"{field} is {found}, expected {rule}. {next_step}")
+
+
+def within(context: str, error: PlanError) -> PlanError:
+    """The same error with its context (an operation and a file, or a part of one) in front."""
+    return PlanError(f"{context}: {error}")

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cgnrt import ops
-
-STREAM_VERSION = 1
-MECHANISMS = ("shape", "texture", "background")
+from cgnrt.plan.limits import MECHANISMS as MECHANISMS
+from cgnrt.plan.limits import STREAM_VERSION as STREAM_VERSION
 
 # Slots: purpose * 3 + mechanism. They are part of the stream's definition (STREAM_VERSION).
 _LABEL, _NOISE, _ROLL, _POOL = 0, 3, 6, 9

@@ -23,7 +23,7 @@ from cgnrt.backends.tensorrt.engine import TensorRtEngine, Workspace
 from cgnrt.backends.tensorrt.library import Library
 from cgnrt.backends.tensorrt.ready import ReadyEngines
 from cgnrt.backends.tensorrt.target import Target
-from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan, write_plan
+from cgnrt.plan import MECHANISMS, Mechanism, Plan, write_plan
 
 from .tensorrt_fakes import FakeApi, FakeArray, FakeCuda, FakeStream
 
@@ -208,7 +208,7 @@ def test_engines_that_run_in_turn_share_their_memory(
     library: Library, api: FakeApi, stream: FakeStream
 ) -> None:
     shared = Workspace()
-    engines = [TensorRtEngine(spec(name), data(name), library, CARD, shared, 0) for name in MECHANISM_NAMES]
+    engines = [TensorRtEngine(spec(name), data(name), library, CARD, shared, 0) for name in MECHANISMS]
     api.engines[1].device_memory_size_v2 = 10
     for engine in engines:
         engine.run(*batch(2)[:2], stream)

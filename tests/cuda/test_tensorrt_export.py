@@ -17,7 +17,7 @@ from cgnrt import BackendError, CgnrtError, cuda
 from cgnrt.backends.tensorrt import library as packages
 from cgnrt.backends.tensorrt.ready import list_ready
 from cgnrt.backends.typed_graph import typed_graph
-from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan
+from cgnrt.plan import MECHANISMS, Mechanism, Plan
 from cgnrt_export import ExportError, add_engines, tensorrt_engines
 from cgnrt_export.cli import main
 
@@ -77,17 +77,17 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Card:
 def test_a_plan_gets_engines_and_what_they_cost(source: Path, card: Card, tmp_path: Path) -> None:
     output = tmp_path / "engines.plan"
     report = add_engines(source, output, precision="fp16", batches=(1, 4, 40), seed=3)
-    assert card.built == [(name, "fp16", "1,4,40") for name in MECHANISM_NAMES]
+    assert card.built == [(name, "fp16", "1,4,40") for name in MECHANISMS]
     assert report.samples == 33
     assert all((m["psnr_db"] or 100) > 60 for m in report.measures.values())
-    assert list(report.measures) == [*MECHANISM_NAMES, "composite"]
+    assert list(report.measures) == [*MECHANISMS, "composite"]
     with Plan.open(source) as before, Plan.open(output) as plan:
         (ready,) = list_ready(plan)
         assert ready.parity == json.loads(json.dumps(report.parity()))
         assert bytes(plan.member(ready.member("shape"))).startswith(b"shape:noise,class_embedding")
         # Nothing else changed.
         names = set(before.members)
-        assert set(plan.members) - names == {ready.member(n) for n in MECHANISM_NAMES} | {
+        assert set(plan.members) - names == {ready.member(n) for n in MECHANISMS} | {
             f"{ready.folder}/engines.json"
         }
         assert all(before.manifest.members[name] == plan.manifest.members[name] for name in names)

@@ -18,7 +18,7 @@ from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.ready import ReadyEngines, UnfitError, find_ready, list_ready
 from cgnrt.backends.tensorrt.target import Target, slug
 from cgnrt.cli.inspect import describe, to_json
-from cgnrt.plan import MECHANISM_NAMES, Plan, write_plan
+from cgnrt.plan import MECHANISMS, Plan, write_plan
 
 TARGET = Target("tensorrt", "11.4.1.2", "sm_90", "NVIDIA H100 80GB HBM3")
 KEY = CacheKey("shape", "ab" * 32, "fp16", Batches(1, 32, 128), TARGET)
@@ -180,7 +180,7 @@ def ready(golden_plan: Path) -> ReadyEngines:
 
 @pytest.fixture
 def plan(golden_plan: Path, ready: ReadyEngines, tmp_path: Path) -> Any:
-    engines = {name: f"engine of {name}".encode() for name in MECHANISM_NAMES}
+    engines = {name: f"engine of {name}".encode() for name in MECHANISMS}
     path = with_members(golden_plan, tmp_path / "ready.plan", ready.members(engines))
     with Plan.open(path) as opened:
         yield opened
@@ -195,7 +195,7 @@ def test_members_are_where_the_format_has_them(ready: ReadyEngines, plan: Plan) 
     where = "engines/tensorrt-11.4.1.2/sm_90-nvidia-h100-80gb-hbm3/fp16"
     assert [name for name in plan.members if name.startswith("engines/")] == [
         f"{where}/engines.json",
-        *(f"{where}/{name}.engine" for name in MECHANISM_NAMES),
+        *(f"{where}/{name}.engine" for name in MECHANISMS),
     ]
     assert list_ready(plan) == [ready]
 
@@ -253,7 +253,7 @@ def test_a_plan_without_engines(golden_plan: Path) -> None:
 
 def test_an_engine_of_another_graph(golden_plan: Path, ready: ReadyEngines, tmp_path: Path) -> None:
     other = replace(ready, graphs={**ready.graphs, "texture": "00" * 32})
-    engines = dict.fromkeys(MECHANISM_NAMES, b"engine")
+    engines = dict.fromkeys(MECHANISMS, b"engine")
     path = with_members(golden_plan, tmp_path / "other.plan", other.members(engines))
     with (
         Plan.open(path) as plan,
@@ -288,7 +288,7 @@ def test_an_engine_that_is_missing(golden_plan: Path, ready: ReadyEngines, tmp_p
 def test_a_description_that_is_none(
     change: Callable[[Any], Any], words: str, golden_plan: Path, ready: ReadyEngines, tmp_path: Path
 ) -> None:
-    members = ready.members(dict.fromkeys(MECHANISM_NAMES, b"engine"))
+    members = ready.members(dict.fromkeys(MECHANISMS, b"engine"))
     name = f"{ready.folder}/engines.json"
     members[name] = json.dumps(change(json.loads(members[name]))).encode()
     path = with_members(golden_plan, tmp_path / "bad.plan", members)

@@ -19,8 +19,8 @@ import pytest
 
 from cgnrt.errors import PlanError
 from cgnrt.plan import (
-    MECHANISM_NAMES,
-    Manifest,
+    MECHANISMS,
+    CgnManifest,
     Plan,
     SaliencyPlan,
     external_initializers,
@@ -51,7 +51,7 @@ def test_golden_plans_open_and_are_unchanged(version: int, name: str, fixed: tup
         assert plan.digest == fixed[0]
         assert plan.manifest.format_version == version
         assert plan.manifest.kind == "cgn"
-        assert tuple(plan.mechanisms) == MECHANISM_NAMES
+        assert tuple(plan.mechanisms) == MECHANISMS
         shape = plan.mechanisms["shape"]
         assert shape.classes == ("disc", "square", "cross")
         assert shape.spec.noise.size == 4
@@ -174,8 +174,8 @@ def test_round_trip(parts: Any, tmp_path: Path) -> None:
         assert {name: entry["size"] for name, entry in members.items()} == {
             name: len(data) for name, data in parts.members.items()
         }
-        assert isinstance(plan.manifest, Manifest)
-        # A Manifest does as well as a mapping, and gives the same bytes; so does any buffer.
+        assert isinstance(plan.manifest, CgnManifest)
+        # A CgnManifest does as well as a mapping, and gives the same bytes; so does any buffer.
         views = {name: plan.member(name) for name in plan.members}
         assert write_plan(tmp_path / "b.plan", plan.manifest, views) == digest
     assert (tmp_path / "a.plan").read_bytes() == (tmp_path / "b.plan").read_bytes()

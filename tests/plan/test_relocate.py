@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan, external_initializers, relocate
+from cgnrt.plan import MECHANISMS, Mechanism, Plan, external_initializers, relocate
 from cgnrt.plan.onnx.model import parse_model
 
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
@@ -41,7 +41,7 @@ def expected(mechanism: Mechanism) -> NDArray[Any]:
     return np.asarray(1 / (1 + np.exp(-logits)) if picture.name == "mask" else np.tanh(logits))
 
 
-@pytest.mark.parametrize("name", MECHANISM_NAMES)
+@pytest.mark.parametrize("name", MECHANISMS)
 def test_openvino_reads_mapped_weights(golden_plan: Path, name: str) -> None:
     import openvino
 
@@ -54,7 +54,7 @@ def test_openvino_reads_mapped_weights(golden_plan: Path, name: str) -> None:
         np.testing.assert_allclose(found, expected(mechanism), atol=2e-6)  # another order of fp32 sums
 
 
-@pytest.mark.parametrize("name", MECHANISM_NAMES)
+@pytest.mark.parametrize("name", MECHANISMS)
 def test_onnx_runtime_reads_mapped_weights(golden_plan: Path, name: str) -> None:
     with Plan.open(golden_plan) as plan:
         mechanism = plan.mechanisms[name]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cgnrt import Generator
+from cgnrt import Generator, PlanError
+from cgnrt.plan import Plan, schema
 from cgnrt.sampling import MECHANISMS, DrawOptions, MechanismDraws, Sampler
 
 SEED = 0x1234_5678_9ABC_DEF0
@@ -156,3 +160,14 @@ def test_a_seed_of_none_is_drawn_and_recorded(gen: Generator) -> None:
     first, second = gen.sample(4), gen.sample(4)
     assert first.seed != second.seed
     np.testing.assert_array_equal(gen.sample(4, seed=first.seed).noise.shape, first.noise.shape)
+
+
+def test_a_plan_of_an_older_stream_is_refused(golden_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the next version of cgnrt will have it: the plan opens and says its version, and a generator refuses it."""
+    monkeypatch.setattr(schema, "STREAM_VERSION", 2)
+    monkeypatch.setattr(sys.modules[Generator.__init__.__module__], "STREAM_VERSION", 2)
+    with Plan.open(golden_plan) as plan:
+        assert plan.manifest.stream_version == 1
+        assert plan.manifest.to_dict()["stream_version"] == 1
+    with pytest.raises(PlanError, match=r"stream version is 1, expected 2\. Use the cgnrt that made it"):
+        Generator(golden_plan)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cgnrt.errors import CheckpointError
-from cgnrt.plan import MECHANISM_NAMES
+from cgnrt.plan import MECHANISMS
 
 from .config import VARIANTS
 from .mnist.models import CGN
@@ -235,7 +235,7 @@ def load_cgn(path: str | os.PathLike[str]) -> CGNCheckpoint:
     return CGNCheckpoint(
         model,
         variant=given["variant"],
-        class_names=None if names is None else {name: list(names[name]) for name in MECHANISM_NAMES},
+        class_names=None if names is None else {name: list(names[name]) for name in MECHANISMS},
         training_data=given["training_data"],
         step=given["step"],
         config=dict(given["config"] or {}),
@@ -257,9 +257,9 @@ def _fault(given: Mapping[str, Any], n_classes: int) -> str | None:
 
 
 def _names_fault(names: Any, n_classes: int) -> str | None:
-    if not isinstance(names, dict) or set(names) != set(MECHANISM_NAMES):
-        return f"class_names is {_shown(names)}, expected a dict of exactly {', '.join(MECHANISM_NAMES)}"
-    for mechanism in MECHANISM_NAMES:
+    if not isinstance(names, dict) or set(names) != set(MECHANISMS):
+        return f"class_names is {_shown(names)}, expected a dict of exactly {', '.join(MECHANISMS)}"
+    for mechanism in MECHANISMS:
         labels = names[mechanism]
         subject = f"class_names['{mechanism}']"
         if not isinstance(labels, list | tuple):

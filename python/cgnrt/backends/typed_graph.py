@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cgnrt.backends.typed_constants import Constants
 from cgnrt.backends.typed_transposed import split_transposed
 from cgnrt.errors import MissingDependencyError
-from cgnrt.plan import Manifest, Mechanism
+from cgnrt.plan import CgnManifest, Mechanism
 
 if TYPE_CHECKING:
     import onnx
@@ -99,7 +99,7 @@ def typed_graph(
     return model.SerializeToString(deterministic=True), weights
 
 
-def planned_fp32_layers(manifest: Manifest, mechanism: str, precision: str) -> tuple[str, ...]:
+def planned_fp32_layers(manifest: CgnManifest, mechanism: str, precision: str) -> tuple[str, ...]:
     """The layers that the plan's precision plan keeps in float32; it is made for bfloat16, the coarser of the two."""
     if precision != "bf16":
         return ()

@@ -12,7 +12,7 @@ from cgnrt.backends.tensorrt.ready import list_ready
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import PlanError
 from cgnrt.plan import (
-    Manifest,
+    CgnManifest,
     Mechanism,
     Network,
     Plan,
@@ -109,7 +109,7 @@ def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
     }
 
 
-def _draws(manifest: Manifest) -> list[tuple[str, str]]:
+def _draws(manifest: CgnManifest) -> list[tuple[str, str]]:
     truncation = manifest.truncation
     if truncation is None:
         return [("noise", manifest.noise_mode), ("truncation", "none")]
@@ -126,7 +126,7 @@ def _photos(spec: SaliencySpec) -> list[tuple[str, str]]:
     ]
 
 
-def _versions(manifest: Manifest | SaliencyManifest) -> str:
+def _versions(manifest: CgnManifest | SaliencyManifest) -> str:
     words = f"format {manifest.format_version}"
     return words if isinstance(manifest, SaliencyManifest) else f"{words}, stream {manifest.stream_version}"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cgnrt.plan.limits import FORMAT_VERSION, MECHANISM_NAMES, STREAM_VERSION
+from cgnrt.plan.limits import FORMAT_VERSION, MECHANISMS, PICTURES, PRE_MASK, STREAM_VERSION
 from cgnrt.plan.manifest import (
+    CgnManifest,
     EmbeddingSpec,
-    Manifest,
     MechanismSpec,
     MemberSpec,
     NoiseSpec,
@@ -20,11 +20,13 @@ from cgnrt.plan.writer import write_plan
 
 __all__ = [
     "FORMAT_VERSION",
-    "MECHANISM_NAMES",
+    "MECHANISMS",
+    "PICTURES",
+    "PRE_MASK",
     "STREAM_VERSION",
+    "CgnManifest",
     "EmbeddingSpec",
     "ExternalInitializer",
-    "Manifest",
     "Mechanism",
     "MechanismSpec",
     "MemberSpec",

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cgnrt.errors import COPY_AGAIN, refuse, show
 from cgnrt.plan.limits import ALIGNMENT, MAX_FILE_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MEMBER_NAME
-from cgnrt.plan.refusal import COPY_AGAIN, refuse, show
 
 LOCAL = struct.Struct("<4s5H3I2H")
 CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -231,13 +231,13 @@ def _check_local(data: memoryview, entry: Entry, expected: int, limit: int) -> i
     return entry.start + entry.size
 
 
-_NOTES = {"flags": " (not encrypted, no descriptor)", "compression method": " (stored)"}
+# What the expected value of a field means, for messages.
+_MEANINGS = {"flags": " (not encrypted, no descriptor)", "compression method": " (stored)"}
 
 
 def _check_fields(subject: str, fields: Mapping[str, tuple[object, object]]) -> None:
     for field, (found, rule) in fields.items():
         if found != rule:
-            note = {"flags": " (not encrypted, no descriptor)", "compression method": " (stored)"}.get(
-                field, ""
+            raise refuse(
+                f"{subject}: {field}", show(found), f"{rule!r}{_MEANINGS.get(field, '')}", _REWRITTEN
             )
-            raise refuse(f"{subject}: {field}", show(found), f"{rule!r}{note}", _REWRITTEN)

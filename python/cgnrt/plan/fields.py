@@ -7,17 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, cast
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.archive import check_name
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_FILE_BYTES, MAX_RESOLUTION
 from cgnrt.plan.manifest import MemberSpec, TensorSpec
-from cgnrt.plan.refusal import EXPORT_AGAIN, refuse, show, within
 
 UPGRADE = "Upgrade cgnrt, or export again with cgnrt-export."
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class Node:
+class JsonNode:
     """A JSON value with its path, and the checks that it is what a field must be."""
 
     __slots__ = ("path", "value")
@@ -29,7 +28,7 @@ class Node:
     def fail(self, rule: str, next_step: str = EXPORT_AGAIN) -> NoReturn:
         raise refuse(self.path, kind_of(self.value), rule, next_step)
 
-    def fields(self, names: tuple[str, ...]) -> dict[str, Node]:
+    def fields(self, names: tuple[str, ...]) -> dict[str, JsonNode]:
         """The parts of an object that must have exactly these fields."""
         value = self.mapping()
         for key in value:
@@ -41,24 +40,24 @@ class Node:
         for name in names:
             if name not in value:
                 raise refuse(self._join(name), "missing", "a field of the manifest")
-        return {name: Node(value[name], self._join(name)) for name in names}
+        return {name: JsonNode(value[name], self._join(name)) for name in names}
 
-    def items(self) -> dict[str, Node]:
-        return {key: Node(value, f"{self.path}[{key!a}]") for key, value in self.mapping().items()}
+    def items(self) -> dict[str, JsonNode]:
+        return {key: JsonNode(value, f"{self.path}[{key!a}]") for key, value in self.mapping().items()}
 
     def mapping(self) -> dict[str, Any]:
         if not isinstance(self.value, dict):
             self.fail("an object")
         return cast(dict[str, Any], self.value)
 
-    def list(self, low: int, high: int) -> list[Node]:
+    def list(self, low: int, high: int) -> list[JsonNode]:
         if not isinstance(self.value, list):
             self.fail("a list")
         count = len(self.value)
         if not low <= count <= high:
             rule = f"{low}" if low == high else f"{low}..{high}"
             raise refuse(f"length of {self.path}", count, rule)
-        return [Node(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
+        return [JsonNode(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
 
     def integer(self, low: int, high: int) -> int:
         if type(self.value) is not int or not low <= self.value <= high:
@@ -107,14 +106,14 @@ def kind_of(value: Any) -> str:
     return _KINDS.get(type(value), show(value))
 
 
-def parse_resolution(node: Node) -> tuple[int, int]:
+def parse_resolution(node: JsonNode) -> tuple[int, int]:
     """(height, width) in pixels."""
     height, width = (side.integer(1, MAX_RESOLUTION) for side in node.list(2, 2))
     return height, width
 
 
-def parse_member(name: str, node: Node) -> MemberSpec:
-    Node(name, node.path).member()
+def parse_member(name: str, node: JsonNode) -> MemberSpec:
+    JsonNode(name, node.path).member()
     part = node.fields(("size", "sha256"))
     size = part["size"].integer(0, MAX_FILE_BYTES)
     if not isinstance(part["sha256"].value, str) or not _SHA256.fullmatch(part["sha256"].value):
@@ -122,7 +121,7 @@ def parse_member(name: str, node: Node) -> MemberSpec:
     return MemberSpec(size, part["sha256"].value)
 
 
-def parse_source(node: Node) -> dict[str, str]:
+def parse_source(node: JsonNode) -> dict[str, str]:
     source = {key: value.text(1024) for key, value in node.items().items()}
     for key in ("name", "sha256"):
         if key not in source:
@@ -133,7 +132,7 @@ def parse_source(node: Node) -> dict[str, str]:
 
 
 def parse_tensors(
-    node: Node,
+    node: JsonNode,
     rules: Mapping[str, tuple[int | str, ...]],
     shapes: list[dict[str, tuple[int | str, ...]]],
 ) -> tuple[TensorSpec, ...]:
@@ -160,7 +159,7 @@ def _same(found: list[Any], rule: tuple[int | str, ...]) -> bool:
     )
 
 
-def parse_files(part: Mapping[str, Node]) -> tuple[str, str | None]:
+def parse_files(part: Mapping[str, JsonNode]) -> tuple[str, str | None]:
     """The members with a network's graph and weights, from its fields `graph` and `weights`."""
     graph = part["graph"].member()
     if not re.fullmatch(r"mechanisms/[^/]+\.onnx", graph):

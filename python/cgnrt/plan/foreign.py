@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse
 from cgnrt.plan.archive import LOCAL, LOCAL_SIGNATURE
 from cgnrt.plan.limits import MANIFEST_NAME
 from cgnrt.plan.onnx import wire
-from cgnrt.plan.refusal import EXPORT_AGAIN, refuse
 
 _EXPORT_CHECKPOINT = "Make a plan of it: cgnrt-export CHECKPOINT -o cgn.plan."
 _EXPORT_SOURCE = "Export the checkpoint that it was made from with cgnrt-export."

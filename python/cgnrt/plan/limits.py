@@ -1,6 +1,6 @@
-"""Numbers of the plan format: versions, names and the caps that bound every allocation while loading.
+"""Facts of the plan format: versions, names, and the caps that bound every allocation while loading.
 
-`docs/plan-format.md` is the specification; a number that changes here changes there.
+`docs/plan-format.md` is the specification; what changes here changes there.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import re
 from typing import Final
 
 FORMAT_VERSION: Final = 2
-STREAM_VERSION: Final = 1
+STREAM_VERSION: Final = 1  # of what sample i of a stream is (docs/sampling.md)
 
 MANIFEST_NAME: Final = "manifest.json"
-MECHANISM_NAMES: Final = ("shape", "texture", "background")
-# The name of each mechanism's picture among its graph's outputs.
-PICTURE_NAMES: Final = {"shape": "mask", "texture": "foreground", "background": "background"}
+MECHANISMS: Final = ("shape", "texture", "background")
+# The name of each mechanism's picture among its graph's outputs, and of the shape's second one.
+PICTURES: Final = {"shape": "mask", "texture": "foreground", "background": "background"}
+PRE_MASK: Final = "pre_mask"
 
 ALIGNMENT: Final = 64  # bytes; a member's data starts at a multiple, so that engines can read it in place
 MAX_FILE_BYTES: Final = 0xFFFF_FFFE  # no zip64: every offset and size fits 32 bits

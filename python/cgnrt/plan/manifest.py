@@ -72,7 +72,7 @@ class MemberSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class CgnManifest:
     """`manifest.json` of kind "cgn"; `docs/plan-format.md` explains each field."""
 
     family: str
@@ -179,7 +179,7 @@ class SaliencyManifest:
         }
 
 
-def _common(manifest: Manifest | SaliencyManifest) -> dict[str, Any]:
+def _common(manifest: CgnManifest | SaliencyManifest) -> dict[str, Any]:
     """The fields that end every manifest."""
     return {
         "sources": [dict(source) for source in manifest.sources],

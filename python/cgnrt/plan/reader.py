@@ -16,14 +16,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
 from cgnrt.plan.archive import Entry, index_members
 from cgnrt.plan.foreign import recognize
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
-from cgnrt.plan.manifest import Manifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
+from cgnrt.plan.manifest import CgnManifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
 from cgnrt.plan.onnx.graph import validate_graph
 from cgnrt.plan.onnx.model import Model
-from cgnrt.plan.refusal import COPY_AGAIN, EXPORT_AGAIN, refuse, within
 from cgnrt.plan.schema import parse_manifest
 from cgnrt.plan.strict_json import parse_json
 
@@ -151,7 +150,7 @@ class Plan(PlanFile):
         self,
         path: str,
         digest: str,
-        manifest: Manifest,
+        manifest: CgnManifest,
         mechanisms: Mapping[str, Mechanism],
         members: Mapping[str, memoryview],
         mapping: mmap.mmap,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from cgnrt.errors import refuse
 from cgnrt.plan.fields import (
-    Node,
+    JsonNode,
     check_uses,
     parse_files,
     parse_member,
@@ -14,7 +15,6 @@ from cgnrt.plan.fields import (
     parse_tensors,
 )
 from cgnrt.plan.manifest import DivideBy, Precision, SaliencyManifest, SaliencySpec
-from cgnrt.plan.refusal import refuse
 
 _FIELDS = (
     "format_version",
@@ -32,7 +32,7 @@ _FIELDS = (
 _NETWORK_FIELDS = ("graph", "weights", "inputs", "outputs", "divide_by", "mean", "std", "stretch")
 
 
-def parse_saliency(root: Node, version: int) -> SaliencyManifest:
+def parse_saliency(root: JsonNode, version: int) -> SaliencyManifest:
     """Check the fields of a manifest whose version and kind are known."""
     part = root.fields(_FIELDS)
     resolution = parse_resolution(part["resolution"])
@@ -56,7 +56,7 @@ def parse_saliency(root: Node, version: int) -> SaliencyManifest:
     )
 
 
-def _parse_network(node: Node, resolution: tuple[int, int]) -> SaliencySpec:
+def _parse_network(node: JsonNode, resolution: tuple[int, int]) -> SaliencySpec:
     part = node.fields(_NETWORK_FIELDS)
     graph, weights = parse_files(part)
     image: dict[str, tuple[int | str, ...]] = {"image": ("n", 3, *resolution)}
@@ -76,6 +76,6 @@ def _parse_network(node: Node, resolution: tuple[int, int]) -> SaliencySpec:
     )
 
 
-def _per_channel(node: Node) -> tuple[float, float, float]:
+def _per_channel(node: JsonNode) -> tuple[float, float, float]:
     red, green, blue = (channel.number() for channel in node.list(3, 3))
     return red, green, blue

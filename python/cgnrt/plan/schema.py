@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from cgnrt.errors import refuse, show
 from cgnrt.plan.fields import (
     UPGRADE,
-    Node,
+    JsonNode,
     check_uses,
     kind_of,
     parse_files,
@@ -20,14 +21,15 @@ from cgnrt.plan.limits import (
     FORMAT_VERSION,
     MAX_CLASSES,
     MAX_VECTOR,
-    MECHANISM_NAMES,
-    PICTURE_NAMES,
+    MECHANISMS,
+    PICTURES,
+    PRE_MASK,
     STREAM_VERSION,
 )
 from cgnrt.plan.manifest import (
+    CgnManifest,
     Distribution,
     EmbeddingSpec,
-    Manifest,
     MechanismSpec,
     MemberSpec,
     NoiseMode,
@@ -37,7 +39,6 @@ from cgnrt.plan.manifest import (
     TensorSpec,
     Truncation,
 )
-from cgnrt.plan.refusal import refuse, show
 from cgnrt.plan.saliency_schema import parse_saliency
 
 _FIELDS = (
@@ -68,7 +69,7 @@ _MECHANISM_FIELDS = (
 )
 
 
-def parse_manifest(value: Any) -> Manifest | SaliencyManifest:
+def parse_manifest(value: Any) -> CgnManifest | SaliencyManifest:
     """Check JSON values against the schema of their format version and kind.
 
     Raises:
@@ -77,35 +78,36 @@ def parse_manifest(value: Any) -> Manifest | SaliencyManifest:
     """
     if not isinstance(value, dict):
         raise refuse("manifest", kind_of(value), "a JSON object")
-    root = Node(value, "")
+    root = JsonNode(value, "")
     version = _check_version(value, "format_version", "format version", FORMAT_VERSION)
     if version == 1:  # knew no other kind
         return _parse_cgn(root, version, _FIELDS)
     if "kind" not in value:
         raise refuse("kind", "missing", "a field of the manifest")
-    if Node(value["kind"], "kind").choice("cgn", "saliency") == "saliency":
+    if JsonNode(value["kind"], "kind").choice("cgn", "saliency") == "saliency":
         return parse_saliency(root, version)
     return _parse_cgn(root, version, ("format_version", "kind", *_FIELDS[1:]))
 
 
-def _parse_cgn(root: Node, version: int, fields: tuple[str, ...]) -> Manifest:
-    _check_version(root.mapping(), "stream_version", "stream version", STREAM_VERSION)
+def _parse_cgn(root: JsonNode, version: int, fields: tuple[str, ...]) -> CgnManifest:
+    # A plan of an older stream is sound and can be inspected; a Generator, which would draw other samples, refuses it.
+    stream_version = _check_version(root.mapping(), "stream_version", "stream version", STREAM_VERSION)
     part = root.fields(fields)
     height, width = parse_resolution(part["resolution"])
     truncation = _parse_truncation(part["truncation"])
     members = {name: parse_member(name, node) for name, node in part["members"].items().items()}
     mechanisms = {
         name: _parse_mechanism(name, node, (height, width), truncation is not None)
-        for name, node in part["mechanisms"].fields(MECHANISM_NAMES).items()
+        for name, node in part["mechanisms"].fields(MECHANISMS).items()
     }
     noise_mode = part["noise_mode"].choice("independent", "shared")
     if noise_mode == "shared" and len({spec.noise for spec in mechanisms.values()}) != 1:
         raise refuse("noise_mode", "'shared'", "'independent' where the mechanisms' noise differs")
     _check_members(members, mechanisms)
     training_data = part["training_data"]
-    return Manifest(
+    return CgnManifest(
         format_version=version,
-        stream_version=STREAM_VERSION,
+        stream_version=stream_version,
         family=part["family"].text(),
         exported_by=part["exported_by"].text(),
         resolution=(height, width),
@@ -131,7 +133,7 @@ def _check_version(manifest: Mapping[str, Any], key: str, words: str, supported:
     return version
 
 
-def _parse_truncation(node: Node) -> Truncation | None:
+def _parse_truncation(node: JsonNode) -> Truncation | None:
     if node.value is None:
         return None
     part = node.fields(("minimum", "maximum", "default"))
@@ -143,7 +145,7 @@ def _parse_truncation(node: Node) -> Truncation | None:
 
 
 def _parse_mechanism(
-    name: str, node: Node, resolution: tuple[int, int], has_truncation: bool
+    name: str, node: JsonNode, resolution: tuple[int, int], has_truncation: bool
 ) -> MechanismSpec:
     part = node.fields(_MECHANISM_FIELDS)
     graph, weights = parse_files(part)
@@ -181,7 +183,7 @@ def _parse_mechanism(
 
 
 def _parse_inputs(
-    node: Node, noise_size: int, embedding_size: int, has_truncation: bool
+    node: JsonNode, noise_size: int, embedding_size: int, has_truncation: bool
 ) -> tuple[TensorSpec, ...]:
     rules: dict[str, tuple[int | str, ...]] = {
         "noise": ("n", noise_size),
@@ -198,14 +200,14 @@ def _parse_inputs(
     return tensors
 
 
-def _parse_outputs(node: Node, mechanism: str, resolution: tuple[int, int]) -> tuple[TensorSpec, ...]:
-    picture = PICTURE_NAMES[mechanism]
+def _parse_outputs(node: JsonNode, mechanism: str, resolution: tuple[int, int]) -> tuple[TensorSpec, ...]:
+    picture = PICTURES[mechanism]
     size = ("n", 1 if mechanism == "shape" else 3, *resolution)
     rules: dict[str, tuple[int | str, ...]] = {picture: size}
     other = dict(rules)
     if mechanism == "shape":
-        rules["pre_mask"] = ("n", 3, *resolution)
-        other["pre_mask"] = ("n", 1, *resolution)
+        rules[PRE_MASK] = ("n", 3, *resolution)
+        other[PRE_MASK] = ("n", 1, *resolution)
     tensors = parse_tensors(node, rules, [rules, other])
     if tensors[0].name != picture:
         raise refuse(f"{node.path}[0].name", show(tensors[0].name), f"{picture!r} (the picture comes first)")

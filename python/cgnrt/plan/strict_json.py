@@ -1,4 +1,9 @@
-"""JSON from a file that may be hostile: bounded, without duplicates, without NaN."""
+"""JSON from a file that may be hostile: limited in size and depth, no key twice, no NaN.
+
+Python's own parser reads it; what is checked here by hand is what that parser and other JSON packages accept without
+an error: a key that comes twice (readers differ in which one they take), NaN and Infinity, numbers of any length,
+characters that steer a terminal. A schema package would check none of these.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import math
 import re
 from typing import Any
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import COPY_AGAIN, PlanError, refuse, show
 from cgnrt.plan.limits import (
     MAX_INTEGER_DIGITS,
     MAX_JSON_DEPTH,
@@ -15,7 +20,6 @@ from cgnrt.plan.limits import (
     MAX_MANIFEST_BYTES,
     MAX_STRING_CHARS,
 )
-from cgnrt.plan.refusal import COPY_AGAIN, refuse, show
 
 # Control characters (a name must not steer the terminal it is printed on), lone surrogates (they cannot be
 # printed at all), line separators and bidirectional overrides (a name must look like what it is).

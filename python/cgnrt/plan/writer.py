@@ -9,12 +9,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import PlanError, refuse, within
 from cgnrt.plan.archive import archive_layout
 from cgnrt.plan.limits import FORMAT_VERSION, MANIFEST_NAME, STREAM_VERSION
-from cgnrt.plan.manifest import Manifest, SaliencyManifest
+from cgnrt.plan.manifest import CgnManifest, SaliencyManifest
 from cgnrt.plan.reader import open_plan
-from cgnrt.plan.refusal import refuse, within
 from cgnrt.plan.schema import parse_manifest
 from cgnrt.plan.strict_json import check_json
 
@@ -23,7 +22,7 @@ Buffer = bytes | bytearray | memoryview
 
 def write_plan(
     path: str | os.PathLike[str],
-    manifest: Manifest | SaliencyManifest | Mapping[str, Any],
+    manifest: CgnManifest | SaliencyManifest | Mapping[str, Any],
     members: Mapping[str, Buffer],
     *,
     force: bool = False,
@@ -62,7 +61,7 @@ def write_plan(
 
 def _write(
     target: str,
-    manifest: Manifest | SaliencyManifest | Mapping[str, Any],
+    manifest: CgnManifest | SaliencyManifest | Mapping[str, Any],
     members: Mapping[str, Buffer],
     force: bool,
     operation: str,
@@ -107,7 +106,7 @@ def _view(name: str, data: Buffer) -> memoryview:
 
 
 def _manifest_bytes(
-    manifest: Manifest | SaliencyManifest | Mapping[str, Any], views: Mapping[str, memoryview]
+    manifest: CgnManifest | SaliencyManifest | Mapping[str, Any], views: Mapping[str, memoryview]
 ) -> bytes:
     given = dict(manifest) if isinstance(manifest, Mapping) else manifest.to_dict()
     value: dict[str, Any] = {"format_version": FORMAT_VERSION, **given}

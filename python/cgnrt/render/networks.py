@@ -10,14 +10,12 @@ import numpy as np
 from cgnrt.backends import Choice
 from cgnrt.backends.base import Engine
 from cgnrt.plan import Mechanism, Plan
+from cgnrt.plan.limits import PICTURES as PICTURES
 from cgnrt.sampling import MECHANISMS
 
 # Beyond some 64 pictures of 32 x 32 no engine gained from a larger batch, and the activations of such a chunk stay in
 # the last-level cache. Larger pictures get fewer per chunk.
 _CHUNK_PIXELS = 128 * 32 * 32
-
-# The picture that each mechanism's graph must give.
-PICTURES = {"shape": "mask", "texture": "foreground", "background": "background"}
 
 
 class Networks:

@@ -15,9 +15,8 @@ from typing import Any
 from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.target import Target
-from cgnrt.errors import PlanError
-from cgnrt.plan import MECHANISM_NAMES, Mechanism, Plan
-from cgnrt.plan.refusal import show
+from cgnrt.errors import PlanError, show
+from cgnrt.plan import MECHANISMS, Mechanism, Plan
 from cgnrt.plan.strict_json import parse_json
 
 FORMAT = 1
@@ -154,11 +153,7 @@ def _parse(name: str, raw: bytes) -> ReadyEngines:
     if not all(isinstance(value[key], str) for key in _FIELDS[1:6]):
         raise refusal(f"{', '.join(_FIELDS[1:6])} are not all strings")
     graphs, parity, batches = value["graphs"], value["parity"], value["batches"]
-    if (
-        not isinstance(graphs, dict)
-        or sorted(graphs) != sorted(MECHANISM_NAMES)
-        or not isinstance(parity, dict)
-    ):
+    if not isinstance(graphs, dict) or sorted(graphs) != sorted(MECHANISMS) or not isinstance(parity, dict):
         raise refusal("graphs are not a digest for each mechanism, or parity is no object")
     try:
         profile = Batches.of(batches if isinstance(batches, list) and len(batches) == 3 else [])

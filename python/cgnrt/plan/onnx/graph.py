@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from cgnrt.errors import refuse, show
 from cgnrt.plan.limits import ALIGNMENT
 from cgnrt.plan.manifest import TensorSpec
 from cgnrt.plan.onnx import wire
@@ -12,7 +13,6 @@ from cgnrt.plan.onnx.model import Model, Value, parse_model
 from cgnrt.plan.onnx.rules import RULES
 from cgnrt.plan.onnx.shapes import check_shapes
 from cgnrt.plan.onnx.tensor import Tensor, parse_tensor
-from cgnrt.plan.refusal import refuse, show
 
 
 class ExternalInitializer(NamedTuple):

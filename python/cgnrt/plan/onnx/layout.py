@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cgnrt.errors import refuse, show
 from cgnrt.plan.onnx.shapes import MAX_VALUES, Info, Operands, Rule
-from cgnrt.plan.refusal import refuse, show
 
 Values = NDArray[Any]
 

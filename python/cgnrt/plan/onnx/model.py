@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.limits import (
     MAX_GRAPH_BYTES,
     MAX_NODE_LINKS,
@@ -27,7 +27,6 @@ from cgnrt.plan.limits import (
 from cgnrt.plan.onnx import wire
 from cgnrt.plan.onnx.tensor import DATA_TYPES, DataType, Once, Tensor, floats, parse_tensor
 from cgnrt.plan.onnx.wire import BYTES, FIXED32, VARINT, Field
-from cgnrt.plan.refusal import EXPORT_AGAIN, refuse, show, within
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cgnrt.errors import PlanError
+from cgnrt.errors import PlanError, refuse, show, within
 from cgnrt.plan.limits import MAX_ELEMENTS, MAX_RANK
 from cgnrt.plan.manifest import TensorSpec
 from cgnrt.plan.onnx.model import Model, Node
 from cgnrt.plan.onnx.tensor import Tensor
-from cgnrt.plan.refusal import refuse, show, within
 
 # A prime that is seldom a network's own size, so that a batch baked into a Reshape does not fit by accident.
 BATCH = 11

@@ -6,10 +6,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cgnrt.errors import refuse, show
 from cgnrt.plan.limits import MAX_ELEMENTS, MAX_NODE_LINKS, MAX_RANK
 from cgnrt.plan.onnx import wire
 from cgnrt.plan.onnx.wire import BYTES, FIXED32, VARINT, Field
-from cgnrt.plan.refusal import refuse, show
 
 # Numbers of fields in TensorProto.
 _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 9, 13, 14

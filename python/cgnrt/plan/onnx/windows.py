@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from cgnrt.errors import refuse, show
 from cgnrt.plan.onnx.shapes import Info, Operands, Rule
-from cgnrt.plan.refusal import refuse, show
 
 
 def _numbers(op: Operands, name: str, count: int, default: int, low: int) -> list[int]:
