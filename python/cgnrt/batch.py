@@ -11,7 +11,7 @@ import numpy as np
 from cgnrt import _core, cuda
 from cgnrt.errors import MissingDependencyError
 from cgnrt.plan import PICTURES, PRE_MASK
-from cgnrt.request.requests import Request
+from cgnrt.request import Request
 from cgnrt.sampling import Labels, Noise
 
 _PICTURES = (*PICTURES.values(), PRE_MASK)

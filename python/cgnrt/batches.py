@@ -3,71 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from cgnrt.batch import Batch
-from cgnrt.request.requests import check_noise, check_truncation
-from cgnrt.sampling import Sampler, check_index, check_span, resolve_indices, resolve_seed
-
-if TYPE_CHECKING:
-    from cgnrt.generator import Generator
+from cgnrt.request.options import SampleOptions
+from cgnrt.request.resolver import Resolver
+from cgnrt.sampling import check_index, check_span, resolve_indices
 
 
-def batches(
-    generator: Generator,
-    sampler: Sampler,
+class Render(Protocol):
+    """Makes the batch of the samples at stream indices `where`, int64 (n,)."""
+
+    def __call__(self, options: SampleOptions, where: np.ndarray, /, *, noise: Any, out: Any) -> Batch: ...
+
+
+def in_batches(
+    render: Render,
+    resolver: Resolver,
+    options: SampleOptions,
     n: int | None,
     batch_size: int,
-    seed: int | None,
     *,
     start: int,
     indices: Any,
     noise: Any,
-    truncation: Any,
     out: Any,
-    **options: Any,
 ) -> Iterator[Batch]:
-    """`Generator.batches`: checks everything now, renders when the iterator is asked."""
-    size = check_index("batch_size", batch_size)
-    if not size:
-        raise ValueError("sample: batch_size is 0, expected at least 1.")
+    """`Generator.batches`, but for the check of what `out` is made of: checks now, renders when the iterator is asked.
+
+    Where nothing has a row for each sample, memory does not grow with n.
+    """
+    size = check_batch_size(batch_size)
     where: np.ndarray | None = None
     if indices is None:
         count, first = check_span(n, start)
     else:
         where = resolve_indices(n, start, indices)
         count, first = len(where), 0
-    seed = resolve_seed(seed)
-    if options.get("pool") is None and np.ndim(truncation):
-        check_truncation(generator.plan.manifest.truncation, truncation, count)
-        truncation = np.asarray(truncation, np.float32)
-    given = None if noise is None else check_noise(sampler, noise, count)
+    options = resolver.check(options, count, noise=noise)
+    given = None if noise is None else resolver.noise(noise, count)
     if out is not None and (not len(getattr(out, "shape", ())) or len(out) < min(size, count)):
         raise ValueError(
             f"sample: out is {getattr(out, 'shape', out)!r}, expected room for {min(size, count)} images."
         )
+    truncation = np.asarray(options.truncation, np.float32) if np.ndim(options.truncation) else None
+    if options.pool is not None:
+        truncation = None  # one for all its entries
 
-    def sample(low: int, high: int) -> Batch:
-        per_sample = isinstance(truncation, np.ndarray) and truncation.ndim == 1
-        if where is None:
-            span: dict[str, Any] = {"n": high - low, "start": first + low}
-        else:
-            span = {"indices": where[low:high]}
-        return generator.sample(
-            seed=seed,
-            noise=None if given is None else tuple(u if u is None else u[low:high] for u in given),
-            truncation=truncation[low:high] if per_sample else truncation,
+    def make(low: int, high: int) -> Batch:
+        part = slice(low, high)
+        return render(
+            options if truncation is None else replace(options, truncation=truncation[part]),
+            np.arange(first + low, first + high, dtype=np.int64) if where is None else where[part],
+            noise=None if given is None else tuple(u if u is None else u[part] for u in given),
             out=None if out is None else out[: high - low],
-            **span,
-            **options,
         )
 
-    sample(0, 0)  # draws nothing and runs nothing, and checks all options
-    lows = range(0, count, size)
-    made = (sample(low, min(low + size, count)) for low in lows)
-    return made if generator.device == "cpu" or out is not None else one_ahead(made)
+    return (make(low, min(low + size, count)) for low in range(0, count, size))
+
+
+def check_batch_size(batch_size: object) -> int:
+    """The number of samples in a batch.
+
+    Raises:
+      TypeError, ValueError: it is no integer of at least 1.
+    """
+    size = check_index("batch_size", batch_size)
+    if not size:
+        raise ValueError("sample: batch_size is 0, expected at least 1.")
+    return size
 
 
 def one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 
 from cgnrt.batch import Batch
-from cgnrt.batches import batches
+from cgnrt.batches import in_batches, one_ahead
 from cgnrt.opened import Opened
 from cgnrt.render.pools import PoolKey
 from cgnrt.render.related import Related
-from cgnrt.request import requests as rq
+from cgnrt.request import Request, merge_requests
 from cgnrt.request.interpolation import interpolation_request
 from cgnrt.request.labels import Label
-from cgnrt.request.requests import Request
-from cgnrt.sampling import (
-    MECHANISMS,
-    DrawOptions,
-    Labels,
-    resolve_indices,
-)
+from cgnrt.request.options import SampleOptions, beside_pool, check_names
+from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
 from cgnrt.stream import Stream
 
 
@@ -61,21 +56,21 @@ class Generator(Opened):
     def sample(
         self,
         n: int | None = None,
-        seed: int | None = None,
+        seed: int | None = SampleOptions.seed,
         *,
         start: int = 0,
         indices: Any = None,
-        do: Mapping[str, Label] | None = None,
-        labels: str = "independent",
-        classes: Mapping[str, Sequence[Label]] | None = None,
-        shared_noise: bool | None = None,
-        per_noise: int = 1,
-        hold: str = "shape",
+        do: Mapping[str, Label] | None = SampleOptions.do,
+        labels: str = SampleOptions.labels,
+        classes: Mapping[str, Sequence[Label]] | None = SampleOptions.classes,
+        shared_noise: bool | None = SampleOptions.shared_noise,
+        per_noise: int = SampleOptions.per_noise,
+        hold: str = SampleOptions.hold,
         noise: Any = None,
-        truncation: Any = None,
-        pool: int | tuple[int, int, int] | None = None,
-        refresh: int | None = None,
-        parts: bool = False,
+        truncation: Any = SampleOptions.truncation,
+        pool: int | tuple[int, int, int] | None = SampleOptions.pool,
+        refresh: int | None = SampleOptions.refresh,
+        parts: bool = SampleOptions.parts,
         out: Any = None,
     ) -> Batch:
         """Samples `start` to `start + n - 1` of a stream.
@@ -101,27 +96,33 @@ class Generator(Opened):
         Raises:
           TypeError, ValueError: the message names the argument, what it is and what is expected.
         """
-        where = resolve_indices(n, start, indices)
-        options = self._draw_options(
-            seed,
-            do,
+        options = SampleOptions(
+            seed=seed,
+            do=do,
             labels=labels,
             classes=classes,
             shared_noise=shared_noise,
             per_noise=per_noise,
             hold=hold,
+            truncation=truncation,
+            pool=pool,
+            refresh=refresh,
+            parts=parts,
         )
-        period = rq.check_refresh(refresh, pool)
-        if pool is not None:
-            rq.check_pool_alone(options, noise)
-            sizes = rq.check_pool(pool)
-            factor = rq.check_truncation(self.plan.manifest.truncation, truncation, 1)
-            one = None if factor is None else float(factor[0, 0])
-            return self._renderer.render_pool(where, PoolKey(options, sizes, one, period), parts, out)
-        drawn = (self._sampler.labels(options, name, where) for name in MECHANISMS)
-        return self._renderer.render(
-            self._request(where, options, Labels(*drawn), noise, truncation), parts, out
-        )
+        return self._sample(options, resolve_indices(n, start, indices), noise=noise, out=out)
+
+    def check(self, options: SampleOptions, n: int = 0) -> SampleOptions:
+        """Check options against the plan. Renders nothing and opens no engine.
+
+        Args:
+          n: samples, where `truncation` has a number for each.
+        Returns:
+          The same options with what was left open filled in: labels as class indices, the seed, noise mode and
+          truncation. They give the same samples.
+        Raises:
+          TypeError, ValueError: as `sample`.
+        """
+        return self._resolver.check(options, n)
 
     def batches(
         self,
@@ -149,19 +150,8 @@ class Generator(Opened):
         Raises:
           TypeError, ValueError: as `sample`, and at once: before the first batch.
         """
-        return batches(
-            self,
-            self._sampler,
-            n,
-            batch_size,
-            seed,
-            start=start,
-            indices=indices,
-            noise=noise,
-            truncation=truncation,
-            out=out,
-            **options,
-        )
+        asked = SampleOptions.collect("sample", {"seed": seed, "truncation": truncation, **options})
+        return self._batches(asked, n, batch_size, start=start, indices=indices, noise=noise, out=out)
 
     def stream(
         self,
@@ -186,7 +176,13 @@ class Generator(Opened):
         Raises:
           TypeError, ValueError: as `sample`, and at once.
         """
-        return Stream(self, batch_size, seed, start=start, stop=stop, prefetch=prefetch, options=options)
+        asked = SampleOptions.collect("stream", options)
+        depth = check_index("prefetch", prefetch) if self.device == "cpu" else 0
+
+        def batches(seed: int, start: int, n: int) -> Iterator[Batch]:
+            return self._batches(replace(asked, seed=seed), n, batch_size, start=start)
+
+        return Stream(batches, seed, start=start, stop=stop, prefetch=depth)
 
     def __call__(
         self,
@@ -219,19 +215,16 @@ class Generator(Opened):
         **options: Any,
     ) -> Request:
         """A call's checked request, for `render`; arguments are the call's, without `parts` and `out`."""
-        given = dict(zip(MECHANISMS, (shape, texture, background), strict=True))
-        unknown = set(options) - _CALL_OPTIONS
-        if unknown:
-            raise TypeError(
-                f"sample: option is {min(unknown)!r}, expected one of {', '.join(sorted(_CALL_OPTIONS))}."
-            )
-        truncation, indices = options.pop("truncation", None), options.pop("indices", None)
-        n = options.pop("n", None)
-        single, several, count = rq.call_labels(self._names, given, noise=noise, indices=indices, n=n)
-        where = resolve_indices(None if indices is not None else count, start, indices)
-        resolved = self._draw_options(seed, single, **{**_CALL_DEFAULTS, **options})
-        drawn = (several[m] if m in several else self._sampler.labels(resolved, m, where) for m in MECHANISMS)
-        return self._request(where, resolved, Labels(*drawn), noise, truncation)
+        check_names("sample", options, _CALL_OPTIONS)
+        n, indices = options.pop("n", None), options.pop("indices", None)
+        return self._resolver.call(
+            SampleOptions(seed=seed, **options),
+            dict(zip(MECHANISMS, (shape, texture, background), strict=True)),
+            n=n,
+            start=start,
+            indices=indices,
+            noise=noise,
+        )
 
     def render(self, requests: Sequence[Request], *, parts: bool = False) -> list[Batch]:
         """Batches of several prepared requests, run together: pixels are those of each alone to the engine's tolerance.
@@ -240,7 +233,7 @@ class Generator(Opened):
         """
         if len(requests) < 2:
             return [self._renderer.render(request, parts, None) for request in requests]
-        whole = self._renderer.render(rq.merge_requests(requests), parts, None).numpy()
+        whole = self._renderer.render(merge_requests(requests), parts, None).numpy()
         ends = np.cumsum([0, *(len(request.indices) for request in requests)]).tolist()
         return [
             whole.cut(slice(low, high), request)
@@ -275,21 +268,17 @@ class Generator(Opened):
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
         """
-        options = self._draw_options(seed, None, **_CALL_DEFAULTS)
         ends = {"shape": shape, "texture": texture, "background": background}
         request, embeddings = interpolation_request(
-            self._sampler,
-            self._names,
+            self._resolver,
             {m: v.embedding for m, v in self.plan.mechanisms.items()},
-            options,
+            SampleOptions(seed=seed),
             frames,
             mechanisms,
             ends,
             (start, end),
             noise,
-        )
-        request = replace(
-            request, truncation=rq.check_truncation(self.plan.manifest.truncation, truncation, frames)
+            truncation,
         )
         return self._renderer.render(request, parts, None, embeddings, progress)
 
@@ -299,34 +288,53 @@ class Generator(Opened):
         Args:
           seed, indices, truncation: as for `sample`. Noise and rolls are those of these samples.
         """
-        where = resolve_indices(None, 0, indices)
-        options = self._draw_options(seed, None, **_CALL_DEFAULTS)
-        drawn = Labels(*(self._sampler.labels(options, name, where) for name in MECHANISMS))
-        return Related(self._renderer, self._request(where, options, drawn, None, truncation))
+        options = SampleOptions(seed=seed, truncation=truncation)
+        return Related(self._renderer, self._resolver.request(options, resolve_indices(None, 0, indices)))
 
-    # How.
-
-    def _draw_options(self, seed: Any, do: Any, *, shared_noise: Any, **options: Any) -> DrawOptions:
-        shared = self._shared_noise if shared_noise is None else bool(shared_noise)
-        return rq.draw_options(self._sampler, self._names, seed, do, shared_noise=shared, **options)
-
-    def _request(
-        self, where: np.ndarray, options: DrawOptions, labels: Labels, noise: Any, truncation: Any
-    ) -> Request:
-        n = len(where)
-        given = rq.check_noise(self._sampler, noise, n)
-        bounds = self.plan.manifest.truncation
-        return Request(
-            self._sampler, where, options, labels, given, rq.check_truncation(bounds, truncation, n)
+    def _batches(
+        self,
+        options: SampleOptions,
+        n: int | None,
+        batch_size: int,
+        *,
+        start: int,
+        indices: Any = None,
+        noise: Any = None,
+        out: Any = None,
+    ) -> Iterator[Batch]:
+        made = in_batches(
+            self._sample,
+            self._resolver,
+            options,
+            n,
+            batch_size,
+            start=start,
+            indices=indices,
+            noise=noise,
+            out=out,
         )
+        if out is not None:
+            self._renderer.check_out(out)
+        return made if self.device == "cpu" or out is not None else one_ahead(made)
+
+    def _sample(
+        self, options: SampleOptions, where: np.ndarray, *, noise: Any = None, out: Any = None
+    ) -> Batch:
+        if options.pool is None:
+            request = self._resolver.request(options, where, noise)
+            return self._renderer.render(request, options.parts, out)
+        if noise is not None:
+            raise beside_pool("noise")
+        key = PoolKey(
+            self._resolver.draws(options),
+            options.pool_sizes,
+            self._resolver.pool_truncation(options),
+            options.refresh,
+        )
+        return self._renderer.render_pool(where, key, options.parts, out)
 
 
 # What `generator(...)` takes besides labels, seed, start and noise.
-_CALL_DEFAULTS: dict[str, Any] = {
-    "labels": "independent",
-    "classes": None,
-    "shared_noise": None,
-    "per_noise": 1,
-    "hold": "shape",
+_CALL_OPTIONS = (frozenset(SampleOptions().keys()) | {"n", "indices"}) - {
+    *("seed", "do", "pool", "refresh", "parts"),
 }
-_CALL_OPTIONS = {*_CALL_DEFAULTS, "n", "indices", "truncation"}

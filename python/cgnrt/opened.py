@@ -13,6 +13,7 @@ from cgnrt.plan import Plan
 from cgnrt.render import make_renderer
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.request.labels import ClassNames
+from cgnrt.request.resolver import Resolver
 from cgnrt.sampling import STREAM_VERSION, MechanismDraws, Sampler
 
 
@@ -65,7 +66,7 @@ class Opened:
         self._pixels = PixelFormat.make(
             dtype=dtype, layout=layout, range=range, normalize=normalize, source=source
         )
-        self._sampler = Sampler(
+        sampler = Sampler(
             {
                 name: MechanismDraws(
                     len(m.classes), m.spec.noise.size, m.spec.noise.distribution, bool(m.spec.roll)
@@ -74,12 +75,13 @@ class Opened:
             },
             self.resolution,
         )
-        self._names = ClassNames({name: m.classes for name, m in mechanisms.items()})
-        self._shared_noise = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
-        if self._shared_noise and not self._sampler.can_share_noise:
+        shared = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
+        if shared and not sampler.can_share_noise:
             raise ValueError(
                 f"load '{path}': shared_noise is on, expected one noise size and distribution for all mechanisms."
             )
+        names = ClassNames({name: m.classes for name, m in mechanisms.items()})
+        self._resolver = Resolver(sampler, names, manifest.truncation, shared)
         self._engines = EngineOptions(
             bool(trust_engines), bool(rebuild), None if engine_batches is None else tuple(engine_batches)
         )
@@ -95,7 +97,7 @@ class Opened:
         )
         self.plan.release_pages()  # whose graphs and weights the backends have looked at
         self._renderer = make_renderer(
-            self.plan, self._sampler, self._pixels, self._choice, self._engines, threads
+            self.plan, self._resolver.sampler, self._pixels, self._choice, self._engines, threads
         )
 
     # What it is.
@@ -126,7 +128,7 @@ class Opened:
         other.__dict__.update(self.__dict__)
         other._options = {**self._options, "threads": threads}
         other._renderer = make_renderer(
-            self.plan, self._sampler, self._pixels, self._choice, self._engines, threads
+            self.plan, self._resolver.sampler, self._pixels, self._choice, self._engines, threads
         )
         return other
 
@@ -153,6 +155,16 @@ class Opened:
         self._renderer.drop_pool()
 
     @property
+    def dtype(self) -> str:
+        """Of the images: "float32", "float16", "bfloat16" or "uint8"."""
+        return self._pixels.dtype
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of one image: (3, h, w), or (h, w, 3) for the NHWC layout."""
+        return self._pixels.shape(1, *self.resolution)[1:]
+
+    @property
     def precision(self) -> str:
         return self._choice.precision
 
@@ -164,7 +176,7 @@ class Opened:
     @property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         """Class names of each mechanism, by index."""
-        return self._names.names
+        return self._resolver.names.names
 
     def __repr__(self) -> str:
         return (

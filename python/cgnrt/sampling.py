@@ -73,12 +73,12 @@ class DrawOptions:
     """
 
     seed: int
-    labels: str = "independent"
-    do: tuple[tuple[str, int], ...] = ()
-    classes: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    shared_noise: bool = False
-    per_noise: int = 1
-    hold: str = "shape"
+    labels: str
+    do: tuple[tuple[str, int], ...]
+    classes: tuple[tuple[str, tuple[int, ...]], ...]
+    shared_noise: bool
+    per_noise: int
+    hold: str
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,16 @@ def donor_picks(seed: int, indices: np.ndarray, mechanism: str, bound: int) -> n
 
 
 def resolve_seed(seed: int | None) -> int:
-    """The seed itself, or a fresh one for None.
+    """The seed itself, checked, or a new one for None."""
+    return secrets.randbits(63) if seed is None else check_seed(seed)
+
+
+def check_seed(seed: object) -> int:
+    """A seed.
 
     Raises:
-      TypeError, ValueError: not an integer from 0 to 2**64 - 1.
+      TypeError, ValueError: it is no integer from 0 to 2**64 - 1.
     """
-    if seed is None:
-        return secrets.randbits(63)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise TypeError(f"sample: seed is {seed!r}, expected an int or None.")
     if not 0 <= seed <= _MAX_SEED:

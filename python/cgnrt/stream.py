@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from cgnrt._support.prefetch import Prefetch
 from cgnrt.batch import Batch
 from cgnrt.sampling import check_index, check_span, resolve_seed
-
-if TYPE_CHECKING:
-    from cgnrt.generator import Generator
 
 _MAX_INDEX = 2**63 - 1
 
@@ -33,23 +29,19 @@ class Stream(Iterator[Batch]):
 
     def __init__(
         self,
-        generator: Generator,
-        batch_size: int,
+        batches: Callable[[int, int, int], Iterator[Batch]],
         seed: int | None,
         *,
         start: int,
         stop: int | None,
         prefetch: int,
-        options: Mapping[str, Any],
     ) -> None:
-        refuse_rows("stream", options)
+        """`batches` gives those of (seed, start, n), or refuses them; `prefetch` is 0 without a thread."""
         self.seed = resolve_seed(seed)
         self.position = check_index("start", start)
-        self._generator = generator
-        self._batch_size = batch_size
+        self._make_batches = batches
         self._stop = _MAX_INDEX if stop is None else check_index("stop", stop)
-        self._prefetch = check_index("prefetch", prefetch) if generator.device == "cpu" else 0
-        self._options = dict(options)
+        self._prefetch = prefetch
         self._made: Iterator[Batch] | None = None
         self._closed = False
         self._batches()  # tells now what is wrong with the arguments
@@ -101,13 +93,4 @@ class Stream(Iterator[Batch]):
     def _batches(self) -> Iterator[Batch]:
         count = max(0, self._stop - self.position)
         check_span(count, self.position)
-        return self._generator.batches(
-            count, self._batch_size, self.seed, start=self.position, **self._options
-        )
-
-
-def refuse_rows(operation: str, options: Mapping[str, Any]) -> None:
-    """Refuse options of `sample` that are about single samples."""
-    for name in ("n", "indices", "noise", "out"):
-        if name in options:
-            raise TypeError(f"{operation}: option is {name!r}, expected none that is about single samples.")
+        return self._make_batches(self.seed, self.position, count)

@@ -13,6 +13,9 @@ from cgnrt.plan import Plan, schema
 from cgnrt.sampling import MECHANISMS, DrawOptions, MechanismDraws, Sampler
 
 SEED = 0x1234_5678_9ABC_DEF0
+DRAWS = DrawOptions(
+    seed=SEED, labels="independent", do=(), classes=(), shared_noise=False, per_noise=1, hold="shape"
+)
 
 
 def philox(seed: int, index: int, slot: int, block: int) -> list[int]:
@@ -46,14 +49,14 @@ INDICES = np.array([0, 1, 7, 2**32 - 1, 2**32, 2**62, -1, -(2**63)], np.int64)
 
 @pytest.mark.parametrize(("slot", "mechanism"), list(enumerate(MECHANISMS)))
 def test_labels_are_the_high_half_of_a_product(sampler: Sampler, slot: int, mechanism: str) -> None:
-    drawn = sampler.labels(DrawOptions(SEED), mechanism, INDICES)
+    drawn = sampler.labels(DRAWS, mechanism, INDICES)
     assert drawn.dtype == np.int64
     assert drawn.tolist() == [below(10, philox(SEED, int(i), slot, 0)[0]) for i in INDICES]
 
 
 @pytest.mark.parametrize(("column", "slot"), [(0, 7), (1, 8)])
 def test_rolls_have_a_slot_for_each_texture_mechanism(sampler: Sampler, column: int, slot: int) -> None:
-    rolls = sampler.rolls(DrawOptions(SEED), INDICES)
+    rolls = sampler.rolls(DRAWS, INDICES)
     words = [philox(SEED, int(i), slot, 0) for i in INDICES]
     assert rolls.dtype == np.int32
     assert rolls[:, column].tolist() == [[below(32, w[0]), below(24, w[1])] for w in words]
@@ -61,7 +64,7 @@ def test_rolls_have_a_slot_for_each_texture_mechanism(sampler: Sampler, column: 
 
 def test_rolls_are_zero_without_the_flag() -> None:
     draws = {m: MechanismDraws(10, 6, "normal", m == "texture") for m in MECHANISMS}
-    rolls = Sampler(draws, (32, 32)).rolls(DrawOptions(SEED), np.arange(50))
+    rolls = Sampler(draws, (32, 32)).rolls(DRAWS, np.arange(50))
     assert not rolls[:, 1].any()
     assert rolls[:, 0].any()
 
@@ -76,7 +79,7 @@ def test_pool_picks_come_from_their_own_slot(sampler: Sampler) -> None:
 def test_noise_is_a_monotone_function_of_the_words_of_its_slot(sampler: Sampler) -> None:
     many = np.arange(500, dtype=np.int64)
     for slot, mechanism in enumerate(MECHANISMS, start=3):
-        noise = sampler.noise(DrawOptions(SEED), mechanism, many)
+        noise = sampler.noise(DRAWS, mechanism, many)
         words = [[philox(SEED, int(i), slot, e // 4)[e % 4] for e in range(6)] for i in many]
         order = np.argsort(np.ravel(words))
         assert noise.dtype == np.float32

@@ -112,19 +112,19 @@ def test_no_more_is_made_ahead_than_asked_for(prefetch: int) -> None:
 
 
 def test_an_exception_arrives_with_its_traceback(demo: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = demo.sample
+    render = demo._renderer.render
 
-    def failing_sample(**options: Any) -> Batch:
-        if options["start"] == 4:
+    def failing_render(request: Any, *rest: Any) -> Batch:
+        if request.indices[0] == 4:
             raise ZeroDivisionError("in the middle")
-        return sample(**options)
+        return render(request, *rest)
 
-    monkeypatch.setattr(demo, "sample", failing_sample)
+    monkeypatch.setattr(demo._renderer, "render", failing_render)
     with demo.stream(2, seed=4) as stream:
         found = [next(stream), next(stream)]
         with pytest.raises(ZeroDivisionError, match="in the middle") as caught:
             next(stream)
-        assert "failing_sample" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert "failing_render" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
         assert list(stream) == []  # it has ended
         assert not threads()
     assert stream.position == sum(len(batch) for batch in found) == 4

@@ -9,7 +9,7 @@ import numpy as np
 
 from cgnrt.batch import Batch
 from cgnrt.render.renderer import Renderer
-from cgnrt.request.requests import Request
+from cgnrt.request import Request
 from cgnrt.sampling import MECHANISMS, Labels
 
 

@@ -17,7 +17,7 @@ from cgnrt.render.networks import PICTURES, Networks, chunks, largest_chunk
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import Pool, PoolKey, PoolNoise, Renewal
 from cgnrt.render.renewing import RenewingPool
-from cgnrt.request.requests import Request
+from cgnrt.request import Request
 from cgnrt.sampling import MECHANISMS, Labels, Sampler
 
 # The column of a pool index that picks each output.
@@ -80,6 +80,10 @@ class Renderer:
             draw_noise=request.noise,
             **kept,
         )
+
+    def check_out(self, out: Any) -> None:
+        """Refuse memory for images that has another form than they have, however many they are."""
+        self._composer.images(0, out[:0])
 
     @property
     def stream(self) -> Any:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from cgnrt.request import Request
 from cgnrt.request.labels import ClassNames
-from cgnrt.request.requests import Request, check_noise
-from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler, check_index
+from cgnrt.request.options import SampleOptions
+from cgnrt.request.resolver import Resolver
+from cgnrt.sampling import MECHANISMS, Labels, check_index
 
 
 def interpolation_request(
-    sampler: Sampler,
-    names: ClassNames,
+    resolver: Resolver,
     tables: Mapping[str, np.ndarray],
-    options: DrawOptions,
+    options: SampleOptions,
     frames: Any,
     mechanisms: str | Sequence[str],
     ends: Mapping[str, Any],
     samples: tuple[int, int],
     noise: Any,
+    truncation: float | None,
 ) -> tuple[Request, dict[str, np.ndarray]]:
     """A request with the noise of every frame set, and the class embeddings (frames, e) of each mechanism."""
     if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
@@ -36,19 +39,27 @@ def interpolation_request(
         )
     names_of_ends = zip(("start", "end"), samples, strict=True)
     indices = np.asarray([check_index(name, value) for name, value in names_of_ends], np.int64)
-    two = Request(sampler, indices, options, _no_labels(), check_noise(sampler, noise, 2), None).noise()
+    drawn = resolver.request(options, indices, noise)
+    two = drawn.noise()
     steps = np.linspace(0, 1, int(frames), dtype=np.float32)[:, None]
     labels, noises, embeddings = [], [], {}
     for column, name in enumerate(MECHANISMS):
-        pair = _label_pair(names, name, ends[name], sampler.labels(options, name, indices))
+        pair = _label_pair(resolver.names, name, ends[name], drawn.labels[column])
         first, last = (0, 1) if name in moving else (0, 0)
-        normal = sampler.mechanisms[name].distribution == "normal"
+        normal = resolver.sampler.mechanisms[name].distribution == "normal"
         noises.append((slerp if normal else lerp)(two[column][first], two[column][last], steps))
         embeddings[name] = lerp(tables[name][pair[first]], tables[name][pair[last]], steps)
         labels.append(np.where(steps[:, 0] < 0.5, pair[first], pair[last]).astype(np.int64))
     rolls = np.repeat(two.rolls[:1], frames, axis=0)
     where = np.where(steps[:, 0] < 0.5, indices[0], indices[1])
-    return Request(sampler, where, options, Labels(*labels), (*noises, rolls), None), embeddings
+    request = replace(
+        drawn,
+        indices=where,
+        labels=Labels(*labels),
+        given=(*noises, rolls),
+        truncation=resolver.truncation(truncation, int(frames)),
+    )
+    return request, embeddings
 
 
 def lerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -78,8 +89,3 @@ def _label_pair(names: ClassNames, mechanism: str, given: Any, drawn: np.ndarray
         raise ValueError(f"interpolate: {mechanism} has {len(given)} labels, expected (from, to) or one.")
     first, last = (names.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given))
     return first, last
-
-
-def _no_labels() -> Labels:
-    nothing = np.zeros(0, np.int64)
-    return Labels(nothing, nothing, nothing)

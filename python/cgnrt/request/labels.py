@@ -56,6 +56,24 @@ class ClassNames:
         found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(labels)]
         return np.asarray(found, np.int64)
 
+    def intervention(self, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:
+        """`do` as (mechanism, class index) pairs, in the order of `MECHANISMS`."""
+        do = do or {}
+        return tuple((m, self.index(f"do[{m!r}]", m, do[m])) for m in MECHANISMS if m in do)
+
+    def subsets(
+        self, classes: Mapping[str, Sequence[Label]] | None
+    ) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """`classes` as (mechanism, class indices) pairs, in the order of `MECHANISMS`."""
+        found = []
+        for mechanism, subset in sorted((classes or {}).items(), key=lambda item: MECHANISMS.index(item[0])):
+            field = f"classes[{mechanism!r}]"
+            if isinstance(subset, str) or not isinstance(subset, Sequence | np.ndarray) or not len(subset):
+                raise ValueError(f"sample: {field} is {subset!r}, expected a sequence of classes.")
+            indices = (self.index(f"{field}[{i}]", mechanism, label) for i, label in enumerate(subset))
+            found.append((mechanism, tuple(indices)))
+        return tuple(found)
+
 
 def close_names(label: str, names: Sequence[str], n: int = 3) -> list[str]:
     """Up to n of the names that `label` may have meant, the likeliest first.
@@ -87,3 +105,16 @@ def close_names(label: str, names: Sequence[str], n: int = 3) -> list[str]:
 
 def _plain(name: str) -> str:
     return " ".join(re.sub(r"[^\w]|_", " ", name.casefold()).split())
+
+
+def check_mechanism_keys(option: str, mapping: Mapping[str, Any]) -> None:
+    """Refuse what does not map mechanisms to something."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"sample: {option} is {mapping!r}, expected a mapping from mechanisms to classes.")
+    for key in mapping:
+        if key not in MECHANISMS:
+            close = difflib.get_close_matches(str(key), MECHANISMS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"sample: {option} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}"
+            )

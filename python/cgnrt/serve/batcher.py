@@ -12,7 +12,7 @@ import numpy as np
 
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
-from cgnrt.request.requests import Request
+from cgnrt.request import Request
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.metrics import Metrics
 from cgnrt.serve.protocol import ServeError

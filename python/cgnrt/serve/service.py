@@ -18,6 +18,7 @@ import numpy as np
 from cgnrt.errors import CgnrtError
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
+from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import MECHANISMS, check_span
 from cgnrt.serve.batcher import Arrays, Batcher, Job
 from cgnrt.serve.limits import Limits
@@ -346,13 +347,18 @@ class Service:
                 raise ServeError(
                     "invalid", f"infer: {lists[0]} has a class for each image, expected one beside a pool."
                 )
-            pooled: dict[str, Any] = {"n": order.count, "do": order.labels, "pool": order.pool, **common}
-            self._generator.sample(**(pooled | {"n": 0}))  # checks, makes nothing
+            check_span(order.count, order.start)
+            asked: dict[str, Any] = {"do": order.labels, "pool": order.pool}
+            options = self._generator.check(
+                SampleOptions(seed=order.seed, truncation=order.truncation, **asked)
+            )
             return Job(
                 form,
                 order.outputs,
                 order.count,
-                alone=lambda found, parts: found.sample(**pooled, parts=parts),
+                alone=lambda found, parts: found.sample(
+                    order.count, start=order.start, **replace(options, parts=parts)
+                ),
                 pool=(
                     (order.seed, order.pool, order.truncation, tuple(sorted(order.labels.items()))),
                     sum(order.pool),

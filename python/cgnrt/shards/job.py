@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import PlanError
 from cgnrt.generator import Generator
-from cgnrt.request.labels import ClassNames
-from cgnrt.request.requests import check_classes, check_do, check_pool, check_refresh
+from cgnrt.request.labels import Label
+from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import check_span
 from cgnrt.shards.encode import DEFAULT_QUALITY, IMAGES, QUALITY_BOUNDS
 
@@ -43,9 +43,9 @@ class Samples:
     n: int
     start: int
     seed: int
-    do: Mapping[str, int]
+    do: Mapping[str, Label]
     labels: str
-    classes: Mapping[str, tuple[int, ...]]
+    classes: Mapping[str, Sequence[Label]]
     truncation: float | None
     pool: tuple[int, int, int] | None
     refresh: int | None
@@ -189,13 +189,7 @@ def resolve(
     if engine["threads"] is None:
         engine["threads"] = _threads(plan, processes)
     generator = _open(plan, engine)
-    names = ClassNames(generator.classes)
-    pool = samples["pool"]
-    generator.sample(0, **samples)  # draws nothing, and checks all options
-    bounds = generator.plan.manifest.truncation
-    truncation = samples["truncation"]
-    if truncation is None and bounds is not None:
-        truncation = bounds.default
+    options = generator.check(SampleOptions(**{k: v for k, v in samples.items() if k != "start"}))
     height, width = generator.resolution
     cut = max(1, _CUT_PIXELS // (height * width))
     if before is not None:
@@ -209,14 +203,14 @@ def resolve(
         samples=Samples(
             n=count,
             start=start,
-            seed=int(samples["seed"]),
-            do=dict(check_do(names, samples["do"])),
-            labels=samples["labels"],
-            classes=dict(check_classes(names, samples["classes"])),
-            truncation=None if truncation is None else float(truncation),
-            pool=None if pool is None else check_pool(pool),
-            refresh=check_refresh(samples["refresh"], pool),
-            per_noise=int(samples["per_noise"]),
+            seed=options.drawn_seed,
+            do=dict(options.do or {}),
+            labels=options.labels,
+            classes=dict(options.classes or {}),
+            truncation=None if options.truncation is None else float(options.truncation),
+            pool=None if options.pool is None else options.pool_sizes,
+            refresh=options.refresh,
+            per_noise=options.per_noise,
         ),
         storage=Storage(**kept, cut=cut),
     )

@@ -14,11 +14,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 from cgnrt._support.machine import available_cores
 from cgnrt._support.prefetch import Prefetch
 from cgnrt.batch import Batch
-from cgnrt.batches import one_ahead
+from cgnrt.batches import check_batch_size, one_ahead
 from cgnrt.generator import Generator
-from cgnrt.request.requests import check_pool
-from cgnrt.sampling import Labels, check_index, check_span, resolve_seed
-from cgnrt.stream import refuse_rows
+from cgnrt.request.options import SampleOptions
+from cgnrt.sampling import Labels, check_index, check_span
 from cgnrt.torch import transport
 from cgnrt.torch.samples import Samples, samples_of
 from cgnrt.torch.shares import Place, batch_numbers, run_of
@@ -64,21 +63,16 @@ class CounterfactualDataset(IterableDataset[Any]):
         prefetch: int = 2,
         **options: Any,
     ) -> None:
-        refuse_rows("dataset", options)
+        self._options = generator.check(SampleOptions.collect("dataset", {"seed": seed, **options}))
         self.generator = generator
         self.batch_size = batch_size
-        self.seed = resolve_seed(seed)
-        self._size = _BLOCK if batch_size is None else batch_size
+        self._size = _BLOCK if batch_size is None else check_batch_size(batch_size)
         self._n = None if n is None else check_index("n", n)
         self._start = check_index("start", start)
         check_span(self._n or 0, self._start)
         self._transform = transform
         self._prefetch = check_index("prefetch", prefetch)
-        self._options = options
-        generator.batches(0, self._size, self.seed, **options)  # tells now what is wrong with them
-        pool = options.get("pool")
-        sizes = None if pool is None else check_pool(pool)
-        self._run = run_of(sizes, options.get("refresh"), self._size)
+        self._run = run_of(self._options, self._size)
         # In shared memory, so that it reaches workers that live from one epoch to the next.
         self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
@@ -86,6 +80,11 @@ class CounterfactualDataset(IterableDataset[Any]):
         self._own: tuple[int, Generator] | None = None
         self._done = 0
         self._resumed: Mapping[str, Any] | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of the stream."""
+        return self._options.drawn_seed
 
     def set_epoch(self, epoch: int) -> None:
         """Which samples the next iteration has: epoch e those from `start + e * n`, all of them new.
@@ -156,7 +155,7 @@ class CounterfactualDataset(IterableDataset[Any]):
         numbers = itertools.islice(batch_numbers(count, self._run, place), skipped, None)
         generator = self._generator_of(place)
 
-        outbox = _Outbox(generator, self.seed, self._options) if self._sends_batches() else None
+        outbox = _Outbox(generator) if self._sends_batches() else None
         transform = self._transform or (samples_of if outbox is None else outbox.samples_of)
 
         def samples() -> Iterator[Batch]:
@@ -164,7 +163,7 @@ class CounterfactualDataset(IterableDataset[Any]):
                 low = number * self._size
                 size = self._size if self._n is None else min(self._size, self._n - low)
                 out = None if outbox is None else outbox.images(size)
-                yield generator.sample(size, self.seed, start=begin + low, out=out, **self._options)
+                yield generator.sample(size, start=begin + low, out=out, **self._options)
 
         def finish(batch: Batch) -> tuple[int, Any]:
             return len(batch), transform(batch.torch())
@@ -228,9 +227,9 @@ def _has_ranks() -> bool:
 class _Outbox:
     """Memory that a worker composes in, and its consumer reads."""
 
-    def __init__(self, generator: Generator, seed: int, options: Mapping[str, Any]) -> None:
-        like = generator.sample(0, seed, **options).torch().images
-        self._shape, self._dtype = like.shape[1:], like.dtype
+    def __init__(self, generator: Generator) -> None:
+        self._shape = generator.image_shape
+        self._dtype: torch.dtype = getattr(torch, generator.dtype)
         self._columns = torch.empty(0)
 
     def images(self, n: int) -> Tensor:

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cgnrt.request.options import SampleOptions
+
 # Windows of a renewing pool in a run of batches. A process makes the window at the start of its run for itself, so
 # this share of all entries is made twice: 1 in 16.
 _RUN_WINDOWS = 16
@@ -39,11 +41,11 @@ def batch_numbers(count: int | None, run: int | None, place: Place) -> Iterable[
     return _part(of_rank, place.worker, place.workers)
 
 
-def run_of(pool: tuple[int, int, int] | None, refresh: int | None, batch_size: int) -> int | None:
+def run_of(options: SampleOptions, batch_size: int) -> int | None:
     """How many batches one process should take in a row: with a renewing pool, for the entries' sake."""
-    if pool is None or refresh is None:
+    if options.refresh is None:
         return None
-    return -(-_RUN_WINDOWS * max(pool) * refresh // batch_size)
+    return -(-_RUN_WINDOWS * max(options.pool_sizes) * options.refresh // batch_size)
 
 
 def _part(numbers: range, k: int, parts: int) -> range:

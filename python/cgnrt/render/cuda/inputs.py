@@ -8,7 +8,7 @@ import numpy as np
 
 from cgnrt import cuda
 from cgnrt.render.cuda.uploads import Uploads
-from cgnrt.request.requests import Request
+from cgnrt.request import Request
 from cgnrt.sampling import MECHANISMS
 
 

@@ -25,7 +25,7 @@ from cgnrt.render.networks import PICTURES, chunks, largest_chunk
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import PoolKey, PoolNoise, Renewal
 from cgnrt.render.renderer import Renderer
-from cgnrt.request.requests import Request
+from cgnrt.request import Request
 from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Sampler
 
 # The column of a pool index that picks each output.
@@ -89,6 +89,11 @@ class CudaRenderer(Renderer):
         with self._lock:
             other._session = self._open().with_pixels(self._plan, pixels)
         return other
+
+    def check_out(self, out: Any) -> None:
+        """Refuse memory for images that has another form than they have, however many they are."""
+        with self._turn(0, (), False) as session:
+            session.composer.images(0, out[:0])
 
     def render(
         self,
