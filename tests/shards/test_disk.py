@@ -14,7 +14,7 @@ import pytest
 from cgnrt import shards
 from cgnrt.cli import main
 from cgnrt.errors import CgnrtError
-from cgnrt.shards.lock import LOCK, locked
+from cgnrt.shards.folder import LOCK, locked
 
 from .conftest import Make, contents
 
@@ -102,12 +102,12 @@ def test_somebody_elses_folder(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"shards": []}', "format is another, expected 'cgnrt-data-set'"),
+        ('{"shards": []}', "format is None, expected 'cgnrt-data-set'"),
         (
             '{"format": "cgnrt-data-set", "format_version": 9}',
             "format version is 9, expected 1. Upgrade cgnrt.",
         ),
-        ("[", "content is no JSON"),
+        ("[", "content is not JSON"),
     ],
 )
 def test_a_manifest_that_is_not_ours(make: Make, tmp_path: Path, content: str, message: str) -> None:

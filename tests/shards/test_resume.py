@@ -18,7 +18,7 @@ from cgnrt import shards
 from cgnrt.cli import main
 from cgnrt.errors import CgnrtError, PlanError
 from cgnrt.shards import journal, maker, run
-from cgnrt.shards.lock import LOCK, locked
+from cgnrt.shards.folder import LOCK, locked
 
 from .conftest import Make, contents
 
@@ -121,7 +121,7 @@ def test_a_killed_worker_is_told_and_gone_on_from(demo_plan: Path, tmp_path: Pat
                 break
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "ended by signal 9, expected it to finish its shard. Run the same command again" in err
+    assert "ended by signal 9 before its shard was finished. Run the same command again" in err
     assert not list(tmp_path.glob(".*"))
     assert main(["generate", str(demo_plan), "-o", str(tmp_path), *LONG]) == 0
     assert shards.verify(tmp_path) == []
@@ -181,7 +181,7 @@ def test_killed_between_manifest_and_journal(make: Make, whole: Path, tmp_path: 
     make(tmp_path)
     journal.begin(tmp_path, shards.Manifest.read(tmp_path))
     assert shards.verify(tmp_path) == [
-        "the run is not finished (5 of 5 shards are); the command that began it goes on with it"
+        "the run is not finished (5 of 5 shards are); the same command resumes it"
     ]
     make(tmp_path)
     assert contents(tmp_path) == contents(whole)
@@ -206,7 +206,7 @@ def test_a_lost_shard_is_made_again(make: Make, whole: Path, tmp_path: Path, dam
         os.truncate(shard, 100)
     told: list[str] = []
     make(tmp_path, note=told.append)
-    assert told == ["shard-000001.tar is not as it was written: it is made again"]
+    assert told == ["shard-000001.tar changed since it was written: it is made again"]
     assert contents(tmp_path) == contents(whole)
 
 
@@ -235,7 +235,7 @@ def test_other_options_are_refused(
 ) -> None:
     stop_after(make, tmp_path, 1, monkeypatch)
     before = contents(tmp_path)
-    with pytest.raises(CgnrtError, match=rf"{message}.* or --force to begin anew"):
+    with pytest.raises(CgnrtError, match=rf"{message}.* or --force to start again"):
         make(tmp_path, **options)
     assert contents(tmp_path) == before
 

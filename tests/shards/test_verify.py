@@ -82,12 +82,12 @@ def test_a_cut_shard(folder: Path) -> None:
 
 def test_a_missing_shard(folder: Path) -> None:
     (folder / SHARD).unlink()
-    assert shards.verify(folder) == [f"{SHARD}: unreadable (No such file or directory)"]
+    assert shards.verify(folder) == [f"{SHARD}: cannot be read (No such file or directory)"]
 
 
 def test_a_shard_too_many(folder: Path) -> None:
     shutil.copy(folder / SHARD, folder / "shard-000005.tar")
-    assert shards.verify(folder) == ["shard-000005.tar: not in the manifest, and a loader may read it"]
+    assert shards.verify(folder) == ["shard-000005.tar: not in the manifest, but a loader may read it"]
 
 
 def test_a_shard_less_in_the_manifest(folder: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_shard_less_in_the_manifest(folder: Path) -> None:
         "shard-000002.tar: samples are 32..47, expected 16..31",
         "shard-000003.tar: samples are 48..63, expected 32..47",
         "shard-000004.tar: samples are 64..69, expected 48..63",
-        f"{SHARD}: not in the manifest, and a loader may read it",
+        f"{SHARD}: not in the manifest, but a loader may read it",
     ]
 
 
@@ -111,7 +111,7 @@ def test_exchanged_shards(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"index": 17}, "member '000000000017.json' is not of the picture before it"),
+        ({"index": 17}, "member '000000000017.json' does not belong to the picture before it"),
         ({"seed": 6}, "sample 1: seed is 6, expected 5"),
         ({"shape": 10}, "sample 1: shape is 10, expected 0..9"),
         ({"texture_name": "mauve"}, "sample 1: texture_name is 'mauve', expected "),
@@ -136,7 +136,7 @@ def test_a_changed_label(folder: Path, change: dict[str, Any], message: str) -> 
     [
         (lambda members: members.pop(), "the last sample has no json"),
         (lambda members: members.__delitem__(slice(-2, None)), "samples are 15, expected 16"),
-        (lambda members: members.pop(0), "is not of the picture before it"),
+        (lambda members: members.pop(0), "does not belong to the picture before it"),
         (lambda members: members.__setitem__(1, ("000000000016.json", b"{")), "Expecting property name"),
     ],
 )
@@ -151,7 +151,7 @@ def test_no_tar_at_all(folder: Path) -> None:
     (folder / SHARD).write_bytes(b"hello" * 300)
     sign(folder)
     (found,) = shards.verify(folder)
-    assert found.startswith(f"{SHARD}: no WebDataset shard")
+    assert found.startswith(f"{SHARD}: not a WebDataset shard")
 
 
 @pytest.mark.parametrize("content", [b"RIFF", b""])
@@ -160,7 +160,7 @@ def test_a_picture_that_is_none_is_found_by_deep_alone(folder: Path, content: by
     sign(folder)
     assert shards.verify(folder) == []
     (found,) = shards.verify(folder, deep=True)
-    assert found.startswith(f"{SHARD}: sample 1: picture: no webp")
+    assert found.startswith(f"{SHARD}: sample 1: picture: not webp")
 
 
 def test_a_picture_of_another_size(folder: Path) -> None:
@@ -189,25 +189,25 @@ def test_the_other_formats(make: Make, tmp_path: Path, format: str) -> None:
     sign(tmp_path, second.name)
     (found,) = shards.verify(tmp_path)
     assert found.startswith(
-        f"{second.name}: {'sample 0: index' if format == 'parquet' else 'no NumPy shard'}"
+        f"{second.name}: {'sample 0: index' if format == 'parquet' else 'not a NumPy shard'}"
     )
     second.write_bytes(b"PK hello")
     sign(tmp_path, second.name)
     (found,) = shards.verify(tmp_path)
-    assert found.startswith(f"{second.name}: no {'Parquet' if format == 'parquet' else 'NumPy'} shard")
+    assert found.startswith(f"{second.name}: not a {'Parquet' if format == 'parquet' else 'NumPy'} shard")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda c: c["shards"][0].update(name="../x.tar"), r"shards\[0\] is '../x.tar', expected the name"),
-        (lambda c: c["shards"][0].update(count="16"), r"shards\[0\] is no record, expected an object"),
+        (lambda c: c["shards"][0].update(count="16"), r"shards\[0\] is not a record, expected an object"),
         (lambda c: c["storage"].update(format="zip"), "storage.format is zip, expected one of"),
         (lambda c: c["storage"].update(shard_size=0), "too small"),
         (lambda c: c["samples"].pop("seed"), "samples.seed is None, expected int"),
         (lambda c: c.pop("classes"), "classes is missing"),
         (lambda c: c.pop("shards"), "shards is missing"),
-        (lambda c: c.update(shards={}), "shards is no list"),
+        (lambda c: c.update(shards={}), "shards is not a list"),
     ],
 )
 def test_a_damaged_manifest(folder: Path, change: Callable[[Any], object], message: str) -> None:
@@ -224,8 +224,8 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert not captured.out
     assert captured.err == (
-        f"cgnrt verify: verify '{folder}': problems are 1, expected none:\n"
-        f"  {SHARD}: unreadable (No such file or directory)\n"
+        f"cgnrt verify: verify '{folder}': problems found: 1\n"
+        f"  {SHARD}: cannot be read (No such file or directory)\n"
     )
     assert main(["verify", str(folder / "nowhere")]) == 1
     assert "file is missing, expected the manifest of a data set" in capsys.readouterr().err

@@ -7,22 +7,26 @@ import sys
 from pathlib import Path
 
 from cgnrt.cli.arguments import Commands, add_draws, add_generator, draws, pool_sizes
+from cgnrt.shards.formats import FORMATS
 
 
 def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
-        "generate", help="write a data set in shards, or go on with one whose run was stopped"
+        "generate", help="write a data set in shards, or resume one whose run was stopped"
     )
     add_generator(parser)
     add_draws(parser)
     parser.add_argument("-n", type=int, required=True, help="number of images")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder, new or to go on with")
-    parser.add_argument("--format", default="webdataset", help="webdataset (tar), parquet or npz")
-    parser.add_argument("--image", help="webp, png, jpeg or raw (webp; npz: raw)")
     parser.add_argument(
-        "--quality", type=int, help="of webp (lossless unless given), and of jpeg (95): 0 to 100"
+        "-o", "--output", type=Path, required=True, help="the folder, a new one or one to resume"
     )
-    parser.add_argument("--masks", action="store_true", help="keep the masks, too")
+    formats = "; ".join(f"{f.name} ({f.description}, {'|'.join(f.images)})" for f in FORMATS.values())
+    parser.add_argument("--format", default="webdataset", help=f"{formats} (webdataset)")
+    parser.add_argument("--image", help="how images are stored (the first that the format lists)")
+    parser.add_argument(
+        "--quality", type=int, help="of webp (lossless without it) and of jpeg (95): 0 to 100"
+    )
+    parser.add_argument("--masks", action="store_true", help="store the masks too")
     parser.add_argument("--shard-size", type=int, default=10_000, help="images in a file (10,000)")
     parser.add_argument("--pool", type=pool_sizes, metavar="M,F,B", help="compose from pools of these sizes")
     parser.add_argument(
@@ -31,10 +35,12 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
     )
-    parser.add_argument("--processes", type=int, help="that make a shard each (as many as the cores feed)")
-    parser.add_argument("--engine", default="processes", help="processes (of this machine), or ray")
+    parser.add_argument("--processes", type=int, help="how many make shards (as many as the cores can run)")
     parser.add_argument(
-        "--force", action="store_true", help="begin anew over another data set, or beside other files"
+        "--engine", default="processes", help="what runs the job: processes (of this machine), or ray"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="start again over another data set, or beside other files"
     )
     parser.set_defaults(run=_run)
 

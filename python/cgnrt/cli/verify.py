@@ -1,4 +1,4 @@
-"""`cgnrt verify`: whether a data set on disk is whole."""
+"""`cgnrt verify`: checks a data set on disk."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
 
-_SHOWN = 20  # problems that are spelled out
+_SHOWN = 20  # problems that are printed
 
 
 def add_parser(commands: Commands) -> None:
-    parser = commands.add_parser("verify", help="whether a data set is whole, as its manifest says")
-    parser.add_argument("folder", type=Path, help="what `cgnrt generate` wrote")
-    parser.add_argument("--deep", action="store_true", help="decode every picture, too")
+    parser = commands.add_parser("verify", help="compare a data set with its manifest")
+    parser.add_argument("folder", type=Path, help="a folder that `cgnrt generate` wrote")
+    parser.add_argument("--deep", action="store_true", help="decode every picture too")
     parser.set_defaults(run=_run)
 
 
@@ -28,9 +28,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if problems:
         shown = "".join(f"\n  {text}" for text in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CgnrtError(
-            f"verify '{arguments.folder}': problems are {len(problems)}, expected none:{shown}{more}"
-        )
+        raise CgnrtError(f"verify '{arguments.folder}': problems found: {len(problems)}{shown}{more}")
     manifest = shards.Manifest.read(arguments.folder)
     count = sum(record.count for record in manifest.shards)
     print(f"{arguments.folder}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")

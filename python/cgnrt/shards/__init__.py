@@ -1,4 +1,4 @@
-"""Data sets on disk: a stretch of a stream in shards, which a run that was killed goes on with.
+"""Data sets on disk: a range of a stream in shards. A run that was killed can be resumed.
 
     from cgnrt import shards
     shards.generate("cgn.plan", 1_000_000, "out", format="webdataset", image="webp", seed=0)
@@ -9,7 +9,8 @@ docs/data-sets.md describes the files.
 
 from __future__ import annotations
 
-from cgnrt.shards.manifest import Manifest, ShardRecord
+from cgnrt.shards.manifest import DataSetManifest as Manifest
+from cgnrt.shards.manifest import ShardRecord
 from cgnrt.shards.run import generate
 from cgnrt.shards.verify import verify
 

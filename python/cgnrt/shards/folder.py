@@ -1,74 +1,107 @@
-"""The folder of a data set: what is in it before a run, and what a run leaves."""
+"""The folder of a data set: its lock, its state before a run, and what a run leaves."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from cgnrt.errors import CgnrtError
 from cgnrt.shards import journal
 from cgnrt.shards.job import Job, differences
 from cgnrt.shards.journal import JOURNAL
-from cgnrt.shards.lock import LOCK
-from cgnrt.shards.manifest import MANIFEST, Manifest, ShardRecord, environment
+from cgnrt.shards.manifest import MANIFEST, DataSetManifest, ShardRecord, environment
 
-# What `written_beside` calls files of ours, and the spools beside them: left by a run that was killed.
+LOCK = ".cgnrt-lock"
+
+# The names that `written_beside` gives temporary files, and those of spools: a killed run leaves them.
 _TEMPORARY = re.compile(
-    r"\.(shard-[0-9]{6,}\.[a-z]+|" + re.escape(MANIFEST) + "|" + re.escape(JOURNAL) + r")"
+    r"\.(shard-[0-9]{6,}\.[a-z0-9]+|" + re.escape(MANIFEST) + "|" + re.escape(JOURNAL) + r")"
     r"\.[0-9]+\.[0-9a-f]{8}\.tmp(\.\w+)?"
 )
 
 
-def found(folder: Path, *, repair: bool = False) -> Manifest | None:
-    """The data set in a folder, finished or not; None where there is none."""
-    begun = journal.read(
-        folder, repair=repair
-    )  # beside a manifest it is the later one: shards are being made again
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file, which names its holder. The kernel releases it when the process ends in any way.
+
+    Raises:
+      CgnrtError: another run holds the lock, or the file cannot be made.
+    """
+    path = folder / LOCK
+    try:
+        handle = _acquire(path)
+    except BlockingIOError:
+        with contextlib.suppress(OSError):
+            who = path.read_text(encoding="utf-8").strip()
+            raise CgnrtError(
+                f"generate '{folder}': the folder is in use by another run ({who}), expected one run at a time. "
+                "Wait for it, or stop it."
+            ) from None
+        raise CgnrtError(f"generate '{folder}': the folder is in use by another run. Try again.") from None
+    except OSError as error:
+        raise CgnrtError(
+            f"generate '{folder}': {error.strerror or error}, expected a writable folder."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(handle)
+
+
+def read_data_set(folder: Path, *, repair: bool = False) -> DataSetManifest | None:
+    """The data set in a folder, finished or not; None without one."""
+    # A journal beside a manifest is the later one: shards are being made again.
+    begun = journal.read(folder, repair=repair)
     if begun is not None or not (folder / MANIFEST).exists():
         return begun
-    return Manifest.read(folder)
+    return DataSetManifest.read(folder)
 
 
 def enter(
     folder: Path, job: Job, *, force: bool, note: Callable[[str], object]
 ) -> dict[str, ShardRecord] | None:
-    """Make a locked folder ready for a run.
+    """Prepare a locked folder for a run.
 
     Returns:
-      The finished shards by name; None where nothing is left to do.
+      The finished shards by name; None if the data set is finished.
     Raises:
       CgnrtError: the folder has another data set or other files in it, and `force` is off.
     """
     sweep(folder)
-    there = found(folder, repair=True)
+    existing = read_data_set(folder, repair=True)
     header = job.header()
-    if there is None:
+    if existing is None:
         _refuse_foreign(folder, force)
     else:
-        differ = differences(header, there.header)
+        differ = differences(header, existing.header)
         if differ and not force:
             raise CgnrtError(
-                f"generate '{folder}': {'; '.join(differ)}, as the data set there has. "
-                "Give the same options to go on with it, another folder, or --force to begin anew."
+                f"generate '{folder}': {'; '.join(differ)}, as in the existing data set. "
+                "Give the same options to resume it, another folder, or --force to start again."
             )
         if differ:
-            _remove(folder, there)
-            there = None
-    if there is None:
-        journal.begin(folder, Manifest(header, (environment(header),)))
+            _remove(folder, existing)
+            existing = None
+    if existing is None:
+        journal.begin(folder, DataSetManifest(header, (environment(header),)))
         return {}
-    return _resume(folder, job, there, note)
+    return _resume(folder, job, existing, note)
 
 
-def finish(folder: Path, job: Job, done: Mapping[str, ShardRecord]) -> Manifest:
-    """Write the manifest, take the journal away. What the runs were made with is in the journal."""
+def finish(folder: Path, job: Job, done: Mapping[str, ShardRecord]) -> DataSetManifest:
+    """Write the manifest from the journal, and remove the journal."""
     begun = journal.read(folder)
     if begun is None:
-        raise CgnrtError(f"generate '{folder}': {JOURNAL} is gone, expected it to be left alone.")
+        raise CgnrtError(f"generate '{folder}': {JOURNAL} is missing. Run the same command again.")
     shards = tuple(done[job.shard(k).name] for k in range(job.shard_count))
-    manifest = Manifest(begun.header, begun.made_with, shards)
+    manifest = DataSetManifest(begun.header, begun.made_with, shards)
     manifest.write(folder)
     (folder / JOURNAL).unlink()
     sweep(folder)
@@ -76,16 +109,16 @@ def finish(folder: Path, job: Job, done: Mapping[str, ShardRecord]) -> Manifest:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of runs that were killed."""
+    """Remove the temporary files of killed runs."""
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def _resume(
-    folder: Path, job: Job, there: Manifest, note: Callable[[str], object]
+    folder: Path, job: Job, existing: DataSetManifest, note: Callable[[str], object]
 ) -> dict[str, ShardRecord] | None:
-    records = {record.name: record for record in there.shards}
+    records = {record.name: record for record in existing.shards}
     done: dict[str, ShardRecord] = {}
     for k in range(job.shard_count):
         shard = job.shard(k)
@@ -97,20 +130,20 @@ def _resume(
         ) == record.size_bytes:
             done[shard.name] = record
         else:
-            note(f"{shard.name} is not as it was written: it is made again")
+            note(f"{shard.name} changed since it was written: it is made again")
     finished = len(done) == job.shard_count
     if finished and not (folder / JOURNAL).exists():
         return None
-    now = environment(there.header)
-    made_with = there.made_with
+    now = environment(existing.header)
+    made_with = existing.made_with
     if not finished and now not in made_with:
         changed = [f"{k} is {now[k]}" for k in sorted(now) if all(now[k] != e.get(k) for e in made_with)]
         if made_with:
-            note(f"{', '.join(changed)}, and was another: the last bits of the shards to come may differ")
+            note(f"{', '.join(changed)}, not as before: the last bits of the next shards may differ")
         made_with = (*made_with, now)
-    if not (folder / JOURNAL).exists() or made_with != there.made_with or len(done) < len(records):
+    if not (folder / JOURNAL).exists() or made_with != existing.made_with or len(done) < len(records):
         kept = tuple(done[name] for name in sorted(done, key=lambda name: done[name].first))
-        journal.begin(folder, Manifest(there.header, made_with, kept))
+        journal.begin(folder, DataSetManifest(existing.header, made_with, kept))
     return done
 
 
@@ -126,14 +159,36 @@ def _refuse_foreign(folder: Path, force: bool) -> None:
     if others and not force:
         raise CgnrtError(
             f"generate '{folder}': the folder has other files in it ({others[0]}), expected an empty or a new one, "
-            "or a data set to go on with. Pass --force to write beside them, over those of the same names."
+            "or a data set to resume. Pass --force to write beside them, over files of the same names."
         )
 
 
-def _remove(folder: Path, there: Manifest) -> None:
-    """Take away the files of a data set, its shards first: until they are gone it is known for what it is."""
-    for name in there.names():
+def _remove(folder: Path, existing: DataSetManifest) -> None:
+    """Remove the files of a data set, its shards first: the manifest names those that are left after a crash."""
+    for name in existing.names():
         (folder / name).unlink(missing_ok=True)
     for name in (MANIFEST, JOURNAL):
         with contextlib.suppress(FileNotFoundError):
             (folder / name).unlink()
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is(path, handle):  # its last holder may have unlinked it meanwhile
+                os.ftruncate(handle, 0)
+                os.write(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _is(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False

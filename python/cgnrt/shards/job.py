@@ -1,4 +1,4 @@
-"""What a data set is: everything that its bytes depend on, and how it is cut into shards."""
+"""The job of making a data set: everything that its bytes depend on, and its division into shards."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from cgnrt.generator import Generator
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import check_span
-from cgnrt.shards.encode import DEFAULT_QUALITY, IMAGES, QUALITY_BOUNDS
-
-SUFFIXES = {"webdataset": ".tar", "parquet": ".parquet", "npz": ".npz"}
-FORMATS = tuple(SUFFIXES)
+from cgnrt.shards.encode import DEFAULT_QUALITY, QUALITY_BOUNDS
+from cgnrt.shards.formats import FORMATS, ShardContent, Storage
 
 # Pixels of one call of the generator: 1,024 images of 32 x 32, 16 of 256 x 256.
 _CUT_PIXELS = 1 << 20
-# Up to here a plan is so cheap to open that every core gets a process, and needs no other core to run fast.
+# A plan of up to this size opens in an instant, and one core runs it fast: every core gets a process.
 _SMALL_PLAN_BYTES = 64 << 20
-_GPU_PROCESSES = 4  # that encode what one GPU makes
+_GPU_PROCESSES = 4  # to encode the images of one GPU
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What computes the pixels. `device` is where it runs now; a data set records its kind alone."""
+class EngineChoice:
+    """What computes the pixels. `device` is where it runs now; a data set records only its kind."""
 
     backend: str
     device: str
@@ -53,20 +51,8 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Storage:
-    """How samples lie in files. `cut`: samples in one call of the generator, counted from a shard's first."""
-
-    format: str
-    image: str
-    quality: int | None
-    masks: bool
-    shard_size: int
-    cut: int
-
-
-@dataclass(frozen=True)
 class Shard:
-    """Samples `first` to `first + count - 1` of the stream, in the file `name`."""
+    """A file, `name`, with the samples `first` to `first + count - 1` of the stream."""
 
     number: int
     name: str
@@ -76,13 +62,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Job:
-    """A data set, before it is made. Pickles, and opens its generator in the process that works on it."""
+    """A data set that is to be made. It pickles, and the process that makes shards opens the generator."""
 
     plan: str
     digest: str
     resolution: tuple[int, int]
     names: Mapping[str, tuple[str, ...]]
-    engine: Engine
+    engine: EngineChoice
     samples: Samples
     storage: Storage
 
@@ -96,11 +82,22 @@ class Job:
         name = shard_name(number, self.shard_count, self.storage.format)
         return Shard(number, name, self.samples.start + first, min(size, self.samples.n - first))
 
+    def content(self, shard: Shard) -> ShardContent:
+        """What the format is told of a shard."""
+        return ShardContent(
+            storage=self.storage,
+            count=shard.count,
+            seed=self.samples.seed,
+            resolution=self.resolution,
+            names=self.names,
+            plan_digest=self.digest,
+        )
+
     def open(self) -> Generator:
-        """The generator that makes it.
+        """The generator that makes the samples.
 
         Raises:
-          PlanError: the plan is no longer the one that the job was made for.
+          PlanError: the plan was replaced since the job was resolved.
         """
         generator = _open(self.plan, asdict(self.engine))
         if generator.plan.digest != self.digest:
@@ -111,7 +108,7 @@ class Job:
         return generator
 
     def options(self) -> dict[str, Any]:
-        """What `Generator.sample` takes besides n and start."""
+        """The arguments of `Generator.sample` beside n and start."""
         s = self.samples
         return {
             "seed": s.seed,
@@ -126,7 +123,7 @@ class Job:
         }
 
     def header(self) -> dict[str, Any]:
-        """The job as its manifest has it."""
+        """The job as the manifest records it."""
         plan = {"name": Path(self.plan).name, "sha256": self.digest, "resolution": list(self.resolution)}
         return {
             "plan": plan,
@@ -143,11 +140,11 @@ class Job:
 
 
 def shard_name(number: int, count: int, format: str) -> str:
-    return f"shard-{number:0{max(6, len(str(count - 1)))}d}{SUFFIXES[format]}"
+    return f"shard-{number:0{max(6, len(str(count - 1)))}d}{FORMATS[format].suffix}"
 
 
 def differences(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """In what a job's header differs from that of another data set; the plan's file name is no difference."""
+    """How a job's header differs from that of another data set; the file name of the plan may differ."""
     lines = []
     for part in ("plan", "engine", "samples", "storage"):
         mine, its = dict(asked[part]), dict(found[part])
@@ -167,14 +164,14 @@ def resolve(
     processes: int | None,
     before: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Check all options and fill in those left open.
+    """Check all options and choose those that the caller leaves open.
 
     Args:
       engine: backend, device, precision ("auto" is open), threads (None is open).
       samples: the fields of `Samples` but n; labels by index or name.
       storage: the fields of `Storage` but `cut`; `image` and `quality` None are open.
-      processes: that share the cores; None is open.
-      before: the header of the data set that is to be gone on with, from which open ones are taken.
+      processes: how many share the cores; None is open.
+      before: the header of the data set that is to be resumed, which decides the open options.
     Raises:
       PlanError, BackendError, TypeError, ValueError: as a Generator, or an option is out of range.
     """
@@ -199,7 +196,7 @@ def resolve(
         digest=generator.plan.digest,
         resolution=(height, width),
         names=dict(generator.classes),
-        engine=Engine(generator.backend, generator.device, generator.precision, engine["threads"]),
+        engine=EngineChoice(generator.backend, generator.device, generator.precision, engine["threads"]),
         samples=Samples(
             n=count,
             start=start,
@@ -217,7 +214,7 @@ def resolve(
 
 
 def default_processes(job: Job) -> int:
-    """As many as the cores feed; beside a GPU a few, to encode what it makes."""
+    """As many processes as the cores can run; with a GPU a few, to encode its images."""
     if job.engine.device != "cpu":
         return min(_GPU_PROCESSES, available_cores())
     return max(1, available_cores() // job.engine.threads)
@@ -230,11 +227,11 @@ def check_positive(name: str, value: object) -> int:
 
 
 def _threads(plan: str | os.PathLike[str], processes: int | None) -> int:
-    """Threads of each process: a small plan runs best as one process a core, a large one on all cores at once."""
+    """Threads of each process: a small plan runs best with one process a core, a large one with all cores together."""
     try:
         small = os.stat(plan).st_size <= _SMALL_PLAN_BYTES
     except OSError:
-        return 1  # opening it says what is wrong
+        return 1  # opening the plan reports the error
     return 1 if small else max(1, available_cores() // (processes or 1))
 
 
@@ -243,20 +240,20 @@ def _open(plan: str | os.PathLike[str], engine: Mapping[str, Any]) -> Generator:
 
 
 def _storage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The storage options, checked, with the defaults of the format."""
+    """The checked storage options, with the defaults of the format."""
     format, image, quality = given["format"], given["image"], given["quality"]
     if format not in FORMATS:
         raise ValueError(f"generate: format is {format!r}, expected one of {', '.join(FORMATS)}.")
+    images = FORMATS[format].images
     if image is None:
-        image = "raw" if format == "npz" else "webp"
-    if image not in IMAGES:
-        raise ValueError(f"generate: image is {image!r}, expected one of {', '.join(IMAGES)}.")
-    if format == "npz" and image != "raw":
-        raise ValueError(f"generate: image is {image!r}, expected 'raw': an .npz holds arrays.")
+        image = images[0]
+    if image not in images:
+        rule = images[0] if len(images) == 1 else f"one of {', '.join(images)}"
+        raise ValueError(f"generate: image is {image!r}, expected {rule} for format {format}.")
     if quality is None:
         quality = DEFAULT_QUALITY[image]
     elif image not in QUALITY_BOUNDS:
-        raise ValueError(f"generate: quality is {quality!r}, expected none: {image} is lossless.")
+        raise ValueError(f"generate: quality is {quality!r}, expected None: {image} is lossless.")
     else:
         low, high = QUALITY_BOUNDS[image]
         if isinstance(quality, bool) or not isinstance(quality, int) or not low <= quality <= high:

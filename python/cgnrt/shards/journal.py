@@ -1,15 +1,15 @@
-"""`journal.jsonl`: the shards that an unfinished run has finished, one line each.
+"""`journal.jsonl`: the finished shards of an unfinished run, one line each.
 
-The first line is the header, and comes with the file: that is written beside and renamed. Every other line is
-appended and brought to the disk after its shard has its name. A line that a crash cut short, and what follows it, is
-taken off again, and its shard is made anew.
+The first line is the header and is written together with the file, which appears by a rename. Each other line is
+appended and synced after its shard has its name. When a crash cuts a line short, the line and what follows it are
+removed, and the shard is made again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cgnrt.errors import CgnrtError
 from cgnrt.shards.manifest import (
     FORMAT,
     FORMAT_VERSION,
-    Manifest,
+    DataSetManifest,
     ShardRecord,
     parse_record,
     refuse,
@@ -29,8 +29,8 @@ from cgnrt.shards.manifest import (
 JOURNAL = "journal.jsonl"
 
 
-def begin(folder: Path, manifest: Manifest) -> None:
-    """A journal that has what `manifest` has, in place of one that is there."""
+def begin(folder: Path, manifest: DataSetManifest) -> None:
+    """Write a journal with the content of `manifest`, over an existing one."""
     lines: list[Mapping[str, Any]] = [
         {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest.header},
         *({"made_with": dict(found)} for found in manifest.made_with),
@@ -40,14 +40,14 @@ def begin(folder: Path, manifest: Manifest) -> None:
         beside.write_bytes(b"".join(map(_line, lines)))
 
 
-def read(folder: Path, *, repair: bool = False) -> Manifest | None:
-    """What the journal says; None where there is none.
+def read(folder: Path, *, repair: bool = False) -> DataSetManifest | None:
+    """The content of the journal; None without a journal.
 
     Args:
-      repair: take off what a crash left of a line, to append behind it. The caller holds the folder's lock: a line
-        that another run is writing looks like that.
+      repair: remove a line that a crash cut short, so that lines can be appended. The caller must hold the folder's
+        lock: a line that another run is writing looks the same.
     Raises:
-      CgnrtError: the header is damaged or of a later version.
+      CgnrtError: the header is damaged or has a later version.
     """
     path = folder / JOURNAL
     try:
@@ -61,7 +61,7 @@ def read(folder: Path, *, repair: bool = False) -> Manifest | None:
     header, _ = split_header(path, content, ())
     made_with: list[Mapping[str, str]] = []
     records: dict[str, ShardRecord] = {}
-    names = set(Manifest(header).names())
+    names = set(DataSetManifest(header).names())
     good = len(head) + 1
     for line in rest.splitlines(keepends=True):
         entry = _parsed(line) if line.endswith(b"\n") else None
@@ -81,35 +81,33 @@ def read(folder: Path, *, repair: bool = False) -> Manifest | None:
     if repair and good < len(raw):
         os.truncate(path, good)
     ordered = sorted(records.values(), key=lambda record: record.first)
-    return Manifest(header, tuple(made_with), tuple(ordered))
+    return DataSetManifest(header, tuple(made_with), tuple(ordered))
 
 
 class Journal:
-    """The journal, open to append to."""
+    """The journal, open for appending."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
         self._file = self._path.open("ab", buffering=0)
 
-    def add(self, entries: Iterable[ShardRecord | Mapping[str, str]]) -> None:
-        """Shards that are finished, or what they are made with from here on; on the disk when this returns.
+    def add(self, record: ShardRecord) -> None:
+        """Append a finished shard; it is on the disk when this returns.
 
         Raises:
           CgnrtError: the disk is full or gone.
         """
         try:
-            for entry in entries:
-                shard = isinstance(entry, ShardRecord)
-                self._append(_line(asdict(entry) if shard else {"made_with": dict(entry)}))  # type: ignore[arg-type]
+            self._append(_line(asdict(record)))
             os.fsync(self._file.fileno())
         except OSError as error:
             raise CgnrtError(
                 f"write '{self._path}': {error.strerror or error}, expected a writable place. "
-                "Run the same command again to go on."
+                "Run the same command again to resume."
             ) from error
 
     def _append(self, line: bytes) -> None:
-        while line:  # a full disk may take a part
+        while line:  # a nearly full disk takes a part of it
             line = line[self._file.write(line) :]
 
     def close(self) -> None:
@@ -121,7 +119,7 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _parsed(line: bytes) -> Any:
-    """The JSON of a line; None where it is none."""
+    """The JSON of a line; None if it is not JSON."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -1,15 +1,16 @@
-"""Makes a shard: whole, on the disk, and under its name, or not at all."""
+"""Makes shards: each appears whole, on the disk and under its name, or not at all."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from cgnrt._support.files import written_beside
-from cgnrt.shards import npz, parquet, webdataset
-from cgnrt.shards.cuts import cuts
-from cgnrt.shards.job import Job
+from cgnrt.shards.formats import FORMATS, StoredBatch
+from cgnrt.shards.job import Job, Shard
 from cgnrt.shards.manifest import ShardRecord
 
 
@@ -21,23 +22,33 @@ class ShardMaker:
         self._generator = job.open()
 
     def make(self, folder: Path, number: int, progress: Callable[[int], object]) -> ShardRecord:
-        """Make shard `number`, over one of its name; `progress` is called with the samples of each cut.
+        """Make shard `number`, over an existing one.
 
+        Args:
+          progress: called with the number of samples of each finished batch.
         Raises:
           CgnrtError: it cannot be written.
         """
         job, shard = self._job, self._job.shard(number)
-        made = cuts(self._generator, job, shard, progress)
         with written_beside(folder / shard.name, force=True) as beside:
-            if job.storage.format == "webdataset":
-                webdataset.write(beside, job, made)
-            elif job.storage.format == "parquet":
-                parquet.write(beside, job, made)
-            else:
-                npz.write(beside, job, made, shard.count)
-            # Read back rather than summed while it is written, which a format need not do in order.
+            batches = self._batches(shard, progress)
+            FORMATS[job.storage.format].write(beside, job.content(shard), batches)
+            # The file is read again for this: a format may write it in any order.
             size, digest = checksum(beside)
         return ShardRecord(shard.name, shard.first, shard.count, size, digest)
+
+    def _batches(self, shard: Shard, progress: Callable[[int], object]) -> Iterator[StoredBatch]:
+        """A shard's samples. Batch boundaries come from the job only: the last bits of an engine may depend on them."""
+        job = self._job
+        if job.samples.refresh is not None:
+            self._generator.drop_pool()  # entries kept since another shard were made in other batches
+        batches = self._generator.batches(shard.count, job.storage.cut, start=shard.first, **job.options())
+        for batch in (batch.numpy() for batch in batches):
+            masks = None
+            if job.storage.masks:
+                masks = np.rint(batch.mask[:, 0] * np.float32(255)).astype(np.uint8)
+            yield StoredBatch(np.asarray(batch.images), masks, np.stack(batch.labels, axis=1), batch.indices)
+            progress(len(batch))
 
 
 def checksum(path: Path) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a finished data set is made of. The journal of an unfinished one has the same parts."""
+"""`manifest.json`: what a finished data set consists of. The journal of an unfinished one has the same parts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from cgnrt._support.files import written_beside
 from cgnrt._support.machine import describe_machine
 from cgnrt.errors import CgnrtError
 from cgnrt.sampling import MECHANISMS
-from cgnrt.shards.job import FORMATS, shard_name
+from cgnrt.shards.formats import FORMATS, Storage
+from cgnrt.shards.job import shard_name
 
 MANIFEST = "manifest.json"
 FORMAT = "cgnrt-data-set"
 FORMAT_VERSION = 1
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-# What a header must have, for this module and those that read a data set: field -> kinds.
+# The fields that a header must have, and their types.
 _NUMBER, _NUMBER_OR_NONE = (int,), (int, type(None))
 _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "plan": {"name": (str,), "sha256": (str,), "resolution": (list,)},
@@ -51,13 +52,15 @@ class ShardRecord:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class DataSetManifest:
     """A data set: what it is (`Job.header`), what it was made with, and its shards in order.
+
+    The public name is `cgnrt.shards.Manifest`.
 
     Attributes:
       header: plan, engine, samples, storage, classes.
-      made_with: the machine and libraries of every run that worked on it, if they differ.
-      shards: those that are finished.
+      made_with: the machine and libraries of the runs that made it, each once.
+      shards: the finished ones.
     """
 
     header: Mapping[str, Any]
@@ -66,12 +69,17 @@ class Manifest:
 
     @property
     def expected(self) -> int:
-        """Shards that a finished data set has."""
+        """Shards of the finished data set."""
         samples, storage = self.header["samples"], self.header["storage"]
         return -(-int(samples["n"]) // int(storage["shard_size"]))
 
+    @property
+    def storage(self) -> Storage:
+        found = self.header["storage"]
+        return Storage(**{name: found[name] for name in Storage.__dataclass_fields__})
+
     def names(self) -> list[str]:
-        """The files that the finished data set has, in order."""
+        """The files of the finished data set, in order."""
         return [shard_name(k, self.expected, self.header["storage"]["format"]) for k in range(self.expected)]
 
     def write(self, folder: Path) -> None:
@@ -86,11 +94,11 @@ class Manifest:
             beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Path) -> DataSetManifest:
         """The manifest of a finished data set.
 
         Raises:
-          CgnrtError: there is none, or it is damaged or of a later version.
+          CgnrtError: it is missing or damaged, or has a later version.
         """
         path = folder / MANIFEST
         try:
@@ -100,19 +108,21 @@ class Manifest:
         except OSError as error:
             raise refuse(path, "file", f"unreadable ({error.strerror or error})", "a manifest") from None
         except (ValueError, RecursionError) as error:
-            raise refuse(path, "content", f"no JSON ({error})", "a manifest") from None
+            raise refuse(path, "content", f"not JSON ({error})", "a manifest") from None
         header, rest = split_header(path, content, ("made_with", "shards"))
         made_with, shards = rest["made_with"], rest["shards"]
         if not isinstance(made_with, list) or not isinstance(shards, list):
-            raise refuse(path, "shards", "no list", "a list")
+            raise refuse(path, "shards", "not a list", "a list")
         records = tuple(parse_record(path, f"shards[{k}]", record) for k, record in enumerate(shards))
         return cls(header, tuple(made_with), records)
 
 
 def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check a header and part it from the other fields beside it."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise refuse(path, "format", "another", f"{FORMAT!r}")
+    """Check a header; give it and the other fields."""
+    if not isinstance(content, dict):
+        raise refuse(path, "content", "not an object", "a JSON object")
+    if content.get("format") != FORMAT:
+        raise refuse(path, "format", ascii(content.get("format"))[:60], repr(FORMAT))
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise refuse(path, "format version", str(version), f"{FORMAT_VERSION}", "Upgrade cgnrt.")
@@ -129,7 +139,7 @@ def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dic
     if storage["format"] not in FORMATS:
         raise refuse(path, "storage.format", storage["format"][:60], f"one of {', '.join(FORMATS)}")
     if storage["shard_size"] < 1 or samples["n"] < 0:
-        raise refuse(path, "storage.shard_size or samples.n", "too small", "1, and 0, or more")
+        raise refuse(path, "storage.shard_size or samples.n", "too small", "at least 1, and at least 0")
     missing = [name for name in others if name not in content]
     if missing:
         raise refuse(path, missing[0], "missing", "a field of the manifest")
@@ -137,11 +147,11 @@ def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dic
 
 
 def parse_record(path: Path, field: str, value: Any) -> ShardRecord:
-    """A shard's record; its name is that of a file in the folder and of nothing elsewhere."""
+    """A shard's record. Its name is a plain file name, never a path."""
     fields = {"name": str, "first": int, "count": int, "size_bytes": int, "sha256": str}
     if not isinstance(value, dict) or {k: type(v) for k, v in value.items()} != fields:
-        raise refuse(path, field, "no record", f"an object of {', '.join(fields)}")
-    if not re.fullmatch(r"shard-[0-9]{6,20}\.[a-z]+", value["name"]) or not _SHA256.fullmatch(
+        raise refuse(path, field, "not a record", f"an object of {', '.join(fields)}")
+    if not re.fullmatch(r"shard-[0-9]{6,20}\.[a-z0-9]+", value["name"]) or not _SHA256.fullmatch(
         value["sha256"]
     ):
         raise refuse(path, field, ascii(value["name"])[:60], "the name and checksum of a shard")
@@ -149,15 +159,14 @@ def parse_record(path: Path, field: str, value: Any) -> ShardRecord:
 
 
 def environment(header: Mapping[str, Any]) -> dict[str, str]:
-    """What else the last bits of a shard may depend on: the processor, and the libraries that had a part in it."""
+    """What the last bits of a shard depend on beside the header: the processor, and the versions of the libraries."""
     from PIL import features
 
     packages = ["cgnrt", "numpy"]
     engine, storage = header["engine"], header["storage"]
     if engine["backend"] != "native":
         packages += [name for name in (engine["backend"], f"{engine['backend']}-gpu") if _version(name)]
-    if storage["format"] == "parquet":
-        packages.append("pyarrow")
+    packages += filter(None, [FORMATS[storage["format"]].package])
     found = {"cpu": str(describe_machine()["cpu"])}
     found |= {name: _version(name) or "unknown" for name in packages}
     if storage["image"] != "raw" or storage["masks"]:

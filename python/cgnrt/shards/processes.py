@@ -1,4 +1,4 @@
-"""Several processes of this machine, each making a shard at a time."""
+"""The executor "processes": processes of this machine, each of which makes one shard at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -37,10 +37,10 @@ def make_here(
 def make_in_processes(
     job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object], processes: int
 ) -> Iterator[ShardRecord]:
-    """Make shards in processes of their own. Records come as shards are finished.
+    """Make shards in worker processes. Gives the record of each shard that is finished.
 
     Raises:
-      CgnrtError: a worker was killed; and what a worker raised.
+      CgnrtError: a worker was killed. An error in a worker is raised here too.
     """
     waiting = list(reversed(todo))
     workers: dict[Connection, _Worker] = {}
@@ -66,7 +66,7 @@ def make_in_processes(
 
 @dataclass
 class _Worker:
-    """A process, this end of its pipe, and the shard that it is on."""
+    """A process, this end of its pipe, and the shard that it is making."""
 
     process: BaseProcess
     connection: Connection
@@ -74,7 +74,7 @@ class _Worker:
 
     def assign(self, number: int | None) -> None:
         self.number = number
-        with contextlib.suppress(BrokenPipeError):  # it died: `receive` says so
+        with contextlib.suppress(BrokenPipeError):  # it died: `receive` reports it
             self.connection.send(number)
 
     def receive(self, folder: Path) -> Any:
@@ -85,8 +85,8 @@ class _Worker:
             code = self.process.exitcode
             how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
             raise CgnrtError(
-                f"generate '{folder}': worker process {self.process.pid} ended by {how}, expected it to finish its "
-                "shard. Run the same command again to go on; with fewer --processes if memory ran out."
+                f"generate '{folder}': worker process {self.process.pid} ended by {how} before its shard "
+                "was finished. Run the same command again to resume; with fewer --processes if memory ran out."
             ) from None
 
 
@@ -95,12 +95,12 @@ def _start(job: Job, folder: Path) -> _Worker:
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, job, folder), daemon=True)
     process.start()
-    there.close()  # else a worker that died would not end the pipe
+    there.close()  # so that the pipe ends when the worker dies
     return _Worker(process, here)
 
 
-def _stop(workers: Any) -> None:
-    """End all workers: an idle one by the end of its pipe, a busy one by a signal, on which it takes its file away."""
+def _stop(workers: Iterable[_Worker]) -> None:
+    """End all workers. An idle one ends with its pipe; a busy one gets a signal and removes its unfinished file."""
     workers = list(workers)
     for worker in workers:
         worker.connection.close()
@@ -115,8 +115,8 @@ def _stop(workers: Any) -> None:
 
 
 def _work(connection: Connection, job: Job, folder: Path) -> None:
-    """A worker: shard numbers in, records out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """A worker: receives shard numbers, sends records."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with terminable():
@@ -133,13 +133,13 @@ def _serve(connection: Connection, job: Job, folder: Path) -> None:
             connection.send(("shard", record))
     except (EOFError, BrokenPipeError):
         raise
-    except Exception as error:  # the parent's to report
+    except Exception as error:  # the parent raises it
         error.add_note(f"In worker process {os.getpid()}:\n{traceback.format_exc()}")
         connection.send(("error", error))
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed must not go on in a folder that another run may have taken."""
+    """End with the parent, even if it was killed: another run may have taken the folder."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

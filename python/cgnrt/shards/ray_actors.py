@@ -1,7 +1,7 @@
-"""The same shards by Ray Data: a pool of actors, on as many machines as the cluster has.
+"""The executor "ray": a pool of Ray Data's actors on all machines of a cluster.
 
-Each actor opens the generator once and makes a shard at a time into the shared folder. Ray replaces an actor that dies
-and gives its shard to another; a shard that comes twice is the same bytes under the same name.
+Each actor opens the generator once and writes one shard at a time into the shared folder. Ray replaces an actor that
+dies and gives its shard to another; a shard that is made twice has the same bytes and the same name.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from cgnrt.shards.job import Job, default_processes
 from cgnrt.shards.maker import ShardMaker
 from cgnrt.shards.manifest import ShardRecord
 
-# Of a local Ray: Ray Data's own tasks want logical CPUs beside the actors', or nothing ever starts.
+# A local Ray needs logical CPUs for Ray Data's own tasks beside those of the actors, or it never starts any.
 _SHARE = 0.5
 _SPARE_CPUS = 2
-_ADDRESS = "RAY_ADDRESS"  # of a cluster that is there
+_ADDRESS = "RAY_ADDRESS"  # of an existing cluster
 
 
 def check_ray() -> None:
-    """Import Ray, or refuse before long work.
+    """Import Ray.
 
     Raises:
       MissingDependencyError: ray is not installed.
     """
     if _ADDRESS not in os.environ:
-        # Read when ray is imported: the ports of a Ray without other machines are then open to this one alone.
+        # Ray reads this when it is imported: a Ray without other machines then listens on the loopback interface only.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray  # noqa: F401
@@ -50,17 +50,17 @@ def check_ray() -> None:
 def make_by_ray(
     job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object], actors: int | None
 ) -> Iterator[ShardRecord]:
-    """Make shards on the cluster of RAY_ADDRESS, or on a Ray of this machine. Records come as shards are finished.
+    """Make shards on the cluster of RAY_ADDRESS, or on a local Ray. Gives the record of each shard that is finished.
 
     Raises:
-      CgnrtError: a worker does not see the folder, or Ray gave up.
+      CgnrtError: a worker does not see the folder, or Ray failed.
     """
     if not todo:
         return
     import ray
     import ray.data
 
-    # What Ray tells of workers that it replaces is no result.
+    # Ray prints messages about the workers that it replaces.
     with contextlib.redirect_stdout(sys.stderr), _connected():
         cpus = int(ray.cluster_resources().get("CPU", 1))
         pool = min(len(todo), actors or _actors(job, cpus))
@@ -86,13 +86,13 @@ def make_by_ray(
             if isinstance(cause, CgnrtError):
                 raise cause from None
             raise CgnrtError(
-                f"generate '{folder}': Ray gave up ({type(error).__name__}: {error}), expected it to finish. "
-                "Run the same command again to go on."
+                f"generate '{folder}': Ray failed ({type(error).__name__}: {error}). "
+                "Run the same command again to resume."
             ) from error
 
 
 class _ShardActor:
-    """Lives in a Ray worker: a generator, and the shards that it makes."""
+    """A Ray worker's generator, and the shards that it makes."""
 
     def __init__(self, job: Job, folder: str) -> None:
         self._maker = ShardMaker(job)
@@ -106,7 +106,7 @@ class _ShardActor:
 
 @contextlib.contextmanager
 def _connected() -> Iterator[None]:
-    """A Ray to work on: the caller's, the cluster that the environment names, or one for the time being."""
+    """Connect to a Ray: the caller's, the cluster that the environment names, or a temporary local one."""
     import ray
 
     if ray.is_initialized():
@@ -117,19 +117,17 @@ def _connected() -> Iterator[None]:
         ray.init(**({} if _ADDRESS in os.environ else own), log_to_driver=False, logging_level="warning")
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get(_ADDRESS, "this machine")
-        raise CgnrtError(
-            f"generate: Ray at {where} does not answer ({error}), expected one that does. Check {_ADDRESS}."
-        ) from error
+        raise CgnrtError(f"generate: Ray at {where} does not answer ({error}). Check {_ADDRESS}.") from error
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to show
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # this program shows the progress
         yield
     finally:
         ray.shutdown()
 
 
 def _actors(job: Job, cpus: int) -> int:
-    """Actors that the cluster's cores feed."""
+    """As many actors as the cluster's cores can run."""
     local = default_processes(job)
     return max(1, local * cpus // (available_cores() + _SPARE_CPUS))
 
@@ -138,6 +136,6 @@ def _check_seen(folder: Path, record: ShardRecord, host: str) -> None:
     path = folder / record.name
     if not path.exists() or path.stat().st_size != record.size_bytes:
         raise CgnrtError(
-            f"generate '{folder}': {record.name} is not here after {host} wrote it, expected a folder that all "
-            "machines share. Give one on a shared file system."
+            f"generate '{folder}': {record.name} is missing after {host} wrote it, expected a folder that all machines "
+            "share. Give one on a shared file system."
         )

@@ -12,15 +12,14 @@ from tqdm import tqdm
 
 from cgnrt.errors import CgnrtError
 from cgnrt.request.labels import Label
-from cgnrt.shards import parquet
-from cgnrt.shards.folder import enter, finish, found, sweep
+from cgnrt.shards.folder import enter, finish, locked, read_data_set, sweep
+from cgnrt.shards.formats import FORMATS
 from cgnrt.shards.job import Job, default_processes, differences, resolve
 from cgnrt.shards.journal import Journal
-from cgnrt.shards.lock import locked
-from cgnrt.shards.manifest import Manifest, ShardRecord
+from cgnrt.shards.manifest import DataSetManifest, ShardRecord
 from cgnrt.shards.processes import make_here, make_in_processes
 
-ENGINES = ("processes", "ray")
+EXECUTORS = ("processes", "ray")  # what `engine=` of `generate` names
 
 
 def generate(
@@ -50,37 +49,38 @@ def generate(
     engine: str = "processes",
     force: bool = False,
     note: Callable[[str], object] | None = None,
-) -> Manifest:
-    """Write samples `start` to `start + n - 1` of a stream as a data set, or go on with a run that was stopped.
+) -> DataSetManifest:
+    """Write samples `start` to `start + n - 1` of a stream as a data set, or resume a run that was stopped.
 
-    The finished files are the same bytes however often the run was stopped, and whatever `processes` and `engine`
-    are, on one machine with one set of libraries.
+    On one machine with one set of libraries the finished files are the same bytes however often the run was stopped,
+    and whatever `processes` and `engine` are.
 
     Args:
-      folder: where to; made if it is not there. Every file in it appears whole or not at all.
+      folder: the folder of the data set; made if it does not exist. Every file in it appears whole or not at all.
       format: "webdataset" (tar), "parquet" or "npz".
       image: "webp", "png", "jpeg" or "raw"; None is "webp", for npz "raw".
       quality: of webp (0..100; None is lossless) and jpeg (1..100; None is 95).
-      masks: keep the masks too, 8 bits, lossless.
+      masks: store the masks too, 8 bits, lossless.
       shard_size: samples in a file.
       seed, start, do, labels, classes, truncation, pool, refresh, per_noise: as for `Generator.sample`. A
         renewing pool is filled anew for every shard.
-      backend, device, precision, threads: as for `Generator`, of each process. What is left open is taken from the
-        data set that is gone on with; else one thread a process, for a plan beyond 64 MiB as many as there are cores.
-      processes: None is what the cores feed. They are spawned: a script that calls this needs
+      backend, device, precision, threads: as for `Generator`, in each process. Open ones are taken from the data set
+        that is resumed. In a new one each process has one thread; for a plan larger than 64 MiB the processes share
+        the cores.
+      processes: None is as many as the cores can run. They are spawned: a script that calls this needs
         `if __name__ == "__main__":`.
-      engine: "processes" of this machine, or "ray": an actor pool on the Ray cluster of RAY_ADDRESS, or a local one;
-        all its machines see `folder` and `plan` under the same path.
-      force: begin anew where the folder has another data set; write beside other files.
-      note: called with what is worth telling on the way; None warns.
+      engine: what runs the job. "processes": of this machine. "ray": an actor pool on the Ray cluster of
+        RAY_ADDRESS, or on a local one; all its machines must see `folder` and `plan` under the same path.
+      force: start again where the folder has another data set; write beside other files.
+      note: called with messages about the run; None gives warnings.
     Returns:
       The manifest of the finished data set.
     Raises:
-      CgnrtError: the folder has something else in it, is in use or not writable; a worker was killed.
+      CgnrtError: the folder has other files in it, is in use or not writable; a worker was killed.
       PlanError, BackendError, TypeError, ValueError: as a Generator, or an option is out of range.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"generate: engine is {engine!r}, expected one of {', '.join(ENGINES)}.")
+    if engine not in EXECUTORS:
+        raise ValueError(f"generate: engine is {engine!r}, expected one of {', '.join(EXECUTORS)}.")
     target = Path(folder)
     tell = note or (lambda text: warnings.warn(f"generate '{target}': {text}", stacklevel=2))
     options: dict[str, Any] = {
@@ -105,8 +105,8 @@ def generate(
         },
         "processes": processes,
     }
-    if format == "parquet":
-        parquet.check()
+    if format in FORMATS:  # others are refused below
+        FORMATS[format].check()
     if engine == "ray":
         from cgnrt.shards.ray_actors import check_ray
 
@@ -118,28 +118,28 @@ def generate(
             return _run(job, target, processes, engine, force, tell)
     except OSError as error:
         raise CgnrtError(
-            f"generate '{folder}': {error.strerror or error}, expected a folder to read and write in."
+            f"generate '{folder}': {error.strerror or error}, expected a folder to read and write."
         ) from error
 
 
 def _resolve(
     plan: str | os.PathLike[str], n: int, folder: Path, options: Mapping[str, Any], force: bool
 ) -> Job:
-    """The job; with what was left open as in the data set that is there, unless that is to be replaced."""
-    there = found(folder) if folder.is_dir() else None
-    if there is not None:
-        job = resolve(plan, n, **options, before=there.header)
-        if not force or not differences(job.header(), there.header):
+    """The job. An existing data set decides the open options, unless it is to be replaced."""
+    existing = read_data_set(folder) if folder.is_dir() else None
+    if existing is not None:
+        job = resolve(plan, n, **options, before=existing.header)
+        if not force or not differences(job.header(), existing.header):
             return job
     return resolve(plan, n, **options)
 
 
 def _run(
-    job: Job, folder: Path, processes: int | None, engine: str, force: bool, note: Callable[[str], object]
-) -> Manifest:
+    job: Job, folder: Path, processes: int | None, executor: str, force: bool, note: Callable[[str], object]
+) -> DataSetManifest:
     done = enter(folder, job, force=force, note=note)
     if done is None:
-        return Manifest.read(folder)
+        return DataSetManifest.read(folder)
     journal = Journal(folder)
     bar = tqdm(
         total=job.samples.n,
@@ -149,13 +149,13 @@ def _run(
     )
     try:
         with bar:
-            for record in _records(job, folder, done, processes, engine, bar.update):
-                journal.add([record])
+            for record in _records(job, folder, done, processes, executor, bar.update):
+                journal.add(record)
                 done[record.name] = record
         return finish(folder, job, done)
     finally:
         journal.close()
-        sweep(folder)  # after the workers: of those that were killed
+        sweep(folder)  # when the workers have ended: killed ones leave files
 
 
 def _records(
@@ -163,12 +163,12 @@ def _records(
     folder: Path,
     done: Mapping[str, ShardRecord],
     processes: int | None,
-    engine: str,
+    executor: str,
     progress: Callable[[int], object],
 ) -> Iterator[ShardRecord]:
-    """Make what is not done, by the engine asked for."""
+    """Make the missing shards with the executor."""
     todo = [k for k in range(job.shard_count) if job.shard(k).name not in done]
-    if engine == "ray":
+    if executor == "ray":
         from cgnrt.shards.ray_actors import make_by_ray
 
         return make_by_ray(job, folder, todo, progress, processes)

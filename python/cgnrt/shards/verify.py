@@ -1,68 +1,61 @@
-"""`verify`: whether a data set on disk is what its manifest says."""
+"""`verify`: compares a data set on disk with its manifest."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cgnrt.sampling import MECHANISMS
-from cgnrt.shards import journal, npz, parquet, webdataset
-from cgnrt.shards.encode import decode, decode_mask
-from cgnrt.shards.job import SUFFIXES
+from cgnrt.shards import journal
+from cgnrt.shards.encode import decode, mask_image
+from cgnrt.shards.formats import FORMATS
 from cgnrt.shards.maker import checksum
-from cgnrt.shards.manifest import Manifest, ShardRecord
-
-_READERS: dict[str, Callable[[Path, dict[str, Any]], Iterator[dict[str, Any]]]] = {
-    "webdataset": webdataset.read,
-    "parquet": parquet.read,
-    "npz": npz.read,
-}
+from cgnrt.shards.manifest import DataSetManifest, ShardRecord
 
 
 def verify(
     folder: str | os.PathLike[str], *, deep: bool = False, progress: Callable[[int], object] | None = None
 ) -> list[str]:
-    """What is wrong with a data set; nothing, if the list is empty.
+    """The problems of a data set; an empty list if it is whole.
 
-    Every shard is there with the size and checksum of the manifest, and holds the samples that it should in order,
-    with labels of the plan's classes; no other shards lie beside them.
+    It is whole if every shard exists with the size and checksum of the manifest and holds its samples in order, with
+    labels of the plan's classes, and if the folder has no other shards.
 
     Args:
-      deep: decode every picture, too.
-      progress: called with the number of samples of each shard that is checked.
+      deep: decode every picture too.
+      progress: called with the number of samples of each checked shard.
     Raises:
-      CgnrtError: there is neither manifest nor journal, or it is damaged.
+      CgnrtError: both manifest and journal are missing, or one is damaged.
     """
     where = Path(folder)
     begun = journal.read(where)
     if begun is not None:
         done = f"{len(begun.shards)} of {begun.expected} shards"
-        return [f"the run is not finished ({done} are); the command that began it goes on with it"]
-    manifest = Manifest.read(where)
-    if manifest.header["storage"]["format"] == "parquet":
-        parquet.check()
+        return [f"the run is not finished ({done} are); the same command resumes it"]
+    manifest = DataSetManifest.read(where)
+    FORMATS[manifest.storage.format].check()
     problems = _structure(where, manifest)
     for record in manifest.shards:
-        problems += [f"{record.name}: {text}" for text in _shard(where, manifest.header, record, deep)]
+        problems += [f"{record.name}: {text}" for text in _shard(where, manifest, record, deep)]
         if progress is not None:
             progress(record.count)
     return problems
 
 
-def _structure(folder: Path, manifest: Manifest) -> list[str]:
-    """The shards of the manifest, against what it says of the whole, and against the files that are there."""
-    samples, storage = manifest.header["samples"], manifest.header["storage"]
+def _structure(folder: Path, manifest: DataSetManifest) -> list[str]:
+    """Compare the shards of the manifest with the options in it, and with the files in the folder."""
+    samples, storage = manifest.header["samples"], manifest.storage
     problems = []
     names = manifest.names()
     if [record.name for record in manifest.shards] != names:
         problems.append(f"the manifest has {len(manifest.shards)} shards, expected {len(names)} in order")
     first = samples["start"]
     for record in manifest.shards:
-        count = min(storage["shard_size"], samples["start"] + samples["n"] - first)
+        count = min(storage.shard_size, samples["start"] + samples["n"] - first)
         if (record.first, record.count) != (first, count):
             problems.append(
                 f"{record.name}: samples are {record.first}..{record.first + record.count - 1}, "
@@ -70,26 +63,25 @@ def _structure(folder: Path, manifest: Manifest) -> list[str]:
             )
         first += count
     listed = {record.name for record in manifest.shards}
-    suffix = SUFFIXES[storage["format"]]
+    suffix = FORMATS[storage.format].suffix
     others = sorted(p.name for p in folder.iterdir() if p.suffix == suffix and p.name not in listed)
-    return problems + [f"{name}: not in the manifest, and a loader may read it" for name in others]
+    return problems + [f"{name}: not in the manifest, but a loader may read it" for name in others]
 
 
-def _shard(folder: Path, header: Mapping[str, Any], record: ShardRecord, deep: bool) -> list[str]:
+def _shard(folder: Path, manifest: DataSetManifest, record: ShardRecord, deep: bool) -> list[str]:
     path = folder / record.name
     try:
         size, digest = checksum(path)
     except OSError as error:
-        return [f"unreadable ({error.strerror or error})"]
+        return [f"cannot be read ({error.strerror or error})"]
     if size != record.size_bytes:
         return [f"size is {size} bytes, expected {record.size_bytes}"]
     if digest != record.sha256:
         return [f"SHA-256 is {digest[:12]}, expected {record.sha256[:12]}"]
-    read = _READERS[header["storage"]["format"]]
-    count = 0
+    storage, count = manifest.storage, 0
     try:
-        for sample in read(path, dict(header["storage"])):
-            wrong = _sample(header, record.first + count, sample, deep)
+        for sample in FORMATS[storage.format].read(path, storage):
+            wrong = _sample(manifest.header, record.first + count, sample, deep)
             if wrong is not None:
                 return [f"sample {count}: {wrong}"]
             count += 1
@@ -99,7 +91,7 @@ def _shard(folder: Path, header: Mapping[str, Any], record: ShardRecord, deep: b
 
 
 def _sample(header: Mapping[str, Any], index: int, sample: Mapping[str, Any], deep: bool) -> str | None:
-    """What is wrong with one sample."""
+    """The first problem of a sample; None if it has none."""
     if sample.get("index") != index:
         return f"index is {sample.get('index')!r}, expected {index}"
     if sample.get("seed") != header["samples"]["seed"]:
@@ -121,7 +113,7 @@ def _pictures(header: Mapping[str, Any], sample: Mapping[str, Any]) -> str | Non
         found = sample[name]
         if isinstance(found, bytes):
             try:
-                found = decode(found, image) if name == "picture" else decode_mask(found, image)
+                found = decode(found, image if name == "picture" else mask_image(image))
             except ValueError as error:
                 return f"{name}: {error}"
         if found.shape != shape or found.dtype != np.uint8:

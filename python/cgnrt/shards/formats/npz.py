@@ -1,0 +1,61 @@
+"""NumPy shards: the arrays that `cgnrt sample` writes, with the class names and, if they are stored, the masks."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cgnrt._support.files import write_npz
+from cgnrt.sampling import MECHANISMS
+from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
+
+
+class Npz(Format):
+    name = "npz"
+    suffix = ".npz"
+    images = ("raw",)
+    description = "NumPy arrays"
+
+    def write(self, path: Path, content: ShardContent, batches: Iterable[StoredBatch]) -> None:
+        count, (height, width) = content.count, content.resolution
+        # One value a file: empty in every batch but the first.
+        once = {"seed": np.asarray([content.seed], np.uint64)}
+        once |= {f"classes_{m}": np.asarray(content.names[m], np.str_) for m in MECHANISMS}
+        columns = {"images": ((count, height, width, 3), "uint8"), "indices": ((count,), "int64")}
+        columns |= {f"labels_{m}": ((count,), "int64") for m in MECHANISMS}
+        if content.storage.masks:
+            columns["masks"] = ((count, height, width), "uint8")
+        columns |= {name: (array.shape, array.dtype.str) for name, array in once.items()}
+
+        def blocks() -> Iterator[dict[str, np.ndarray]]:
+            first = True
+            for batch in batches:
+                block = {"images": batch.images, "indices": batch.indices}
+                block |= {f"labels_{m}": batch.labels[:, k] for k, m in enumerate(MECHANISMS)}
+                if batch.masks is not None:
+                    block["masks"] = batch.masks
+                yield block | {name: array if first else array[:0] for name, array in once.items()}
+                first = False
+
+        write_npz(path, columns, blocks())
+
+    def read(self, path: Path, storage: Storage) -> Iterator[dict[str, Any]]:
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in found.files}
+            seed = int(arrays["seed"][0])
+            labels = {m: arrays[f"labels_{m}"].tolist() for m in MECHANISMS}
+            for k, index in enumerate(arrays["indices"].tolist()):
+                row: dict[str, Any] = {"index": index, "seed": seed, "picture": arrays["images"][k]}
+                for mechanism in MECHANISMS:
+                    row[mechanism] = labels[mechanism][k]
+                    row[f"{mechanism}_name"] = str(arrays[f"classes_{mechanism}"][row[mechanism]])
+                if storage.masks:
+                    row["mask"] = arrays["masks"][k]
+                yield row
+        except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"not a NumPy shard ({error})") from error
