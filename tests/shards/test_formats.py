@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 from cgnrt import Generator, shards
 from cgnrt.batch import Batch
+from cgnrt.shards.formats import FORMATS, Format, ShardContent, Storage, StoredBatch
 
 from .conftest import SHARD_SIZE, Make, N, contents
 
@@ -174,6 +176,45 @@ def test_the_manifest_says_what_it_is(whole: Path, pixels: Generator) -> None:
         raw = (whole / shard["name"]).read_bytes()
         assert (len(raw), hashlib.sha256(raw).hexdigest()) == (shard["size_bytes"], shard["sha256"])
     assert set(contents(whole)) == {"manifest.json", *(shard["name"] for shard in content["shards"])}
+
+
+class Lines(Format):
+    """A format of a module elsewhere: JSON with the raw picture in hexadecimal digits."""
+
+    name, suffix, images, description = "lines", ".lines2", ("raw",), "lines of text"
+
+    def write(self, path: Path, content: ShardContent, batches: Iterable[StoredBatch]) -> None:
+        with path.open("w") as file:
+            for batch in batches:
+                for row, image in zip(batch.rows(content), batch.images, strict=True):
+                    file.write(json.dumps(row | {"picture": image.tobytes().hex()}) + "\n")
+
+    def read(self, path: Path, storage: Storage) -> Iterator[dict[str, Any]]:
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            yield row | {"picture": np.frombuffer(bytes.fromhex(row["picture"]), np.uint8).reshape(32, 32, 3)}
+
+
+def test_a_format_needs_nothing_but_its_line_in_the_registry(
+    make: Make, pixels: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, "lines", Lines())
+    manifest = make(tmp_path, format="lines")
+    assert manifest.storage.image == "raw"
+    assert shards.verify(tmp_path, deep=True) == []
+    whole = contents(tmp_path)
+    assert sorted(whole) == ["manifest.json", *(f"shard-{k:06d}.lines2" for k in range(5))]
+    found = [
+        row["picture"]
+        for k in range(5)
+        for row in Lines().read(tmp_path / f"shard-{k:06d}.lines2", manifest.storage)
+    ]
+    np.testing.assert_array_equal(found, expected(pixels).images)
+    (tmp_path / "shard-000003.lines2").unlink()
+    make(tmp_path, format="lines", note=print)
+    assert contents(tmp_path) == whole
+    with pytest.raises(ValueError, match="image is 'png', expected raw for format lines"):
+        make(tmp_path, format="lines", image="png")
 
 
 @pytest.mark.parametrize("format", ["webdataset", "parquet", "npz"])

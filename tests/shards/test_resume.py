@@ -206,7 +206,7 @@ def test_a_lost_shard_is_made_again(make: Make, whole: Path, tmp_path: Path, dam
         os.truncate(shard, 100)
     told: list[str] = []
     make(tmp_path, note=told.append)
-    assert told == ["shard-000001.tar changed since it was written: it is made again"]
+    assert told == ["shard-000001.tar is missing or changed: it is made again"]
     assert contents(tmp_path) == contents(whole)
 
 

@@ -130,7 +130,7 @@ def _resume(
         ) == record.size_bytes:
             done[shard.name] = record
         else:
-            note(f"{shard.name} changed since it was written: it is made again")
+            note(f"{shard.name} is missing or changed: it is made again")
     finished = len(done) == job.shard_count
     if finished and not (folder / JOURNAL).exists():
         return None
