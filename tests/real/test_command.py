@@ -125,7 +125,7 @@ def test_what_is_refused(
     for arguments, message in [
         (
             [tmp_path / "empty", "--masks", masks],
-            "photos are none, expected .jpg, .jpeg, .png, .webp, .bmp in the",
+            "photos are missing, expected .jpg, .jpeg, .png, .webp, .bmp files in the",
         ),
         ([tmp_path / "missing.jpg", "--masks", masks], "missing.jpg': file is missing, expected a picture."),
         (

@@ -207,7 +207,7 @@ def test_bad_arguments(photos: Photos) -> None:
         ({"masks": masks[:4]}, "counterfactuals masks: shape is (4, 1, 72, 96), expected (5, 1, 72, 96)"),
         (
             {"images": with_pixel(floats, (1, 2, 3, 0), np.nan)},
-            "counterfactuals images: images[1, 2, 3, 0] is nan, expected 0..1. Say range=(low, high)",
+            "counterfactuals images: images[1, 2, 3, 0] is nan, expected 0..1. Pass range=(low, high)",
         ),
         ({"images": floats * 2}, "counterfactuals images: images[0, 15, 24, 0] is 1.56863, expected 0..1."),
         (
@@ -248,17 +248,17 @@ def test_bad_arguments(photos: Photos) -> None:
         ({"donors": "all"}, "counterfactuals: donors is 'all', expected one of any, same, other."),
         (
             {"donors": "same", "labels": [0, 1, 0, 1, 2]},
-            "counterfactuals: donors for photo 4 are none of 5, expected another of its label.",
+            "counterfactuals: photo 4 has no donor among 5 photos. Add another photo of its label.",
         ),
         (
             {"images": images[:1], "masks": masks[:1]},
-            "counterfactuals: donors for photo 0 are none of 1, expected another photo.",
+            "counterfactuals: photo 0 has no donor among 1 photos. Add another photo.",
         ),
         (
             {"images": images[:0], "masks": masks[:0], "n": 3},
-            "counterfactuals: images are none for 3 samples",
+            "counterfactuals: number of images is 0, expected at least 2 for 3 samples",
         ),
-        ({"indices": np.array([-1])}, "counterfactuals: indices have -1, expected 0 or more."),
+        ({"indices": np.array([-1])}, "counterfactuals: smallest index is -1, expected at least 0."),
         ({"seed": -1}, "sample: seed is -1"),
         ({"patch": 129}, "patch_grid patch: patch is 129, expected 1..128 (within a mask)."),
         ({"top": 10**6}, "patch_grid top: top is 1000000, expected 1..12996"),

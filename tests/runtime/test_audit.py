@@ -371,7 +371,7 @@ def test_content_that_is_no_audit(
     change(content)
     with pytest.raises(ValueError, match=f"^read audit: {message}"):
         Audit.from_dict(content)
-    with pytest.raises(ValueError, match=r"^read audit: content is no JSON"):
+    with pytest.raises(ValueError, match=r"^read audit: content is not JSON"):
         Audit.from_json("{")
 
 

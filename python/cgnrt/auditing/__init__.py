@@ -1,1 +1,1 @@
-"""Audits: what a classifier's answers follow. The public name is `cgnrt.audit`."""
+"""Audits of classifiers: do their answers follow the shape, the texture or the background? See `cgnrt.audit`."""

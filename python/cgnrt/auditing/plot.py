@@ -1,4 +1,4 @@
-"""An audit as bars with intervals."""
+"""The rates of an audit as a bar chart with intervals."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plot_rates(
     if target.suffix != ".png":
         raise ValueError(f"plot audit: output is '{target}', expected a name that ends in .png.")
     refuse_existing(target, force=force)
-    # Not pyplot, whose figures and settings are the program's.
+    # Not pyplot: its figures and settings belong to the program that calls us.
     figure = import_figure()(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     for place, ((legend, rates), colour) in enumerate(zip(bars.items(), _COLOURS, strict=True)):

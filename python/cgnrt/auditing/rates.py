@@ -12,8 +12,8 @@ class Rate:
     """How often something happened, with its Wilson score interval.
 
     Attributes:
-      count: how often it did.
-      n: how often it could have.
+      count: the number of images in which it happened.
+      n: the number of images.
       low, high: ends of the interval, in [0, 1]; 0 and 1 for n = 0.
     """
 
@@ -47,7 +47,7 @@ class ByMechanism(NamedTuple):
 
 
 def wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (E. B. Wilson, 1927); good near 0 and 1 and for small n, too.
+    """Wilson's score interval of a proportion (E. B. Wilson, 1927), which is also good near 0 and 1 and for small n.
 
     Returns:
       (low, high), which contain count / n; (0, 1) for n = 0.
@@ -60,5 +60,5 @@ def wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
     share, weight = count / n, z * z / n
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
-    # Rounding must not put the ends beyond what they are exactly at 0 and n.
+    # For count = 0 and count = n one end is exactly `share`; rounding must not move it past that.
     return min(max(0.0, middle - half), share), max(min(1.0, middle + half), share)

@@ -1,4 +1,4 @@
-"""Audit: what a classifier's answers follow, with confidence intervals, as an object, JSON and a table."""
+"""The result of an audit: as an object, as JSON, as a table."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _SHOWN_CLASSES = 10  # of the shape, in the table
 
 @dataclass(frozen=True)
 class Audit:
-    """What a classifier's answers follow on a plan's images.
+    """Which mechanisms a classifier's answers follow on a plan's images.
 
     Attributes:
       plan: the plan's file name.
-      digest: the plan's digest, which says which plan it was.
-      n: counterfactuals, and interventions on each mechanism, and images whose labels agree.
+      digest: the plan's digest.
+      n: the number of counterfactuals, of interventions on each mechanism, and of images whose labels agree.
       seed: of the stream.
       confidence: of every interval.
       classes: names of the shape's classes; the answers are indices of these.
-      follows: counterfactuals (independent labels): the answer is this mechanism's label. For `shape` this is the
-        accuracy. Labels meet by chance, so all three can be above 0: an answer that ignores a mechanism still
-        equals its label with probability 1/k (`chance`).
-      changes: interventions (one mechanism's label replaced by another; its noise, and all of the other mechanisms,
-        stay): the answer is another one than before.
-      moves: the same interventions: the answer becomes the new label.
-      shared: images whose three labels agree, as in a biased training set: the answer is that label.
+      follows: the rate of counterfactuals (independent labels) whose answer is this mechanism's label. For `shape`
+        this is the accuracy. Labels are equal by chance, so all three rates can be above 0: an answer that ignores a
+        mechanism still equals its label with probability 1/k (`chance`).
+      changes: the rate of interventions (one mechanism's label is replaced; its noise and the other mechanisms stay)
+        that change the answer.
+      moves: the rate of the same interventions whose answer becomes the new label.
+      shared: the rate of images whose three labels agree, as in a biased training set, and whose answer is that label.
       by_class: `follows.shape` for each class of the shape.
     """
 
@@ -51,11 +51,11 @@ class Audit:
 
     @property
     def chance(self) -> float:
-        """How often an answer equals a label that it does not depend on: 1 / number of classes."""
+        """The rate at which an answer equals a label that it does not depend on: 1 / number of classes."""
         return 1 / len(self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, which `from_dict` reads again; every rate has its `value` beside it (None for n = 0)."""
+        """Plain values that `from_dict` reads; every rate has its `value`, too (None for n = 0)."""
         plain = {name: getattr(self, name) for name in ("plan", "digest", "n", "seed", "confidence")}
         rates = {
             name: {
@@ -83,7 +83,7 @@ class Audit:
         """The audit that `to_dict` wrote.
 
         Raises:
-          ValueError: it is not one.
+          ValueError: the content is not an audit.
         """
         return _parse(content)
 
@@ -92,13 +92,13 @@ class Audit:
         """The audit that `to_json` wrote.
 
         Raises:
-          ValueError: it is not one.
+          ValueError: the content is not an audit.
         """
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"read audit: content is no JSON ({error}), expected what to_json wrote."
+                f"read audit: content is not JSON ({error}), expected what to_json wrote."
             ) from error
         return _parse(content)
 
@@ -159,7 +159,7 @@ class Audit:
         )
 
     def _worst_classes(self) -> list[tuple[str, Rate]]:
-        """All classes in order; where there are many, those with the lowest rates first, unseen ones left out."""
+        """The classes in order; if there are many, those with the lowest rates, without classes that were not seen."""
         pairs = list(zip(self.classes, self.by_class, strict=True))
         if len(pairs) <= _SHOWN_CLASSES:
             return pairs
@@ -190,7 +190,7 @@ def _parse(content: Any) -> Audit:
             if type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")
         if not found["classes"] or not all(isinstance(name, str) for name in found["classes"]):
-            raise ValueError("classes are no names")
+            raise ValueError("classes are not names")
         if len(found["classes"]) != len(found["by_class"]):
             raise ValueError("by_class is not one rate for each class")
     except (KeyError, TypeError, ValueError) as error:

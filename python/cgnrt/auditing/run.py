@@ -1,4 +1,4 @@
-"""`cgnrt.audit`: what a classifier's answers follow, by counterfactuals and interventions from a plan."""
+"""`cgnrt.audit`: ask a classifier about counterfactuals and interventions from a plan, and count its answers."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ def audit(
     truncation: float | None = None,
     progress: bool = False,
 ) -> Audit:
-    """Ask a classifier about counterfactuals and interventions (Sec. 2.2, 4.3): what do its answers follow?
+    """Measure which mechanisms a classifier's answers follow (Sec. 2.2, 4.3).
 
-    5n images are made and asked about, a batch at a time: n counterfactuals (labels independent), the same with
-    the label of one mechanism replaced by another class for each of the three, and n whose labels agree.
+    The classifier sees 5n images, a batch at a time: n counterfactuals with independent labels; for each of the three
+    mechanisms the same n with that mechanism's label replaced by another class; and n images whose labels agree.
 
     Args:
-      classifier: from a batch of images (m, 3, h, w) to logits (m, k) or labels (m,), where k is the number of
-        classes of the plan; NumPy arrays, or torch tensors on any device. The highest logit is the answer, of equal
-        ones the first. It must answer for each image by itself: a torch module in evaluation mode.
-      plan: a plan file or Plan, whose images are float32 in [-1, 1]; or a Generator, whose images are as it was
-        made: dtype, layout, range or normalisation that the classifier was trained with.
-      n: how many of each; at least 1. Intervals shrink with its square root.
-      batch_size: images in a call of the classifier; five times as many are in memory.
-      seed: of the stream; the same seed asks about the same images, whatever the batch size. None draws one.
+      classifier: a function of a batch of images (m, 3, h, w) that returns logits (m, k) or labels (m,), as a NumPy
+        array or a torch tensor on any device; k is the number of classes of the plan. The answer is the highest
+        logit, and the first one where several are equal. The answer for an image must not depend on the other
+        images: a torch module must be in evaluation mode.
+      plan: a plan file or a Plan: images are float32 in [-1, 1]. Or a Generator, made with the dtype, layout and
+        range or normalisation that the classifier was trained with.
+      n: the number of images of each of the five kinds; at least 1. Intervals shrink with its square root.
+      batch_size: images in one call of the classifier; five times as many are in memory.
+      seed: of the stream. A seed always makes the same images, whatever the batch size. None draws a seed.
       confidence: of the intervals, between 0 and 1.
       inputs: "numpy", or "torch" to hand CPU tensors to the classifier, without gradients.
       truncation: for plans that have it.
@@ -54,11 +55,11 @@ def audit(
     Returns:
       An Audit. A mechanism whose classes all look alike (the background of colored MNIST) shows no change.
     Raises:
-      ValueError, TypeError: an argument is not as above, the mechanisms' classes are not as many for all, or the
-        classifier's answer has another shape, another number of classes or NaN in it.
-      PlanError, BackendError: as Generator.
+      ValueError, TypeError: an argument is not as above, the mechanisms have different numbers of classes, or the
+        classifier's answer has the wrong shape, the wrong number of classes or NaN.
+      PlanError, BackendError: as for Generator.
       MissingDependencyError: `inputs` is "torch" and torch is not installed.
-      What the classifier raises goes through as it is.
+      An error that the classifier raises is not changed.
     """
     count, seed = _check(classifier, n, batch_size, confidence, inputs), resolve_seed(seed)
     generator = _generator(plan, inputs)
@@ -75,7 +76,7 @@ def audit(
                 labels._replace(**{mechanism: (labels[column] + others[:, column]) % len(classes)})
                 for column, mechanism in enumerate(MECHANISMS)
             ]
-            # Noise and rolls are the same in all: of 15 networks, 8 have something of their own to draw.
+            # Noise and rolls are the same in all five kinds: only 8 of the 15 network runs differ.
             fact, *interventions, agreeing = related.render([labels, *changed, related.shared_labels])
             answer = ask(fact)
             totals.add_fact(answer, labels)
@@ -89,7 +90,7 @@ def audit(
 
 
 class _Totals:
-    """What was counted so far."""
+    """The counts so far."""
 
     def __init__(self, k: int) -> None:
         self.follows, self.changes, self.moves = (np.zeros(3, np.int64) for _ in range(3))
@@ -128,7 +129,7 @@ class _Totals:
 
 
 class _Asker:
-    """The classifier, from a Batch to checked answers: class indices, int64 (m,)."""
+    """The classifier as a function of a Batch that returns checked answers: class indices, int64 (m,)."""
 
     def __init__(self, classifier: Classifier, k: int, inputs: str) -> None:
         self._classifier, self._k = classifier, k
@@ -174,10 +175,10 @@ class _Asker:
 
 
 def _to_numpy(found: Any) -> np.ndarray:
-    """An array from whatever the classifier returns; torch tensors without importing torch."""
+    """The classifier's answer as an array. Does not import torch."""
     if callable(getattr(found, "detach", None)):
         found = found.detach().cpu()
-        if str(found.dtype) == "torch.bfloat16":  # NumPy has none
+        if str(found.dtype) == "torch.bfloat16":  # which NumPy does not have
             found = found.float()
         return np.asarray(found.numpy())
     try:
@@ -192,8 +193,8 @@ def _to_numpy(found: Any) -> np.ndarray:
 
 
 def _parts(n: int, batch_size: int, k: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Stream indices (m,) and, for each mechanism, how far its intervened label lies from its own: (m, 3), 1..k-1."""
-    # One float for each number, in order: a seed's interventions are the same whatever the batch size.
+    """For each batch the stream indices (m,), and the steps from labels to those that replace them: (m, 3), 1..k-1."""
+    # One float for each step, in order, so that the steps of a seed do not depend on the batch size.
     random = np.random.default_rng(seed)
     for start in range(0, n, batch_size):
         m = min(batch_size, n - start)
@@ -222,7 +223,7 @@ def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: An
 def _generator(plan: Any, inputs: str) -> Generator:
     if isinstance(plan, Generator):
         return plan
-    # Tensors are the CPU's unless a generator says otherwise: a classifier may be anywhere.
+    # Only a generator says where its tensors are: the classifier may be on any device.
     device = "cpu" if inputs == "torch" else "auto"
     if not isinstance(plan, Plan):
         return Generator(plan, device=device)
@@ -236,7 +237,7 @@ def _generator(plan: Any, inputs: str) -> Generator:
 
 
 def _classes(generator: Generator) -> tuple[str, ...]:
-    """Names of the shape's classes, if the answers can be compared with the labels of all mechanisms."""
+    """The names of the shape's classes, after a check that answers can be compared with every mechanism's labels."""
     sizes = {name: len(generator.classes[name]) for name in MECHANISMS}
     if len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
         found = ", ".join(f"{name} {size}" for name, size in sizes.items())

@@ -15,12 +15,14 @@ from cgnrt.errors import CgnrtError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
-    from cgnrt.real import Saliency
+    from cgnrt.real import Counterfactuals, Saliency
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _STEP = 16  # counterfactuals that are made between two moves of the progress bar
 _PARTS = ("texture", "background")
+_SHEET_ROWS = ("shape", "mask", "texture", "background", "result")
 
 
 def add_parser(commands: Commands) -> None:
@@ -57,7 +59,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Find the objects, exchange, write."""
+    """Find the objects, exchange parts, write the images."""
     from cgnrt import real
 
     if arguments.size < 32 or arguments.tile < 8:
@@ -105,14 +107,14 @@ def _refuse_target(target: Path, as_sheet: bool, force: bool) -> None:
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
-    """The photos named, and those in the folders named, by name."""
+    """The given photos, and those in the given folders, sorted by name in each folder."""
     files: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
             if not inside:
                 raise ValueError(
-                    f"real '{path}': photos are none, expected {', '.join(_SUFFIXES)} in the folder."
+                    f"real '{path}': photos are missing, expected {', '.join(_SUFFIXES)} files in the folder."
                 )
             files += inside
         else:
@@ -163,13 +165,24 @@ def _find(saliency: Saliency, photos: np.ndarray) -> np.ndarray:
 
 def _write_sheet(arguments: argparse.Namespace, photos: np.ndarray, masks: np.ndarray, n: int) -> None:
     from cgnrt import real
-    from cgnrt.real.sheet import real_sheet
 
     batch = real.counterfactuals(
         photos, masks, seed=arguments.seed, n=n, start=arguments.start, swap=_swap(arguments)
     )
     with written_beside(arguments.output, force=arguments.force) as beside:
-        real_sheet(batch, photos, masks, tile=arguments.tile).save(beside, format="PNG")
+        _sheet(batch, photos, masks, arguments.tile).save(beside, format="PNG")
+
+
+def _sheet(batch: Counterfactuals, photos: np.ndarray, masks: np.ndarray, tile: int) -> Image.Image:
+    """A column for each counterfactual: the photos that gave its parts, the mask of its shape, and the result."""
+    import numpy as np
+
+    from cgnrt.sheets import picture_grid
+
+    shape, texture, background = batch.index.T
+    grey = np.rint(masks[shape].transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    rows = [photos[shape], np.repeat(grey, 3, axis=3), photos[texture], photos[background], batch.images]
+    return picture_grid([list(row) for row in rows], _SHEET_ROWS, tile)
 
 
 def _write_folder(

@@ -1,11 +1,11 @@
-"""Counterfactuals of real photos: their objects, textures and backgrounds exchanged.
+"""Counterfactuals of real photos: exchange their objects, textures and backgrounds.
 
     from cgnrt import real
     masks = real.Saliency("u2netp.plan")(photos)
     batch = real.counterfactuals(photos, masks, seed=0)
 
-Where photos and masks are there already this is the mixed-background augmentation (Table 4, Mixed-Rand; Xiao et al.,
-2020) and its like for textures (App. C.2), as a stream: sample i is a function of photos, masks, seed and i.
+It is the mixed-background augmentation (Table 4, Mixed-Rand; Xiao et al., 2020), and the same for textures (App. C.2),
+as a stream: sample i is a function of photos, masks, seed and i.
 """
 
 from __future__ import annotations

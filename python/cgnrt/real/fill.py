@@ -1,18 +1,18 @@
 """A photo's background without its object.
 
-As for Mixed-Rand of Xiao et al. (Noise or Signal, 2020) the object's place is filled with tiles of a large rectangle
-that is free of it. Here every other tile is mirrored, so that there are no seams between them, and the fill fades into
-the photo around the object.
+As for Mixed-Rand of Xiao et al. (Noise or Signal, 2020), tiles of a large rectangle without the object fill the
+object's place. Here every second tile is mirrored, so that there are no seams, and the fill fades into the photo around
+the object.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-_CELLS = 96  # the search for the rectangle goes over so many cells along a photo's longer side
-_OBJECT = 0.05  # from this mask value on a pixel may show the object
-_MARGIN = 0.02  # of the longer side: masks end a little inside their objects
-_SMALLEST = 1 / 16  # of a photo's sides; what is narrower makes stripes
+_CELLS = 96  # along a photo's longer side, in the search for the rectangle
+_OBJECT = 0.05  # a pixel with a higher mask value may show the object
+_MARGIN = 0.02  # of the longer side: objects reach a little beyond their masks
+_SMALLEST = 1 / 16  # of a photo's sides; a narrower rectangle makes stripes
 
 Rectangle = tuple[int, int, int, int]  # top, left, bottom, right, in pixels, the last two exclusive
 
@@ -23,7 +23,7 @@ def fill_object(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Args:
       pixels: (c, h, w) float32.  mask: (h, w) float32 in [0, 1], high where the object is.
     Returns:
-      (c, h, w) float32; unchanged where the object and a margin around it are not.
+      (c, h, w) float32; pixels outside the object and a margin around it are unchanged.
     Raises:
       ValueError: the object leaves no free rectangle of at least 1/16 of the photo's height and width.
     """
@@ -44,9 +44,9 @@ def fill_object(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def free_rectangle(mask: np.ndarray) -> Rectangle | None:
-    """The largest rectangle of (h, w) without the object and its margin; None where none is large enough.
+    """The largest rectangle of (h, w) without the object and its margin; None if every one is too small.
 
-    Of equal ones it is that whose lower edge comes first, then the one whose right edge does.
+    Of rectangles of one area it is the one with the highest lower edge, then the one with the leftmost right edge.
     """
     height, width = mask.shape
     cell = -(-max(height, width) // _CELLS)
@@ -55,7 +55,7 @@ def free_rectangle(mask: np.ndarray) -> Rectangle | None:
     blocks = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell)
     cells = blocks.max(axis=(1, 3))
     best, found = 0, None
-    depth = np.zeros(cells.shape[1], np.int64)  # free cells above, this one among them
+    depth = np.zeros(cells.shape[1], np.int64)  # number of free cells from this one upward
     for y, row in enumerate(cells):
         depth = np.where(row, 0, depth + 1)
         for x0, deep, x1 in _maximal(depth.tolist()):
@@ -69,7 +69,7 @@ def free_rectangle(mask: np.ndarray) -> Rectangle | None:
 
 
 def _maximal(depth: list[int]) -> list[tuple[int, int, int]]:
-    """Rectangles that stand on one row and cannot be widened: (left, height, right)."""
+    """The rectangles on one row that cannot be widened: (left, height, right)."""
     found = []
     open_since: list[tuple[int, int]] = []  # (left, height), heights rising
     for x, here in enumerate([*depth, 0]):
@@ -83,7 +83,7 @@ def _maximal(depth: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _mirrored(places: np.ndarray, begin: int, end: int) -> np.ndarray:
-    """Where each place reads in the tiles of begin..end-1, every other one mirrored."""
+    """For each place the source of its pixel: tiles of begin..end-1, every second one mirrored."""
     length = end - begin
     phase = (places - begin) % (2 * length)
     return begin + np.where(phase < length, phase, 2 * length - 1 - phase)
@@ -102,7 +102,7 @@ def _margin(shape: tuple[int, ...]) -> int:
 
 
 def _widened(taken: np.ndarray, margin: int) -> np.ndarray:
-    """True within `margin` pixels, along both axes, of what is True."""
+    """True within `margin` pixels of a True pixel, along both axes."""
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
         padding[axis] = (margin, margin)
@@ -115,7 +115,7 @@ def _widened(taken: np.ndarray, margin: int) -> np.ndarray:
 
 
 def _blurred(weight: np.ndarray, margin: int) -> np.ndarray:
-    """Means of squares of 2 * margin + 1 pixels, the photo's edges repeated."""
+    """Means over squares of 2 * margin + 1 pixels; the photo's edges are repeated."""
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
         padding[axis] = (margin, margin)

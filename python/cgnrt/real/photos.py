@@ -1,4 +1,4 @@
-"""Photos and masks as users have them, checked and brought to one form."""
+"""Checks photos and masks, and brings them to one form."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from cgnrt.real.fill import free_rectangle
 
-OBJECT = 0.5  # a mask that nowhere reaches it has no object
+OBJECT = 0.5  # a mask without a value of at least this has no object
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Photos as float32 NCHW in their own range, and how they came."""
+    """Photos as float32 NCHW in their own range, and the form in which they were given."""
 
     pixels: np.ndarray  # (n, 3, h, w)
     layout: str  # "NCHW" or "NHWC"
-    dtype: str  # what results have: "uint8" or "float32"
+    dtype: str  # of the results: "uint8" or "float32"
     range: tuple[float, float]
 
     @property
@@ -32,11 +32,11 @@ def read_pictures(images: Any, operation: str, range: Sequence[float] | None = N
     """Check photos and bring them to float32 NCHW.
 
     Args:
-      images: (n, 3, h, w) or (n, h, w, 3), uint8 or floats; where both fit it is the first.
-      operation: what begins a message.
-      range: (low, high) of floats; (0, 1) where None. Always (0, 255) of uint8.
+      images: (n, 3, h, w) or (n, h, w, 3), uint8 or floats; (n, 3, h, w) if both fit.
+      operation: the first word of a message.
+      range: (low, high) of floats; None means (0, 1). The range of uint8 is (0, 255).
     Raises:
-      TypeError, ValueError: they are not as above, or a pixel is NaN or outside the range.
+      TypeError, ValueError: images are not as above, or a pixel is NaN or outside the range.
     """
     array = np.asarray(images)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
@@ -48,7 +48,7 @@ def read_pictures(images: Any, operation: str, range: Sequence[float] | None = N
         )
     low, high = _range(array.dtype, range, operation)
     if array.dtype != np.uint8:
-        _require(array, low, high, f"{operation} images", "Say range=(low, high) of the pixels.")
+        _require(array, low, high, f"{operation} images", "Pass range=(low, high) of the pixels.")
     layout = "NCHW" if array.shape[1] == 3 else "NHWC"
     planes = array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
     pixels = np.ascontiguousarray(planes, np.float32)
@@ -76,7 +76,7 @@ def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
     Args:
       masks: (n, 1, h, w), (n, h, w) or (n, h, w, 1): floats in [0, 1], bool, or uint8, where 255 is the object.
     Raises:
-      TypeError, ValueError: they are not as above, or not of the photos' number and size.
+      TypeError, ValueError: masks are not as above, or differ from the photos in number or size.
     """
     array = np.asarray(masks)
     if array.dtype not in (np.uint8, np.bool_) and array.dtype.kind != "f":
@@ -95,7 +95,7 @@ def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
 
 
 def _require(values: np.ndarray, low: float, high: float, subject: str, next_step: str) -> None:
-    wrong = ~((values >= low) & (values <= high))  # also where it is NaN
+    wrong = ~((values >= low) & (values <= high))  # NaN is wrong, too
     if wrong.any():
         place = tuple(int(at) for at in np.argwhere(wrong)[0])
         name = subject.rpartition(" ")[2]
@@ -106,7 +106,7 @@ def _require(values: np.ndarray, low: float, high: float, subject: str, next_ste
 
 
 def usable(masks: Any) -> np.ndarray:
-    """Which photos `counterfactuals` can use, by their masks: an object, and a background beside it.
+    """Tell from masks which photos `counterfactuals` can use: those with an object and enough background.
 
     Args:
       masks: (n, 1, h, w), (n, h, w) or (n, h, w, 1), as for `counterfactuals`.
@@ -124,5 +124,5 @@ def usable(masks: Any) -> np.ndarray:
 
 
 def has_object(mask: np.ndarray) -> bool:
-    """Whether a mask (h, w) has an object at all."""
+    """Whether a mask (h, w) has an object."""
     return bool(mask.max() >= OBJECT)

@@ -1,4 +1,4 @@
-"""Masks of photos by a plan that finds objects: U2-Net or U2-Net-p (Qin et al., 2020)."""
+"""Masks of photos, by a plan of a network that finds objects: U2-Net or U2-Net-p (Qin et al., 2020)."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from cgnrt.errors import BackendError, PlanError
 from cgnrt.plan import Mechanism, Network, SaliencyPlan, SaliencySpec
 from cgnrt.real.photos import Pictures, read_pictures
 
-_CHUNK = 4  # photos that the network sees at a time
+_CHUNK = 4  # photos in one call of the network
 
 
 def as_mechanism(network: Network) -> Mechanism:
-    """A saliency network as backends take it: they read its name, graph, weights and named tensors alone."""
+    """A saliency network as an argument of backends: they read only its name, graph, weights and named tensors."""
     return cast(Mechanism, network)
 
 
 class Saliency:
     """Finds the object of each photo.
 
-    As in the network's official code: a photo is resized to the plan's resolution (320 x 320; bilinear, with a filter
-    where it shrinks), divided by its largest value, normalised by ImageNet's mean and standard deviation; the mask is
-    stretched to 0..1 and resized back. What of that a network wants is in its plan.
+    As in the network's official code, a photo is resized to the plan's resolution (320 x 320; bilinear, with a filter
+    if it shrinks), divided by its largest value, and normalised by ImageNet's mean and standard deviation. The mask is
+    stretched to 0..1 and resized back. The plan says which of these steps its network needs.
 
     Args:
       path: a plan that `cgnrt-export u2netp.pth` wrote.
       backend: "auto", "native", "openvino" or "onnxruntime".
-      device: "auto" or "cpu": photos lie in the host's memory.
+      device: "auto" or "cpu"; photos are in the host's memory.
       precision: "auto", "fp32" or "bf16".
-      threads: for the engine; None takes all cores.
+      threads: of the engine; None means all cores.
     Raises:
-      PlanError: the file is no such plan.
-      MissingDependencyError, BackendError: no engine can run it as asked.
+      PlanError: the file is not a plan of such a network.
+      MissingDependencyError, BackendError: no engine can run the plan with these options.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Saliency:
                 f"load '{path}': device is {device}, expected 'auto' or 'cpu'. Photos are masked on the CPU."
             )
         self.plan = SaliencyPlan.open(path)
-        self._absolute = str(Path(path).absolute())  # for workers, wherever they are started
+        self._absolute = str(Path(path).absolute())  # worker processes may have another current folder
         self._options: dict[str, Any] = {
             "backend": backend,
             "device": device,
@@ -100,9 +100,9 @@ class Saliency:
         Args:
           images: (n, 3, h, w) or (n, h, w, 3), uint8 or floats in [0, 1].
         Returns:
-          (n, 1, h, w) float32 in [0, 1]; 0 everywhere where the network makes no difference between pixels.
+          (n, 1, h, w) float32 in [0, 1]. A mask is 0 everywhere if the network finds no difference between pixels.
         Raises:
-          TypeError, ValueError: they are not as above, or a pixel is NaN.
+          TypeError, ValueError: images are not as above, or a pixel is NaN.
           BackendError: the engine failed.
         """
         pictures = read_pictures(images, "saliency")
@@ -117,7 +117,7 @@ class Saliency:
         return masks
 
     def prepare(self, pictures: Pictures, part: slice) -> np.ndarray:
-        """What the network is given for some of the photos: (n, 3, h, w) float32."""
+        """The network's input for some of the photos: (n, 3, h, w) float32."""
         spec: SaliencySpec = self.plan.network.spec
         size = self.plan.manifest.resolution
         photos = pictures.pixels[part]
@@ -125,7 +125,7 @@ class Saliency:
         for at, photo in enumerate(photos):
             for channel, plane in enumerate(photo):
                 inputs[at, channel] = _resized(plane, size)
-            # A black photo has nothing to divide by.
+            # The largest value of a black photo is 0.
             largest = float(inputs[at].max()) if spec.divide_by == "maximum" else pictures.range[1]
             inputs[at] /= largest if largest > 0 else 1.0
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
@@ -134,7 +134,7 @@ class Saliency:
         return inputs
 
     def finish(self, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """A mask as the network gave it, (h, w), stretched and at a photo's size."""
+        """A mask of the network, (h, w), stretched and resized to a photo's size."""
         if self.plan.network.spec.stretch:
             low, high = float(mask.min()), float(mask.max())
             mask = (mask - low) / (high - low) if high > low else np.zeros_like(mask)
@@ -142,7 +142,7 @@ class Saliency:
         return resized
 
     def _open(self) -> Engine:
-        # Engines do not survive a fork: their worker threads stay behind in the parent.
+        # A forked process opens a new engine: the old one's worker threads exist only in the parent.
         if self._engine is None or self._pid != os.getpid():
             network = as_mechanism(self.plan.network)
             choice = self._choice

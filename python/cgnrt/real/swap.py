@@ -1,4 +1,4 @@
-"""The exchange itself: which photo gives what, and the pixels."""
+"""The exchange: chooses the photos that give each part, and makes the images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cgnrt.sampling import Labels, donor_picks, patch_picks, resolve_indices, re
 
 PARTS = ("texture", "background")
 DONORS = ("any", "same", "other")
-_CHUNK_PIXELS = 64 * 256 * 256  # of results made at a time: bounds what is held besides them
+_CHUNK_PIXELS = 64 * 256 * 256  # of results made at a time, which limits the memory needed beside them
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,11 @@ class Counterfactuals:
     """A batch of counterfactuals of photos.
 
     Attributes:
-      images: as the photos came: uint8 or float32, their layout, their range.
-      index: (n, 3) int64: the photos that gave shape, texture and background.
-      labels: the photos' labels of shape, texture and background, where they were given.
-      seed: of the stream.  indices: (n,) int64, the samples' numbers in it.
+      images: uint8 or float32, with the photos' layout and range.
+      index: (n, 3) int64, the photos that gave shape, texture and background.
+      labels: the labels of these photos; None if no labels were given.
+      seed: of the stream.
+      indices: (n,) int64, the numbers of the samples in the stream.
     """
 
     images: np.ndarray
@@ -59,30 +60,30 @@ def counterfactuals(
 ) -> Counterfactuals:
     """Exchange textures and backgrounds between photos.
 
-    Sample i has the shape (the place and outline of the object) of photo ``i % len(images)``. A background that is
-    swapped is another photo's, its object filled in (`fill_object`). A texture that is swapped is a patch grid (App.
-    C.2) of another photo's object, blended in through the shape's mask (Eq. 2); one that is not is the object itself.
-    With ``swap="background"`` this is Mixed-Rand of Table 4, and with ``donors="same"`` its Mixed-Same.
+    Sample i has the shape (the place and outline of the object) of photo ``i % len(images)``. If backgrounds are
+    swapped, its background is another photo's, whose object is filled in (`fill_object`). If textures are swapped, its
+    texture is a patch grid (App. C.2) of another photo's object, blended in through the shape's mask (Eq. 2); otherwise
+    it is the object itself. ``swap="background"`` is Mixed-Rand of Table 4, and with ``donors="same"`` Mixed-Same.
 
     Args:
-      images: (N, 3, h, w) or (N, h, w, 3), uint8 or floats. Photos of different sizes are brought to one beforehand.
+      images: (N, 3, h, w) or (N, h, w, 3), uint8 or floats. All photos have one size.
       masks: (N, 1, h, w) or (N, h, w), 1 where the object is: floats in [0, 1], bool, or uint8 up to 255.
-      seed: 0 to 2**64 - 1; None draws one, which is in the result.
-      n: how many samples; None: as many as photos. May be 0.
-      start, indices: which samples of the stream: `start` .. `start + n - 1`, or any int64 (n,) of 0 or more.
-      swap: "texture", "background" or both: what comes from other photos.
+      seed: 0 to 2**64 - 1; None draws a seed, which is in the result.
+      n: the number of samples; None means the number of photos. May be 0.
+      start, indices: which samples of the stream: `start` .. `start + n - 1`, or any int64 (n,) >= 0.
+      swap: the parts that come from other photos: "texture", "background" or both.
       labels: (N,) integers, the photos' classes.
-      donors: which other photos parts come from: "any", those of the "same" label, or of an "other" label.
-      range: (low, high) of float images; (0, 1) where None.
+      donors: the photos that parts may come from: "any" other one, those of the "same" label, or of an "other" label.
+      range: (low, high) of float images; None means (0, 1).
       working_size: side of the pictures that patches are cut from, scaled bicubically (128 in the authors' code).
       patch, grid, top: of the patch grid, see `ops.patch_grid`.
-      threads: at most so many; 0 chooses by size.
+      threads: the largest number of threads; 0 chooses by size.
     Returns:
-      Sample i is a function of images, masks, labels, seed, i and the options alone: not of n, start or threads.
+      Counterfactuals. Sample i depends only on images, masks, labels, options, seed and i: not on n, start or threads.
     Raises:
       TypeError, ValueError: an argument is not as above; a pixel is NaN or out of range; photos and masks differ in
-        number or size; a mask has no object (nowhere 0.5) or, where backgrounds are swapped, leaves no background; no
-        photo can be a donor. `usable` tells beforehand which masks will do.
+        number or size; a mask has no object (no value of at least 0.5); backgrounds are swapped and a mask leaves too
+        little background; a photo has no donor. `usable` tells which masks can be used.
     """
     pictures = read_pictures(images, "counterfactuals", range)
     planes = read_masks(masks, pictures, "counterfactuals")
@@ -168,9 +169,11 @@ def _labels(labels: Any, photos: int) -> np.ndarray | None:
 def _samples(n: int | None, start: int, indices: Any, photos: int) -> np.ndarray:
     where = resolve_indices(photos if n is None and indices is None else n, start, indices)
     if len(where) and where.min() < 0:
-        raise ValueError(f"counterfactuals: indices have {where.min()}, expected 0 or more.")
+        raise ValueError(f"counterfactuals: smallest index is {where.min()}, expected at least 0.")
     if len(where) and not photos:
-        raise ValueError(f"counterfactuals: images are none for {len(where)} samples, expected at least two.")
+        raise ValueError(
+            f"counterfactuals: number of images is 0, expected at least 2 for {len(where)} samples."
+        )
     return where
 
 
@@ -198,21 +201,23 @@ def _index(
 
 
 def _candidates(photo: int, photos: int, labels: np.ndarray | None, donors: str) -> np.ndarray:
-    """The photos, in order from the next one on, that may give a part to this one."""
+    """The photos that may give a part to this one, in order, beginning with the next one."""
     others = (photo + 1 + np.arange(photos - 1)) % photos
     if labels is not None and donors != "any":
         others = others[(labels[others] == labels[photo]) == (donors == "same")]
     if not len(others):
-        kind = {"any": "another photo", "same": "another of its label", "other": "one of another label"}[
-            donors
-        ]
-        raise ValueError(f"counterfactuals: donors for photo {photo} are none of {photos}, expected {kind}.")
+        kind = {
+            "any": "another photo",
+            "same": "another photo of its label",
+            "other": "a photo of another label",
+        }[donors]
+        raise ValueError(f"counterfactuals: photo {photo} has no donor among {photos} photos. Add {kind}.")
     return others
 
 
 def _working(
     pictures: Pictures, planes: np.ndarray, size: int, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Masks and photos at the size that patches are cut from."""
+    """Masks and photos at the size from which patches are cut."""
     masks = ops.resize(planes, size, clamp=(0.0, 1.0), threads=threads)
     return masks, ops.resize(pictures.pixels, size, clamp=pictures.range, threads=threads)

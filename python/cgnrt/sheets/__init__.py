@@ -1,4 +1,4 @@
-"""Sheets: labelled pictures of samples, of each mechanism's outputs (App. D.1), of interpolations (App. D.2)."""
+"""Sheets: labelled pictures of samples, of each mechanism's outputs (App. D.1) and of interpolations (App. D.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout of a sheet: pictures in rows and columns with text, blocks side by side."""
+"""The layout of a sheet: pictures in rows and columns with captions, and blocks side by side."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def picture_grid(
 
     Args:
       rows: uint8 (h, w, 3) each.
-      side: what stands left of each row.
-      head: lines above each column, cut to its width; `corner`: what stands left of these lines.
-      title: lines above it all, cut to its width.
+      side: the caption left of each row.
+      head: lines above each column, cut to its width.
+      corner: the captions left of these lines.
+      title: lines above the whole, cut to its width.
     """
     font = ImageFont.load_default(min(18, max(10, tile // 8)))
     line = int(font.getbbox("Ag")[3]) + 3
@@ -76,15 +77,15 @@ def tiled(blocks: Sequence[Image.Image], across: int) -> Image.Image:
 
 
 def resized(picture: np.ndarray, tile: int) -> Image.Image:
-    """A picture `tile` px wide: enlarged pixels stay squares, shrunk ones are averaged."""
+    """A picture `tile` px wide. Enlarged pixels stay square; when the picture shrinks, pixels are averaged."""
     height, width = picture.shape[:2]
     method = Image.Resampling.NEAREST if tile >= width else Image.Resampling.LANCZOS
     return Image.fromarray(picture).resize((tile, max(1, round(tile * height / width))), method)
 
 
 def fit(text: str, width: int, font: _Font) -> str:
-    """The text as the font can write it, cut with an ellipsis to a width in pixels."""
-    # The font has no accented letters: those without their accents stay readable.
+    """The text in the characters of the font, cut with an ellipsis to a width in pixels."""
+    # The font has no accented letters; without accents they can still be read.
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     if font.getlength(text) <= width:
         return text

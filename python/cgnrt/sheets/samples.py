@@ -1,4 +1,4 @@
-"""Sheets: labelled pictures of samples, of each mechanism's outputs (App. D.1), of interpolations (App. D.2)."""
+"""The sheets of a plan: samples, each mechanism's outputs, interpolations, truncations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cgnrt.sheets.layout import Rows, picture_grid, resized, tiled
 MOVES = (*MECHANISMS, "all")
 
 _ROWS = ("pre_mask", "mask", "foreground", "background", "composite")
-# How App. D.1 names them.
+# The names of App. D.1.
 _PAPER_ROWS = {"pre_mask": "pre-mask", "foreground": "texture"}
 
 
@@ -27,12 +27,12 @@ def contact_sheet(
     source: tuple[float, float] = (-1.0, 1.0),
     tile: int = 96,
 ) -> Image.Image:
-    """A column for each sample: class names, pre-mask where there is one, mask, foreground, background, composite.
+    """A column for each sample: class names, pre-mask if the plan has one, mask, foreground, background, composite.
 
     Args:
-      batch: with `parts=True`, images uint8 NHWC.
-      classes: names of each mechanism, `generator.classes`.
-      source: value range of foreground and background.
+      batch: made with `parts=True`; images are uint8 NHWC.
+      classes: the class names of each mechanism, `generator.classes`.
+      source: the value range of foreground and background.
       tile: width of a picture on the sheet, in pixels.
     """
     names = _rows_of(batch)
@@ -49,14 +49,14 @@ def mechanism_sheet(
     tile: int = 96,
     across: int = 2,
 ) -> Image.Image:
-    """What each mechanism gives for one class after the other, as Figures 8 to 19 show it (App. D.1).
+    """The outputs of each mechanism, class by class, as in Figures 8 to 19 (App. D.1).
 
-    A block for each batch, `across` in a line: class name; pre-masks, masks, textures, backgrounds, composites from
-    top to bottom; a column for each sample.
+    A block for each batch, `across` blocks in a line. A block has the class name and a column for each sample, with
+    pre-mask, mask, texture, background and composite from top to bottom.
 
     Args:
-      batches: at least one; all labels of a batch are of one class; otherwise as for `contact_sheet`, as are the
-        other arguments.
+      batches: at least one. All labels of a batch are of one class. The rest, and the other arguments, are as for
+        `contact_sheet`.
     """
     blocks = []
     for batch in batches:
@@ -77,8 +77,8 @@ def interpolation_sheet(
 ) -> Image.Image:
     """Paths between samples, a column for each frame (App. D.2, Figures 20 to 22).
 
-    A block for each path. Its rows are what one mechanism does on its way while the others stay at the first end,
-    and what all do together.
+    A block for each path. In a row one mechanism moves while the others stay at the first end; in the row "all" all
+    mechanisms move.
 
     Args:
       paths: at least one, each from `generator.interpolate(..., mechanisms="all", parts=True)`.
@@ -102,7 +102,7 @@ def interpolation_frames(
     source: tuple[float, float] = (-1.0, 1.0),
     tile: int = 96,
 ) -> list[Image.Image]:
-    """The frames of a path one by one, for `write_gif`; several `moves` side by side, their names above.
+    """The frames of a path, for `write_gif`; several `moves` are side by side, with their names above.
 
     Arguments as for `interpolation_sheet`.
     """
@@ -120,10 +120,10 @@ def truncation_sheet(
     *,
     tile: int = 96,
 ) -> Image.Image:
-    """The same samples, a row of composites for each truncation of their noise.
+    """The same samples at several truncations of their noise: a row of composites for each.
 
     Args:
-      batches: one for each truncation, images uint8 NHWC.
+      batches: one for each truncation; images are uint8 NHWC.
     """
     rows = [list(batch.images) for batch in batches]
     side = [f"truncation {value:g}" for value in truncations]
@@ -149,7 +149,7 @@ def _pixels(batch: Batch, name: str, i: int, source: tuple[float, float]) -> np.
 
 
 def _moving(path: Batch, moves: Sequence[str], source: tuple[float, float]) -> Rows:
-    """A row of composites for each move, all from the parts of one path: mechanisms do not depend on each other."""
+    """A row of composites for each move. All use the parts of one path, since mechanisms are independent."""
     pixels = PixelFormat.make(dtype="uint8", layout="NHWC", range=None, normalize=None, source=source)
     rows = []
     for move in moves:
