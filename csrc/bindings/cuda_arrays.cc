@@ -189,7 +189,7 @@ void copy_unordered(const DeviceArray& source, const DeviceArray& out, const Str
 }
 
 // The consumer's stream as __dlpack__ has it for CUDA: None is the legacy default stream, -1 asks for no
-// order.
+// order. 2, the per-thread default stream, would be another one in the thread that lets go of the array.
 py::capsule to_dlpack(const DeviceArray& array, const py::object& stream, const py::object& max_version,
                       const py::object& dl_device, const py::object& copy) {
   const auto refuse_buffer = [](const std::string& message) {
@@ -209,7 +209,10 @@ py::capsule to_dlpack(const DeviceArray& array, const py::object& stream, const 
   lent->shape = array.tensor.shape;
   const std::int64_t number =
       stream.is_none() ? 1 : integer_argument(stream, "__dlpack__ stream", -1, INT64_MAX);
-  if (number == 0) refuse_buffer("__dlpack__: stream is 0, expected 1, 2, a handle or -1.");
+  if (number == 0 || number == 2) {
+    refuse_buffer("__dlpack__: stream is " + std::to_string(number) +
+                  ", expected 1 (the default stream), the handle of another, or -1.");
+  }
   if (number > 0) {
     lent->consumer = reinterpret_cast<cudaStream_t>(static_cast<std::uintptr_t>(number));
     array.hand_to(lent->consumer);

@@ -12,6 +12,7 @@ namespace cgnrt {
 namespace {
 
 constexpr std::int64_t kLegacyStream = 1;
+constexpr std::int64_t kPerThreadStream = 2;
 
 Device cuda(int index) { return {DeviceKind::kCuda, index, "cuda:" + std::to_string(index)}; }
 
@@ -59,6 +60,11 @@ std::shared_ptr<Stream> stream_argument(const py::object& object, int device, co
   }
   // 0, the null stream, is the legacy default stream: so torch and CuPy name their own default.
   const std::int64_t number = integer_argument(object, subject, 0, std::numeric_limits<std::int64_t>::max());
+  // Another one in each thread, and memory may be let go of by any.
+  if (number == kPerThreadStream) {
+    refuse(subject, "stream", "2, the per-thread default stream", "0, 1 or the handle of a stream",
+           "Use a stream of its own.");
+  }
   return Stream::borrow(device, handle_of(number == 0 ? kLegacyStream : number));
 }
 

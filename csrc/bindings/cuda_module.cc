@@ -81,7 +81,8 @@ PYBIND11_MODULE(_cuda, module) {
 #if defined(CGNRT_CUDA_EMULATED)
   module.def("emulator_counters", [] {
     const emulator::Counters found = emulator::counters();
-    return pybind11::make_tuple(found.synchronisations, found.used_bytes[0], found.used_bytes[1]);
+    return pybind11::make_tuple(found.synchronisations, found.used_bytes[0], found.used_bytes[1],
+                                found.mappings);
   });
   // Python code in the place of an engine: runs when the stream gets there.
   module.def("emulator_enqueue", [](const cgnrt::Stream& stream, const pybind11::function& call) {

@@ -1,6 +1,7 @@
 #include "cuda/graph.h"
 
 #include "cuda/check.h"
+#include "cuda/memory.h"
 #include "cuda/runtime.h"
 
 namespace cgnrt {
@@ -13,7 +14,9 @@ void begin_capture(Stream& stream) {
 Graph::Graph(Stream& stream) {
   const DeviceGuard guard(stream.device());
   cudaGraph_t captured = nullptr;
-  CGNRT_CUDA_CHECK(cudaStreamEndCapture(stream.handle(), &captured));
+  const cudaError_t ended = cudaStreamEndCapture(stream.handle(), &captured);
+  release_deferred();
+  CGNRT_CUDA_CHECK(ended);
   const cudaError_t status = cudaGraphInstantiate(&executable_, captured, 0);
   cudaGraphDestroy(captured);
   CGNRT_CUDA_CHECK(status);

@@ -19,7 +19,9 @@ class DeviceMemoryError : public std::runtime_error {
 };
 
 // Memory of a stream's pool. It goes back in the order of that stream, after what consumers' streams had been
-// given when they let go of it.
+// given when they let go of it. While one of these streams is captured into a graph, its order is the
+// graph's, and a wait would pull the other stream into it: memory that was made before then goes back when
+// the capture is over.
 class Allocation {
  public:
   // Throws DeviceMemoryError, CudaError.
@@ -36,7 +38,13 @@ class Allocation {
  private:
   std::shared_ptr<Stream> stream_;
   void* data_ = nullptr;
+  bool is_of_graph_ = false;  // made by a capture
+  std::mutex mutex_;
+  std::vector<cudaStream_t> users_;  // that the stream must wait for yet
 };
+
+// Gives back what was let go of during captures that are over now. So does every allocation and release.
+void release_deferred() noexcept;
 
 // A C-contiguous array on a device: a view of an allocation. `ready` is what consumers wait for; null: all
 // that the stream has been given when they ask.
@@ -49,7 +57,8 @@ struct DeviceArray {
                            std::shared_ptr<Stream> stream);
   // Items first..last-1 along the first axis, on the same memory.
   DeviceArray rows(std::int64_t first, std::int64_t last) const;
-  // Lets a consumer's stream use the array from now on. Throws CudaError.
+  // Lets a consumer's stream use the array from now on. Throws CudaError, also where one of the two streams
+  // is being captured and the other is not.
   void hand_to(cudaStream_t consumer) const;
 };
 

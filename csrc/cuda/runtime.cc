@@ -67,4 +67,8 @@ DeviceGuard::DeviceGuard(int index) : before_(set_current_device(index)) {}
 
 DeviceGuard::~DeviceGuard() { cudaSetDevice(before_); }
 
+RelaxedCapture::RelaxedCapture() noexcept { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+RelaxedCapture::~RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
 }  // namespace cgnrt

@@ -2,6 +2,8 @@
 // a machine without a driver.
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -45,6 +47,19 @@ class DeviceGuard {
 
  private:
   int before_ = 0;
+};
+
+// Lets this thread make and free what is in no stream's order while it captures a stream: CUDA would refuse
+// that and break the capture.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() noexcept;
+  ~RelaxedCapture();
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
 }  // namespace cgnrt

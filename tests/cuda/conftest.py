@@ -80,6 +80,13 @@ def device_module(request: pytest.FixtureRequest) -> ModuleType:
     return module
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Warnings are no errors on a card, where other versions of torch, CuPy and JAX than ours may be installed."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "compose_case" in metafunc.fixturenames:
         cases = [ComposeCase(case) for case in CASES]

@@ -138,6 +138,33 @@ def test_memory_goes_back(emulated: ModuleType) -> None:
     assert emulated.emulator_counters()[1] == before
 
 
+@pytest.mark.parametrize("handle", [0, None])
+def test_freed_memory_stays_mapped_for_the_next_call(emulated: ModuleType, handle: int | None) -> None:
+    """Also on a stream that is lent, when somebody waits for the device."""
+    own = cuda.Stream(0)
+    stream = own if handle is None else cuda.Stream.borrow(0, handle)
+    array_of(np.zeros(1 << 20, np.uint8), stream)
+    stream.synchronize()
+    before = emulated.emulator_counters()[3]
+    for _ in range(3):
+        array_of(np.zeros(1 << 20, np.uint8), stream)
+        stream.synchronize()
+    assert emulated.emulator_counters()[3] == before
+    stream.trim()
+    array_of(np.zeros(1 << 20, np.uint8), stream)
+    assert emulated.emulator_counters()[3] == before + 1
+
+
+def test_a_lent_stream_keeps_a_part_of_the_memory_at_most(emulated: ModuleType) -> None:
+    """A sixteenth of the 1 GiB that a device has: 64 MiB."""
+    stream = cuda.Stream.borrow(1, 0)
+    for _ in range(2):
+        before = emulated.emulator_counters()[3]
+        cuda.DeviceArray.empty((100 << 20,), "uint8", stream)
+        stream.synchronize()
+        assert emulated.emulator_counters()[3] == before + 1
+
+
 def test_memory_on_a_default_stream_goes_back_in_the_order_of_its_device(emulated: ModuleType) -> None:
     default = cuda.Stream.borrow(1, 0)
     target = cuda.DeviceArray.empty(X.shape, "float32", cuda.Stream(1))
@@ -212,7 +239,10 @@ def test_bad_arguments(emulated: ModuleType) -> None:
         ),
         (lambda: array[::2], ValueError, "index array: step is 2, expected 1"),
         (lambda: array[4], ValueError, "index array: array is 4, expected -4..3"),
-        (lambda: array.__dlpack__(stream=0), BufferError, "stream is 0, expected 1, 2, a handle or -1"),
+        (lambda: array.__dlpack__(stream=0), BufferError, "stream is 0, expected 1"),
+        (lambda: array.__dlpack__(stream=2), BufferError, "stream is 2, expected 1"),
+        (lambda: emulated.copy(array, target, 2), ValueError, "copy stream: stream is 2, the per-thread"),
+        (lambda: cuda.Stream.borrow(0, 2), ValueError, "Stream.borrow handle: stream is 2, the per-thread"),
         (lambda: array.__dlpack__(dl_device=(1, 0)), BufferError, "expected that of the array"),
         (lambda: array.__dlpack__(copy=True), BufferError, "copy is True, expected None or False"),
         (lambda: np.asarray(array), TypeError, "it is on a GPU, expected one on the host"),

@@ -294,10 +294,10 @@ def test_nothing_waits_and_scratch_goes_back(emulated: ModuleType) -> None:
     masks, images, picks = (*sources(2, 3, 20, 24), RNG.integers(0, 50, (2, 36)))
     given = [array_of(x, stream) for x in (masks, images, picks)]
     out = cuda.DeviceArray.empty((2, 3, 8, 8), "float32", stream)
-    before = emulated.emulator_counters()
+    before = emulated.emulator_counters()[:3]
     emulated.patch_grid(*given, size=8, top=50, out=out)
     emulated.resize(given[1], 8, out=out)
-    assert emulated.emulator_counters() == before
+    assert emulated.emulator_counters()[:3] == before
 
 
 def test_on_a_second_device(emulated: ModuleType) -> None:
@@ -394,20 +394,19 @@ def test_lists_beyond_the_scratch_are_ranked_after_each_other() -> None:
     np.testing.assert_array_equal(got, _core.patch_grid(masks, images, picks, size=8))
 
 
-@pytest.mark.gpu
-def test_in_a_graph() -> None:
-    module, stream = cuda.module(), cuda.Stream(0)
-    host = (*sources(2, 3, 128, 128), RNG.integers(0, 100, (2, 36)))
+def test_in_a_graph(device_module: ModuleType) -> None:
+    module, stream = device_module, cuda.Stream(0)
+    host = (*sources(2, 3, 64, 64), RNG.integers(0, 100, (2, 36)))
     given = [array_of(x, stream) for x in host]
-    out = cuda.DeviceArray.empty((2, 3, 256, 256), "float32", stream)
+    out = cuda.DeviceArray.empty((2, 3, 96, 96), "float32", stream)
     stream.begin_capture()
-    module.patch_grid(*given, out=out)
+    module.patch_grid(*given, size=96, out=out)
     graph = stream.end_capture()
     for _ in range(2):
         host[0][...] = RNG.random(host[0].shape)
         given[0].upload(host[0])
         graph.launch(stream)
-        np.testing.assert_array_equal(out.numpy(), _core.patch_grid(*host))
+        np.testing.assert_array_equal(out.numpy(), _core.patch_grid(*host, size=96))
 
 
 @pytest.mark.gpu

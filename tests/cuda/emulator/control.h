@@ -9,6 +9,7 @@ namespace emulator {
 struct Counters {
   std::uint64_t synchronisations;  // of the host with a stream or an event
   std::size_t used_bytes[2];       // of each device
+  std::uint64_t mappings;          // times that a pool had to get memory from the device
 };
 
 Counters counters();
