@@ -100,11 +100,15 @@ def write_json(name: str, result: Mapping[str, Any], target: Path | None) -> Non
     print(f"\nwritten: {target}", file=sys.stderr)
 
 
-def context() -> dict[str, Any]:
-    """Date, commit, machine and versions."""
+def context(commit: str | None = None) -> dict[str, Any]:
+    """Date, commit, machine and versions.
+
+    Args:
+      commit: what to say of the code; None asks git, where there is one.
+    """
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "commit": _commit(),
+        "commit": commit or _commit(),
         "machine": describe_machine(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
     }
@@ -117,9 +121,11 @@ def _cell(value: object) -> str:
 
 
 def _commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # a machine without git, or without the right to run it
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 

@@ -214,7 +214,7 @@ def test_options_of_the_cuda_provider(shape: Mechanism, monkeypatch: pytest.Monk
                 "user_compute_stream": str(stream.ptr),
                 "prefer_nhwc": "0",
                 "use_tf32": "0",
-                "cudnn_conv_algo_search": "EXHAUSTIVE",
+                "cudnn_conv_algo_search": "HEURISTIC",
                 "arena_extend_strategy": "kSameAsRequested",
                 "enable_cuda_graph": "0",
                 "gpu_mem_limit": "1073741824",
@@ -223,6 +223,10 @@ def test_options_of_the_cuda_provider(shape: Mechanism, monkeypatch: pytest.Monk
     ]
     _, [(_, options)] = providers_of(monkeypatch, shape, "fp16", batches=[64])
     assert (options["prefer_nhwc"], options["enable_cuda_graph"]) == ("1", "1")
+    assert options["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+    for timed, search in ((True, "EXHAUSTIVE"), (False, "HEURISTIC")):
+        _, [(_, options)] = providers_of(monkeypatch, shape, "fp16", times_algorithms=timed)
+        assert options["cudnn_conv_algo_search"] == search
 
 
 def test_options_of_the_tensorrt_provider(

@@ -117,6 +117,8 @@ class OnnxRuntimeCudaEngine:
       batches: sizes for which a CUDA graph is captured, at once and by the calling thread. Runs of these sizes by that
         thread replay it: inputs and outputs are copied to and from memory that stays. Nothing else may use the
         device while the engine is made. With "tensorrt": sizes that its engine is tuned for.
+      times_algorithms: whether cuDNN times all its algorithms for a convolution at every new batch size, which takes
+        seconds each; else it chooses by a rule. None: where `batches` are given, which come again.
       memory_limit: bytes that the session's arena may take of the device; None is all.
       cache: folder of the TensorRT provider's engines and timings.
       fp32_layers: as for `typed_graph`.
@@ -134,6 +136,7 @@ class OnnxRuntimeCudaEngine:
         provider: str = "cuda",
         stream: Any = None,
         batches: Sequence[int] = (),
+        times_algorithms: bool | None = None,
         memory_limit: int | None = None,
         cache: Path | None = None,
         fp32_layers: Collection[str] = (),
@@ -151,7 +154,8 @@ class OnnxRuntimeCudaEngine:
         self._emulated = _is_emulated()
         self._memory = ("cpu", 0) if self._emulated else ("cuda", device.index)
         captures = provider == "cuda" and bool(batches)
-        options = _cuda_options(own, device, precision, captures, memory_limit)
+        timed = captures if times_algorithms is None else times_algorithms
+        options = _cuda_options(own, device, precision, captures, timed, memory_limit)
         providers: list[Provider] = [(PROVIDERS["cuda"], options)]
         if provider == "tensorrt":
             more = _tensorrt_options(mechanism, own, device, precision, batches, cache)
@@ -283,7 +287,12 @@ def _run_options(graph: str) -> Any:
 
 
 def _cuda_options(
-    stream: Any, device: Device, precision: str, captures: bool, memory_limit: int | None
+    stream: Any,
+    device: Device,
+    precision: str,
+    captures: bool,
+    times_algorithms: bool,
+    memory_limit: int | None,
 ) -> dict[str, str]:
     options = {
         "device_id": str(device.index),
@@ -291,8 +300,7 @@ def _cuda_options(
         # Tensor cores want channels last; fp32 without TF32 does not reach them.
         "prefer_nhwc": str(int(precision == "fp16")),
         "use_tf32": "0",  # fp32 is fp32: TF32 has ten bits of mantissa
-        # Times the algorithms once for every new batch size.
-        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if times_algorithms else "HEURISTIC",
         # Grows by what is needed, not to the next power of two.
         "arena_extend_strategy": "kSameAsRequested",
         "enable_cuda_graph": str(int(captures)),
