@@ -43,7 +43,7 @@ def folder(tmp_path: Path, format: str) -> Path:
 def rows(format: str, path: Path) -> list[dict[str, Any]]:
     """What a shard says of its samples."""
     image = {"webdataset": "png"}.get(format, "raw")
-    storage = Storage(format, image, None, masks=format != "parquet", shard_size=3, cut=1)
+    storage = Storage(format, image, None, masks=format != "parquet", shard_size=3)
     found = FORMATS[format].read(path, storage)
     return [{key: row[key] for key in row if key not in ("picture", "mask")} for row in found]
 

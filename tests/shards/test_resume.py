@@ -17,8 +17,11 @@ import pytest
 from cgnrt import shards
 from cgnrt.cli import main
 from cgnrt.errors import CgnrtError, PlanError
+from cgnrt.request.options import SampleOptions
 from cgnrt.shards import journal, maker, run
 from cgnrt.shards.folder import LOCK, locked
+from cgnrt.shards.formats import choose_storage
+from cgnrt.shards.job import EngineChoice, resolve
 
 from .conftest import Make, contents
 
@@ -249,29 +252,20 @@ def test_another_plan_is_refused(make: Make, tmp_path: Path, root: Path) -> None
 def test_a_plan_replaced_under_a_run(demo_plan: Path, tmp_path: Path, root: Path) -> None:
     plan = tmp_path / "a.plan"
     plan.write_bytes(demo_plan.read_bytes())
-    job = run._resolve(plan, 4, tmp_path, _OPTIONS, False)
+    job = resolve(
+        plan,
+        4,
+        0,
+        options=SampleOptions(seed=0),
+        engine=EngineChoice("auto", "auto", "auto", None),
+        storage=choose_storage("npz", None, None, masks=False, shard_size=4),
+        processes=None,
+        before=None,
+    )
     plan.unlink()
     plan.write_bytes((root / "plans" / "colored.plan").read_bytes())
     with pytest.raises(PlanError, match="The file was replaced since this run was started"):
         maker.ShardMaker(job)
-
-
-_OPTIONS: dict[str, Any] = {
-    "engine": {"backend": "auto", "device": "auto", "precision": "auto", "threads": None},
-    "samples": {
-        "start": 0,
-        "seed": 0,
-        "do": None,
-        "labels": "independent",
-        "classes": None,
-        "truncation": None,
-        "pool": None,
-        "refresh": None,
-        "per_noise": 1,
-    },
-    "storage": {"format": "npz", "image": None, "quality": None, "masks": False, "shard_size": 4},
-    "processes": None,
-}
 
 
 def test_options_left_open_are_those_of_the_data_set(make: Make, tmp_path: Path) -> None:

@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import PlanError
 from cgnrt.generator import Generator
-from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import check_span
-from cgnrt.shards.encode import DEFAULT_QUALITY, QUALITY_BOUNDS
-from cgnrt.shards.formats import FORMATS, ShardContent, Storage
+from cgnrt.shards.formats import FORMATS, ShardContent, Storage, check_positive
 
 # Pixels of one call of the generator: 1,024 images of 32 x 32, 16 of 256 x 256.
-_CUT_PIXELS = 1 << 20
+_BATCH_PIXELS = 1 << 20
 # A plan of up to this size opens in an instant, and one core runs it fast: every core gets a process.
 _SMALL_PLAN_BYTES = 64 << 20
 _GPU_PROCESSES = 4  # to encode the images of one GPU
+# The sampling options that a header has, in its order.
+_RECORDED = ("seed", "do", "labels", "classes", "truncation", "pool", "refresh", "per_noise")
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What computes the pixels. `device` is where it runs now; a data set records only its kind."""
+    """What computes the pixels; "auto" and None are open.
+
+    `device` is where it runs now; a data set records only its kind.
+    """
 
     backend: str
     device: str
     precision: str
-    threads: int
+    threads: int | None
 
-
-@dataclass(frozen=True)
-class Samples:
-    """Which samples of which stream; labels are class indices."""
-
-    n: int
-    start: int
-    seed: int
-    do: Mapping[str, Label]
-    labels: str
-    classes: Mapping[str, Sequence[Label]]
-    truncation: float | None
-    pool: tuple[int, int, int] | None
-    refresh: int | None
-    per_noise: int
+    def open(self, plan: str | os.PathLike[str]) -> Generator:
+        return Generator(plan, **asdict(self), dtype="uint8", layout="NHWC")
 
 
 @dataclass(frozen=True)
@@ -62,32 +52,41 @@ class Shard:
 
 @dataclass(frozen=True)
 class Job:
-    """A data set that is to be made. It pickles, and the process that makes shards opens the generator."""
+    """A data set that is to be made. It pickles, and the process that makes shards opens the generator.
+
+    Attributes:
+      n, start: samples `start` to `start + n - 1` of the stream.
+      options: checked against the plan.
+      batch_size: samples in one call of the generator, counted from the first sample of a shard.
+    """
 
     plan: str
     digest: str
     resolution: tuple[int, int]
     names: Mapping[str, tuple[str, ...]]
     engine: EngineChoice
-    samples: Samples
+    n: int
+    start: int
+    options: SampleOptions
     storage: Storage
+    batch_size: int
 
     @property
     def shard_count(self) -> int:
-        return -(-self.samples.n // self.storage.shard_size)
+        return -(-self.n // self.storage.shard_size)
 
     def shard(self, number: int) -> Shard:
         size = self.storage.shard_size
         first = number * size
         name = shard_name(number, self.shard_count, self.storage.format)
-        return Shard(number, name, self.samples.start + first, min(size, self.samples.n - first))
+        return Shard(number, name, self.start + first, min(size, self.n - first))
 
     def content(self, shard: Shard) -> ShardContent:
         """What the format is told of a shard."""
         return ShardContent(
             storage=self.storage,
             count=shard.count,
-            seed=self.samples.seed,
+            seed=self.options.drawn_seed,
             resolution=self.resolution,
             names=self.names,
             plan_digest=self.digest,
@@ -99,7 +98,7 @@ class Job:
         Raises:
           PlanError: the plan was replaced since the job was resolved.
         """
-        generator = _open(self.plan, asdict(self.engine))
+        generator = self.engine.open(self.plan)
         if generator.plan.digest != self.digest:
             raise PlanError(
                 f"load '{self.plan}': digest is {generator.plan.digest[:12]}, expected {self.digest[:12]}. "
@@ -107,34 +106,18 @@ class Job:
             )
         return generator
 
-    def options(self) -> dict[str, Any]:
-        """The arguments of `Generator.sample` beside n and start."""
-        s = self.samples
-        return {
-            "seed": s.seed,
-            "do": dict(s.do),
-            "labels": s.labels,
-            "classes": dict(s.classes),
-            "truncation": s.truncation,
-            "pool": s.pool,
-            "refresh": s.refresh,
-            "per_noise": s.per_noise,
-            "parts": self.storage.masks,
-        }
-
     def header(self) -> dict[str, Any]:
-        """The job as the manifest records it."""
+        """The job as the manifest records it, in types of JSON."""
         plan = {"name": Path(self.plan).name, "sha256": self.digest, "resolution": list(self.resolution)}
+        options = {name: self.options[name] for name in _RECORDED}
+        options["classes"] = {m: list(found) for m, found in options["classes"].items()}
+        options["truncation"] = None if options["truncation"] is None else float(options["truncation"])
+        options["pool"] = None if options["pool"] is None else list(options["pool"])
         return {
             "plan": plan,
             "engine": asdict(self.engine) | {"device": self.engine.device.partition(":")[0]},
-            "samples": asdict(self.samples)
-            | {
-                "do": dict(self.samples.do),
-                "classes": {m: list(found) for m, found in self.samples.classes.items()},
-                "pool": None if self.samples.pool is None else list(self.samples.pool),
-            },
-            "storage": asdict(self.storage),
+            "samples": {"n": self.n, "start": self.start, **options},
+            "storage": asdict(self.storage) | {"cut": self.batch_size},
             "classes": {m: list(found) for m, found in self.names.items()},
         }
 
@@ -157,59 +140,45 @@ def differences(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
 def resolve(
     plan: str | os.PathLike[str],
     n: int,
+    start: int,
     *,
-    engine: Mapping[str, Any],
-    samples: Mapping[str, Any],
-    storage: Mapping[str, Any],
+    options: SampleOptions,
+    engine: EngineChoice,
+    storage: Storage,
     processes: int | None,
-    before: Mapping[str, Any] | None = None,
+    before: Mapping[str, Any] | None,
 ) -> Job:
     """Check all options and choose those that the caller leaves open.
 
     Args:
-      engine: backend, device, precision ("auto" is open), threads (None is open).
-      samples: the fields of `Samples` but n; labels by index or name.
-      storage: the fields of `Storage` but `cut`; `image` and `quality` None are open.
       processes: how many share the cores; None is open.
       before: the header of the data set that is to be resumed, which decides the open options.
     Raises:
       PlanError, BackendError, TypeError, ValueError: as a Generator, or an option is out of range.
     """
-    kept = _storage(storage)
-    count, start = check_span(n, samples["start"])
+    count, start = check_span(n, start)
     if processes is not None:
         check_positive("processes", processes)
-    engine = dict(engine)
     if before is not None:
         recorded = before["engine"]
-        engine |= {key: recorded[key] for key, value in engine.items() if value in (None, "auto")}
-    if engine["threads"] is None:
-        engine["threads"] = _threads(plan, processes)
-    generator = _open(plan, engine)
-    options = generator.check(SampleOptions(**{k: v for k, v in samples.items() if k != "start"}))
+        still_open = [name for name, value in asdict(engine).items() if value in (None, "auto")]
+        engine = replace(engine, **{name: recorded[name] for name in still_open})
+    if engine.threads is None:
+        engine = replace(engine, threads=_threads(plan, processes))
+    generator = engine.open(plan)
     height, width = generator.resolution
-    cut = max(1, _CUT_PIXELS // (height * width))
-    if before is not None:
-        cut = before["storage"]["cut"]
+    options = generator.check(options)
     return Job(
         plan=str(Path(plan).absolute()),
         digest=generator.plan.digest,
         resolution=(height, width),
         names=dict(generator.classes),
-        engine=EngineChoice(generator.backend, generator.device, generator.precision, engine["threads"]),
-        samples=Samples(
-            n=count,
-            start=start,
-            seed=options.drawn_seed,
-            do=dict(options.do or {}),
-            labels=options.labels,
-            classes=dict(options.classes or {}),
-            truncation=None if options.truncation is None else float(options.truncation),
-            pool=None if options.pool is None else options.pool_sizes,
-            refresh=options.refresh,
-            per_noise=options.per_noise,
-        ),
-        storage=Storage(**kept, cut=cut),
+        engine=EngineChoice(generator.backend, generator.device, generator.precision, engine.threads),
+        n=count,
+        start=start,
+        options=options,
+        storage=storage,
+        batch_size=max(1, _BATCH_PIXELS // (height * width)) if before is None else before["storage"]["cut"],
     )
 
 
@@ -217,13 +186,7 @@ def default_processes(job: Job) -> int:
     """As many processes as the cores can run; with a GPU a few, to encode its images."""
     if job.engine.device != "cpu":
         return min(_GPU_PROCESSES, available_cores())
-    return max(1, available_cores() // job.engine.threads)
-
-
-def check_positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"generate: {name} is {value!r}, expected an int of at least 1.")
-    return value
+    return max(1, available_cores() // (job.engine.threads or 1))
 
 
 def _threads(plan: str | os.PathLike[str], processes: int | None) -> int:
@@ -233,35 +196,3 @@ def _threads(plan: str | os.PathLike[str], processes: int | None) -> int:
     except OSError:
         return 1  # opening the plan reports the error
     return 1 if small else max(1, available_cores() // (processes or 1))
-
-
-def _open(plan: str | os.PathLike[str], engine: Mapping[str, Any]) -> Generator:
-    return Generator(plan, **engine, dtype="uint8", layout="NHWC")
-
-
-def _storage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked storage options, with the defaults of the format."""
-    format, image, quality = given["format"], given["image"], given["quality"]
-    if format not in FORMATS:
-        raise ValueError(f"generate: format is {format!r}, expected one of {', '.join(FORMATS)}.")
-    images = FORMATS[format].images
-    if image is None:
-        image = images[0]
-    if image not in images:
-        rule = images[0] if len(images) == 1 else f"one of {', '.join(images)}"
-        raise ValueError(f"generate: image is {image!r}, expected {rule} for format {format}.")
-    if quality is None:
-        quality = DEFAULT_QUALITY[image]
-    elif image not in QUALITY_BOUNDS:
-        raise ValueError(f"generate: quality is {quality!r}, expected None: {image} is lossless.")
-    else:
-        low, high = QUALITY_BOUNDS[image]
-        if isinstance(quality, bool) or not isinstance(quality, int) or not low <= quality <= high:
-            raise ValueError(f"generate: quality is {quality!r}, expected {low}..{high} for {image}.")
-    return {
-        "format": format,
-        "image": image,
-        "quality": quality,
-        "masks": bool(given["masks"]),
-        "shard_size": check_positive("shard_size", given["shard_size"]),
-    }

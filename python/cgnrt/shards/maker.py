@@ -40,9 +40,9 @@ class ShardMaker:
     def _batches(self, shard: Shard, progress: Callable[[int], object]) -> Iterator[StoredBatch]:
         """A shard's samples. Batch boundaries come from the job only: the last bits of an engine may depend on them."""
         job = self._job
-        if job.samples.refresh is not None:
+        if job.options.refresh is not None:
             self._generator.drop_pool()  # entries kept since another shard were made in other batches
-        batches = self._generator.batches(shard.count, job.storage.cut, start=shard.first, **job.options())
+        batches = self._generator.batches(shard.count, job.batch_size, start=shard.first, **job.options)
         for batch in (batch.numpy() for batch in batches):
             masks = None
             if job.storage.masks:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from cgnrt.errors import CgnrtError
 from cgnrt.request.labels import Label
+from cgnrt.request.options import SampleOptions
+from cgnrt.sampling import check_seed
 from cgnrt.shards.folder import enter, finish, locked, read_data_set, sweep
-from cgnrt.shards.formats import FORMATS
-from cgnrt.shards.job import Job, default_processes, differences, resolve
+from cgnrt.shards.formats import FORMATS, choose_storage
+from cgnrt.shards.job import EngineChoice, Job, default_processes, differences, resolve
 from cgnrt.shards.journal import Journal
 from cgnrt.shards.manifest import DataSetManifest, ShardRecord
 from cgnrt.shards.processes import make_here, make_in_processes
@@ -34,13 +36,13 @@ def generate(
     shard_size: int = 10_000,
     seed: int = 0,
     start: int = 0,
-    do: Mapping[str, Label] | None = None,
-    labels: str = "independent",
-    classes: Mapping[str, Sequence[Label]] | None = None,
-    truncation: float | None = None,
-    pool: int | tuple[int, int, int] | None = None,
-    refresh: int | None = None,
-    per_noise: int = 1,
+    do: Mapping[str, Label] | None = SampleOptions.do,
+    labels: str = SampleOptions.labels,
+    classes: Mapping[str, Sequence[Label]] | None = SampleOptions.classes,
+    truncation: float | None = SampleOptions.truncation,
+    pool: int | tuple[int, int, int] | None = SampleOptions.pool,
+    refresh: int | None = SampleOptions.refresh,
+    per_noise: int = SampleOptions.per_noise,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
@@ -83,36 +85,29 @@ def generate(
         raise ValueError(f"generate: engine is {engine!r}, expected one of {', '.join(EXECUTORS)}.")
     target = Path(folder)
     tell = note or (lambda text: warnings.warn(f"generate '{target}': {text}", stacklevel=2))
-    options: dict[str, Any] = {
-        "engine": {"backend": backend, "device": device, "precision": precision, "threads": threads},
-        "samples": {
-            "start": start,
-            "seed": seed,
-            "do": do,
-            "labels": labels,
-            "classes": classes,
-            "truncation": truncation,
-            "pool": pool,
-            "refresh": refresh,
-            "per_noise": per_noise,
-        },
-        "storage": {
-            "format": format,
-            "image": image,
-            "quality": quality,
-            "masks": masks,
-            "shard_size": shard_size,
-        },
-        "processes": processes,
-    }
-    if format in FORMATS:  # others are refused below
-        FORMATS[format].check()
+    storage = choose_storage(format, image, quality, masks=masks, shard_size=shard_size)
+    FORMATS[format].check()
     if engine == "ray":
         from cgnrt.shards.ray_actors import check_ray
 
         check_ray()
+    options = SampleOptions(
+        seed=check_seed(seed),
+        do=do,
+        labels=labels,
+        classes=classes,
+        truncation=truncation,
+        pool=pool,
+        refresh=refresh,
+        per_noise=per_noise,
+        parts=storage.masks,
+    )
+    choice = EngineChoice(backend, device, precision, threads)
+    asked = partial(
+        resolve, plan, n, start, options=options, engine=choice, storage=storage, processes=processes
+    )
     try:
-        job = _resolve(plan, n, target, options, force)
+        job = _resolve(asked, target, force)
         target.mkdir(parents=True, exist_ok=True)
         with locked(target):
             return _run(job, target, processes, engine, force, tell)
@@ -122,16 +117,14 @@ def generate(
         ) from error
 
 
-def _resolve(
-    plan: str | os.PathLike[str], n: int, folder: Path, options: Mapping[str, Any], force: bool
-) -> Job:
+def _resolve(asked: Callable[..., Job], folder: Path, force: bool) -> Job:
     """The job. An existing data set decides the open options, unless it is to be replaced."""
     existing = read_data_set(folder) if folder.is_dir() else None
     if existing is not None:
-        job = resolve(plan, n, **options, before=existing.header)
+        job = asked(before=existing.header)
         if not force or not differences(job.header(), existing.header):
             return job
-    return resolve(plan, n, **options)
+    return asked(before=None)
 
 
 def _run(
@@ -142,7 +135,7 @@ def _run(
         return DataSetManifest.read(folder)
     journal = Journal(folder)
     bar = tqdm(
-        total=job.samples.n,
+        total=job.n,
         initial=sum(record.count for record in done.values()),
         unit="image",
         disable=None,

@@ -24,7 +24,6 @@ class Storage:
       quality: of a lossy image; None is lossless.
       masks: whether the masks are stored too.
       shard_size: samples in a file.
-      cut: samples in one call of the generator, counted from the first sample of a shard.
     """
 
     format: str
@@ -32,7 +31,6 @@ class Storage:
     quality: int | None
     masks: bool
     shard_size: int
-    cut: int
 
 
 @dataclass(frozen=True)
