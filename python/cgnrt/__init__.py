@@ -16,6 +16,7 @@ from cgnrt.errors import BackendError, CgnrtError, CheckpointError, MissingDepen
 from cgnrt.generator import Generator
 from cgnrt.ops import build_info, compose
 from cgnrt.plan import Plan
+from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import Labels, Noise
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Noise",
     "Plan",
     "PlanError",
+    "SampleOptions",
     "audit",
     "build_info",
     "compose",

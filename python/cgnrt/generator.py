@@ -1,31 +1,33 @@
-"""Generator: a plan's mechanisms and the composer, from a request to a Batch."""
+"""`Generator`: counterfactual batches from a plan."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from cgnrt.batch import Batch
-from cgnrt.batches import in_batches, one_ahead
-from cgnrt.opened import Opened
-from cgnrt.render.pools import PoolKey
+from cgnrt.errors import PlanError
+from cgnrt.pipeline import GeneratorOptions, Pipeline
+from cgnrt.plan import Plan
 from cgnrt.render.related import Related
 from cgnrt.request import Request, merge_requests
 from cgnrt.request.interpolation import interpolation_request
 from cgnrt.request.labels import Label
-from cgnrt.request.options import SampleOptions, beside_pool, check_names
+from cgnrt.request.options import SampleOptions, check_names
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
 from cgnrt.stream import Stream
 
 
-class Generator(Opened):
+class Generator:
     """Counterfactual batches from a plan (Sec. 3.2).
 
     Args:
-      path: the plan file.
+      path: the plan file; or an open `Plan`, which has to stay open, so that the file is not read again.
       device: "auto" (cuda:0 where a GPU and an engine for it are there, else the CPU), "cpu", "cuda" or "cuda:1".
       backend: "auto" (the fastest that runs the plan); "native", "openvino" or "onnxruntime" on the CPU; "tensorrt"
         or "onnxruntime" on a GPU.
@@ -48,8 +50,44 @@ class Generator(Opened):
     Sample i of stream `seed` is the same labels and noise whatever the batch size, thread count or machine; pixels
     agree to the engine's tolerance. A Generator pickles as (path, digest, options) and opens its engines on first
     use in each process. Calls from several threads take turns. On a GPU a batch is enqueued on the generator's own
-    stream, and nobody waits for it but who reads it (docs/devices.md).
+    stream, and only reading the result waits for it (docs/devices.md).
     """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Plan,
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        dtype: str = "float32",
+        layout: str = "NCHW",
+        range: Sequence[float] | None = None,
+        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        shared_noise: bool | None = None,
+        trust_engines: bool = False,
+        rebuild: bool = False,
+        engine_batches: Sequence[int] | None = None,
+    ) -> None:
+        self._pipeline = Pipeline(
+            path,
+            GeneratorOptions(
+                device=device,
+                backend=backend,
+                precision=precision,
+                threads=threads,
+                dtype=dtype,
+                layout=layout,
+                range=range,
+                normalize=normalize,
+                shared_noise=shared_noise,
+                trust_engines=trust_engines,
+                rebuild=rebuild,
+                engine_batches=engine_batches,
+            ),
+        )
+        self._absolute = str(Path(self.plan.path).absolute())  # for workers, wherever they are started
 
     # Samples.
 
@@ -109,7 +147,7 @@ class Generator(Opened):
             refresh=refresh,
             parts=parts,
         )
-        return self._sample(options, resolve_indices(n, start, indices), noise=noise, out=out)
+        return self._pipeline.sample(options, resolve_indices(n, start, indices), noise=noise, out=out)
 
     def check(self, options: SampleOptions, n: int = 0) -> SampleOptions:
         """Check options against the plan. Renders nothing and opens no engine.
@@ -122,7 +160,7 @@ class Generator(Opened):
         Raises:
           TypeError, ValueError: as `sample`.
         """
-        return self._resolver.check(options, n)
+        return self._pipeline.resolver.check(options, n)
 
     def batches(
         self,
@@ -151,7 +189,9 @@ class Generator(Opened):
           TypeError, ValueError: as `sample`, and at once: before the first batch.
         """
         asked = SampleOptions.collect("sample", {"seed": seed, "truncation": truncation, **options})
-        return self._batches(asked, n, batch_size, start=start, indices=indices, noise=noise, out=out)
+        return self._pipeline.batches(
+            asked, n, batch_size, start=start, indices=indices, noise=noise, out=out
+        )
 
     def stream(
         self,
@@ -180,7 +220,7 @@ class Generator(Opened):
         depth = check_index("prefetch", prefetch) if self.device == "cpu" else 0
 
         def batches(seed: int, start: int, n: int) -> Iterator[Batch]:
-            return self._batches(replace(asked, seed=seed), n, batch_size, start=start)
+            return self._pipeline.batches(replace(asked, seed=seed), n, batch_size, start=start)
 
         return Stream(batches, seed, start=start, stop=stop, prefetch=depth)
 
@@ -201,7 +241,7 @@ class Generator(Opened):
         """
         out, parts = options.pop("out", None), options.pop("parts", False)
         request = self.prepare(shape, texture, background, seed=seed, start=start, noise=noise, **options)
-        return self._renderer.render(request, parts, out)
+        return self._pipeline.renderer.render(request, parts, out)
 
     def prepare(
         self,
@@ -217,7 +257,7 @@ class Generator(Opened):
         """A call's checked request, for `render`; arguments are the call's, without `parts` and `out`."""
         check_names("sample", options, _CALL_OPTIONS)
         n, indices = options.pop("n", None), options.pop("indices", None)
-        return self._resolver.call(
+        return self._pipeline.resolver.call(
             SampleOptions(seed=seed, **options),
             dict(zip(MECHANISMS, (shape, texture, background), strict=True)),
             n=n,
@@ -226,14 +266,18 @@ class Generator(Opened):
             noise=noise,
         )
 
+    def drop_pool(self) -> None:
+        """Forget the kept pool: the next call with `pool` runs the networks for all of its entries."""
+        self._pipeline.renderer.drop_pool()
+
     def render(self, requests: Sequence[Request], *, parts: bool = False) -> list[Batch]:
         """Batches of several prepared requests, run together: pixels are those of each alone to the engine's tolerance.
 
         The pictures of all are views of one memory.
         """
         if len(requests) < 2:
-            return [self._renderer.render(request, parts, None) for request in requests]
-        whole = self._renderer.render(merge_requests(requests), parts, None).numpy()
+            return [self._pipeline.renderer.render(request, parts, None) for request in requests]
+        whole = self._pipeline.renderer.render(merge_requests(requests), parts, None).numpy()
         ends = np.cumsum([0, *(len(request.indices) for request in requests)]).tolist()
         return [
             whole.cut(slice(low, high), request)
@@ -270,7 +314,7 @@ class Generator(Opened):
         """
         ends = {"shape": shape, "texture": texture, "background": background}
         request, embeddings = interpolation_request(
-            self._resolver,
+            self._pipeline.resolver,
             {m: v.embedding for m, v in self.plan.mechanisms.items()},
             SampleOptions(seed=seed),
             frames,
@@ -280,7 +324,7 @@ class Generator(Opened):
             noise,
             truncation,
         )
-        return self._renderer.render(request, parts, None, embeddings, progress)
+        return self._pipeline.renderer.render(request, parts, None, embeddings, progress)
 
     def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Related:
         """Images of the same noise that differ in labels alone: what a label leaves as it is runs once (Sec. 2.2).
@@ -289,52 +333,101 @@ class Generator(Opened):
           seed, indices, truncation: as for `sample`. Noise and rolls are those of these samples.
         """
         options = SampleOptions(seed=seed, truncation=truncation)
-        return Related(self._renderer, self._resolver.request(options, resolve_indices(None, 0, indices)))
-
-    def _batches(
-        self,
-        options: SampleOptions,
-        n: int | None,
-        batch_size: int,
-        *,
-        start: int,
-        indices: Any = None,
-        noise: Any = None,
-        out: Any = None,
-    ) -> Iterator[Batch]:
-        made = in_batches(
-            self._sample,
-            self._resolver,
-            options,
-            n,
-            batch_size,
-            start=start,
-            indices=indices,
-            noise=noise,
-            out=out,
+        return Related(
+            self._pipeline.renderer,
+            self._pipeline.resolver.request(options, resolve_indices(None, 0, indices)),
         )
-        if out is not None:
-            self._renderer.check_out(out)
-        return made if self.device == "cpu" or out is not None else one_ahead(made)
 
-    def _sample(
-        self, options: SampleOptions, where: np.ndarray, *, noise: Any = None, out: Any = None
-    ) -> Batch:
-        if options.pool is None:
-            request = self._resolver.request(options, where, noise)
-            return self._renderer.render(request, options.parts, out)
-        if noise is not None:
-            raise beside_pool("noise")
-        key = PoolKey(
-            self._resolver.draws(options),
-            options.pool_sizes,
-            self._resolver.pool_truncation(options),
-            options.refresh,
+    # What it is.
+
+    @property
+    def plan(self) -> Plan:
+        return self._pipeline.plan
+
+    @property
+    def backend(self) -> str:
+        return self._pipeline.choice.backend.name
+
+    @property
+    def device(self) -> str:
+        return str(self._pipeline.choice.device)
+
+    @property
+    def precision(self) -> str:
+        return self._pipeline.choice.precision
+
+    @property
+    def reason(self) -> str:
+        """Why this backend and precision."""
+        return self._pipeline.choice.reason
+
+    @property
+    def threads(self) -> int | None:
+        """Of the engines and the composer; None is the cores that this process may use."""
+        return self._pipeline.options.threads
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self._pipeline.resolution
+
+    @property
+    def dtype(self) -> str:
+        """Of the images: "float32", "float16", "bfloat16" or "uint8"."""
+        return self._pipeline.pixels.dtype
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of one image: (3, h, w), or (h, w, 3) for the NHWC layout."""
+        return self._pipeline.pixels.shape(1, *self.resolution)[1:]
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Class names of each mechanism, by index."""
+        return self._pipeline.resolver.names.names
+
+    @property
+    def cuda_stream(self) -> Any:
+        """The `cgnrt.cuda.Stream` that batches are made on; None on the CPU. `.ptr` is its handle."""
+        return self._pipeline.renderer.stream
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({str(self.plan.path)!r}, backend={self.backend!r}, device={self.device!r}, "
+            f"precision={self.precision!r}: {self.reason})"
         )
-        return self._renderer.render_pool(where, key, options.parts, out)
+
+    # Others of the same plan, and the same one in another process.
+
+    def with_threads(self, threads: int | None) -> Self:
+        """The same plan and options with another number of threads, and engines of its own."""
+        return self._with(self._pipeline.with_threads(threads))
+
+    def with_pixels(self, dtype: str, layout: str) -> Self:
+        """The same plan and engines with images in another form, in its usual range. The two take turns."""
+        return self._with(self._pipeline.with_pixels(dtype, layout))
+
+    def _with(self, pipeline: Pipeline) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._pipeline = pipeline
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (type(self), self._absolute, self.plan.digest, self._pipeline.options)
 
 
 # What `generator(...)` takes besides labels, seed, start and noise.
 _CALL_OPTIONS = (frozenset(SampleOptions().keys()) | {"n", "indices"}) - {
     *("seed", "do", "pool", "refresh", "parts"),
 }
+
+
+def _reopen(kind: type[Generator], path: str, digest: str, options: GeneratorOptions) -> Generator:
+    generator = kind(path, **vars(options))
+    if generator.plan.digest != digest:
+        raise PlanError(
+            f"load '{path}': digest is {generator.plan.digest[:12]}, expected {digest[:12]}. "
+            "The file was replaced since this generator was made."
+        )
+    return generator

@@ -94,3 +94,13 @@ class Stream(Iterator[Batch]):
         count = max(0, self._stop - self.position)
         check_span(count, self.position)
         return self._make_batches(self.seed, self.position, count)
+
+
+def one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each handed out when the next one is under way: a GPU makes it while this one is used."""
+    waiting: list[Batch] = []
+    for batch in made:
+        waiting.append(batch)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting

@@ -86,7 +86,7 @@ def test_a_pool_keeps_it_only_when_asked_and_runs_one_mechanism_for_it(
     monkeypatch.setattr(Networks, "run", spy)
     gen = Generator(pre_mask_plan, backend=backend)
     plain = gen.sample(9, seed=3, pool=4)
-    kept = gen._renderer._pool
+    kept = gen._pipeline.renderer._pool
     assert kept is not None
     assert set(kept.pictures) == {"mask", "foreground", "background"}
     assert ran == ["shape", "texture", "background"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cgnrt import Generator, PlanError
+from cgnrt import Generator, Plan, PlanError
 
 from .conftest import EnginePlan
 
@@ -29,6 +29,17 @@ def test_pickles_as_path_digest_and_options(golden_plan: Path) -> None:
     assert len(pickle.dumps(gen)) < 1000
     assert again.backend == "onnxruntime"
     np.testing.assert_array_equal(draw(gen, 0), draw(again, 0))
+
+
+def test_an_open_plan_is_not_read_again(golden_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Plan.open(golden_plan) as plan:
+        monkeypatch.setattr(Plan, "open", None)
+        gen = Generator(plan)
+        assert gen.plan is plan
+        images = gen.sample(2, seed=1).images
+        monkeypatch.undo()
+        again = pickle.loads(pickle.dumps(gen))  # another process opens it by its path
+        np.testing.assert_array_equal(again.sample(2, seed=1).images, images)
 
 
 def test_a_plan_exchanged_behind_a_pickle_is_an_error(

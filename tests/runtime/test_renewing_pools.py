@@ -146,13 +146,13 @@ def test_large_requests_make_no_entry_twice(demo: Generator, runs: dict[str, int
 
 def test_memory_is_bounded(demo: Generator) -> None:
     demo.sample(1, seed=3, pool=POOL, refresh=1)
-    pool = demo._renderer._pool
+    pool = demo._pipeline.renderer._pool
     assert pool is not None
     held = {name: array.shape[0] for name, array in pool.pictures.items()}
     assert held == {"mask": 6 + 64, "foreground": 5 + 64, "background": 4 + 64}
     for _ in demo.batches(1000, 100, seed=3, pool=POOL, refresh=1):
         pass
-    assert demo._renderer._pool is pool
+    assert demo._pipeline.renderer._pool is pool
     assert all(len(slots._slots) <= 70 for slots in pool._slots.values())  # type: ignore[union-attr]
 
 

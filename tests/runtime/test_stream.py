@@ -112,14 +112,14 @@ def test_no_more_is_made_ahead_than_asked_for(prefetch: int) -> None:
 
 
 def test_an_exception_arrives_with_its_traceback(demo: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    render = demo._renderer.render
+    render = demo._pipeline.renderer.render
 
     def failing_render(request: Any, *rest: Any) -> Batch:
         if request.indices[0] == 4:
             raise ZeroDivisionError("in the middle")
         return render(request, *rest)
 
-    monkeypatch.setattr(demo._renderer, "render", failing_render)
+    monkeypatch.setattr(demo._pipeline.renderer, "render", failing_render)
     with demo.stream(2, seed=4) as stream:
         found = [next(stream), next(stream)]
         with pytest.raises(ZeroDivisionError, match="in the middle") as caught:

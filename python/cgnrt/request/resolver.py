@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.plan.manifest import Truncation
+from cgnrt.plan import Plan, Truncation
 from cgnrt.request import Request
 from cgnrt.request.labels import ClassNames, Label
 from cgnrt.request.noise import check_noise, check_truncation, noise_parts
@@ -17,6 +17,7 @@ from cgnrt.sampling import (
     MECHANISMS,
     DrawOptions,
     Labels,
+    MechanismDraws,
     Sampler,
     check_index,
     resolve_indices,
@@ -39,6 +40,26 @@ class Resolver:
         self.names = names
         self._truncation = truncation
         self._shared_noise = shared_noise
+
+    @classmethod
+    def of_plan(cls, plan: Plan, shared_noise: bool | None) -> Resolver:
+        """The one of an open plan; `shared_noise` None is the plan's noise mode."""
+        manifest, mechanisms = plan.manifest, plan.mechanisms
+        draws = {
+            name: MechanismDraws(
+                len(m.classes), m.spec.noise.size, m.spec.noise.distribution, bool(m.spec.roll)
+            )
+            for name, m in mechanisms.items()
+        }
+        sampler = Sampler(draws, (manifest.resolution[0], manifest.resolution[1]))
+        shared = (manifest.noise_mode == "shared") if shared_noise is None else bool(shared_noise)
+        if shared and not sampler.can_share_noise:
+            raise ValueError(
+                f"load {plan.path!r}: shared_noise is on, expected one noise size and distribution for all "
+                "mechanisms."
+            )
+        names = ClassNames({name: m.classes for name, m in mechanisms.items()})
+        return cls(sampler, names, manifest.truncation, shared)
 
     def check(self, options: SampleOptions, n: int, *, noise: Any = None) -> SampleOptions:
         """Check options for n samples against the plan; the same with what was left open filled in.

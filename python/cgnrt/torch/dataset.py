@@ -14,10 +14,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 from cgnrt._support.machine import available_cores
 from cgnrt._support.prefetch import Prefetch
 from cgnrt.batch import Batch
-from cgnrt.batches import check_batch_size, one_ahead
 from cgnrt.generator import Generator
+from cgnrt.pipeline import check_batch_size
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import Labels, check_index, check_span
+from cgnrt.stream import one_ahead
 from cgnrt.torch import transport
 from cgnrt.torch.samples import Samples, samples_of
 from cgnrt.torch.shares import Place, batch_numbers, run_of

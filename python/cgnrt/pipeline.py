@@ -1,0 +1,198 @@
+"""`Pipeline`: a plan, the engine chosen for it, and the way from options to batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cgnrt.backends import EngineOptions, choose
+from cgnrt.batch import Batch
+from cgnrt.errors import PlanError
+from cgnrt.plan import Plan
+from cgnrt.render import make_renderer
+from cgnrt.render.pixels import PixelFormat
+from cgnrt.render.pools import PoolKey
+from cgnrt.render.renderer import Renderer
+from cgnrt.request.options import SampleOptions, beside_pool
+from cgnrt.request.resolver import Resolver
+from cgnrt.sampling import STREAM_VERSION, check_index, check_span, resolve_indices
+from cgnrt.stream import one_ahead
+
+
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """What `Generator` takes besides the plan; its docstring says what each option means, and has the defaults."""
+
+    device: str
+    backend: str
+    precision: str
+    threads: int | None
+    dtype: str
+    layout: str
+    range: Sequence[float] | None
+    normalize: tuple[Sequence[float], Sequence[float]] | None
+    shared_noise: bool | None
+    trust_engines: bool
+    rebuild: bool
+    engine_batches: Sequence[int] | None
+
+    def __post_init__(self) -> None:
+        threads = self.threads
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+
+    @property
+    def engines(self) -> EngineOptions:
+        """Those that backends read."""
+        batches = None if self.engine_batches is None else tuple(self.engine_batches)
+        return EngineOptions(bool(self.trust_engines), bool(self.rebuild), batches)
+
+    def pixels(self, plan: Plan) -> PixelFormat:
+        """The form of the images."""
+        return PixelFormat.make(
+            dtype=self.dtype,
+            layout=self.layout,
+            range=self.range,
+            normalize=self.normalize,
+            source=plan.mechanisms["texture"].spec.range,
+        )
+
+
+class Pipeline:
+    """What a `Generator` works with: an open plan, its resolver, the engine chosen for it, and the renderer.
+
+    Attributes:
+      resolver: checks options against the plan.
+      choice: the engine that runs the plan, and why it was chosen.
+      renderer: opens the engines on first use in each process.
+    """
+
+    def __init__(self, plan: str | os.PathLike[str] | Plan, options: GeneratorOptions) -> None:
+        self.plan = plan if isinstance(plan, Plan) else Plan.open(plan)
+        self.options = options
+        manifest, mechanisms = self.plan.manifest, self.plan.mechanisms
+        if manifest.stream_version != STREAM_VERSION:
+            raise PlanError(
+                f"load {self.plan.path!r}: stream version is {manifest.stream_version}, expected {STREAM_VERSION}. "
+                "Use the cgnrt that made it, or export again with cgnrt-export."
+            )
+        self.resolution = (manifest.resolution[0], manifest.resolution[1])
+        self.pixels = options.pixels(self.plan)
+        self.resolver = Resolver.of_plan(self.plan, options.shared_noise)
+        self.choice = choose(
+            repr(self.plan.path),
+            backend=options.backend,
+            device=options.device,
+            precision=options.precision,
+            default_precision=manifest.precision,
+            mechanisms=list(mechanisms.values()),
+            plan=self.plan,
+            options=options.engines,
+        )
+        self.plan.release_pages()  # the backends have looked at the graphs and weights
+        self.renderer = self._make_renderer()
+
+    def with_threads(self, threads: int | None) -> Pipeline:
+        """`Generator.with_threads`."""
+        other = self._copy(replace(self.options, threads=threads))
+        other.renderer = other._make_renderer()
+        return other
+
+    def with_pixels(self, dtype: str, layout: str) -> Pipeline:
+        """`Generator.with_pixels`."""
+        other = self._copy(replace(self.options, dtype=dtype, layout=layout, range=None, normalize=None))
+        other.pixels = other.options.pixels(self.plan)
+        other.renderer = self.renderer.with_pixels(other.pixels)
+        return other
+
+    def sample(
+        self, options: SampleOptions, indices: np.ndarray, *, noise: Any = None, out: Any = None
+    ) -> Batch:
+        """The batch of the samples at `indices`, int64 (n,)."""
+        if options.pool is None:
+            request = self.resolver.request(options, indices, noise)
+            return self.renderer.render(request, options.parts, out)
+        if noise is not None:
+            raise beside_pool("noise")
+        key = PoolKey(
+            self.resolver.draws(options),
+            options.pool_sizes,
+            self.resolver.pool_truncation(options),
+            options.refresh,
+        )
+        return self.renderer.render_pool(indices, key, options.parts, out)
+
+    def batches(
+        self,
+        options: SampleOptions,
+        n: int | None,
+        batch_size: int,
+        *,
+        start: int,
+        indices: Any = None,
+        noise: Any = None,
+        out: Any = None,
+    ) -> Iterator[Batch]:
+        """`Generator.batches`: checks now, renders when the iterator is asked. Memory does not grow with n."""
+        size = check_batch_size(batch_size)
+        where: np.ndarray | None = None
+        if indices is None:
+            count, first = check_span(n, start)
+        else:
+            where = resolve_indices(n, start, indices)
+            count, first = len(where), 0
+        options = self.resolver.check(options, count, noise=noise)
+        given = None if noise is None else self.resolver.noise(noise, count)
+        each = options.pool is None and np.ndim(options.truncation) > 0
+        truncation = np.asarray(options.truncation, np.float32) if each else None
+        if out is not None:
+            room = min(size, count)
+            if not len(getattr(out, "shape", ())) or len(out) < room:
+                raise ValueError(
+                    f"sample: out is {getattr(out, 'shape', out)!r}, expected room for {room} images."
+                )
+            self.renderer.check_out(out)
+
+        def make(low: int, high: int) -> Batch:
+            part = slice(low, high)
+            return self.sample(
+                options if truncation is None else replace(options, truncation=truncation[part]),
+                np.arange(first + low, first + high, dtype=np.int64) if where is None else where[part],
+                noise=None if given is None else tuple(u if u is None else u[part] for u in given),
+                out=None if out is None else out[: high - low],
+            )
+
+        made = (make(low, min(low + size, count)) for low in range(0, count, size))
+        return made if self.choice.device.kind == "cpu" or out is not None else one_ahead(made)
+
+    def _copy(self, options: GeneratorOptions) -> Pipeline:
+        other = object.__new__(Pipeline)
+        other.__dict__.update(self.__dict__)
+        other.options = options
+        return other
+
+    def _make_renderer(self) -> Renderer:
+        return make_renderer(
+            self.plan,
+            self.resolver.sampler,
+            self.pixels,
+            self.choice,
+            self.options.engines,
+            self.options.threads,
+        )
+
+
+def check_batch_size(batch_size: object) -> int:
+    """The number of samples in a batch.
+
+    Raises:
+      TypeError, ValueError: it is no integer of at least 1.
+    """
+    size = check_index("batch_size", batch_size)
+    if not size:
+        raise ValueError("sample: batch_size is 0, expected at least 1.")
+    return size
