@@ -34,6 +34,20 @@ def test_extras_keep_the_two_builds_of_onnxruntime_apart(root: Path) -> None:
         assert not any(p.startswith("onnxruntime") for p in packages) or name in ("cpu", "gpu")
 
 
+def test_import_is_light_and_complete() -> None:
+    code = (
+        "import sys, cgnrt\n"
+        "heavy = {'torch', 'openvino', 'onnxruntime', 'onnx', 'tensorrt', 'cgnrt.auditing.run'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "assert set(cgnrt.__all__) <= set(dir(cgnrt))\n"
+        "assert all(getattr(cgnrt, name) for name in cgnrt.__all__)\n"
+        "try:\n    cgnrt.nothing\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "module 'cgnrt' has no attribute 'nothing'\n"
+
+
 @pytest.mark.parametrize("command", ["cgnrt.cli", "cgnrt_training.cli", "cgnrt_export.cli"])
 def test_help_works_without_torch(command: str) -> None:
     code = (
