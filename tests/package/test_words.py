@@ -30,6 +30,7 @@ PLAIN = (
     "docs/real.md",
     "docs/sheets.md",
     "python/cgnrt/__init__.py",
+    "python/cgnrt/_support",
     "python/cgnrt/auditing",
     "python/cgnrt/cli/real.py",
     "python/cgnrt/errors.py",

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cgnrt.errors import CgnrtError
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block SIGTERM, like Ctrl-C, raises KeyboardInterrupt, so that unfinished files are taken away.
+    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that unfinished files are removed.
 
-    An error that an interrupted call reports in its place (an extension module whose import was cut short) becomes
-    KeyboardInterrupt too. Outside the main thread, which alone may set handlers, nothing changes.
+    If an interrupted call raises another error instead (an extension module whose import was interrupted), that error
+    becomes KeyboardInterrupt, too. Outside the main thread nothing changes, since only it may set handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,7 +34,7 @@ def terminable() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    # Ignored, as for a job in the background, stays ignored; None is set by other than Python, for its reasons.
+    # A signal that is ignored, as in a background job, stays ignored. None means that C code set the handler.
     before = {signum: old for signum, old in before.items() if old not in (signal.SIG_IGN, None)}
     try:
         for signum in before:
@@ -50,10 +50,10 @@ def terminable() -> Iterator[None]:
 
 
 def refuse_existing(target: Path, *, force: bool) -> None:
-    """Refuse to replace a file: asked before long work, whose result would have no place.
+    """Refuse to replace a file. Called before long work whose result could not be written.
 
     Raises:
-      CgnrtError: something has the target's name, and `force` is off.
+      CgnrtError: the target exists and `force` is off.
     """
     if not force and os.path.lexists(target):
         raise _exists(target)
@@ -61,16 +61,16 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
-    """A path beside `target`, whose folder is made, to write to.
+    """A path beside `target` to write to; the folder is created.
 
-    When the block ends well, the file is brought to the disk and then takes the target's name; without `force`
-    not even a file that came there meanwhile is replaced. When the block does not end well, the file is removed.
+    If the block succeeds, the file is flushed to the disk and renamed to `target`; without `force` even a file that
+    was created meanwhile is not replaced. If the block fails, the file is removed.
 
     Raises:
       CgnrtError: the target exists and `force` is off, or writing failed (a full disk, no such folder).
     """
     refuse_existing(target, force=force)
-    # Cut, so that this name and those of the spools beside it fit wherever the target's does.
+    # The name is cut so that it is valid wherever the target's is, also with the suffixes of `write_npz`.
     beside = target.with_name(f".{target.name[:40]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,23 +86,23 @@ def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _publish(beside: Path, target: Path, *, force: bool) -> None:
-    """Give the finished file its name, and make the name last."""
+    """Rename the finished file, and flush the folder."""
     if force:
         os.replace(beside, target)
     else:
         try:
-            os.link(beside, target)  # unlike a rename, fails where the name was taken meanwhile
+            os.link(beside, target)  # unlike a rename, fails if the target was created meanwhile
         except FileExistsError:
             raise _exists(target) from None
-        except OSError:  # a file system without hard links: the best left is to look once more
+        except OSError:  # a file system without hard links: all that remains is another check
             refuse_existing(target, force=False)
             os.replace(beside, target)
-    with contextlib.suppress(OSError):  # a folder that cannot be synced: the file is there all the same
+    with contextlib.suppress(OSError):  # a folder that cannot be flushed: the file exists nevertheless
         _sync(target.parent)
 
 
 def _sync(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
+    """Flush a file's content, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -124,8 +124,8 @@ def write_npz(
     Args:
       path: where to write.
       columns: array name -> (shape of the whole, dtype).
-      batches: arrays of some rows each, in order, that add up to the whole. They are written to one temporary
-        file per column beside `path` first, since a ZIP member is written in one go.
+      batches: arrays of some rows each, in order, that make up the whole. They go to a temporary file for each
+        column beside `path` first, since a member of a ZIP must be written at once.
     """
     spools = {name: path.with_name(f"{path.name}.{name}") for name in columns}
     try:
@@ -137,7 +137,7 @@ def write_npz(
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, (shape, dtype) in columns.items():
                 with (
-                    # An entry of our own has no time in it, by any Python: the same arrays are the same bytes.
+                    # This entry has no time in it, in any version of Python: the same arrays give the same bytes.
                     archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member,
                     spools[name].open("rb") as spool,
                 ):

@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine: processor, cores and extensions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
-# What engines gain from in low precision, by the kernel's names for it.
+# The extensions that make engines faster in low precision, with the kernel's names.
 _MATRIX = ("avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "amx_fp16")
 _VECTOR = ("avx2", "fma", "f16c", "avx512f")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, usable cores, and its vector and matrix extensions (Linux; elsewhere the name alone)."""
+    """The processor, usable cores, vector and matrix extensions. Extensions are known on Linux only."""
     fields = _cpuinfo()
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     return {
@@ -28,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def available_cores() -> int:
-    """Cores this process may use, which in a container is fewer than the machine has."""
+    """The number of cores that this process may use; in a container there may be more in the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

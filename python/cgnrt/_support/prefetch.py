@@ -1,4 +1,4 @@
-"""Work done ahead, in a background thread that goes away with whoever asked for it."""
+"""Items that a background thread makes ahead. The thread ends when its consumer does."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class _Channel(Generic[T]):
-    """What the thread and its consumer share; the thread knows nothing of the `Prefetch`, so that it can go."""
+    """What the thread and its consumer share. The thread has no reference to the `Prefetch`, which can be collected."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        self.changed = threading.Condition()  # reentrant: a finalizer may run while its thread is in here
+        self.changed = threading.Condition()  # reentrant: a finalizer may run in a thread that holds it
         self.ready: deque[T] = deque()
         self.error: BaseException | None = None
         self.ended = False
@@ -28,29 +28,29 @@ class _Channel(Generic[T]):
         self.thread: threading.Thread | None = None
 
     def work(self, items: Iterable[T]) -> None:
-        """The thread: makes one item more whenever there is room."""
+        """The thread's function: make the next item whenever there is room."""
         error: BaseException | None = None
         try:
             for item in items:
                 with self.changed:
                     self.ready.append(item)
                     self.changed.notify_all()
-                    del item  # it is the consumer's
+                    del item  # the consumer owns it
                     while len(self.ready) >= self.depth and not self.closed:
                         self.changed.wait()
                     if self.closed:
                         break
-        except BaseException as raised:  # whatever it is belongs to the consumer
+        except BaseException as raised:  # the consumer raises it, whatever it is
             error = raised
         with self.changed:
-            self.error, error = error, None  # its traceback has this frame
+            self.error, error = error, None  # its traceback refers to this frame
             self.ended = True
             self.changed.notify_all()
         _running.discard(self)
 
     def close(self) -> None:
-        """Tell the thread to end; what it has made is dropped."""
-        if os.getpid() != self.pid:  # a forked process has no such thread, but may have its lock, taken
+        """Tell the thread to end, and drop the items that it has made."""
+        if os.getpid() != self.pid:  # a forked process has no thread, and its copy of the lock may be held
             return
         with self.changed:
             self.closed = True
@@ -58,20 +58,20 @@ class _Channel(Generic[T]):
             self.changed.notify_all()
 
 
-# Threads that are stopped before the interpreter goes: one that is killed in native code would take all down with it.
+# These threads are stopped before the interpreter ends: killing a thread in native code would crash the process.
 _running: set[_Channel[object]] = set()
 
 
 class Prefetch(Generic[T], Iterator[T]):
-    """The items of an iterable, each made by a background thread before it is asked for.
+    """The items of an iterable, which a background thread makes ahead.
 
-    An exception arrives in the consumer in its place, with the traceback of the thread, and ends the iteration.
-    Leaving the context, or `close`, stops the thread and waits for it; garbage collection stops it, too, and so does
-    the end of the interpreter.
+    An exception of the thread is raised in the consumer after the items before it, with the thread's traceback, and
+    ends the iteration. Leaving the context, or `close`, stops the thread and waits for it. Garbage collection and the
+    end of the interpreter stop it, too.
 
     Args:
-      items: iterated in the background thread alone.
-      depth: how many items wait or are being made at most.
+      items: iterated only in the background thread.
+      depth: the largest number of items that wait or are being made.
     """
 
     def __init__(self, items: Iterable[T], *, depth: int) -> None:
@@ -81,7 +81,7 @@ class Prefetch(Generic[T], Iterator[T]):
             target=channel.work, args=(items,), name="cgnrt-prefetch", daemon=True
         )
         _running.add(channel)  # type: ignore[arg-type]
-        # Without waiting: the collector runs anywhere, also where the lock is held that the thread waits for.
+        # This does not wait: the garbage collector may run in code that holds a lock that the thread needs.
         weakref.finalize(self, channel.close).atexit = False
         channel.thread.start()
 
@@ -104,11 +104,11 @@ class Prefetch(Generic[T], Iterator[T]):
             try:
                 raise error
             finally:
-                del error  # its traceback has this frame
+                del error  # its traceback refers to this frame
         raise StopIteration
 
     def close(self) -> None:
-        """Stop the thread and wait for it; the item that it is making is still finished."""
+        """Stop the thread and wait until it has finished its current item."""
         channel = self._channel
         channel.close()
         if channel.thread is not None and channel.pid == os.getpid():
