@@ -96,7 +96,7 @@ def measure(path: Path, checkpoint: Path, images: int, rounds: int) -> list[dict
             f"by hand: {backend} {p}": by_hand(plan, backend, p)
             for backend in BACKENDS
             for p in precisions
-            if supports(backend, p, mechanisms=mechanisms)
+            if supports(backend, p, networks=mechanisms)
         }
         generators = {p: Generator(path, precision=p) for p in precisions}
         cases: dict[str, Callable[[], object]] = {"torch eager fp32": eager, **hands}

@@ -15,7 +15,8 @@ from gpu_results import Budget, NotRunError
 from report import host_seconds, time_in_turns
 
 from cgnrt import cuda
-from cgnrt.backends import BACKENDS, Device
+from cgnrt.backends import BACKENDS, choose
+from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism
 
 # What a section needs besides torch and cgnrt, by import name. Engines are asked themselves.
@@ -173,12 +174,13 @@ class Setting:
 
     def refusal(self, name: str, precision: str, mechanisms: Sequence[Mechanism]) -> str | None:
         """Why an engine is not measured; None where it is."""
-        backend = BACKENDS.get(name)
-        if backend is None:
-            return "not in this build of cgnrt"
-        if not backend.installed():
+        if not BACKENDS[name].installed():
             return "not installed"
-        return backend.refusal(Device.parse(str(self.device)), precision, mechanisms)
+        try:
+            choose(name, backend=name, device=str(self.device), precision=precision, networks=mechanisms)
+        except BackendError as error:
+            return str(error)
+        return None
 
 
 def _repeated(call: Callable[[], object], times: int) -> Callable[[], object]:

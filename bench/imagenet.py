@@ -84,7 +84,7 @@ def measure(checkpoint: Path, plan: Path, arguments: argparse.Namespace) -> dict
             f"cgnrt {name} {precision}": Generator(plan, backend=name, precision=precision)
             for name in BACKENDS
             for precision in ("fp32", "bf16")
-            if supports(name, precision, mechanisms=mechanisms)
+            if supports(name, precision, networks=mechanisms)
         }
         chosen = Generator(plan)
     print(f"{describe_machine()['cpu']}; by itself cgnrt takes: {chosen!r}")

@@ -135,7 +135,7 @@ def measure_parity(
     return ParityReport(
         precision=chosen,
         reason=reason,
-        engines={name: backend.version() for name, backend in BACKENDS.items() if supports(name, "fp32")},
+        engines={name: entry.version() for name, entry in BACKENDS.items() if supports(name, "fp32")},
         torch=torch.__version__,
         seed=seed,
         batch_sizes=sizes,

@@ -53,7 +53,7 @@ def check_pre_mask(plan: Plan, mechanism: CheckedMechanism, reference: nn.Module
     if PRE_MASK not in mechanism.outputs:
         return
     written = plan.mechanisms["shape"]
-    backend = next(name for name in BACKENDS if supports(name, "fp32", mechanisms=[written]))
+    backend = next(name for name in BACKENDS if supports(name, "fp32", networks=[written]))
     engine = load_engine(written, backend=backend, precision="fp32")
     got = engine.run({name: value.numpy() for name, value in mechanism.example.items()})[PRE_MASK]
     with torch.no_grad():

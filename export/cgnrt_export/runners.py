@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from cgnrt import ops
-from cgnrt.backends import CANDIDATES, load_engine, supports
+from cgnrt.backends import backends_for, load_engine, supports
 from cgnrt.plan import Plan
 from cgnrt_export.emulation import emulate, layers_of
 from cgnrt_export.inference import InferenceForm
@@ -157,7 +157,8 @@ def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Itera
     """
     for precision in _PRECISIONS:
         mechanisms = list(plan.mechanisms.values())
-        native = [name for name in CANDIDATES["cpu"] if supports(name, precision, mechanisms=mechanisms)]
+        names = [entry.name for entry in backends_for("cpu")]
+        native = [name for name in names if supports(name, precision, networks=mechanisms)]
         for name in native:
             yield Runner(precision, name, functools.partial(_run_engines, plan, name, precision))
         if not native and (precision == asked or precision in AUTO_PRECISIONS):

@@ -20,7 +20,6 @@ from cgnrt.backends import BACKENDS, load_engine, supports
 from cgnrt.errors import BackendError
 from cgnrt.plan import SaliencyPlan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION
-from cgnrt.real.saliency import as_mechanism
 from cgnrt_export.causes import first_cause
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm, inference_form
@@ -152,7 +151,7 @@ def export_saliency(
             macs_before=form.macs_before,
             macs_after=form.macs_after,
             measures=tuple(measures),
-            engines={name: backend.version() for name, backend in BACKENDS.items() if supports(name, "fp32")},
+            engines={name: entry.version() for name, entry in BACKENDS.items() if supports(name, "fp32")},
             torch=torch.__version__,
             seed=seed,
             batch_sizes=BATCH_SIZES,
@@ -191,11 +190,11 @@ def _measure(
     batches = [_photos(generator, n, resolution) for n in BATCH_SIZES]
     with torch.no_grad():
         expected = [module(torch.from_numpy(batch)).numpy() for batch in batches]
-    network = as_mechanism(plan.network)
+    network = plan.network
     measures = []
     for precision in ("fp32", "bf16"):
         for name in BACKENDS:
-            if not supports(name, precision, mechanisms=[network]):
+            if not supports(name, precision, networks=[network]):
                 continue
             progress(f"parity: {precision} by {name}")
             try:

@@ -20,15 +20,12 @@ from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt.backends import choose, load_engine
 from cgnrt.backends.base import Device
 from cgnrt.backends.tensorrt import TensorRtBackend, library
-from cgnrt.backends.tensorrt.batches import Batches, usual_batches
-from cgnrt.backends.tensorrt.build import build_engine
+from cgnrt.backends.tensorrt.build import bar, build_engine
 from cgnrt.backends.tensorrt.cache import timing_cache
-from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.engine import TensorRtEngine, Workspace
-from cgnrt.backends.tensorrt.progress import bar
 from cgnrt.backends.tensorrt.ready import ReadyEngines
-from cgnrt.backends.tensorrt.target import Target
-from cgnrt.backends.typed_graph import planned_fp32_layers
+from cgnrt.backends.tensorrt.target import Batches, Target, graph_digest, usual_batches
+from cgnrt.backends.typed import planned_fp32_layers
 from cgnrt.errors import BackendError
 from cgnrt.plan import Mechanism, Plan, write_plan
 from cgnrt_export.errors import ExportError
@@ -106,7 +103,9 @@ def check_card(device: str, precision: str) -> Device:
       ValueError: no device.
     """
     where = Device.parse(device)
-    refusal = TensorRtBackend().refusal(where, precision)
+    refusal: str | None = "it runs on CUDA devices"
+    if where.kind == "cuda":
+        refusal = TensorRtBackend().refusal(where, precision)
     if refusal is not None:
         raise BackendError(
             f"build engines: device is {where}, expected one for TensorRT: {refusal.rstrip('.')}."
@@ -209,7 +208,7 @@ def _compare(
 ) -> dict[str, Any]:
     """The report's comparison: both run one mechanism after the other, so that one at a time is in memory."""
     mechanisms = plan.mechanisms
-    reference = choose("parity", device="cpu", precision="fp32", mechanisms=list(mechanisms.values()))
+    reference = choose("parity", device="cpu", precision="fp32", networks=list(mechanisms.values()))
     height, width = plan.manifest.resolution
     most = _LARGE_SAMPLES if height * width >= _LARGE else _SAMPLES
     sizes = sorted({batches.minimum, max(batches.minimum, min(batches.maximum, most))})

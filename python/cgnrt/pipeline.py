@@ -89,7 +89,7 @@ class Pipeline:
             device=options.device,
             precision=options.precision,
             default_precision=manifest.precision,
-            mechanisms=list(mechanisms.values()),
+            networks=list(mechanisms.values()),
             plan=self.plan,
             options=options.engines,
         )
@@ -181,7 +181,6 @@ class Pipeline:
             self.resolver.sampler,
             self.pixels,
             self.choice,
-            self.options.engines,
             self.options.threads,
         )
 

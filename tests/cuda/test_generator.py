@@ -6,7 +6,7 @@ import ctypes
 import gc
 import pickle
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +16,10 @@ import pytest
 
 import cgnrt
 from cgnrt import cuda, shards
-from cgnrt.backends import BACKENDS, Device, EngineOptions
-from cgnrt.backends.native import NativeBackend
-from cgnrt.plan import Mechanism
+from cgnrt.backends import BACKENDS, Device, EngineOptions, Setup
+from cgnrt.backends.native import examine
+from cgnrt.backends.registry import Registration
+from cgnrt.plan import Network
 
 PLAN = Path(__file__).parents[2] / "plans" / "double-colored.plan"
 
@@ -32,9 +33,9 @@ def host_view(array: cuda.DeviceArray) -> np.ndarray[Any, Any]:
 class EmulatedEngine:
     """The native engine, run when the stream gets to it."""
 
-    def __init__(self, module: ModuleType, mechanism: Mechanism) -> None:
+    def __init__(self, module: ModuleType, mechanism: Network) -> None:
         self._module = module
-        self._engine = NativeBackend().load(mechanism, Device(), "fp32", 1)
+        self._engine = examine(mechanism).load(1)
         self.sizes: list[int] = []
 
     def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], stream: Any) -> dict[str, Any]:
@@ -50,42 +51,39 @@ class EmulatedEngine:
 
 
 class EmulatedBackend:
-    name = "onnxruntime"
-    extra = "gpu"
-
     def __init__(self, module: ModuleType) -> None:
         self._module = module
         self.engines: list[EmulatedEngine] = []
 
-    def installed(self) -> bool:
-        return True
-
     def version(self) -> str:
         return "0"
 
-    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
-        return cuda.refusal(device.index) if device.kind == "cuda" else "it runs on CUDA alone"
+    def refusal(self, device: Device, precision: str) -> str | None:
+        return cuda.refusal(device.index)
 
-    def plan_refusal(
-        self, plan: cgnrt.Plan, device: Device, precision: str, options: EngineOptions
-    ) -> str | None:
-        self.options = options
-        return None
+    def examine(self, network: Network, setup: Setup) -> EmulatedCandidate:
+        self.options = setup.options
+        return EmulatedCandidate(self, network)
 
-    def load_on(self, stream: Any, plan: cgnrt.Plan, mechanism: Mechanism, *_: Any) -> EmulatedEngine:
-        return self.load(mechanism, Device("cuda"), "fp32", None)
-
-    def load(
-        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
-    ) -> EmulatedEngine:
-        self.engines.append(EmulatedEngine(self._module, mechanism))
+    def load(self, network: Network) -> EmulatedEngine:
+        self.engines.append(EmulatedEngine(self._module, network))
         return self.engines[-1]
+
+
+class EmulatedCandidate:
+    def __init__(self, backend: EmulatedBackend, network: Network) -> None:
+        self._backend = backend
+        self._network = network
+
+    def load(self, threads: int | None = None, stream: Any = None) -> EmulatedEngine:
+        return self._backend.load(self._network)
 
 
 @pytest.fixture
 def backend(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> EmulatedBackend:
     found = EmulatedBackend(emulated)
-    monkeypatch.setitem(BACKENDS, "onnxruntime", found)
+    entry = Registration("onnxruntime", lambda: found, {"cuda": "gpu"})
+    monkeypatch.setitem(BACKENDS, "onnxruntime", entry)
     return found
 
 

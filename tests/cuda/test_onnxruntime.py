@@ -11,7 +11,7 @@ import pytest
 
 from cgnrt.backends import choose, load_engine
 from cgnrt.backends.base import Device
-from cgnrt.backends.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from cgnrt.backends.onnxruntime.cuda import OnnxRuntimeCudaEngine
 from cgnrt.plan import Mechanism, Plan
 
 
@@ -56,11 +56,11 @@ def test_a_run_is_in_the_streams_order(
 def test_it_is_chosen_for_the_device(demo_plan: Path) -> None:
     with Plan.open(demo_plan) as plan:
         mechanisms = list(plan.mechanisms.values())
-        choice = choose("'x'", device="cuda:1", backend="onnxruntime", mechanisms=mechanisms)
+        choice = choose("'x'", device="cuda:1", backend="onnxruntime", networks=mechanisms)
         assert (choice.backend.name, str(choice.device), choice.precision) == (
             "onnxruntime",
             "cuda:1",
             "fp32",
         )
-        engine = choice.backend.load(mechanisms[0], choice.device, choice.precision, 2)
+        engine = choice.load(mechanisms[0].name, 2)
         assert engine.stream.device == 1  # type: ignore[attr-defined]

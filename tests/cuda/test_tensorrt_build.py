@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from cgnrt import BackendError
+from cgnrt.backends import BACKENDS
 from cgnrt.backends.tensorrt import library as packages
-from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.build import build_engine, parse
 from cgnrt.backends.tensorrt.library import Library
+from cgnrt.backends.tensorrt.target import Batches
 from cgnrt.plan import Plan
 
 from .tensorrt_fakes import mechanism
@@ -233,4 +234,7 @@ def test_nothing_is_imported_with_cgnrt() -> None:
 
 
 def test_the_modules_are_those_of_the_packages() -> None:
-    assert [importlib.util.find_spec(name) is not None for name in packages.PACKAGES] == [False, True]
+    assert [importlib.util.find_spec(name) is not None for name in BACKENDS["tensorrt"].packages] == [
+        False,
+        True,
+    ]

@@ -16,7 +16,7 @@ import pytest
 from cgnrt import BackendError, CgnrtError, cuda
 from cgnrt.backends.tensorrt import library as packages
 from cgnrt.backends.tensorrt.ready import list_ready
-from cgnrt.backends.typed_graph import typed_graph
+from cgnrt.backends.typed import typed_graph
 from cgnrt.plan import MECHANISMS, Mechanism, Plan
 from cgnrt_export import ExportError, add_engines, tensorrt_engines
 from cgnrt_export.cli import main

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from cgnrt import cuda
-from cgnrt.backends import load_engine
+from cgnrt.backends import EngineOptions, Setup, load_engine
 from cgnrt.backends.base import Device
 from cgnrt.backends.tensorrt import TensorRtBackend
-from cgnrt.backends.tensorrt.engine import Workspace
 from cgnrt.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -40,13 +39,12 @@ def test_the_engines_agree_with_the_cpu(name: str, precision: str) -> None:
     if not backend.installed():
         pytest.skip("TensorRT is not installed")
     assert backend.refusal(CARD, precision) is None
-    stream, shared = cuda.module().Stream(0), Workspace()
+    stream = cuda.module().Stream(0)
     rng = np.random.default_rng(0)
     with Plan.open(ROOT / name) as plan:
         for found in plan.mechanisms.values():
-            engine = backend.load(
-                found, CARD, precision, None, plan=plan, batches=[1, 4, 8], workspace=shared
-            )
+            setup = Setup(CARD, precision, plan, EngineOptions(batches=(1, 4, 8)))
+            engine = backend.examine(found, setup).load()
             reference = load_engine(found, device="cpu")
             # Each size often enough to be captured, and between others.
             for n in (4, 1, 4, 8, 4, 8, 8, 1):

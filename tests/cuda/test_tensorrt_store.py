@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.cache import CacheKey, folder, read_entry, timing_cache, write_entry
-from cgnrt.backends.tensorrt.digest import graph_digest
 from cgnrt.backends.tensorrt.ready import ReadyEngines, UnfitError, find_ready, list_ready
-from cgnrt.backends.tensorrt.target import Target, slug
+from cgnrt.backends.tensorrt.target import Batches, Target, graph_digest, slug
 from cgnrt.cli.inspect import describe, to_json
 from cgnrt.plan import MECHANISMS, Plan, write_plan
 

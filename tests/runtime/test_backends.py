@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,19 @@ import numpy as np
 import pytest
 
 from cgnrt import BackendError, Generator, MissingDependencyError
-from cgnrt import backends as registry
-from cgnrt.backends import BACKENDS, choose, load_engine
+from cgnrt.backends import BACKENDS, choose, load_engine, registry, supports
 from cgnrt.plan import Plan
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     for name in names:
-        monkeypatch.setattr(BACKENDS[name], "installed", lambda: False)
+        missing = replace(BACKENDS[name], packages=("no_such_package",))
+        monkeypatch.setitem(BACKENDS, name, missing)
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str | None]) -> None:
-    for candidate in BACKENDS.values():
-        monkeypatch.setattr(candidate, "refusal", refusal)
+    for entry in BACKENDS.values():
+        monkeypatch.setattr(entry.backend, "refusal", refusal)
 
 
 def test_auto_takes_the_fastest_and_says_why(golden_plan: Path) -> None:
@@ -32,7 +33,7 @@ def test_auto_takes_the_fastest_and_says_why(golden_plan: Path) -> None:
     assert (gen.backend, gen.device) == ("openvino", "cpu")
     assert gen.reason.startswith("the fastest of native, openvino, onnxruntime")
     assert (
-        "not fp32 on native: mechanism 'shape' has what it lacks: for small generators, operator"
+        "not fp32 on native: mechanism 'shape': the native engine for small generators does not support operator"
         in gen.reason
     )
     assert gen.reason in repr(gen)
@@ -64,7 +65,10 @@ def test_a_missing_backend_asked_for_by_name_is_an_error(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tvm"}, "backend is 'tvm', expected 'auto' or one of native, openvino, onnxruntime"),
+        (
+            {"backend": "tvm"},
+            "backend is 'tvm', expected 'auto' or one of native, openvino, tensorrt, onnxruntime",
+        ),
         ({"precision": "int4"}, "precision is 'int4', expected 'auto' or one of"),
         ({"device": "tpu"}, "device is 'tpu', expected 'auto', 'cpu', 'cuda'"),
     ],
@@ -80,34 +84,32 @@ def test_a_precision_asked_for_by_name_is_not_exchanged(golden_plan: Path) -> No
 
 
 def test_the_plans_precision_gives_way_to_fp32_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(
-        monkeypatch, lambda device, precision, mechanisms=(): None if precision == "fp32" else "no bf16 here"
-    )
+    refusing(monkeypatch, lambda device, precision: None if precision == "fp32" else "no bf16 here")
     choice = choose("'x'", backend="openvino", default_precision="bf16")
     assert choice.precision == "fp32"
     assert "not bf16 on openvino: no bf16 here" in choice.reason
 
 
 def test_the_plans_precision_is_taken_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(monkeypatch, lambda device, precision, mechanisms=(): None)
+    refusing(monkeypatch, lambda device, precision: None)
     monkeypatch.setattr(registry, "has_amx", lambda: True)
     assert choose("'x'", default_precision="bf16").precision == "bf16"
     assert choose("'x'", default_precision="bf16", precision="fp32").precision == "fp32"
 
 
 def test_without_amx_native_fp32_goes_before_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(monkeypatch, lambda device, precision, mechanisms=(): None)
+    refusing(monkeypatch, lambda device, precision: None)
     monkeypatch.setattr(registry, "has_amx", lambda: False)
     choice = choose("'x'", default_precision="bf16")
     assert (choice.backend.name, choice.precision) == ("native", "fp32")
-    assert "not bf16: without AMX native fp32 is faster" in choice.reason
+    assert "not bf16: fp32 on native is faster on this machine" in choice.reason
 
 
 def test_openvino_refuses_bf16_only_where_the_processor_has_none() -> None:
     import openvino
 
     native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    assert registry.supports("openvino", "bf16") == native
+    assert supports("openvino", "bf16") == native
 
 
 def test_outputs_are_written_where_asked(golden_plan: Path, backend: str) -> None:

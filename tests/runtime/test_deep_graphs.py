@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cgnrt import BackendError
-from cgnrt.backends.native import NativeDeepEngine
+from cgnrt.backends.native import examine
 
 from .onnx_graphs import Shape, mechanism, node, run_onnx_runtime
 
@@ -85,7 +85,7 @@ def pictures(
 
 def check(made: Any, steps: Sequence[str] | None = None) -> None:
     """As ONNX Runtime, at several batch sizes; `steps` are the kinds of those that the engine has, in order."""
-    engine = NativeDeepEngine(made, 1)
+    engine = examine(made).load(1)
     for n in (3, 1, 2):
         inputs = {
             value.name: floats(n, *(int(size) for size in value.shape[1:])) for value in made.spec.inputs
@@ -163,7 +163,7 @@ CONV = node("Conv", "x w b", "c", **SAME)
 def test_element_wise_operators(nodes: list[Any], steps: int) -> None:
     made = pictures(*nodes)
     check(made)
-    assert len(NativeDeepEngine(made, 1).steps) == 1 + steps  # and the image
+    assert len(examine(made).load(1).steps) == 1 + steps  # and the image
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_no_images_and_memory_of_the_callers() -> None:
     made = pictures(
         node("Unsqueeze", "v spatial", "s"), CONV, node("Mul", "c s", "y"), more={"c": ("n", 16, 6, 6)}
     )
-    engine = NativeDeepEngine(made, 1)
+    engine = examine(made).load(1)
     empty = engine.run({"x": floats(0, 16, 6, 6), "v": floats(0, 16)})
     assert {name: array.shape for name, array in empty.items()} == {"y": (0, 16, 6, 6), "c": (0, 16, 6, 6)}
     inputs = {"x": floats(2, 16, 6, 6), "v": floats(2, 16)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cgnrt import Generator, Plan
-from cgnrt.backends.native import NativeDeepEngine, load_native
+from cgnrt.backends.native import NativeDeepEngine, examine
 
 # Of a picture, as of every plan; found are a few 1e-6.
 TOLERANCE = 1e-4
@@ -22,7 +22,7 @@ def test_mechanisms_are_torchs(name: str) -> None:
         arrays = dict(file)
     with Plan.open(PLAN) as plan:
         mechanism = plan.mechanisms[name]
-        engine = load_native(mechanism, 1)
+        engine = examine(mechanism).load(1)
         assert isinstance(engine, NativeDeepEngine)
         assert {"start", "conv", "up_conv", "attention"} <= set(engine.steps)
         for images in (slice(0, 3), slice(1, 2)):

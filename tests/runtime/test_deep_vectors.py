@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from cgnrt.backends.deep import evaluate
-from cgnrt.backends.deep.vectors import OPERATORS
-from cgnrt.backends.graphs import Graph, UnsupportedGraphError
+from cgnrt.backends.native.deep import evaluate
+from cgnrt.backends.native.deep.vectors import OPERATORS
+from cgnrt.backends.native.graph import Graph, UnsupportedGraphError
 
 from .onnx_graphs import mechanism, node, run_onnx_runtime
 
@@ -176,18 +176,18 @@ def test_every_operator_has_a_case() -> None:
 @pytest.mark.parametrize(
     ("message", "nodes"),
     [
-        ("Slice backwards", [node("Slice", "a minus1 minus3 k1 minus1", "y")]),
+        ("Slice with a step below 1", [node("Slice", "a minus1 minus3 k1 minus1", "y")]),
         (
             "Div of integers",
             [node("Shape", "a", "s"), node("Div", "s k2", "d"), node("Cast", "d", "y", to=1)],
         ),
-        ("Flatten but from axis 1", [node("Flatten", "q", "y", axis=2)]),
+        ("Flatten from another axis than 1", [node("Flatten", "q", "y", axis=2)]),
         ("Cast to type 8", [node("Cast", "a", "y", to=8)]),
         (
             "Constant nodes without a tensor",
             [node("Constant", "", "k", value_float=1.0), node("Add", "a k", "y")],
         ),
-        (r"computed weights \(other\)", [node("Add", "a other", "y")]),
+        (r"weights that the graph computes \(other\)", [node("Add", "a other", "y")]),
     ],
 )
 def test_what_is_refused(message: str, nodes: list[Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import pytest
 
 from cgnrt import BackendError, Generator, MissingDependencyError, cuda
-from cgnrt.backends import BACKENDS, CANDIDATES, choose, onnxruntime_cuda
+from cgnrt.backends import BACKENDS, Device, backends_for, choose
+from cgnrt.backends.onnxruntime import cuda as onnxruntime_cuda
+from cgnrt.backends.registry import Registration
 from cgnrt.cli import main
+from cgnrt.plan import Plan
 from cgnrt.real import Saliency
 
 NO_DRIVER = "no NVIDIA driver is loaded. Install one"
@@ -20,15 +25,17 @@ NO_DRIVER = "no NVIDIA driver is loaded. Install one"
 class FakeBackend:
     """A GPU's engine library."""
 
-    extra = "tensorrt"
-
-    def __init__(self, refusal: Callable[..., str | None], installed: bool = True) -> None:
-        self.name = "tensorrt"
+    def __init__(self, refusal: Callable[[Device, str], str | None]) -> None:
         self.refusal = refusal
-        self._installed = installed
 
-    def installed(self) -> bool:
-        return self._installed
+
+def tensorrt(
+    refusal: Callable[[Device, str], str | None] = lambda device, precision: None, installed: bool = True
+) -> Registration:
+    """TensorRT, as if it were installed."""
+    packages = () if installed else ("no_such_package",)
+    made: Any = FakeBackend(refusal)
+    return replace(BACKENDS["tensorrt"], make=lambda: made, packages=packages)
 
 
 @pytest.fixture
@@ -37,8 +44,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         cuda, "refusal", lambda index=0: None if index == 0 else f"devices are 1, not {index}"
     )
-    runs = FakeBackend(lambda device, precision, mechanisms=(): "no bf16" if precision == "bf16" else None)
-    monkeypatch.setitem(BACKENDS, "tensorrt", runs)  # type: ignore[misc]
+    runs = tensorrt(lambda device, precision: "no bf16" if precision == "bf16" else None)
+    monkeypatch.setitem(BACKENDS, "tensorrt", runs)
     monkeypatch.setattr(onnxruntime_cuda, "refusal", lambda *_: "it is the CPU's package")
 
 
@@ -70,12 +77,14 @@ def test_a_cpu_engine_asked_for_by_name_stays_on_the_cpu() -> None:
     assert choice.reason.endswith("; not on cuda:0: openvino runs on the CPU")
     with pytest.raises(BackendError, match="fp32 on openvino: it runs on the CPU, not on cuda:0"):
         choose("'x'", backend="openvino", device="cuda")
+    with pytest.raises(BackendError, match="fp32 on tensorrt: it runs on CUDA devices, not on cpu"):
+        choose("'x'", backend="tensorrt", device="cpu")
 
 
 @pytest.mark.usefixtures("gpu")
 def test_auto_stays_on_the_cpu_where_no_gpu_engine_runs_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuses = FakeBackend(lambda device, precision, mechanisms=(): "operator Foo is unknown")
-    monkeypatch.setitem(BACKENDS, "tensorrt", refuses)  # type: ignore[misc]
+    refuses = tensorrt(lambda device, precision: "operator Foo is unknown")
+    monkeypatch.setitem(BACKENDS, "tensorrt", refuses)
     choice = choose("'x'")
     assert str(choice.device) == "cpu"
     assert "not on cuda:0: no engine can run it as asked: fp32 on tensorrt: operator Foo" in choice.reason
@@ -83,11 +92,11 @@ def test_auto_stays_on_the_cpu_where_no_gpu_engine_runs_the_plan(monkeypatch: py
 
 @pytest.mark.usefixtures("gpu")
 def test_an_engine_for_the_gpu_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = FakeBackend(lambda device, precision, mechanisms=(): None, installed=False)
-    monkeypatch.setitem(BACKENDS, "tensorrt", missing)  # type: ignore[misc]
-    monkeypatch.setattr(BACKENDS["onnxruntime"], "installed", lambda: False)
+    monkeypatch.setitem(BACKENDS, "tensorrt", tensorrt(installed=False))
+    missing = replace(BACKENDS["onnxruntime"], packages=("no_such_package",))
+    monkeypatch.setitem(BACKENDS, "onnxruntime", missing)
     with pytest.raises(
-        MissingDependencyError, match=r"engines for cuda:0 are none.*cgnrt\[tensorrt\].*\[gpu\]"
+        MissingDependencyError, match=r"no engine for cuda:0 is installed.*cgnrt\[tensorrt\].*\[gpu\]"
     ):
         choose("'x'", device="cuda")
     with pytest.raises(MissingDependencyError, match=r"'onnxruntime' is not installed.*'cgnrt\[gpu\]'"):
@@ -123,8 +132,7 @@ def test_cuda_asked_for_without_a_gpu(golden_plan: Path, golden_saliency_plan: P
 
 @pytest.mark.usefixtures("no_gpu")
 def test_a_gpu_engine_asked_for_by_name_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = FakeBackend(lambda device, precision, mechanisms=(): None)
-    monkeypatch.setitem(BACKENDS, "tensorrt", runs)  # type: ignore[misc]
+    monkeypatch.setitem(BACKENDS, "tensorrt", tensorrt())
     with pytest.raises(BackendError, match="device is cuda:0, expected one that can be used: no NVIDIA"):
         choose("'x'", backend="tensorrt")
 
@@ -149,15 +157,12 @@ def test_commands_refuse_cuda_in_one_line(
 
 
 def test_what_onnx_runtime_lacks(monkeypatch: pytest.MonkeyPatch, demo_plan: Path) -> None:
-    from cgnrt.backends.base import Device
-    from cgnrt.plan import Plan
-
     def refusal(precision: str, **found: Any) -> str | None:
         library = SimpleNamespace(**found, cuda_version="13.0", preload_dlls=lambda: print("noise"))
+        library.__spec__ = ModuleSpec("onnxruntime", None)
         onnxruntime_cuda._library_refusal.cache_clear()
         monkeypatch.setitem(__import__("sys").modules, "onnxruntime", library)
-        with Plan.open(demo_plan) as plan:
-            return onnxruntime_cuda.refusal(Device("cuda"), precision, list(plan.mechanisms.values()))
+        return onnxruntime_cuda.refusal(Device("cuda"), precision)
 
     monkeypatch.setattr(cuda, "refusal", lambda index=0: None)
     monkeypatch.setattr(onnxruntime_cuda, "_is_emulated", lambda: False)
@@ -174,11 +179,14 @@ def test_what_onnx_runtime_lacks(monkeypatch: pytest.MonkeyPatch, demo_plan: Pat
         )
         monkeypatch.setattr(onnxruntime_cuda.ctypes, "CDLL", lambda name: None)
         assert refusal("fp16", get_available_providers=lambda: providers) is None
-        text = refusal("bf16", get_available_providers=lambda: providers)
-        assert text is not None
-        assert text.startswith(
-            "its CUDA provider has no bf16 ConvTranspose, LeakyRelu, which mechanism 'shape'"
+        message = (
+            "bf16 on onnxruntime: mechanism 'shape': the CUDA provider does not support "
+            "ConvTranspose, LeakyRelu in bf16; fp16 can be asked for by name"
         )
+        with Plan.open(demo_plan) as plan:
+            networks = list(plan.mechanisms.values())
+            with pytest.raises(BackendError, match=message):
+                choose("'x'", device="cuda", backend="onnxruntime", precision="bf16", networks=networks)
     finally:
         onnxruntime_cuda._library_refusal.cache_clear()
 
@@ -191,5 +199,6 @@ def _only(found: str) -> Callable[[str], None]:
     return load
 
 
-def test_every_candidate_is_on_one_list_of_each_kind() -> None:
-    assert set(BACKENDS) <= {name for names in CANDIDATES.values() for name in names}
+def test_the_order_in_which_backends_are_tried() -> None:
+    assert [entry.name for entry in backends_for("cpu")] == ["native", "openvino", "onnxruntime"]
+    assert [entry.name for entry in backends_for("cuda")] == ["tensorrt", "onnxruntime"]

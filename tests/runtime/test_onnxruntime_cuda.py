@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,11 @@ import numpy as np
 import pytest
 
 from cgnrt import BackendError, cuda
-from cgnrt.backends import BACKENDS, load_engine, onnxruntime_cuda
-from cgnrt.backends.base import Device
-from cgnrt.backends.onnxruntime_cuda import OnnxRuntimeCudaEngine
-from cgnrt.backends.onnxruntime_session import open_session
+from cgnrt.backends import Device, Setup, load_engine
+from cgnrt.backends.onnxruntime import OnnxRuntimeBackend
+from cgnrt.backends.onnxruntime import cuda as onnxruntime_cuda
+from cgnrt.backends.onnxruntime.cuda import OnnxRuntimeCudaEngine
+from cgnrt.backends.onnxruntime.session import open_session
 from cgnrt.plan import Mechanism, Plan
 
 from . import host_device
@@ -55,7 +55,7 @@ def run(engine: OnnxRuntimeCudaEngine, inputs: dict[str, np.ndarray], stream: An
 
 
 def test_it_is_bound_to_the_arrays_it_is_given(shape: Mechanism) -> None:
-    engine = BACKENDS["onnxruntime"].load(shape, GPU, "fp32", 2)
+    engine = OnnxRuntimeBackend().examine(shape, Setup(GPU, "fp32")).load(2)
     assert isinstance(engine, OnnxRuntimeCudaEngine)
     reference = load_engine(shape, backend="onnxruntime")
     for n in (3, 1, 8, 3):
@@ -106,8 +106,7 @@ def test_a_typed_graph_is_run_in_place_of_the_plans(
         assert shape.weights is not None
         return bytes(shape.graph), bytes(len(shape.weights))  # all weights zero
 
-    module = SimpleNamespace(typed_graph=typed_graph)
-    monkeypatch.setitem(sys.modules, "cgnrt.backends.typed_graph", module)
+    monkeypatch.setattr(onnxruntime_cuda, "typed_graph", typed_graph)
     engine = OnnxRuntimeCudaEngine(shape, GPU, "fp16", 2, fp32_layers=["a"])
     assert asked == [("shape", "fp16", ["a"])]
     assert len(np.unique(run(engine, batch(shape, 2)))) == 1
@@ -132,8 +131,6 @@ def test_wrong_arguments(shape: Mechanism) -> None:
     narrow = {**arrays, "noise": host_device.DeviceArray(np.zeros((2, 3), np.float32))}
     with pytest.raises(BackendError, match="run 'shape': ONNX Runtime failed"):
         engine.run(narrow, {"mask": target}, engine.stream)
-    with pytest.raises(TypeError, match="options are batches, expected none on the CPU"):
-        BACKENDS["onnxruntime"].load(shape, Device(), "fp32", 2, batches=[1])  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +194,9 @@ def providers_of(monkeypatch: pytest.MonkeyPatch, shape: Mechanism, precision: s
     monkeypatch.setattr(onnxruntime_cuda, "open_session", spy)
     monkeypatch.setattr(onnxruntime_cuda, "_is_emulated", lambda: False)
     monkeypatch.setattr(OnnxRuntimeCudaEngine, "_capture", lambda self, number, n: (number, n))
-    typed = SimpleNamespace(typed_graph=lambda mechanism, precision, layers: (bytes(mechanism.graph), b""))
-    monkeypatch.setitem(sys.modules, "cgnrt.backends.typed_graph", typed)
+    monkeypatch.setattr(
+        onnxruntime_cuda, "typed_graph", lambda network, precision, layers: (bytes(network.graph), b"")
+    )
     stream = host_device.Stream(1)
     OnnxRuntimeCudaEngine(shape, Device("cuda", 1), precision, stream=stream, **options)
     return stream, seen[0]

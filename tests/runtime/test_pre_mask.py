@@ -116,6 +116,6 @@ def test_interpolation_and_torch_pass_it_on(pre_mask_plan: Path, channels: int) 
 def test_the_native_engine_refuses_it(pre_mask_plan: Path) -> None:
     with pytest.raises(
         BackendError,
-        match="mechanism 'shape' has what it lacks: for small generators, graphs with more than one",
+        match="mechanism 'shape': the native engine for small generators does not support graphs with more than one",
     ):
         Generator(pre_mask_plan, backend="native")

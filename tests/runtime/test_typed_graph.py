@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cgnrt import MissingDependencyError
-from cgnrt.backends.typed_graph import planned_fp32_layers, typed_graph
+from cgnrt.backends.typed import planned_fp32_layers, typed_graph
 from cgnrt.plan import Mechanism, Plan
 from cgnrt.plan.onnx.model import parse_model
 

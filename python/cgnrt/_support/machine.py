@@ -16,7 +16,7 @@ _VECTOR = ("avx2", "fma", "f16c", "avx512f")
 def describe_machine() -> dict[str, Any]:
     """The processor, usable cores, vector and matrix extensions. Extensions are known on Linux only."""
     fields = _cpuinfo()
-    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    flags = _flags(fields)
     return {
         "cpu": fields.get("model name") or platform.processor() or platform.machine(),
         "cores": available_cores(),
@@ -35,7 +35,11 @@ def available_cores() -> int:
 @functools.cache
 def has_amx() -> bool:
     """Whether the processor multiplies bf16 matrices in hardware."""
-    return "amx_bf16" in describe_machine()["matrix_extensions"]
+    return "amx_bf16" in _flags(_cpuinfo())
+
+
+def _flags(fields: dict[str, str]) -> set[str]:
+    return set(fields.get("flags", fields.get("Features", "")).split())
 
 
 def _cpuinfo() -> dict[str, str]:

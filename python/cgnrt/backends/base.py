@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
-from cgnrt.plan import Mechanism, Plan
+from cgnrt.plan import Network, Plan
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -57,8 +57,22 @@ class EngineOptions:
     batches: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How networks are to be run.
+
+    Attributes:
+      plan: where they are from; None where that does not matter.
+    """
+
+    device: Device
+    precision: str
+    plan: Plan | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
+
+
 class Engine(Protocol):
-    """One mechanism, compiled. Not thread-safe: one caller at a time.
+    """One network, compiled. Not thread-safe: one caller at a time.
 
     An engine with a limit has it as `largest_batch`.
     """
@@ -83,57 +97,37 @@ class Engine(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """An engine library."""
+class Candidate(Protocol):
+    """A network that a backend has examined and can run, prepared as far as the examination took it."""
 
-    name: str
-    extra: str
+    def load(self, threads: int | None = None, stream: Any = None) -> Engine:
+        """Load it; may be called several times, for engines that are independent of each other.
 
-    def installed(self) -> bool:
-        """Whether the package is there, told without importing it."""
+        Args:
+          threads: of an engine on the CPU; None takes the cores that this process may use.
+          stream: the `cgnrt.cuda.Stream` that an engine on a GPU will be run on.
+        Raises:
+          BackendError: the engine library refuses the graph, or the plan's engines do not fit.
+        """
         ...
+
+
+class Backend(Protocol):
+    """An engine library. `registry` says what is known of it without importing it."""
 
     def version(self) -> str:
         """The version of the engine library."""
         ...
 
-    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
-        """Why this backend cannot run `precision` on `device` on this machine, or one of the mechanisms at all.
-
-        None where it can.
-        """
+    def refusal(self, device: Device, precision: str) -> str | None:
+        """Why this backend cannot run `precision` on `device` on this machine; None where it can."""
         ...
 
-    def load(self, mechanism: Mechanism, device: Device, precision: str, threads: int | None) -> Engine:
-        """Compile one mechanism of a plan.
+    def examine(self, network: Network, setup: Setup) -> Candidate:
+        """Look at a network, where `refusal` found nothing against the setup.
 
         Raises:
-          BackendError: the engine refuses the graph.
-        """
-        ...
-
-
-@runtime_checkable
-class DeviceBackend(Protocol):
-    """What a backend for GPUs has besides."""
-
-    def plan_refusal(self, plan: Plan, device: Device, precision: str, options: EngineOptions) -> str | None:
-        """Why it cannot run this plan with these options, where `refusal` found nothing. None where it can."""
-        ...
-
-    def load_on(
-        self,
-        stream: Any,
-        plan: Plan,
-        mechanism: Mechanism,
-        device: Device,
-        precision: str,
-        options: EngineOptions,
-    ) -> Engine:
-        """Load one mechanism of a plan, to be run on a `cgnrt.cuda.Stream`.
-
-        Raises:
-          BackendError: the engine refuses the graph, or the plan's engines do not fit.
+          BackendError: the backend does not support the network; the message says why.
         """
         ...
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cgnrt._support.machine import available_cores
-from cgnrt.backends.base import Device, deliver
+from cgnrt.backends.base import Device, Setup, deliver
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Network
 from cgnrt.plan.onnx.graph import relocate
 
 # OpenVINO's ONNX reader takes the offset of an initializer at this location for an address in memory.
@@ -43,21 +43,21 @@ def _core() -> Any:
 
 
 class OpenVinoEngine:
-    def __init__(self, mechanism: Mechanism, precision: str, threads: int | None) -> None:
-        self._name = mechanism.name
-        self._graph = mechanism.model.data
+    def __init__(self, network: Network, precision: str, threads: int | None) -> None:
+        self._name = network.name
+        self._graph = network.model.data
         # The engine may read the weights where they are mapped, so the mapping must outlive it.
-        self._weights = mechanism.weights
+        self._weights = network.weights
         if self._weights is not None:
             address = np.frombuffer(self._weights, np.uint8).ctypes.data
-            self._graph = relocate(mechanism.model, _MEMORY_LOCATION, address)
+            self._graph = relocate(network.model, _MEMORY_LOCATION, address)
         self._config = {
             # Never left to the library: where there is AMX it would compute in bf16 unasked.
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or available_cores(),
             "NUM_STREAMS": 1,
         }
-        self._outputs = [spec.name for spec in mechanism.spec.outputs]
+        self._outputs = [spec.name for spec in network.spec.outputs]
         self._inputs: set[str] = set()
         self._request: Any = None
         self._open()
@@ -114,29 +114,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_close_before_fork)
 
 
+@dataclass(frozen=True)
+class OpenVinoCandidate:
+    """A network, which OpenVINO compiles when it is loaded."""
+
+    network: Network
+    precision: str
+
+    def load(self, threads: int | None = None, stream: Any = None) -> OpenVinoEngine:
+        return OpenVinoEngine(self.network, self.precision, threads)
+
+
 class OpenVinoBackend:
-    name = "openvino"
-    extra = "cpu"
-
-    def installed(self) -> bool:
-        return importlib.util.find_spec("openvino") is not None
-
     def version(self) -> str:
         return str(_library().__version__)
 
-    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
-        if device.kind != "cpu":
-            return f"it runs on the CPU, not on {device}"
+    def refusal(self, device: Device, precision: str) -> str | None:
         if precision not in _HINTS:
             return f"it has no {precision} on the CPU"
         if precision == "bf16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return "this processor has no bf16 instructions, where OpenVINO would quietly compute in fp32"
         return None
 
-    def load(
-        self, mechanism: Mechanism, device: Device, precision: str, threads: int | None
-    ) -> OpenVinoEngine:
-        return OpenVinoEngine(mechanism, precision, threads)
+    def examine(self, network: Network, setup: Setup) -> OpenVinoCandidate:
+        return OpenVinoCandidate(network, setup.precision)
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,15 +13,10 @@ from PIL import Image
 from cgnrt.backends import choose
 from cgnrt.backends.base import Device, Engine
 from cgnrt.errors import BackendError, PlanError
-from cgnrt.plan import Mechanism, Network, SaliencyPlan, SaliencySpec
+from cgnrt.plan import SaliencyPlan, SaliencySpec
 from cgnrt.real.photos import Pictures, read_pictures
 
 _CHUNK = 4  # photos in one call of the network
-
-
-def as_mechanism(network: Network) -> Mechanism:
-    """A saliency network as an argument of backends: they read only its name, graph, weights and named tensors."""
-    return cast(Mechanism, network)
 
 
 class Saliency:
@@ -71,7 +66,7 @@ class Saliency:
             device="cpu",
             precision=precision,
             default_precision=self.plan.manifest.precision,
-            mechanisms=[as_mechanism(self.plan.network)],
+            networks=[self.plan.network],
         )
         self._threads = threads
         self._lock = threading.Lock()  # engines take one caller at a time
@@ -144,9 +139,7 @@ class Saliency:
     def _open(self) -> Engine:
         # A forked process opens a new engine: the old one's worker threads exist only in the parent.
         if self._engine is None or self._pid != os.getpid():
-            network = as_mechanism(self.plan.network)
-            choice = self._choice
-            self._engine = choice.backend.load(network, choice.device, choice.precision, self._threads)
+            self._engine = self._choice.load(self.plan.network.name, self._threads)
             self._pid = os.getpid()
         return self._engine
 

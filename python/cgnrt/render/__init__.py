@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cgnrt.backends import Choice, EngineOptions
+from cgnrt.backends import Choice
 from cgnrt.plan import Plan
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.sampling import Sampler
@@ -18,14 +18,13 @@ def make_renderer(
     sampler: Sampler,
     pixels: PixelFormat,
     choice: Choice,
-    engines: EngineOptions,
     threads: int | None,
 ) -> Renderer:
     """The renderer for the device that was chosen; it opens its engines on first use."""
     if choice.device.kind == "cuda":
         from cgnrt.render.cuda.rendering import CudaRenderer
 
-        return CudaRenderer(plan, pixels, sampler, choice, engines)
+        return CudaRenderer(plan, pixels, sampler, choice)
     from cgnrt.render.renderer import Renderer
 
     return Renderer(plan, pixels, sampler, choice, threads)

@@ -26,9 +26,7 @@ class Networks:
         self._mechanisms = plan.mechanisms
         self._engines: dict[str, Engine] = {}
         for name in MECHANISMS:
-            self._engines[name] = choice.backend.load(
-                plan.mechanisms[name], choice.device, choice.precision, threads
-            )
+            self._engines[name] = choice.load(name, threads)
             # An engine that keeps reading the plan gets its pages back; one with a copy of its own frees them.
             plan.release_pages()
 

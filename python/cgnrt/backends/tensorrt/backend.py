@@ -2,43 +2,80 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Sequence
 from typing import Any
 
 from cgnrt import cuda
-from cgnrt.backends.base import PRECISIONS, Device, EngineOptions
+from cgnrt.backends.base import PRECISIONS, Device, Setup
 from cgnrt.backends.tensorrt import library as packages
-from cgnrt.backends.tensorrt.batches import Batches, usual_batches
-from cgnrt.backends.tensorrt.build import build_engine
+from cgnrt.backends.tensorrt.build import bar, build_engine
 from cgnrt.backends.tensorrt.cache import CacheKey, read_entry, timing_cache, write_entry
-from cgnrt.backends.tensorrt.digest import graph_digest
-from cgnrt.backends.tensorrt.engine import TensorRtEngine, Workspace
+from cgnrt.backends.tensorrt.engine import TensorRtEngine
 from cgnrt.backends.tensorrt.library import Library, log
-from cgnrt.backends.tensorrt.progress import bar
 from cgnrt.backends.tensorrt.ready import UnfitError, find_ready
-from cgnrt.backends.tensorrt.target import Target
-from cgnrt.backends.typed_graph import planned_fp32_layers
+from cgnrt.backends.tensorrt.target import Batches, Target, graph_digest, usual_batches
+from cgnrt.backends.typed import planned_fp32_layers
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism, Plan
+from cgnrt.plan import Network, Plan
 
 _BF16_CAPABILITY = (8, 0)
 _REBUILD = "Pass rebuild=True (--rebuild) to build one for this card from its ONNX"
 
 
+class TensorRtCandidate:
+    """A mechanism whose engine is in the plan, in the local cache, or to be built.
+
+    Loading takes the first of: the plan's own engine, if it is trusted and for exactly this library version and card;
+    the local cache; one that is built now, which takes minutes, with a progress bar on stderr, and kept in the cache.
+    A trusted plan with engines of which none fits is refused, as the minutes would come unexpected then, unless
+    `options.rebuild` is on.
+
+    Raises:
+      BackendError: the plan's engines do not fit.
+      ValueError: `options.batches` is not one to three sizes in ascending order.
+    """
+
+    def __init__(self, network: Network, setup: Setup) -> None:
+        self._network = network
+        self._setup = setup
+        self._library = packages.load()
+        self._target = Target.of(self._library, setup.device.index)
+        options = setup.options
+        self._asked = None if options.batches is None else Batches.of(options.batches)
+        self._ready: memoryview | None = None
+        self._reason: str | None = None
+        if setup.plan is not None and options.trust_engines:
+            self._ready, reason = _ready(setup.plan, network, setup.precision, self._target, self._asked)
+            self._reason = None if options.rebuild or reason is None else f"{reason}. {_REBUILD}"
+        if self._reason is not None and not self._key.path.exists():
+            raise BackendError(self._reason)
+
+    def load(self, threads: int | None = None, stream: Any = None) -> TensorRtEngine:
+        data: bytes | memoryview | None = self._ready
+        if data is None:
+            data = read_entry(self._key)
+        if data is None and self._reason is not None:  # an entry that is damaged, or gone since
+            raise BackendError(f"load mechanism '{self._network.name}': {self._reason}.")
+        if data is None:
+            data = _build(self._network, self._key, self._library, self._setup.device)
+        return TensorRtEngine(self._network, data, self._library, self._setup.device)
+
+    @functools.cached_property
+    def _key(self) -> CacheKey:
+        """What the engine's place in the cache depends on; to compute it reads all weights."""
+        network, plan, precision = self._network, self._setup.plan, self._setup.precision
+        kept = () if plan is None else planned_fp32_layers(plan.manifest, network.name, precision)
+        height, width = (int(size) for size in network.spec.outputs[0].shape[-2:])
+        wanted = self._asked or usual_batches(height, width)
+        return CacheKey(network.name, graph_digest(network), precision, wanted, self._target, kept)
+
+
 class TensorRtBackend:
-    name = "tensorrt"
-    extra = "tensorrt"
-
-    def installed(self) -> bool:
-        return packages.installed() is not None
-
     def version(self) -> str:
         return packages.load().version
 
-    def refusal(self, device: Device, precision: str, mechanisms: Sequence[Mechanism] = ()) -> str | None:
-        if device.kind != "cuda":
-            return f"it runs on CUDA devices, not on {device}"
+    def refusal(self, device: Device, precision: str) -> str | None:
         if precision not in PRECISIONS:
             return f"it has no {precision}"
         missing = cuda.refusal(device.index)
@@ -60,116 +97,27 @@ class TensorRtBackend:
             return f"{target.device} ({target.architecture}) has no bf16"
         return None
 
-    def plan_refusal(self, plan: Plan, device: Device, precision: str, options: EngineOptions) -> str | None:
-        if not options.trust_engines or options.rebuild:
-            return None
-        target = Target.of(packages.load(), device.index)
-        asked = None if options.batches is None else Batches.of(options.batches)
-        for mechanism in plan.mechanisms.values():
-            _, reason = _ready(plan, mechanism, precision, target, asked)
-            if reason is not None and not _key(plan, mechanism, precision, target, asked).path.exists():
-                return f"{reason}. {_REBUILD}"
-        return None
-
-    def load_on(
-        self,
-        stream: Any,
-        plan: Plan,
-        mechanism: Mechanism,
-        device: Device,
-        precision: str,
-        options: EngineOptions,
-    ) -> TensorRtEngine:
-        return self.load(
-            mechanism,
-            device,
-            precision,
-            None,
-            plan=plan,
-            trust_engines=options.trust_engines,
-            rebuild=options.rebuild,
-            batches=options.batches,
-        )
-
-    def load(
-        self,
-        mechanism: Mechanism,
-        device: Device,
-        precision: str,
-        threads: int | None,
-        *,
-        plan: Plan | None = None,
-        trust_engines: bool = False,
-        rebuild: bool = False,
-        batches: Sequence[int] | None = None,
-        workspace: Workspace | None = None,
-        graphs: int = 3,
-    ) -> TensorRtEngine:
-        """Load one mechanism's engine; the first time on a card it may have to be built, which takes minutes.
-
-        Taken is the first of: the plan's own engine, if it is trusted and for exactly this library version and card;
-        the local cache; one that is built now, with a progress bar on stderr, and kept in the cache. A trusted plan
-        with engines of which none fits is refused, as the minutes come unexpected then, unless `rebuild` is on.
-
-        Args:
-          mechanism: of an open plan.
-          device: a CUDA device that `refusal` had nothing against.
-          precision: "fp32", "fp16" or "bf16".
-          threads: ignored.
-          plan: where the mechanism is from: for its engines, and for the layers that it keeps in float32.
-          trust_engines: run the plan's engines, which are native code.
-          rebuild: build where a trusted plan has engines, but none that fits.
-          batches: one to three sizes to build for: smallest, usual, largest. None is whatever the plan's engines run,
-            and `usual_batches` where one is built.
-          workspace: for engines that run in turn on one stream; see `Workspace`.
-          graphs: batch sizes to replay as CUDA graphs; see `TensorRtEngine`.
-        Raises:
-          BackendError: the plan's engines do not fit, or the library fails.
-          ValueError: `batches` is not as above.
-        """
-        library = packages.load()
-        target = Target.of(library, device.index)
-        asked = None if batches is None else Batches.of(batches)
-        data: bytes | memoryview | None = None
-        reason = None
-        if plan is not None and trust_engines:
-            data, reason = _ready(plan, mechanism, precision, target, asked)
-        if data is None:
-            key = _key(plan, mechanism, precision, target, asked)
-            data = read_entry(key)
-            if data is None and reason is not None and not rebuild:
-                raise BackendError(f"load mechanism '{mechanism.name}': {reason}. {_REBUILD}.")
-            if data is None:
-                data = _build(mechanism, key, library, device)
-        return TensorRtEngine(mechanism, data, library, device, workspace, graphs)
+    def examine(self, network: Network, setup: Setup) -> TensorRtCandidate:
+        return TensorRtCandidate(network, setup)
 
 
 def _ready(
-    plan: Plan, mechanism: Mechanism, precision: str, target: Target, asked: Batches | None
+    plan: Plan, network: Network, precision: str, target: Target, asked: Batches | None
 ) -> tuple[memoryview | None, str | None]:
     """The plan's own engine; or why none of those that it has fits, which is nothing where it has none."""
     try:
-        ready = find_ready(plan, [mechanism], precision, target, asked)
+        ready = find_ready(plan, [network], precision, target, asked)
     except UnfitError as error:
         has_some = any(name.startswith("engines/") for name in plan.members)
         return None, f"the plan has {error}" if has_some else None
-    return plan.member(ready.member(mechanism.name)), None
+    return plan.member(ready.member(network.name)), None
 
 
-def _key(
-    plan: Plan | None, mechanism: Mechanism, precision: str, target: Target, asked: Batches | None
-) -> CacheKey:
-    kept = () if plan is None else planned_fp32_layers(plan.manifest, mechanism.name, precision)
-    height, width = (int(size) for size in mechanism.spec.outputs[0].shape[-2:])
-    wanted = asked or usual_batches(height, width)
-    return CacheKey(mechanism.name, graph_digest(mechanism), precision, wanted, target, kept)
-
-
-def _build(mechanism: Mechanism, key: CacheKey, library: Library, device: Device) -> bytes:
-    log.info("building an engine of mechanism '%s' for %s", mechanism.name, key.target)
+def _build(network: Network, key: CacheKey, library: Library, device: Device) -> bytes:
+    log.info("building an engine of mechanism '%s' for %s", network.name, key.target)
     with cuda.on_device(device.index), bar() as progress:
         data = build_engine(
-            mechanism,
+            network,
             key.precision,
             key.batches,
             library,

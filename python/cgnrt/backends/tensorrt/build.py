@@ -1,25 +1,29 @@
-"""From a mechanism's graph to a serialised engine."""
+"""From a mechanism's graph to a serialised engine, and how far that is."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cgnrt._support.files import written_beside
-from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.library import Library, log
-from cgnrt.backends.tensorrt.progress import Progress, make_monitor
-from cgnrt.backends.typed_graph import typed_graph
+from cgnrt.backends.tensorrt.target import Batches
+from cgnrt.backends.typed import typed_graph
 from cgnrt.errors import BackendError, CgnrtError
-from cgnrt.plan import Mechanism, external_initializers
+from cgnrt.plan import Network, external_initializers
 from cgnrt.plan.onnx.model import parse_model
+
+# Steps done, steps known so far, and what is under way.
+Progress = Callable[[int, int, str], None]
 
 
 def build_engine(
-    mechanism: Mechanism,
+    mechanism: Network,
     precision: str,
     batches: Batches,
     library: Library,
@@ -83,7 +87,7 @@ def build_engine(
 
 
 def parse(
-    mechanism: Mechanism,
+    mechanism: Network,
     precision: str,
     library: Library,
     builder: Any,
@@ -112,7 +116,7 @@ def parse(
     return network, (parser, weights)
 
 
-def _profile(builder: Any, mechanism: Mechanism, network: Any, batches: Batches) -> Any:
+def _profile(builder: Any, mechanism: Network, network: Any, batches: Batches) -> Any:
     profile = builder.create_optimization_profile()
     sizes = {spec.name: spec.shape[1:] for spec in mechanism.spec.inputs}
     for k in range(network.num_inputs):
@@ -138,3 +142,59 @@ def _write_timings(config: Any, path: Path) -> None:
 
 def _reason(errors: list[str], error: Exception | None = None) -> str:
     return "; ".join(dict.fromkeys(errors)) or str(error or "no reason given")
+
+
+def make_monitor(api: Any, progress: Progress | None, subject: str) -> Any:
+    """The library's progress monitor for a callback; None where there is no callback.
+
+    The library may call it from threads of its own. An exception must not leave it, which would end the process: one
+    that the callback raises, such as Ctrl-C, stops the build and is kept in `error`.
+    """
+    if progress is None:
+        return None
+    tell = progress
+
+    class Monitor(api.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            api.IProgressMonitor.__init__(self)
+            self.error: BaseException | None = None
+            self._lock = threading.Lock()
+            self._done = 0
+            self._known = 0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            with self._lock:
+                self._known += num_steps
+            self._tell(f"{subject}: {phase_name}")
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                self._done += 1
+            self._tell(f"{subject}: {phase_name}")
+            return self.error is None
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+        def _tell(self, words: str) -> None:
+            try:
+                tell(self._done, self._known, words)
+            except BaseException as error:
+                self.error = error
+
+    return Monitor()
+
+
+@contextlib.contextmanager
+def bar() -> Iterator[Progress]:
+    """A progress bar on stderr, silent where that is no terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=None, leave=False) as shown:
+
+        def show(done: int, known: int, words: str) -> None:
+            shown.total = known
+            shown.set_description(words, refresh=False)
+            shown.update(done - shown.n)
+
+        yield show

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgnrt._support.files import written_beside
-from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.library import log
-from cgnrt.backends.tensorrt.target import Target
+from cgnrt.backends.tensorrt.target import Batches, Target
 from cgnrt.errors import CgnrtError
 
 _MAGIC = b"cgnrt-engine 1 "

@@ -8,10 +8,10 @@ from typing import Any
 
 from cgnrt import cuda
 from cgnrt.backends.base import Device
-from cgnrt.backends.tensorrt.batches import Batches
 from cgnrt.backends.tensorrt.library import Library, log
+from cgnrt.backends.tensorrt.target import Batches
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Network
 
 Arrays = Mapping[str, Any]  # of cgnrt.cuda.DeviceArray, by the name of an input or output
 _ALIGNMENT = 256  # of the addresses that TensorRT takes for inputs and outputs
@@ -111,7 +111,7 @@ class TensorRtEngine:
     """One mechanism's engine, loaded on its device.
 
     Args:
-      mechanism: what it was built from.
+      network: what it was built from.
       data: the serialised engine.
       library: the version that built it.
       device: the card that it was built for.
@@ -125,14 +125,14 @@ class TensorRtEngine:
 
     def __init__(
         self,
-        mechanism: Mechanism,
+        network: Network,
         data: bytes | memoryview,
         library: Library,
         device: Device,
         workspace: Workspace | None = None,
         graphs: int = 3,
     ) -> None:
-        self._name = mechanism.name
+        self._name = network.name
         self._library = library
         self._device = device
         self._workspace = workspace if workspace is not None else Workspace()
@@ -148,8 +148,8 @@ class TensorRtEngine:
                     f"{'; '.join(errors) or 'no reason given'}"
                 )
             self._inputs, self._outputs = self._names()
-            unknown = set(self._inputs) - {spec.name for spec in mechanism.spec.inputs}
-            missing = {spec.name for spec in mechanism.spec.outputs} - set(self._outputs)
+            unknown = set(self._inputs) - {spec.name for spec in network.spec.inputs}
+            missing = {spec.name for spec in network.spec.outputs} - set(self._outputs)
             if unknown or missing:
                 found = f"inputs {sorted(self._inputs)}, outputs {sorted(self._outputs)}"
                 raise BackendError(

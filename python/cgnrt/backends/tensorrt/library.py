@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cgnrt.backends.registry import BACKENDS
 from cgnrt.errors import BackendError
 
-# The first is for every card; the second for RTX cards alone.
-PACKAGES = ("tensorrt", "tensorrt_rtx")
 # The first whose parser takes weights from memory. 11 has strongly typed networks only, and ignores the flag for them.
 _OLDEST = (10, 13)
 _STRONGLY_TYPED = "STRONGLY_TYPED"
@@ -71,8 +70,9 @@ class Library:
 
 
 def installed() -> str | None:
-    """The package that would be imported, told without importing it."""
-    return next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
+    """The package that would be imported, told without importing it: for every card, or for RTX cards only."""
+    packages = BACKENDS["tensorrt"].packages
+    return next((name for name in packages if importlib.util.find_spec(name) is not None), None)
 
 
 @functools.cache

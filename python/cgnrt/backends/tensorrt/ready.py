@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cgnrt.backends.tensorrt.batches import Batches
-from cgnrt.backends.tensorrt.digest import graph_digest
-from cgnrt.backends.tensorrt.target import Target
+from cgnrt.backends.tensorrt.target import Batches, Target, graph_digest
 from cgnrt.errors import PlanError, show
-from cgnrt.plan import MECHANISMS, Mechanism, Plan
+from cgnrt.plan import MECHANISMS, Network, Plan
 from cgnrt.plan.strict_json import parse_json
 
 FORMAT = 1
@@ -95,7 +93,7 @@ def list_ready(plan: Plan) -> list[ReadyEngines]:
 
 
 def find_ready(
-    plan: Plan, mechanisms: Sequence[Mechanism], precision: str, target: Target, batches: Batches | None
+    plan: Plan, mechanisms: Sequence[Network], precision: str, target: Target, batches: Batches | None
 ) -> ReadyEngines:
     """The plan's engines for a target.
 

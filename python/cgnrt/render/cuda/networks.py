@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cgnrt import cuda
-from cgnrt.backends import Choice, DeviceBackend, Engine, EngineOptions
-from cgnrt.errors import BackendError
+from cgnrt.backends import Choice, Engine
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS
 
@@ -20,24 +19,19 @@ class CudaNetworks:
     given when it is started, and `join` orders `stream` behind all that were started.
     """
 
-    def __init__(self, plan: Plan, choice: Choice, options: EngineOptions, stream: cuda.Stream) -> None:
+    def __init__(self, plan: Plan, choice: Choice, stream: cuda.Stream) -> None:
         self._stream = stream
         self._specs = {name: plan.mechanisms[name].spec for name in MECHANISMS}
         self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
         self._engines: dict[str, Engine] = {}
         self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
         self.tables: dict[str, cuda.DeviceArray] = {}
-        backend = choice.backend
-        if not isinstance(backend, DeviceBackend):
-            raise BackendError(f"load: backend is {backend.name}, expected one for {choice.device}.")
         for name in MECHANISMS:
             mechanism = plan.mechanisms[name]
             table = np.ascontiguousarray(mechanism.embedding, np.float32)
             self.tables[name] = cuda.DeviceArray.empty(table.shape, "float32", stream)
             self.tables[name].upload(table)
-            self._engines[name] = backend.load_on(
-                self._streams[name], plan, mechanism, choice.device, choice.precision, options
-            )
+            self._engines[name] = choice.load(name, stream=self._streams[name])
             plan.release_pages()
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt import cuda
-from cgnrt.backends import Choice, EngineOptions
+from cgnrt.backends import Choice
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.batch import Batch, DeviceColumns
 from cgnrt.plan import Plan
@@ -35,12 +35,12 @@ _COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
 class _Session:
     """What a generator holds on its device: a stream, and on it the engines, the composer and the last pool."""
 
-    def __init__(self, plan: Plan, choice: Choice, options: EngineOptions, pixels: PixelFormat) -> None:
+    def __init__(self, plan: Plan, choice: Choice, pixels: PixelFormat) -> None:
         cuda.module()
         self.stream = cuda.Stream(choice.device.index)
         self.uploads = Uploads(self.stream)
         self.composer = CudaComposer(plan, pixels, self.stream)
-        self.networks = CudaNetworks(plan, choice, options, self.stream)
+        self.networks = CudaNetworks(plan, choice, self.stream)
         self.pool: CudaPool | CudaRenewingPool | None = None
 
     def with_pixels(self, plan: Plan, pixels: PixelFormat) -> _Session:
@@ -57,14 +57,11 @@ class CudaRenderer(Renderer):
     All memory is of one stream's pool, which keeps what it was given for the next batch.
     """
 
-    def __init__(
-        self, plan: Plan, pixels: PixelFormat, sampler: Sampler, choice: Choice, options: EngineOptions
-    ) -> None:
+    def __init__(self, plan: Plan, pixels: PixelFormat, sampler: Sampler, choice: Choice) -> None:
         self._plan = plan
         self._pixels = pixels
         self._sampler = sampler
         self._choice = choice
-        self._options = options
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._outputs = {spec.name: spec for m in plan.mechanisms.values() for spec in m.spec.outputs}
         self._session: _Session | None = None
@@ -194,7 +191,7 @@ class CudaRenderer(Renderer):
 
     def _open(self) -> _Session:
         if self._session is None or cuda.forked():  # which cuda.module() refuses
-            self._session = _Session(self._plan, self._choice, self._options, self._pixels)
+            self._session = _Session(self._plan, self._choice, self._pixels)
         return self._session
 
     @contextmanager

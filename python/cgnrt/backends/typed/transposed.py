@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cgnrt.backends.typed_constants import Constants
+from cgnrt.backends.typed.constants import Constants
 
 if TYPE_CHECKING:
     import onnx

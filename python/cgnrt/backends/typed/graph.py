@@ -12,10 +12,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cgnrt.backends.typed_constants import Constants
-from cgnrt.backends.typed_transposed import split_transposed
+from cgnrt.backends.typed.constants import Constants
+from cgnrt.backends.typed.transposed import split_transposed
 from cgnrt.errors import MissingDependencyError
-from cgnrt.plan import CgnManifest, Mechanism
+from cgnrt.plan import CgnManifest, Network
 
 if TYPE_CHECKING:
     import onnx
@@ -62,12 +62,12 @@ _GROUP_NORM_OPSET = 21  # where its scale and bias changed their shape
 
 
 def typed_graph(
-    mechanism: Mechanism, precision: str, fp32_layers: Collection[str] = ()
+    network: Network, precision: str, fp32_layers: Collection[str] = ()
 ) -> tuple[bytes, bytes | memoryview | None]:
-    """A mechanism's graph at a precision, and its weights.
+    """A network's graph at a precision, and its weights.
 
     Args:
-      mechanism: of an open plan.
+      network: of an open plan.
       precision: "fp32" (the graph as it is), "fp16" or "bf16".
       fp32_layers: names of weights whose layers stay float32; see `planned_fp32_layers`.
     Returns:
@@ -77,7 +77,7 @@ def typed_graph(
       MissingDependencyError: the onnx package is not installed.
     """
     if precision == "fp32":
-        return mechanism.model.data, mechanism.weights
+        return network.model.data, network.weights
     if precision not in ("fp16", "bf16"):
         raise ValueError(f"type the graph: precision is {precision!r}, expected 'fp32', 'fp16' or 'bf16'.")
     try:
@@ -86,11 +86,11 @@ def typed_graph(
         if error.name != "onnx":
             raise
         raise MissingDependencyError(
-            f"load mechanism '{mechanism.name}': package 'onnx' is not installed, expected it for {precision}. "
+            f"load mechanism '{network.name}': package 'onnx' is not installed, expected it for {precision}. "
             "Run: pip install onnx"
         ) from error
-    model = onnx.load_model_from_string(mechanism.model.data)
-    constants = Constants(model, mechanism.weights, precision)
+    model = onnx.load_model_from_string(network.model.data)
+    constants = Constants(model, network.weights, precision)
     if precision == "bf16":
         split_transposed(model, constants, fp32_layers)
         _raise_opset(model)

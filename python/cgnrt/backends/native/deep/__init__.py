@@ -7,8 +7,8 @@ turns the second into steps of the engine, each with the element-wise operators 
 
 from __future__ import annotations
 
-from cgnrt.backends.deep.compile import compile_pictures
-from cgnrt.backends.deep.program import Program
-from cgnrt.backends.deep.vectors import evaluate
+from cgnrt.backends.native.deep.compile import compile_pictures
+from cgnrt.backends.native.deep.program import PictureProgram
+from cgnrt.backends.native.deep.vectors import evaluate
 
-__all__ = ["Program", "compile_pictures", "evaluate"]
+__all__ = ["PictureProgram", "compile_pictures", "evaluate"]

@@ -71,7 +71,7 @@ class Vector:
 
 
 @dataclass
-class Program:
+class PictureProgram:
     """Constructor arguments of `_core.DeepEngine`, and how to get its vectors.
 
     `nodes` are those of the graph that the vectors need, in order. `outputs` are (name, picture).

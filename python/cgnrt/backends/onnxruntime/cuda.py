@@ -17,9 +17,10 @@ import numpy as np
 
 from cgnrt import cuda
 from cgnrt.backends.base import Device
-from cgnrt.backends.onnxruntime_session import Provider, open_session
+from cgnrt.backends.onnxruntime.session import Provider, open_session
+from cgnrt.backends.typed import typed_graph
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Network
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
@@ -30,28 +31,27 @@ _NO_GRAPH = "-1"  # of `gpu_graph_id`: neither capture nor replay
 _WANTED_BYTES = re.compile(r"(?:requested buffer of size|requested bytes of) (\d+)")
 
 
-def refusal(
-    device: Device, precision: str, mechanisms: Sequence[Mechanism] = (), provider: str = "cuda"
-) -> str | None:
-    """Why ONNX Runtime cannot run `precision` on a CUDA device, or one of the mechanisms; None where it can."""
+def refusal(device: Device, precision: str, provider: str = "cuda") -> str | None:
+    """Why ONNX Runtime cannot run `precision` on a CUDA device; None where it can."""
     if (reason := cuda.refusal(device.index)) is not None:
         return reason
     if _is_emulated():
         return "it has no bf16 kernels on an emulated device" if precision == "bf16" else None
-    if (reason := _library_refusal(provider)) is not None:
-        return reason
-    return _bf16_refusal(mechanisms) if precision == "bf16" and provider == "cuda" else None
+    return _library_refusal(provider)
 
 
-def _bf16_refusal(mechanisms: Sequence[Mechanism]) -> str | None:
-    for mechanism in mechanisms:
-        operators = {node.op for node in mechanism.model.nodes}
-        if lacking := sorted(operators & _NO_BF16):
-            return (
-                f"its CUDA provider has no bf16 {', '.join(lacking)}, which mechanism '{mechanism.name}' needs; "
-                "fp16 can be asked for by name"
-            )
-    return None
+def check_operators(network: Network, precision: str) -> None:
+    """Refuse a network with operators that the CUDA provider does not have at a precision.
+
+    Raises:
+      BackendError: it has some.
+    """
+    missing = {node.op for node in network.model.nodes} & _NO_BF16 if precision == "bf16" else set()
+    if missing:
+        raise BackendError(
+            f"mechanism '{network.name}': the CUDA provider does not support {', '.join(sorted(missing))} in bf16; "
+            "fp16 can be asked for by name"
+        )
 
 
 @functools.cache
@@ -104,7 +104,7 @@ class _Static(NamedTuple):
 
 
 class OnnxRuntimeCudaEngine:
-    """One mechanism on a device; float32 device arrays in and out, any n from 1 up, at any address.
+    """One network on a device; float32 device arrays in and out, any n from 1 up, at any address.
 
     ONNX Runtime ties a session to one stream. It is `stream`, or one of the engine's own; a run asked for on another
     stream waits for that one and is waited for by it, on the device. `run` returns when everything is enqueued; but a
@@ -128,7 +128,7 @@ class OnnxRuntimeCudaEngine:
 
     def __init__(
         self,
-        mechanism: Mechanism,
+        network: Network,
         device: Device,
         precision: str,
         threads: int | None = None,
@@ -147,8 +147,8 @@ class OnnxRuntimeCudaEngine:
             raise ValueError(f"load: batches are {batches!r}, expected ints of at least 1.")
         self._cuda = cuda.module()
         self._device = device
-        self._name = mechanism.name
-        self._specs = (mechanism.spec.inputs, mechanism.spec.outputs)
+        self._name = network.name
+        self._specs = (network.spec.inputs, network.spec.outputs)
         own = self._cuda.Stream(device.index) if stream is None else stream
         # Where an emulation runs "device" code, device memory is the host's.
         self._emulated = _is_emulated()
@@ -158,19 +158,17 @@ class OnnxRuntimeCudaEngine:
         options = _cuda_options(own, device, precision, captures, timed, memory_limit)
         providers: list[Provider] = [(PROVIDERS["cuda"], options)]
         if provider == "tensorrt":
-            more = _tensorrt_options(mechanism, own, device, precision, batches, cache)
+            more = _tensorrt_options(network, own, device, precision, batches, cache)
             providers.insert(0, (PROVIDERS["tensorrt"], more))
         if self._emulated:
             providers = [("CPUExecutionProvider", {})]
         graph: bytes | None = None
-        self._weights: bytes | memoryview | None = mechanism.weights
+        self._weights: bytes | memoryview | None = network.weights
         if precision != "fp32":
-            from cgnrt.backends.typed_graph import typed_graph
-
-            graph, self._weights = typed_graph(mechanism, precision, fp32_layers)
+            graph, self._weights = typed_graph(network, precision, fp32_layers)
         with cuda.on_device(device.index):  # ONNX Runtime leaves its device the thread's current one
             self._session = open_session(
-                mechanism,
+                network,
                 providers,
                 graph=graph,
                 weights=self._weights,
@@ -311,7 +309,7 @@ def _cuda_options(
 
 
 def _tensorrt_options(
-    mechanism: Mechanism,
+    network: Network,
     stream: Any,
     device: Device,
     precision: str,
@@ -328,7 +326,7 @@ def _tensorrt_options(
         sizes = {"min": 1, "opt": batches[-1], "max": max(batches)}
         for kind, n in sizes.items():
             shapes = (
-                f"{spec.name}:{'x'.join(map(str, (n, *spec.shape[1:])))}" for spec in mechanism.spec.inputs
+                f"{spec.name}:{'x'.join(map(str, (n, *spec.shape[1:])))}" for spec in network.spec.inputs
             )
             options[f"trt_profile_{kind}_shapes"] = ",".join(shapes)
     if cache is not None:

@@ -8,13 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.graphs import Graph, UnsupportedGraphError, check_up_taps, check_window, floats, number
-from cgnrt.plan import Mechanism
+from cgnrt.backends.native.graph import (
+    Graph,
+    UnsupportedGraphError,
+    check_up_taps,
+    check_window,
+    floats,
+    number,
+)
+from cgnrt.plan import Network
 from cgnrt.plan.onnx.model import Node
 
 
 @dataclass
-class Program:
+class LayerProgram:
     """Constructor arguments of `_core.Engine`. `inputs` are the graph's, in the order of their concatenation."""
 
     inputs: list[str]
@@ -25,18 +32,18 @@ class Program:
     layers: list[dict[str, Any]] = field(default_factory=list)
 
 
-def compile_layers(mechanism: Mechanism) -> Program:
+def compile_layers(network: Network) -> LayerProgram:
     """Read Concat, Gemm, Reshape, then a chain of the layers that the engine has.
 
     Raises:
       UnsupportedGraphError: the graph is anything else.
     """
-    graph = _Chain(mechanism)
-    program = _head(graph, mechanism)
+    graph = _Chain(network)
+    program = _head(graph, network)
     while (node := graph.take()) is not None:
         compile_node = _LAYERS.get(node.op)
         if compile_node is None:
-            raise UnsupportedGraphError(f"operator {node.op}.")
+            raise UnsupportedGraphError(f"operator {node.op}")
         layer = compile_node(graph, node)
         before = program.layers[-1] if program.layers else {"kind": ""}
         if layer["kind"] == "leaky_relu" and before["kind"] in ("up_conv", "conv3") and "slope" not in before:
@@ -49,12 +56,12 @@ def compile_layers(mechanism: Mechanism) -> Program:
 class _Chain:
     """The graph's nodes one behind the other, each fed by the one before and by constants."""
 
-    def __init__(self, mechanism: Mechanism) -> None:
-        graph = Graph(mechanism)
+    def __init__(self, network: Network) -> None:
+        graph = Graph(network)
         self.model = graph.model
         self.constant = graph.constant
         if len(self.model.outputs) != 1:
-            raise UnsupportedGraphError("graphs with more than one output.")
+            raise UnsupportedGraphError("graphs with more than one output")
         self._nodes = list(self.model.nodes)
         self.value = ""
 
@@ -62,38 +69,40 @@ class _Chain:
         """The next node; it must take the value of the last one, and be an `op` if one is asked for."""
         if not self._nodes:
             if self.value != self.model.outputs[0].name:
-                raise UnsupportedGraphError("graphs whose last node is not their output.")
+                raise UnsupportedGraphError("graphs whose last node is not their output")
             return None
         node = self._nodes.pop(0)
         if op is not None and node.op != op:
-            raise UnsupportedGraphError(f"{node.op} where a graph begins with Concat, Gemm, Reshape.")
+            raise UnsupportedGraphError(
+                f"operator {node.op} among the first three (expected Concat, Gemm, Reshape)"
+            )
         if not node.inputs or (
             self.value and (node.inputs[0] != self.value or self.value in node.inputs[1:])
         ):
-            raise UnsupportedGraphError("graphs that are no chain.")
+            raise UnsupportedGraphError("graphs that are not a chain of layers")
         self.value = node.outputs[0]
         return node
 
 
-def _head(graph: _Chain, mechanism: Mechanism) -> Program:
+def _head(graph: _Chain, network: Network) -> LayerProgram:
     concat = graph.take("Concat")
-    sizes = {spec.name: spec.shape[1] for spec in mechanism.spec.inputs}
+    sizes = {spec.name: spec.shape[1] for spec in network.spec.inputs}
     if concat is None or set(concat.inputs) != set(sizes) or concat.attributes.get("axis") not in (1, -1):
-        raise UnsupportedGraphError("graphs that do not begin with Concat of their inputs.")
+        raise UnsupportedGraphError("graphs that do not begin with Concat of their inputs")
     gemm = graph.take("Gemm")
     attributes: Mapping[str, Any] = gemm.attributes if gemm is not None else {}
     plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get(
         "transA", 0
     )
     if gemm is None or not plain:
-        raise UnsupportedGraphError("matrix products other than a linear layer.")
+        raise UnsupportedGraphError("matrix products other than a linear layer")
     weight = graph.constant(gemm.inputs[1])
     weight = floats(weight if attributes.get("transB", 0) else weight.T)
     reshape = graph.take("Reshape")
     shape = graph.constant(reshape.inputs[1]).tolist() if reshape is not None else []
     if len(shape) != 4 or min(shape[1:]) < 1:
-        raise UnsupportedGraphError("reshapes but to (n, channels, height, width).")
-    return Program(
+        raise UnsupportedGraphError("a Reshape to another shape than (n, channels, height, width)")
+    return LayerProgram(
         list(concat.inputs),
         [int(sizes[name]) for name in concat.inputs],
         weight,
@@ -142,7 +151,7 @@ def _clip(graph: _Chain, node: Node) -> dict[str, Any]:
         if name:
             limit = graph.constant(name)
             if limit.size != 1:
-                raise UnsupportedGraphError(f"Clip with limits {limit.shape}.")
+                raise UnsupportedGraphError(f"Clip with limits {limit.shape}")
             limits[k] = float(limit.reshape(()))
     return {"kind": "clip", "low": limits[0], "high": limits[1]}
 
@@ -160,7 +169,7 @@ _LAYERS = {
 
 def _check_window(node: Node, weight: np.ndarray, *, kernel: int, strides: list[int]) -> None:
     if weight.ndim != 4 or weight.shape[2:] != (kernel, kernel):
-        raise UnsupportedGraphError(f"{node.op} with weights {weight.shape}.")
+        raise UnsupportedGraphError(f"{node.op} with weights {weight.shape}")
     check_window(node, [kernel, kernel], strides=strides, pads=[1, 1, 1, 1])
 
 

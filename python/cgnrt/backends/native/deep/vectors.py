@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.graphs import Graph, UnsupportedGraphError, number
+from cgnrt.backends.native.graph import Graph, UnsupportedGraphError, number
 from cgnrt.plan.onnx.model import Node
 from cgnrt.plan.onnx.tensor import DATA_TYPES, Tensor
 
@@ -46,14 +46,14 @@ def run_node(graph: Graph, node: Node, values: dict[str, np.ndarray]) -> None:
 def _constant(graph: Graph, node: Node) -> np.ndarray:
     value = node.attributes.get("value")
     if not isinstance(value, Tensor):
-        raise UnsupportedGraphError("Constant nodes without a tensor.")
+        raise UnsupportedGraphError("Constant nodes without a tensor")
     return graph.array(value)
 
 
 def _axis(node: Node, default: int) -> int:
     axis = node.attributes.get("axis", default)
     if not isinstance(axis, int):
-        raise UnsupportedGraphError(f"{node.op} with axis {axis}.")
+        raise UnsupportedGraphError(f"{node.op} with axis {axis}")
     return axis
 
 
@@ -88,7 +88,7 @@ def _slice(node: Node, x: Arrays) -> Any:
     where = [slice(None)] * array.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if step < 1:
-            raise UnsupportedGraphError("Slice backwards.")
+            raise UnsupportedGraphError("Slice with a step below 1")
         where[axis] = slice(start, end, step)
     return array[tuple(where)]
 
@@ -102,7 +102,7 @@ def _cast(node: Node, x: Arrays) -> Any:
     to = node.attributes.get("to")
     kind = DATA_TYPES.get(to) if isinstance(to, int) else None
     if kind is None or kind.numpy is None:
-        raise UnsupportedGraphError(f"Cast to type {node.attributes.get('to')}.")
+        raise UnsupportedGraphError(f"Cast to type {node.attributes.get('to')}")
     return x[0].astype(kind.numpy)
 
 
@@ -127,7 +127,7 @@ def shape_part(node: Node, shape: Sequence[int]) -> Sequence[int]:
 
 def _divide(node: Node, x: Arrays) -> Any:
     if x[0].dtype.kind != "f":
-        raise UnsupportedGraphError("Div of integers.")
+        raise UnsupportedGraphError("Div of integers")
     return x[0] / x[1]
 
 
@@ -146,7 +146,7 @@ def _transpose(node: Node, x: Arrays) -> Any:
 
 def _flatten(node: Node, x: Arrays) -> Any:
     if _axis(node, 1) != 1:
-        raise UnsupportedGraphError("Flatten but from axis 1.")
+        raise UnsupportedGraphError("Flatten from another axis than 1")
     return x[0].reshape(x[0].shape[0], math.prod(x[0].shape[1:]))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism
+from cgnrt.plan import Network
 
 _FATAL_ONLY = 4  # its own log on stderr adds nothing to the exception
 
@@ -17,7 +17,7 @@ Provider = tuple[str, dict[str, str]]
 
 
 def open_session(
-    mechanism: Mechanism,
+    network: Network,
     providers: Sequence[Provider],
     *,
     graph: bytes | None = None,
@@ -28,7 +28,7 @@ def open_session(
     """An `onnxruntime.InferenceSession` that runs on the first of `providers`, or nowhere.
 
     Args:
-      graph, weights: instead of the mechanism's own. The session may read the weights where they lie, so their
+      graph, weights: instead of the network's own. The session may read the weights where they lie, so their
         owner must outlive it.
       config: session config entries.
     Raises:
@@ -36,21 +36,21 @@ def open_session(
     """
     import onnxruntime
 
-    subject = f"load mechanism '{mechanism.name}'"
+    subject = f"load mechanism '{network.name}'"
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads or available_cores()
     options.inter_op_num_threads = 1
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
-    weights = mechanism.weights if graph is None else weights
+    weights = network.weights if graph is None else weights
     if weights is not None and len(weights):
-        location = str(mechanism.spec.weights).rpartition("/")[2]
+        location = str(network.spec.weights).rpartition("/")[2]
         buffer = np.frombuffer(weights, np.uint8)
         options.add_external_initializers_from_files_in_memory([location], [buffer], [buffer.nbytes])
     try:
         session = onnxruntime.InferenceSession(
-            mechanism.model.data if graph is None else graph,
+            network.model.data if graph is None else graph,
             options,
             providers=list(providers),
             enable_fallback=0,  # else it prints, and tries the CPU

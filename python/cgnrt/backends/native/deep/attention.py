@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cgnrt.backends.deep.program import TRY, Step
-from cgnrt.backends.graphs import UnsupportedGraphError
+from cgnrt.backends.native.deep.program import TRY, Step
+from cgnrt.backends.native.deep.state import Compiler
+from cgnrt.backends.native.graph import UnsupportedGraphError
 from cgnrt.plan.onnx.model import Node
-
-if TYPE_CHECKING:
-    from cgnrt.backends.deep.compile import Compiler
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def read_reshape(state: Compiler, node: Node) -> None:
     if isinstance(value, Attended):
         made = state.pictures[value.picture]
         if sizes[1:] != [made.channels, made.height, made.width]:
-            raise UnsupportedGraphError(f"Reshape to {sizes}.")
+            raise UnsupportedGraphError(f"Reshape to {sizes}")
         state.add_value(node.outputs[0], value.picture)
         if state.readers[node.inputs[0]] > 1:  # nothing may be folded into what another value is, too
             state.readers[node.outputs[0]] += 1
@@ -54,14 +52,14 @@ def read_reshape(state: Compiler, node: Node) -> None:
     pixels = given.height * given.width
     wanted = ((TRY, 0, -1), (given.channels, -1), (pixels, -1))
     if len(sizes) != 3 or any(size not in good for size, good in zip(sizes, wanted, strict=True)):
-        raise UnsupportedGraphError(f"Reshape of a picture to {sizes}.")
+        raise UnsupportedGraphError(f"Reshape of a picture to {sizes}")
     state.values[node.outputs[0]] = Flat(picture)
 
 
 def read_transpose(state: Compiler, node: Node) -> None:
     value = state.values[node.inputs[0]]
     if not isinstance(value, Flat | Scores) or node.attributes.get("perm") != [0, 2, 1]:
-        raise UnsupportedGraphError("Transpose of a picture.")
+        raise UnsupportedGraphError("Transpose of a picture")
     state.values[node.outputs[0]] = replace(value, turned=not value.turned)
 
 
@@ -73,7 +71,7 @@ def read_product(state: Compiler, node: Node) -> None:
     elif isinstance(left, Flat) and isinstance(right, Scores) and not left.turned:
         made = _attend(state, right, left.picture, node.outputs[0])
     if made is None:
-        raise UnsupportedGraphError("MatMul but of self-attention.")
+        raise UnsupportedGraphError("MatMul outside self-attention")
     state.values[node.outputs[0]] = made
 
 
@@ -85,7 +83,7 @@ def read_softmax(state: Compiler, node: Node) -> None:
         or value.shares
         or node.attributes.get("axis", -1) not in (-1, 2)
     ):
-        raise UnsupportedGraphError("Softmax but of self-attention.")
+        raise UnsupportedGraphError("Softmax outside self-attention")
     state.values[node.outputs[0]] = replace(value, shares=True)
 
 

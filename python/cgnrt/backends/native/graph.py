@@ -38,12 +38,12 @@ class Graph:
     def constant(self, name: str) -> np.ndarray:
         tensor = self.model.initializers.get(name)
         if tensor is None:
-            raise UnsupportedGraphError(f"computed weights ({name}).")
+            raise UnsupportedGraphError(f"weights that the graph computes ({name})")
         return self.array(tensor)
 
     def array(self, tensor: Tensor) -> np.ndarray:
         if tensor.dtype.numpy is None:
-            raise UnsupportedGraphError(f"{tensor.dtype.name} tensors.")
+            raise UnsupportedGraphError(f"{tensor.dtype.name} tensors")
         if tensor.numbers is not None:
             return np.asarray(tensor.numbers, tensor.dtype.numpy).reshape(tensor.dims)
         if tensor.external is not None and self._weights is not None:
@@ -59,20 +59,20 @@ class Graph:
 def floats(array: np.ndarray) -> np.ndarray:
     """float32 weights, C-contiguous and finite."""
     if array.dtype != np.float32:
-        raise UnsupportedGraphError(f"{array.dtype} weights.")
+        raise UnsupportedGraphError(f"{array.dtype} weights")
     with np.errstate(over="ignore", invalid="ignore"):
         # A difference of NaNs or infinities would reach other pixels than the graph's. Their sum tells of them
         # in one pass and without a copy.
         finite = bool(np.isfinite(array.sum(dtype=np.float32))) or bool(np.isfinite(array).all())
     if not finite:
-        raise UnsupportedGraphError("weights that are not finite.")
+        raise UnsupportedGraphError("weights that are not finite")
     return np.ascontiguousarray(array)
 
 
 def number(node: Node, name: str, default: float) -> float:
     value = node.attributes.get(name, default)
     if not isinstance(value, int | float):
-        raise UnsupportedGraphError(f"{node.op} with {name} {value}.")
+        raise UnsupportedGraphError(f"{node.op} with {name} {value}")
     return float(value)
 
 
@@ -81,7 +81,7 @@ def check_window(node: Node, kernel: list[int], **wanted: Any) -> None:
     expected = {**_WINDOW_DEFAULTS, "kernel_shape": kernel, **wanted}
     for name, found in {**_WINDOW_DEFAULTS, "kernel_shape": kernel, **node.attributes}.items():
         if name not in expected or found != expected[name]:
-            raise UnsupportedGraphError(f"{node.op} with {name} {found}.")
+            raise UnsupportedGraphError(f"{node.op} with {name} {found}")
 
 
 def check_up_taps(weight: np.ndarray) -> None:
@@ -93,5 +93,5 @@ def check_up_taps(weight: np.ndarray) -> None:
         sums -= taps[..., 3]
         if max(sums.max(initial=0), -sums.min(initial=0)) > limit:
             raise UnsupportedGraphError(
-                "transposed convolutions but those that stand for up-sampling and a 3x3 convolution."
+                "transposed convolutions that do not stand for up-sampling and a 3x3 convolution"
             )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from cgnrt.backends.deep import attention
-from cgnrt.backends.deep.program import (
+from cgnrt.backends.native.deep import attention
+from cgnrt.backends.native.deep.program import (
     ACT,
     LAST_ACT,
     LAST_SCALE,
@@ -21,11 +21,9 @@ from cgnrt.backends.deep.program import (
     PictureValue,
     Step,
 )
-from cgnrt.backends.graphs import UnsupportedGraphError, check_up_taps, check_window, floats, number
+from cgnrt.backends.native.deep.state import Compiler
+from cgnrt.backends.native.graph import UnsupportedGraphError, check_up_taps, check_window, floats, number
 from cgnrt.plan.onnx.model import Node
-
-if TYPE_CHECKING:
-    from cgnrt.backends.deep.compile import Compiler
 
 
 def _convolution(state: Compiler, node: Node) -> None:
@@ -34,14 +32,14 @@ def _convolution(state: Compiler, node: Node) -> None:
     weight = floats(state.graph.constant(node.inputs[1]))
     bias = floats(state.graph.constant(node.inputs[2])) if len(node.inputs) > 2 and node.inputs[2] else None
     if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[2] not in (1, 3):
-        raise UnsupportedGraphError(f"Conv with weights {weight.shape}.")
+        raise UnsupportedGraphError(f"Conv with weights {weight.shape}")
     kernel = weight.shape[2]
     attributes: Mapping[str, Any] = node.attributes
     dilation = attributes.get("dilations", [1, 1])[0]
     pad = dilation * (kernel // 2)
     check_window(node, [kernel, kernel], pads=[pad] * 4, dilations=[dilation] * 2)
     if weight.shape[1] != given.channels:
-        raise UnsupportedGraphError(f"Conv of {given.channels} channels with weights {weight.shape}.")
+        raise UnsupportedGraphError(f"Conv of {given.channels} channels with weights {weight.shape}")
     out = state.picture(weight.shape[0], given.height, given.width)
     step = Step("conv", [source], out, weight, bias, {"kernel": kernel, "dilation": dilation})
     if kernel == 1:
@@ -69,9 +67,7 @@ def _up_convolution(state: Compiler, node: Node) -> None:
     weight = floats(state.graph.constant(node.inputs[1]))
     bias = floats(state.graph.constant(node.inputs[2])) if len(node.inputs) > 2 and node.inputs[2] else None
     if weight.ndim != 4 or weight.shape[2:] != (4, 4) or weight.shape[0] != given.channels:
-        raise UnsupportedGraphError(
-            f"ConvTranspose of {given.channels} channels with weights {weight.shape}."
-        )
+        raise UnsupportedGraphError(f"ConvTranspose of {given.channels} channels with weights {weight.shape}")
     check_window(node, [4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
     check_up_taps(weight)
     out = state.picture(weight.shape[1], 2 * given.height, 2 * given.width)
@@ -82,7 +78,7 @@ def _scale(state: Compiler, node: Node) -> None:
     first, second = node.inputs
     name, factor = (first, second) if state.is_picture(first) else (second, first)
     if state.is_picture(factor):
-        raise UnsupportedGraphError("Mul of two pictures.")
+        raise UnsupportedGraphError("Mul of two pictures")
     vector = state.map_vector(factor, state.read(name))
     state.fold(name, node.outputs[0], (SCALE, LAST_SCALE), vector)
 
@@ -123,7 +119,7 @@ def _add_pictures(state: Compiler, node: Node) -> None:
         result.height,
         result.width,
     ):
-        raise UnsupportedGraphError("Add of pictures of two sizes.")
+        raise UnsupportedGraphError("Add of pictures of two sizes")
     step.slots[RESIDUAL] = value.picture
     step.residual_up = value.doubled
     state.values[node.outputs[0]] = PictureValue(step.out)
@@ -133,7 +129,7 @@ def _position(state: Compiler, name: str) -> int:
     """Which step makes a value."""
     value = state.values[name]
     if not isinstance(value, PictureValue):
-        raise UnsupportedGraphError("Add of what is no picture.")
+        raise UnsupportedGraphError("Add of a value that is not a picture")
     picture = value.picture
     while (base := state.pictures[picture].base) is not None:
         picture = base
@@ -162,7 +158,7 @@ def _max_pool(state: Compiler, node: Node) -> None:
     ceil = node.attributes.get("ceil_mode", 0)
     check_window(node, [2, 2], strides=[2, 2], ceil_mode=ceil, storage_order=0)
     if not ceil and (given.height % 2 or given.width % 2):
-        raise UnsupportedGraphError("MaxPool of an odd size, rounded down.")
+        raise UnsupportedGraphError("MaxPool of an odd size, rounded down")
     out = state.picture(given.channels, (given.height + 1) // 2, (given.width + 1) // 2)
     state.add(Step("max_pool", [source], out), node.outputs[0])
 
@@ -172,20 +168,20 @@ def _resize(state: Compiler, node: Node) -> None:
     given = state.pictures[source]
     for name, wanted in (("antialias", 0), ("axes", None), ("keep_aspect_ratio_policy", "stretch")):
         if node.attributes.get(name, wanted) != wanted:
-            raise UnsupportedGraphError(f"Resize with {name} {node.attributes[name]}.")
+            raise UnsupportedGraphError(f"Resize with {name} {node.attributes[name]}")
     sizes = _sizes(state, node, [TRY, given.channels, given.height, given.width])
     mode = node.attributes.get("mode", "nearest")
     where = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     if len(sizes) != 4 or sizes[:2] != [TRY, given.channels]:
-        raise UnsupportedGraphError(f"Resize to {sizes}.")
+        raise UnsupportedGraphError(f"Resize to {sizes}")
     if mode == "nearest":
         floor = node.attributes.get("nearest_mode", "round_prefer_floor") == "floor"
         if where != "asymmetric" or not floor or sizes[2:] != [2 * given.height, 2 * given.width]:
-            raise UnsupportedGraphError("nearest Resize but by two.")
+            raise UnsupportedGraphError("nearest Resize by another factor than 2")
         state.values[node.outputs[0]] = PictureValue(source, doubled=True)
         return
     if mode != "linear" or where not in ("half_pixel", "align_corners"):
-        raise UnsupportedGraphError(f"Resize with mode {mode} and {where}.")
+        raise UnsupportedGraphError(f"Resize with mode {mode} and {where}")
     out = state.picture(given.channels, sizes[2], sizes[3])
     options = {"align_corners": int(where == "align_corners")}
     state.add(Step("resize", [source], out, options=options), node.outputs[0])
@@ -200,7 +196,7 @@ def _sizes(state: Compiler, node: Node, shape: list[int]) -> list[int]:
     sizes = [round(size) for size in exact]
     # Where pixels lie follows from the factor, and only with whole sizes from the sizes as well.
     if not np.allclose(exact, sizes, rtol=1e-6, atol=0):
-        raise UnsupportedGraphError("Resize by factors that give no whole sizes.")
+        raise UnsupportedGraphError("Resize by factors that do not give whole sizes")
     return sizes
 
 
@@ -209,16 +205,16 @@ def _slice(state: Compiler, node: Node) -> None:
     operands = [state.fixed(name).tolist() for name in node.inputs[1:]]
     channels = state.pictures[source].channels
     if len(operands) < 3 or operands[2] not in ([1], [-3]) or (len(operands) > 3 and operands[3] != [1]):
-        raise UnsupportedGraphError("Slice of a picture but along its channels.")
+        raise UnsupportedGraphError("Slice of a picture along another axis than its channels")
     first, end, _ = slice(operands[0][0], operands[1][0]).indices(channels)
     if end <= first:
-        raise UnsupportedGraphError("empty Slice.")
+        raise UnsupportedGraphError("empty Slice")
     state.values[node.outputs[0]] = PictureValue(state.part(source, first, end - first))
 
 
 def _concat(state: Compiler, node: Node) -> None:
     if node.attributes.get("axis") not in (1, -3):
-        raise UnsupportedGraphError("Concat of pictures but along their channels.")
+        raise UnsupportedGraphError("Concat of pictures along another axis than their channels")
     parts: list[int] = []
     for name in node.inputs:
         picture = state.read(name)
@@ -233,7 +229,7 @@ def _concat(state: Compiler, node: Node) -> None:
     for picture in parts:
         part = state.pictures[picture]
         if first % WHOLE_CHANNELS or (part.height, part.width) != (shape.height, shape.width):
-            raise UnsupportedGraphError("Concat of other channels than whole eights.")
+            raise UnsupportedGraphError("Concat of pictures whose channels are not multiples of 8")
         for other in state.pictures:  # itself, and what it is a concatenation of
             if other.base is None and other.buffer == picture:
                 other.buffer, other.first = whole, first + other.first

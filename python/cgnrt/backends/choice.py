@@ -1,0 +1,222 @@
+"""The choice of a backend, device and precision for the networks of a plan.
+
+"auto" takes the fastest backend that is installed and can run on the device; one that is asked for by name and cannot
+run is an error, never a quiet fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cgnrt import cuda
+from cgnrt.backends.base import PRECISIONS, Candidate, Device, Engine, EngineOptions, Setup
+from cgnrt.backends.registry import BACKENDS, Registration, backends_for
+from cgnrt.errors import BackendError, MissingDependencyError
+from cgnrt.plan import Network, Plan
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What will run a plan on this machine, and why.
+
+    Attributes:
+      backend: the one that was chosen.
+      candidates: the networks that were asked for, by name, as the backend has examined them.
+    """
+
+    backend: Registration
+    device: Device
+    precision: str
+    reason: str
+    candidates: Mapping[str, Candidate] = field(default_factory=dict, repr=False)
+
+    def load(self, network: str, threads: int | None = None, stream: Any = None) -> Engine:
+        """Load one of the networks; arguments and errors as in `Candidate.load`."""
+        return self.candidates[network].load(threads, stream)
+
+
+def choose(
+    subject: str,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    default_precision: str = "fp32",
+    networks: Sequence[Network] = (),
+    plan: Plan | None = None,
+    options: EngineOptions | None = None,
+) -> Choice:
+    """Pick backend, device and precision for a plan.
+
+    Args:
+      subject: what is loaded, for messages.
+      backend: "auto" or a name in `BACKENDS`.
+      device: "auto", "cpu", "cuda" or "cuda:<index>". "auto" is cuda:0 where there is one and a backend for it that
+        runs the plan, else the CPU.
+      precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the device cannot
+        run that, or not fast: on a CPU without AMX the native engine in fp32 is faster than the libraries in bf16. On
+        a GPU whose backend has no bf16, fp16 is tried in its place: as fast, and with three more bits.
+      default_precision: the plan's.
+      networks: what is to be run, since a backend may not support a graph.
+      plan, options: where they are from, and what the caller said of engines on a GPU.
+    Raises:
+      ValueError: an unknown name.
+      MissingDependencyError: the backend asked for, or every backend, is not installed.
+      BackendError: what was asked for cannot run here.
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(
+            f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}."
+        )
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(
+            f"load {subject}: backend is {backend!r}, expected 'auto' or one of {', '.join(BACKENDS)}."
+        )
+    wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
+    search = _Search(subject, backend, wanted, networks, plan, options or EngineOptions())
+    if device == "auto" and backend != "auto" and "cpu" not in BACKENDS[backend].extras:
+        device = "cuda"
+    if device != "auto":
+        where = Device.parse(device)
+        if where.kind == "cuda" and (reason := cuda.refusal(where.index)) is not None:
+            raise BackendError(f"load {subject}: device is {where}, expected one that can be used: {reason}.")
+        return search.on(where)
+    gpu = Device("cuda", 0)
+    reason = search.reason_against(gpu)
+    if reason is None:
+        try:
+            return search.on(gpu)
+        except BackendError as error:
+            reason = str(error).removeprefix(f"load {subject}: ")
+    choice = search.on(Device())
+    # The reason without its next steps.
+    return replace(choice, reason=f"{choice.reason}; not on {gpu}: {reason.partition('. ')[0].rstrip('.')}")
+
+
+def load_engine(
+    network: Network,
+    *,
+    backend: str = "auto",
+    device: str = "cpu",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Engine:
+    """Compile one network; arguments and errors as in `choose`."""
+    choice = choose(
+        f"mechanism '{network.name}'",
+        backend=backend,
+        device=device,
+        precision=precision,
+        networks=[network],
+    )
+    return choice.load(network.name, threads)
+
+
+def supports(backend: str, precision: str, *, device: str = "cpu", networks: Sequence[Network] = ()) -> bool:
+    """Whether a backend is installed and runs a precision, and the networks given, on this machine."""
+    try:
+        choose("", backend=backend, device=device, precision=precision, networks=networks)
+    except BackendError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is looked for, on one device after the other."""
+
+    subject: str
+    asked: str  # a backend's name, or "auto"
+    wanted: Sequence[str]  # precisions, the preferred one first
+    networks: Sequence[Network]
+    plan: Plan | None
+    options: EngineOptions
+
+    def reason_against(self, gpu: Device) -> str | None:
+        """Why "auto" does not try the GPU; None where it does."""
+        if self.asked != "auto" and "cuda" not in BACKENDS[self.asked].extras:
+            return f"{self.asked} runs on the CPU"
+        if (reason := cuda.refusal(gpu.index)) is not None:
+            return reason
+        return None if self._entries(gpu) else "no engine for it is installed"
+
+    def on(self, where: Device) -> Choice:
+        """The first backend that runs a wanted precision, the first such precision, on one device."""
+        entries, wanted = self._entries(where), list(self.wanted)
+        if where.kind == "cuda" and wanted == ["bf16", "fp32"]:
+            wanted = ["bf16", "fp16", "fp32"]
+        refusals: list[str] = []
+        # Each is examined once, as that may compile the graphs.
+        examined: dict[tuple[str, str], dict[str, Candidate] | str] = {}
+
+        def examine(entry: Registration, precision: str) -> dict[str, Candidate] | str:
+            key = (entry.name, precision)
+            if key not in examined:
+                examined[key] = self._examine(entry, where, precision)
+            return examined[key]
+
+        ahead = next((entry for entry in entries if len(wanted) > 1 and entry.fp32_is_faster()), None)
+        if ahead is not None and not isinstance(examine(ahead, "fp32"), str):
+            refusals.append(f"{wanted[0]}: fp32 on {ahead.name} is faster on this machine")
+            wanted = wanted[1:]
+        for precision in wanted:
+            for entry in entries:
+                found = examine(entry, precision)
+                if not isinstance(found, str):
+                    return Choice(entry, where, precision, self._reason(entries, refusals), found)
+                refusals.append(f"{precision} on {entry.name}: {found}")
+        raise self._failure(where, entries, refusals)
+
+    def _entries(self, where: Device) -> list[Registration]:
+        """The backends to try."""
+        if self.asked == "auto":
+            return [entry for entry in backends_for(where.kind) if entry.installed()]
+        entry = BACKENDS[self.asked]
+        if not entry.installed():
+            extra = entry.extras.get(where.kind) or next(iter(entry.extras.values()))
+            raise MissingDependencyError(
+                f"load {self.subject}: backend '{self.asked}' is not installed. Run: pip install 'cgnrt[{extra}]'"
+            )
+        return [entry]
+
+    def _examine(self, entry: Registration, where: Device, precision: str) -> dict[str, Candidate] | str:
+        """Every network as the backend examined it, or why it does not run them."""
+        if where.kind not in entry.extras:
+            kinds = "on the CPU" if "cpu" in entry.extras else "on CUDA devices"
+            return f"it runs {kinds}, not on {where}"
+        backend = entry.backend
+        if (reason := backend.refusal(where, precision)) is not None:
+            return reason
+        setup = Setup(where, precision, self.plan, self.options)
+        try:
+            return {network.name: backend.examine(network, setup) for network in self.networks}
+        except BackendError as error:
+            return str(error)
+
+    def _reason(self, entries: Sequence[Registration], refusals: Sequence[str]) -> str:
+        if self.asked != "auto":
+            reason = "asked for by name"
+        else:
+            reason = f"the fastest of {', '.join(entry.name for entry in entries)}"
+        return "; ".join([reason, *(f"not {refusal}" for refusal in refusals)])
+
+    def _failure(
+        self, where: Device, entries: Sequence[Registration], refusals: Sequence[str]
+    ) -> BackendError:
+        extras = dict.fromkeys(
+            extra for entry in backends_for(where.kind) if (extra := entry.extras[where.kind]) is not None
+        )
+        install = " or ".join(f"pip install 'cgnrt[{extra}]'" for extra in extras)
+        if not entries:
+            return MissingDependencyError(
+                f"load {self.subject}: no engine for {where} is installed. Run: {install}"
+            )
+        if self.asked == "auto" and not any(entry.packages for entry in entries):
+            names = " and ".join(entry.name for entry in entries)
+            return MissingDependencyError(
+                f"load {self.subject}: only the {names} engine is installed, and it cannot run the plan: "
+                f"{'; '.join(refusals)}. Run: {install}"
+            )
+        return BackendError(f"load {self.subject}: no engine can run it as asked: {'; '.join(refusals)}.")

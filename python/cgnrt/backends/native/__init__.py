@@ -1,0 +1,13 @@
+"""cgnrt's own CPU engines, in fp32: no engine library is needed.
+
+Small generators, like those of the MNIST CGN, go through `_core.Engine`: a linear layer, then up-sampling
+convolutions, every image on one thread and in its caches (csrc/engine). Deep picture networks, like BigGAN-deep and
+U-Net shapes, go through `_core.DeepEngine`, whose convolutions multiply fewer numbers than they have taps
+(csrc/deep). Any other graph is refused with the reasons, and `auto` goes on to the next backend.
+"""
+
+from __future__ import annotations
+
+from cgnrt.backends.native.backend import NativeBackend, NativeDeepEngine, NativeEngine, examine
+
+__all__ = ["NativeBackend", "NativeDeepEngine", "NativeEngine", "examine"]
