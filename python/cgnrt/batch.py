@@ -14,7 +14,8 @@ from cgnrt.plan import PICTURES, PRE_MASK
 from cgnrt.request import Request
 from cgnrt.sampling import Labels, Noise
 
-_PICTURES = (*PICTURES.values(), PRE_MASK)
+# The fields that are pictures of parts: those that are composed, then what only some plans have.
+PICTURE_NAMES = (*PICTURES.values(), PRE_MASK)
 
 
 class BFloat16Array:
@@ -131,12 +132,12 @@ class Batch:
                 raise TypeError(f"batch.numpy: images are {found}, expected memory of cgnrt that NumPy has.")
             return array.numpy()
 
-        found = {name: fetch(getattr(self, name)) for name in ("images", *_PICTURES)}
+        found = {name: fetch(getattr(self, name)) for name in ("images", *PICTURE_NAMES)}
         return replace(self, on_device=None, **found)
 
     def cut(self, part: slice, request: Request) -> Batch:
         """Some of a batch on the host, as the batch of `request`, whose samples they are; pictures are views."""
-        pictures = {name: getattr(self, name) for name in ("images", *_PICTURES)}
+        pictures = {name: getattr(self, name) for name in ("images", *PICTURE_NAMES)}
         return Batch(
             labels=request.labels,
             seed=request.options.seed,
@@ -171,7 +172,7 @@ class Batch:
             return torch.utils.dlpack.from_dlpack(array)
 
         there = self.on_device
-        found = {name: getattr(self, name) for name in ("images", *_PICTURES, "indices", "index")}
+        found = {name: getattr(self, name) for name in ("images", *PICTURE_NAMES, "indices", "index")}
         labels: tuple[Any, Any, Any] = self.labels
         if there is not None:
             found |= {"indices": there.indices, "index": there.index}

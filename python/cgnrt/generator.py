@@ -18,7 +18,7 @@ from cgnrt.render.related import Related
 from cgnrt.request import Request, merge_requests
 from cgnrt.request.interpolation import interpolation_request
 from cgnrt.request.labels import Label
-from cgnrt.request.options import SampleOptions, check_names
+from cgnrt.request.options import OPTION_NAMES, SampleOptions, check_names
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
 from cgnrt.stream import Stream
 
@@ -418,9 +418,7 @@ class Generator:
 
 
 # What `generator(...)` takes besides labels, seed, start and noise.
-_CALL_OPTIONS = (frozenset(SampleOptions().keys()) | {"n", "indices"}) - {
-    *("seed", "do", "pool", "refresh", "parts"),
-}
+_CALL_OPTIONS = {*OPTION_NAMES, "n", "indices"} - {"seed", "do", "pool", "refresh", "parts"}
 
 
 def _reopen(kind: type[Generator], path: str, digest: str, options: GeneratorOptions) -> Generator:

@@ -18,6 +18,9 @@ from cgnrt import ops
 from cgnrt.plan.limits import MECHANISMS as MECHANISMS
 from cgnrt.plan.limits import STREAM_VERSION as STREAM_VERSION
 
+# Columns of files with samples.
+LABEL_COLUMNS = tuple(f"labels_{mechanism}" for mechanism in MECHANISMS)
+
 # Slots: purpose * 3 + mechanism. They are part of the stream's definition (STREAM_VERSION).
 _LABEL, _NOISE, _ROLL, _POOL = 0, 3, 6, 9
 # Of counterfactuals of photos (cgnrt.real): the windows of a patch grid, and the photos that parts come from.

@@ -124,16 +124,16 @@ def write_npz(
     Args:
       path: where to write.
       columns: array name -> (shape of the whole, dtype).
-      batches: arrays of some rows each, in order, that make up the whole. They go to a temporary file for each
-        column beside `path` first, since a member of a ZIP must be written at once.
+      batches: arrays of some rows each, of all columns or some, in order, that make up the whole. They go to a
+        temporary file for each column beside `path` first, since a member of a ZIP must be written at once.
     """
     spools = {name: path.with_name(f"{path.name}.{name}") for name in columns}
     try:
         with contextlib.ExitStack() as stack:
             handles = {name: stack.enter_context(spool.open("wb")) for name, spool in spools.items()}
             for batch in batches:
-                for name, handle in handles.items():
-                    handle.write(np.ascontiguousarray(batch[name], columns[name][1]).data)
+                for name, rows in batch.items():
+                    handles[name].write(np.ascontiguousarray(rows, columns[name][1]).data)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, (shape, dtype) in columns.items():
                 with (

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cgnrt.request.options import LABELS, OPTION_NAMES, SampleOptions
+
 if TYPE_CHECKING:
     from cgnrt.generator import Generator
 
@@ -37,8 +39,8 @@ def open_generator(arguments: argparse.Namespace, **options: Any) -> Generator:
     )
 
 
-def add_draws(parser: argparse.ArgumentParser) -> None:
-    """Which samples of which stream."""
+def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) -> None:
+    """Which samples of which stream; with `pools` also how the networks are used for several of them."""
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
     parser.add_argument(
@@ -55,25 +57,36 @@ def add_draws(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MECHANISM=A,B,...",
-        help="draw this mechanism's labels from these classes alone; may be given again, to add to them",
+        help="draw this mechanism's labels only from these classes; may be given again, to add to them",
     )
-    parser.add_argument("--labels", choices=("independent", "shared"), default="independent")
+    parser.add_argument("--labels", choices=LABELS, default=SampleOptions.labels)
     parser.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
+    if pools:
+        parser.add_argument(
+            "--pool", type=_pool_sizes, metavar="M,F,B", help="compose from pools of these sizes"
+        )
+        parser.add_argument(
+            "--refresh",
+            type=int,
+            metavar="K",
+            help="with --pool: after K images its oldest entries leave for new ones (never)",
+        )
+        parser.add_argument(
+            "--per-noise",
+            type=int,
+            default=SampleOptions.per_noise,
+            metavar="K",
+            help="counterfactuals per noise and shape",
+        )
 
 
-def draws(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What `add_draws`' options ask for, as options of `Generator.sample`; `classes` is the generator's."""
+def sample_options(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What `add_sample_options` adds but --start, as arguments of `SampleOptions`; `classes` is the generator's."""
     subsets: dict[str, list[int | str]] = {}
     for mechanism, text in arguments.classes:
         subsets.setdefault(mechanism, []).extend(labels_in(text, classes.get(mechanism, ())))
-    return {
-        "seed": arguments.seed,
-        "start": arguments.start,
-        "do": dict(arguments.do),
-        "labels": arguments.labels,
-        "classes": subsets,
-        "truncation": arguments.truncation,
-    }
+    found = {name: value for name, value in vars(arguments).items() if name in OPTION_NAMES}
+    return found | {"do": dict(arguments.do), "classes": subsets}
 
 
 def label_of(text: str) -> int | str:
@@ -96,7 +109,7 @@ def assignment(text: str) -> tuple[str, str]:
     return mechanism, value
 
 
-def pool_sizes(text: str) -> tuple[int, ...]:
+def _pool_sizes(text: str) -> tuple[int, ...]:
     """M,F,B, or one size for all three."""
     try:
         sizes = tuple(int(part) for part in text.split(","))

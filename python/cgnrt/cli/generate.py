@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cgnrt.cli.arguments import Commands, add_draws, add_generator, draws, pool_sizes
+from cgnrt.cli.arguments import Commands, add_generator, add_sample_options, sample_options
 from cgnrt.shards.formats import FORMATS
 
 
@@ -15,7 +15,7 @@ def add_parser(commands: Commands) -> None:
         "generate", help="write a data set in shards, or resume one whose run was stopped"
     )
     add_generator(parser)
-    add_draws(parser)
+    add_sample_options(parser, pools=True)
     parser.add_argument("-n", type=int, required=True, help="number of images")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="the folder, a new one or one to resume"
@@ -28,13 +28,6 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--masks", action="store_true", help="store the masks too")
     parser.add_argument("--shard-size", type=int, default=10_000, help="images in a file (10,000)")
-    parser.add_argument("--pool", type=pool_sizes, metavar="M,F,B", help="compose from pools of these sizes")
-    parser.add_argument(
-        "--refresh", type=int, metavar="K", help="renew the pools: new entries every K images (never)"
-    )
-    parser.add_argument(
-        "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
-    )
     parser.add_argument("--processes", type=int, help="how many make shards (as many as the cores can run)")
     parser.add_argument(
         "--engine", default="processes", help="what runs the job: processes (of this machine), or ray"
@@ -60,10 +53,8 @@ def _run(arguments: argparse.Namespace) -> None:
         quality=arguments.quality,
         masks=arguments.masks,
         shard_size=arguments.shard_size,
-        **draws(arguments, names),
-        pool=arguments.pool,
-        refresh=arguments.refresh,
-        per_noise=arguments.per_noise,
+        start=arguments.start,
+        **sample_options(arguments, names),
         backend=arguments.backend,
         device=arguments.device,
         precision=arguments.precision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,30 +10,28 @@ import numpy as np
 from tqdm import tqdm
 
 from cgnrt._support.files import refuse_existing, write_npz, written_beside
-from cgnrt.cli.arguments import Commands, add_draws, add_generator, draws, open_generator, pool_sizes
+from cgnrt.cli.arguments import (
+    Commands,
+    add_generator,
+    add_sample_options,
+    open_generator,
+    sample_options,
+)
+from cgnrt.request.options import SampleOptions
+from cgnrt.sampling import LABEL_COLUMNS
 
-# Pixels that are held in memory and that progress is shown by: 1,024 images of 32 x 32, 16 of 256 x 256.
+# Pixels that are held in memory, and between two moves of the progress bar: 1,024 images of 32 x 32, 16 of 256 x 256.
 _STEP_PIXELS = 1 << 20
 
 
 def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("sample", help="write counterfactuals to an .npz")
     add_generator(parser)
-    add_draws(parser)
+    add_sample_options(parser, pools=True)
     parser.add_argument("-n", type=int, required=True, help="number of images")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .npz to write")
     parser.add_argument("--dtype", choices=("uint8", "float32", "float16"), default="uint8")
     parser.add_argument("--layout", choices=("NCHW", "NHWC"), default="NHWC")
-    parser.add_argument("--pool", type=pool_sizes, metavar="M,F,B", help="compose from pools of these sizes")
-    parser.add_argument(
-        "--refresh",
-        type=int,
-        metavar="K",
-        help="with --pool: after K images its oldest entries leave for new ones",
-    )
-    parser.add_argument(
-        "--per-noise", type=int, default=1, metavar="K", help="counterfactuals per noise and shape"
-    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.set_defaults(run=_run)
 
@@ -47,32 +44,26 @@ def _run(arguments: argparse.Namespace) -> None:
     refuse_existing(arguments.output, force=arguments.force)
     generator = open_generator(arguments, dtype=arguments.dtype, layout=arguments.layout)
     n = arguments.n
-    options = draws(arguments, generator.classes)
-    options |= {"pool": arguments.pool, "refresh": arguments.refresh, "per_noise": arguments.per_noise}
-    # No image, but the shape of one.
-    nothing = generator.sample(0, **options).numpy()
+    options = generator.check(SampleOptions(**sample_options(arguments, generator.classes)))
     step = max(1, _STEP_PIXELS // (generator.resolution[0] * generator.resolution[1]))
     # On a GPU the generator reuses memory of its own.
     buffer = None
     if generator.device == "cpu":
-        buffer = np.empty((min(step, n), *nothing.images.shape[1:]), arguments.dtype)
-    # Checks every option before the first byte is written.
-    batches = generator.batches(n, step, out=buffer, **options)
+        buffer = np.empty((min(step, n), *generator.image_shape), generator.dtype)
+    batches = generator.batches(n, step, start=arguments.start, out=buffer, **options)
     columns = {
-        "images": ((n, *nothing.images.shape[1:]), arguments.dtype),
-        **{f"labels_{name}": ((n,), "int64") for name in ("shape", "texture", "background")},
+        "images": ((n, *generator.image_shape), generator.dtype),
+        **dict.fromkeys(LABEL_COLUMNS, ((n,), "int64")),
         "indices": ((n,), "int64"),
         "seed": ((1,), "uint64"),
     }
     bar = tqdm(total=n, unit="image", disable=None)
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
-        # The seed is one number: written at once, empty beside every batch.
-        seed = np.asarray([arguments.seed], np.uint64)
-        for batch in itertools.chain([nothing], (batch.numpy() for batch in batches)):
-            labels = {f"labels_{name}": column for name, column in batch.labels._asdict().items()}
-            yield {"images": batch.images, **labels, "indices": batch.indices, "seed": seed}
-            seed = seed[:0]
+        yield {"seed": np.asarray([options.drawn_seed], np.uint64)}
+        for batch in (batch.numpy() for batch in batches):
+            labels = dict(zip(LABEL_COLUMNS, batch.labels, strict=True))
+            yield {"images": batch.images, **labels, "indices": batch.indices}
             bar.update(len(batch))
 
     with bar, written_beside(arguments.output, force=arguments.force) as beside:

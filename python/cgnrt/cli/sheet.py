@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgnrt._support.files import refuse_existing, written_beside
-from cgnrt.cli.arguments import Commands, add_draws, add_generator, draws, labels_in, open_generator
+from cgnrt.cli.arguments import (
+    Commands,
+    add_generator,
+    add_sample_options,
+    labels_in,
+    open_generator,
+    sample_options,
+)
+from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import MECHANISMS
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ def add_parser(commands: Commands) -> None:
         help="labelled pictures of samples and their parts, interpolations (also as GIF), truncations",
     )
     add_generator(parser)
-    add_draws(parser)
+    add_sample_options(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="the .png to write, or .gif with --gif"
     )
@@ -105,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> None:
     own, count = _KINDS[arguments.kind]
     for option in _EVERY:
         value = getattr(arguments, option)
-        if option not in own and value not in (None, [], False, "independent"):
+        if option not in own and value not in (None, [], False, SampleOptions.labels):
             raise ValueError(f"sheet: --{option} is given, expected none with --kind {arguments.kind}.")
     suffix = ".gif" if arguments.gif else ".png"
     if arguments.output.suffix != suffix:
@@ -139,9 +147,9 @@ def _run(arguments: argparse.Namespace) -> None:
 def _contact(arguments: argparse.Namespace, generator: Generator) -> Image.Image:
     from cgnrt.sheets import contact_sheet
 
-    options = draws(arguments, generator.classes)
+    options = SampleOptions(parts=True, **sample_options(arguments, generator.classes))
     with _bar(arguments.n) as bar:
-        batch = _sampled(generator, bar, arguments.n, options, parts=True)
+        batch = _sampled(arguments, generator, bar, options)
     return contact_sheet(batch, generator.classes, source=_source(generator), tile=arguments.tile)
 
 
@@ -153,13 +161,11 @@ def _mechanisms(arguments: argparse.Namespace, generator: Generator) -> Image.Im
     limits = generator.plan.manifest.truncation
     if truncation is None and limits is not None:
         truncation = min(max(_PAPER_TRUNCATION, limits.minimum), limits.maximum)
-    options = {"seed": arguments.seed, "start": arguments.start, "truncation": truncation}
+    options = SampleOptions(seed=arguments.seed, truncation=truncation, parts=True)
     # Checked for every class before the first picture is drawn.
-    fixed = [{"do": dict.fromkeys(MECHANISMS, label), **options} for label in labels]
-    for one in fixed:
-        generator.sample(0, **one)
+    fixed = [generator.check(replace(options, do=dict.fromkeys(MECHANISMS, label))) for label in labels]
     with _bar(arguments.n * len(labels)) as bar:
-        batches = [_sampled(generator, bar, arguments.n, one, parts=True) for one in fixed]
+        batches = [_sampled(arguments, generator, bar, one) for one in fixed]
     return mechanism_sheet(batches, generator.classes, source=_source(generator), tile=arguments.tile)
 
 
@@ -183,11 +189,10 @@ def _truncations(arguments: argparse.Namespace, generator: Generator) -> Image.I
     values = arguments.truncations
     if values is None:
         values = [v for v in (0.1, 0.5, 1.0) if limits.minimum <= v <= limits.maximum] or [limits.default]
-    rows = [{**draws(arguments, generator.classes), "truncation": value} for value in values]
-    for row in rows:
-        generator.sample(0, **row)
+    options = SampleOptions(**sample_options(arguments, generator.classes))
+    rows = [generator.check(replace(options, truncation=value)) for value in values]
     with _bar(arguments.n * len(rows)) as bar:
-        batches = [_sampled(generator, bar, arguments.n, row) for row in rows]
+        batches = [_sampled(arguments, generator, bar, row) for row in rows]
     return truncation_sheet(batches, values, generator.classes, tile=arguments.tile)
 
 
@@ -292,12 +297,10 @@ def _path(arguments: argparse.Namespace, generator: Generator, bar: Any, k: int)
     ).numpy()
 
 
-def _sampled(
-    generator: Generator, bar: Any, n: int, options: Mapping[str, Any], *, parts: bool = False
-) -> Batch:
-    """`sample`, that shows how far it is."""
+def _sampled(arguments: argparse.Namespace, generator: Generator, bar: Any, options: SampleOptions) -> Batch:
+    """The samples that -n and --start ask for; the bar shows how many are drawn."""
     step = max(1, _STEP_PIXELS // (generator.resolution[0] * generator.resolution[1]))
-    return _joined(_counted(generator.batches(n, step, parts=parts, **options), bar))
+    return _joined(_counted(generator.batches(arguments.n, step, start=arguments.start, **options), bar))
 
 
 def _counted(batches: Iterator[Batch], bar: Any) -> Iterator[Batch]:
@@ -309,12 +312,13 @@ def _counted(batches: Iterator[Batch], bar: Any) -> Iterator[Batch]:
 def _joined(batches: Iterator[Batch]) -> Batch:
     import numpy as np
 
+    from cgnrt.batch import PICTURE_NAMES
     from cgnrt.sampling import Labels
 
     found = list(batches)
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(batch, name) for batch in found])
-        for name in ("images", "indices", "mask", "foreground", "background", "pre_mask")
+        for name in ("images", "indices", *PICTURE_NAMES)
         if getattr(found[0], name) is not None
     }
     labels = Labels(*map(np.concatenate, zip(*(batch.labels for batch in found), strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from cgnrt.request.labels import Label, check_mechanism_keys
 from cgnrt.sampling import check_seed
+
+LABELS = ("independent", "shared")
+HOLDS = ("shape", "all")
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class SampleOptions:
     parts: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("labels", self.labels, ("independent", "shared"))
-        _check_choice("hold", self.hold, ("shape", "all"))
+        _check_choice("labels", self.labels, LABELS)
+        _check_choice("hold", self.hold, HOLDS)
         for name in ("do", "classes"):
             if getattr(self, name) is not None:
                 check_mechanism_keys(name, getattr(self, name))
@@ -77,7 +80,7 @@ class SampleOptions:
 
     def keys(self) -> Iterator[str]:
         """The names of the options, for `**options`."""
-        return (field.name for field in fields(self))
+        return iter(OPTION_NAMES)
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -89,13 +92,16 @@ class SampleOptions:
         Raises:
           TypeError: one is no option.
         """
-        check_names(operation, options, frozenset(field.name for field in fields(cls)))
+        check_names(operation, options, OPTION_NAMES)
         return cls(**options)
 
 
-def check_names(operation: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
+OPTION_NAMES = tuple(field.name for field in fields(SampleOptions))
+
+
+def check_names(operation: str, options: Mapping[str, Any], known: Collection[str]) -> None:
     """Refuse keyword arguments that are not known."""
-    unknown = set(options) - known
+    unknown = set(options) - set(known)
     if unknown:
         raise TypeError(
             f"{operation}: option is {min(unknown)!r}, expected one of {', '.join(sorted(known))}."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt._support.files import write_npz
-from cgnrt.sampling import MECHANISMS
+from cgnrt.sampling import LABEL_COLUMNS, MECHANISMS
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
 
 
@@ -22,24 +22,22 @@ class Npz(Format):
 
     def write(self, path: Path, content: ShardContent, batches: Iterable[StoredBatch]) -> None:
         count, (height, width) = content.count, content.resolution
-        # One value a file: empty in every batch but the first.
         once = {"seed": np.asarray([content.seed], np.uint64)}
         once |= {f"classes_{m}": np.asarray(content.names[m], np.str_) for m in MECHANISMS}
         columns = {"images": ((count, height, width, 3), "uint8"), "indices": ((count,), "int64")}
-        columns |= {f"labels_{m}": ((count,), "int64") for m in MECHANISMS}
+        columns |= dict.fromkeys(LABEL_COLUMNS, ((count,), "int64"))
         if content.storage.masks:
             columns["masks"] = ((count, height, width), "uint8")
         columns |= {name: (array.shape, array.dtype.str) for name, array in once.items()}
 
         def blocks() -> Iterator[dict[str, np.ndarray]]:
-            first = True
+            yield once
             for batch in batches:
                 block = {"images": batch.images, "indices": batch.indices}
-                block |= {f"labels_{m}": batch.labels[:, k] for k, m in enumerate(MECHANISMS)}
+                block |= dict(zip(LABEL_COLUMNS, batch.labels.T, strict=True))
                 if batch.masks is not None:
                     block["masks"] = batch.masks
-                yield block | {name: array if first else array[:0] for name, array in once.items()}
-                first = False
+                yield block
 
         write_npz(path, columns, blocks())
 
@@ -48,7 +46,7 @@ class Npz(Format):
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
             seed = int(arrays["seed"][0])
-            labels = {m: arrays[f"labels_{m}"].tolist() for m in MECHANISMS}
+            labels = {m: arrays[name].tolist() for m, name in zip(MECHANISMS, LABEL_COLUMNS, strict=True)}
             for k, index in enumerate(arrays["indices"].tolist()):
                 row: dict[str, Any] = {"index": index, "seed": seed, "picture": arrays["images"][k]}
                 for mechanism in MECHANISMS:
