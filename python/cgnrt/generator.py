@@ -43,8 +43,8 @@ class Generator:
       engine_batches: batch sizes that TensorRT engines are built for (smallest, usual, largest), or that ONNX Runtime
         captures as CUDA graphs; None is the backend's own.
     Raises:
-      PlanError: the file is no good plan.
-      BackendError: no engine can run it as asked.
+      PlanError: the file is not a plan, is damaged, or has another version.
+      BackendError: no engine can run the plan with these options.
       ValueError: an argument is not as above.
 
     Sample i of stream `seed` is the same labels and noise whatever the batch size, thread count or machine; pixels
@@ -178,13 +178,13 @@ class Generator:
         """What one `sample` call gives, in batches of consecutive samples and in the memory of one batch.
 
         Args:
-          n, seed, start, indices, noise, truncation: as for `sample`; what has a row for each sample is cut up.
+          n, seed, start, indices, noise, truncation: as for `sample`. Arrays with a row for each sample are split.
           batch_size: samples in a batch, at least 1; the last batch may have fewer.
           out: memory for `batch_size` images. Every batch overwrites the images of the one before.
-          options: the others of `sample`. With `pool` the networks run for the first batch alone, as long as
-            this generator is asked for no other pool meanwhile.
+          options: the other options of `sample`. With `pool` the networks run only for the first batch, unless this
+            generator makes another pool in the meantime.
         Returns:
-          An iterator, which renders a batch when it is asked for the next one. seed=None draws one for all.
+          An iterator, which renders a batch when it is asked for it. seed=None draws one seed for all of them.
         Raises:
           TypeError, ValueError: as `sample`, and at once: before the first batch.
         """
@@ -209,7 +209,8 @@ class Generator:
           batch_size: samples in a batch, at least 1; the last batch may have fewer.
           seed: as for `sample`; None draws one, which is in `stream.seed`.
           stop: None is without end.
-          prefetch: batches that wait or are being made at most; 0 makes each when it is asked for. A GPU needs none.
+          prefetch: how many batches wait or are being made, at most; with 0 each is made when it is asked for. It has
+            no effect on a GPU.
           options: of `sample`, such as `pool` and `refresh`; not `indices`, `noise` and `out`.
         Returns:
           A `cgnrt.stream.Stream`: an iterator to be used as a context, or closed.
@@ -254,7 +255,7 @@ class Generator:
         noise: Any = None,
         **options: Any,
     ) -> Request:
-        """A call's checked request, for `render`; arguments are the call's, without `parts` and `out`."""
+        """The checked request of a call, for `render`; arguments as for the call, without `parts` and `out`."""
         check_names("sample", options, _CALL_OPTIONS)
         n, indices = options.pop("n", None), options.pop("indices", None)
         return self._pipeline.resolver.call(
@@ -304,11 +305,11 @@ class Generator:
 
         Args:
           frames: how many, both ends included; at least 2.
-          mechanisms: which of them move: "all", a name or several; the others stay at the first end.
+          mechanisms: which of them change: "all", a name or several; the others stay at the first end.
           shape, texture, background: (from, to) labels, or one label for both; None takes those of the two samples.
           seed, start, end: the stream, and the two samples in it that give noise and labels.
           noise: a `batch.noise` of length 2, the two ends; instead of those of the stream.
-          progress: called with the number of frames that were made since it was called last.
+          progress: called with the number of frames made since its last call.
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
         """
@@ -327,7 +328,7 @@ class Generator:
         return self._pipeline.renderer.render(request, parts, None, embeddings, progress)
 
     def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Related:
-        """Images of the same noise that differ in labels alone: what a label leaves as it is runs once (Sec. 2.2).
+        """Images of the same noise that differ only in labels; a mechanism runs once for each of its labels (Sec. 2.2).
 
         Args:
           seed, indices, truncation: as for `sample`. Noise and rolls are those of these samples.
@@ -397,14 +398,14 @@ class Generator:
             f"precision={self.precision!r}: {self.reason})"
         )
 
-    # Others of the same plan, and the same one in another process.
+    # Copies with other options, and in other processes.
 
     def with_threads(self, threads: int | None) -> Self:
         """The same plan and options with another number of threads, and engines of its own."""
         return self._with(self._pipeline.with_threads(threads))
 
     def with_pixels(self, dtype: str, layout: str) -> Self:
-        """The same plan and engines with images in another form, in its usual range. The two take turns."""
+        """The same plan and engines with images in another form and its default range. The two take turns."""
         return self._with(self._pipeline.with_pixels(dtype, layout))
 
     def _with(self, pipeline: Pipeline) -> Self:

@@ -189,7 +189,7 @@ def check_batch_size(batch_size: object) -> int:
     """The number of samples in a batch.
 
     Raises:
-      TypeError, ValueError: it is no integer of at least 1.
+      TypeError, ValueError: it is not an integer of at least 1.
     """
     size = check_index("batch_size", batch_size)
     if not size:

@@ -1,8 +1,8 @@
 """Which labels and which noise: sample i of stream `seed` is the same on every machine, batch size and device.
 
-Every draw is a pure function of (seed, sample index, slot), by counter-based Philox 4x32-10, so the stream is
-indexable, resumable and shardable with nothing to coordinate. One slot for each mechanism and purpose: no option
-moves another draw. A change of what sample i is raises `STREAM_VERSION`.
+Every draw is a pure function of (seed, sample index, slot), by counter-based Philox 4x32-10, so a stream can be
+indexed, resumed and sharded without communication. Each mechanism and purpose has a slot of its own: no option changes
+another draw. A change of what sample i is raises `STREAM_VERSION`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Noise(NamedTuple):
 
 @dataclass(frozen=True)
 class MechanismDraws:
-    """What the sampler must know of a mechanism: facts of the plan."""
+    """What the sampler needs to know about a mechanism: facts of the plan."""
 
     classes: int
     noise_size: int
@@ -68,11 +68,11 @@ class DrawOptions:
     Attributes:
       seed: 0 to 2**64 - 1.
       labels: "independent" draws a label for each mechanism (counterfactual), "shared" one for all.
-      do: mechanism -> class index, an intervention (Sec. 2.2): replaces labels and nothing else.
+      do: mechanism -> class index, an intervention (Sec. 2.2): replaces only labels.
       classes: mechanism -> class indices that labels are drawn from.
       shared_noise: all mechanisms take the shape's noise.
       per_noise: samples k*g .. k*g + k - 1 share the shape's label and noise (App. A.3).
-      hold: what a group shares besides: "shape" nothing, "all" the noise and rolls of every mechanism.
+      hold: "shape" for groups that share only that, "all" for groups that share the noise and rolls of all mechanisms.
     """
 
     seed: int
@@ -100,7 +100,7 @@ class NoiseDraw:
     group: int
 
     def indices(self, indices: np.ndarray) -> np.ndarray:
-        """What is drawn for: the samples' own indices, or those of their groups."""
+        """The indices to draw for: those of the samples, or of their groups."""
         return indices if self.group == 1 else indices // self.group
 
     def __call__(self, seed: int, indices: np.ndarray) -> Any:
@@ -108,7 +108,7 @@ class NoiseDraw:
         return self.draw(seed, self.indices(indices))
 
     def draw(self, seed: int, grouped: Any, stream: Any = None) -> Any:
-        """(n, size) float32 for what `indices` gave, on its device."""
+        """(n, size) float32 for the result of `indices`, on its device."""
         draw = ops.truncated_normal if self.distribution == "truncated_normal" else ops.normal
         return draw(seed, grouped, self.slot, self.size, stream=stream)
 
@@ -196,7 +196,7 @@ def check_seed(seed: object) -> int:
     """A seed.
 
     Raises:
-      TypeError, ValueError: it is no integer from 0 to 2**64 - 1.
+      TypeError, ValueError: it is not an integer from 0 to 2**64 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise TypeError(f"sample: seed is {seed!r}, expected an int or None.")
@@ -209,7 +209,7 @@ def resolve_indices(n: int | None, start: int, indices: object) -> np.ndarray:
     """Stream indices as int64 (n,): `start` .. `start + n - 1`, or the given ones.
 
     Raises:
-      TypeError, ValueError: n or start is negative or no integer, or both n and indices are given.
+      TypeError, ValueError: n or start is negative or not an integer, or n is not the number of the indices.
     """
     if indices is not None:
         array = np.asarray(indices)
@@ -228,7 +228,7 @@ def check_span(n: object, start: object) -> tuple[int, int]:
     """The count and the first index of consecutive samples.
 
     Raises:
-      TypeError, ValueError: one is no integer or negative, or the last index is beyond int64.
+      TypeError, ValueError: one is not an integer, or negative, or the last index is beyond int64.
     """
     count, first = check_index("n", n), check_index("start", start)
     if first + count > _MAX_INDEX:
@@ -240,7 +240,7 @@ def check_index(name: str, value: object) -> int:
     """A count or a stream index.
 
     Raises:
-      TypeError, ValueError: it is no integer, or negative or beyond int64.
+      TypeError, ValueError: it is not an integer, or negative or beyond int64.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"sample: {name} is {value!r}, expected an int.")

@@ -1,4 +1,4 @@
-"""A stream of batches for a loop, made ahead of it."""
+"""`Stream`: batches for a loop, made ahead of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stream(Iterator[Batch]):
 
     On the CPU a background thread makes them, up to `prefetch` ahead; it starts with the first batch that is asked for.
     On a GPU there is no thread: a batch is handed out when the next one is enqueued.
-    Batches are their receiver's own. An exception arrives where its batch would, and ends the stream.
+    Each batch has memory of its own. An exception is raised in place of its batch, and ends the stream.
 
     Leaving the context, or `close`, ends the thread and waits for it. So do, at the latest, garbage collection
     (without waiting) and the end of the interpreter.
@@ -44,7 +44,7 @@ class Stream(Iterator[Batch]):
         self._prefetch = prefetch
         self._made: Iterator[Batch] | None = None
         self._closed = False
-        self._batches()  # tells now what is wrong with the arguments
+        self._batches()  # checks the arguments now
 
     def __next__(self) -> Batch:
         if self._closed:
@@ -61,10 +61,10 @@ class Stream(Iterator[Batch]):
         return {"seed": self.seed, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where another stream was; `stop` stays.
+        """Continue where another stream was; `stop` stays as it is.
 
         Raises:
-          TypeError, ValueError: it is no such state.
+          TypeError, ValueError: it is not such a state.
         """
         if not isinstance(state, Mapping) or set(state) != {"seed", "position"}:
             raise ValueError(f"stream: state is {state!r}, expected what state_dict() gave.")
@@ -97,7 +97,7 @@ class Stream(Iterator[Batch]):
 
 
 def one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each handed out when the next one is under way: a GPU makes it while this one is used."""
+    """The same batches, each returned when the next one is enqueued: a GPU makes it while this one is used."""
     waiting: list[Batch] = []
     for batch in made:
         waiting.append(batch)

@@ -60,7 +60,7 @@ U = np.zeros((2, 4), np.float32)
         (
             ValueError,
             {"n": 1, "truncation": 0.5},
-            r"truncation is 0\.5, expected none: this plan has no truncation",
+            r"truncation is given, but this plan has no truncation",
         ),
         (
             ValueError,

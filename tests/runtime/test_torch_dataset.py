@@ -19,7 +19,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from cgnrt import Batch, Generator
 from cgnrt.torch import CounterfactualDataset, Samples, mix
-from cgnrt.torch.shares import Place, batch_numbers
+from cgnrt.torch.sharding import LoaderProcess, batch_numbers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*use of fork"),
@@ -140,22 +140,22 @@ def test_bad_arguments_are_told_at_once(
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 40])
 @pytest.mark.parametrize("run", [None, 3])
-def test_places_take_every_batch_once(count: int, run: int | None) -> None:
+def test_processes_take_every_batch_once(count: int, run: int | None) -> None:
     for ranks, workers in itertools.product((1, 2, 3), (1, 2, 5)):
         shares = [
-            [list(batch_numbers(count, run, Place(r, ranks, w, workers))) for w in range(workers)]
+            [list(batch_numbers(count, run, LoaderProcess(r, ranks, w, workers))) for w in range(workers)]
             for r in range(ranks)
         ]
         assert sorted(b for rank in shares for share in rank for b in share) == list(range(count))
-        alone = [sorted(batch_numbers(count, run, Place(r, ranks))) for r in range(ranks)]
+        alone = [sorted(batch_numbers(count, run, LoaderProcess(r, ranks))) for r in range(ranks)]
         assert [sorted(itertools.chain(*rank)) for rank in shares] == alone  # whatever the workers
         assert max(map(len, alone)) - min(map(len, alone)) <= 1
         if run is not None:
             assert all(b - a == 1 for rank in shares for s in rank for a, b in itertools.pairwise(s))
 
 
-def test_without_end_places_take_runs_in_turn() -> None:
-    places = [Place(r, 2, w, 2) for r in range(2) for w in range(2)]
+def test_without_end_processes_take_runs_in_turn() -> None:
+    places = [LoaderProcess(r, 2, w, 2) for r in range(2) for w in range(2)]
     for run in (None, 4):
         found = [list(itertools.islice(batch_numbers(None, run, place), 8)) for place in places]
         assert sorted(b for share in found for b in share) == list(range(32))
@@ -335,7 +335,7 @@ def test_counterfactuals_begin_anew_when_they_end(demo: Generator) -> None:
 def test_what_cannot_be_mixed(demo: Generator, demo_plan: Path) -> None:
     with pytest.raises(ValueError, match="share is 1, expected between"):
         mix([], [], share=1)
-    with demo.stream(4, stop=4) as stream, pytest.raises(ValueError, match="no batch any more"):
+    with demo.stream(4, stop=4) as stream, pytest.raises(ValueError, match="has no more batches"):
         list(mix(real(8, 4), stream))
     small = [(torch.zeros(2, 3, 28, 28), torch.zeros(2, dtype=torch.int64))]
     with pytest.raises(

@@ -113,7 +113,7 @@ def test_tensors_of_anywhere_else_go_as_tensors_do() -> None:
 
 
 def test_a_batch_for_another_process_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="a batch of process 1 is for another process"):
+    with pytest.raises(RuntimeError, match="a batch of process 1 was sent to another process"):
         transport.receive(("nobody's", 1), 0, None, [])
 
 

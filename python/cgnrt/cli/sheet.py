@@ -30,7 +30,7 @@ _STEP_PIXELS = 1 << 18  # drawn between two moves of the progress bar: four pict
 _PAPER_TRUNCATION = 0.5  # of App. D.1
 _MOST_CLASSES = 12  # that are shown unasked: App. D.1 has twelve
 
-# What each kind takes besides what all take (--seed, --start, -n, --tile), and how many -n are unless said.
+# The options of each kind, besides those of all kinds (--seed, --start, -n, --tile), and the default of -n.
 _KINDS: dict[str, tuple[tuple[str, ...], int]] = {
     "contact": (("do", "classes", "labels", "truncation"), 10),
     "mechanisms": (("show", "truncation"), 4),
@@ -114,13 +114,17 @@ def _run(arguments: argparse.Namespace) -> None:
     for option in _EVERY:
         value = getattr(arguments, option)
         if option not in own and value not in (None, [], False, SampleOptions.labels):
-            raise ValueError(f"sheet: --{option} is given, expected none with --kind {arguments.kind}.")
+            raise ValueError(
+                f"sheet: --{option} is not supported with --kind {arguments.kind}. Leave it out."
+            )
     suffix = ".gif" if arguments.gif else ".png"
     if arguments.output.suffix != suffix:
         raise ValueError(f"sheet: output is '{arguments.output}', expected a name that ends in {suffix}.")
     for option in ("ms", "back"):
         if getattr(arguments, option) not in (None, False) and not arguments.gif:
-            raise ValueError(f"sheet: --{option} is given, expected none without --gif.")
+            raise ValueError(
+                f"sheet: --{option} is not supported without --gif. Pass --gif, or leave it out."
+            )
     arguments.n = count if arguments.n is None else arguments.n
     if arguments.n < 1 or (arguments.gif and arguments.n > 1):
         raise ValueError(
@@ -231,8 +235,8 @@ def _shown(arguments: argparse.Namespace, generator: Generator) -> list[int]:
     sizes = {len(names[mechanism]) for mechanism in MECHANISMS}
     if len(sizes) > 1:
         raise ValueError(
-            "sheet: kind is 'mechanisms', expected another one: the mechanisms of this plan have not as many "
-            "classes as each other."
+            "sheet: kind is 'mechanisms', expected another one: the mechanisms of this plan have different numbers "
+            "of classes."
         )
     if arguments.show is None:
         k = sizes.pop()

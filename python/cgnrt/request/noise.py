@@ -11,7 +11,7 @@ from cgnrt.sampling import MECHANISMS, Sampler
 
 
 def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None, ...]:
-    """A caller's (shape, texture, background[, rolls]) as float32 (n, z) arrays; None entries stay None."""
+    """A caller's (shape, texture, background[, rolls]) as float32 (n, z), int32 (n, 2, 2); None stays None."""
     if noise is None:
         return (None,) * 4
     given = noise_parts(noise)
@@ -57,9 +57,7 @@ def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
     """The truncation of every sample, float32 (n, 1), from a number or (n,); `bounds` is the manifest's."""
     if bounds is None:
         if truncation is not None:
-            raise ValueError(
-                f"sample: truncation is {truncation}, expected none: this plan has no truncation."
-            )
+            raise ValueError("sample: truncation is given, but this plan has no truncation. Leave it out.")
         return None
     values = np.asarray(bounds.default if truncation is None else truncation, np.float32)
     if values.shape not in ((), (n,)):

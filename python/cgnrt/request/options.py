@@ -87,10 +87,10 @@ class SampleOptions:
 
     @classmethod
     def collect(cls, operation: str, options: Mapping[str, Any]) -> SampleOptions:
-        """The object for the keyword arguments of a method that hands them on.
+        """The options from the keyword arguments of a method that passes them on.
 
         Raises:
-          TypeError: one is no option.
+          TypeError: one of them is unknown.
         """
         check_names(operation, options, OPTION_NAMES)
         return cls(**options)
@@ -109,7 +109,7 @@ def check_names(operation: str, options: Mapping[str, Any], known: Collection[st
 
 
 def beside_pool(option: str) -> ValueError:
-    """The error for what a pool cannot keep: its entries meet at random."""
+    """The error for an option that pools do not support."""
     return ValueError(
         f"sample: {option} is set beside a pool, expected one of the two: pool entries meet at random."
     )

@@ -21,7 +21,7 @@ from cgnrt.sampling import Labels, check_index, check_span
 from cgnrt.stream import one_ahead
 from cgnrt.torch import transport
 from cgnrt.torch.samples import Samples, samples_of
-from cgnrt.torch.shares import Place, batch_numbers, run_of
+from cgnrt.torch.sharding import LoaderProcess, batch_numbers, run_length
 
 _BLOCK = 64  # samples that are made at once where single ones are handed out
 _EPOCH = 2**40  # samples between the epochs of a data set without end
@@ -31,23 +31,24 @@ class CounterfactualDataset(IterableDataset[Any]):
     """A stream of counterfactuals for a `DataLoader`.
 
     Args:
-      generator: it travels to spawned workers as path and options; each worker has engines, and its part of the cores.
+      generator: spawned workers open it by its path and options; each has engines of its own and its part of the cores.
       batch_size: of the batches that are yielded, for `DataLoader(dataset, batch_size=None)`, which passes them on as
         they are; None yields single samples.
       seed: of the stream.
       n: samples in an epoch; None is without end.
       start: number of the first sample.
-      transform: what is yielded, made from a `Batch` of tensors where the batch is made; `Samples` by default.
-        It has to pickle for spawned workers.
-      prefetch: as of `Generator.stream`, where there are no workers.
+      transform: makes what is yielded from a `Batch` of tensors, in the process that makes the batch; `Samples` by
+        default. It has to pickle for spawned workers.
+      prefetch: as for `Generator.stream`; it has no effect in workers.
       options: of `Generator.sample`, such as `pool` and `refresh`; not `indices`, `noise` and `out`.
     Raises:
       TypeError, ValueError: as `sample`, and at once.
 
-    Ranks (of torch.distributed, else of torchrun's RANK and WORLD_SIZE) and workers share the samples by their numbers,
-    whole batches each: an epoch has the same samples however many they are. Without `refresh` a rank's loader hands
-    out the stream's batches in order (every world-size-th); with it, each worker takes long runs of batches, for what
-    one has made for its pool another has not. If the batches do not divide by the ranks some ranks get one more.
+    Ranks (of torch.distributed, else of torchrun's RANK and WORLD_SIZE) and workers take whole batches by their
+    numbers: an epoch has the same samples for any number of ranks and workers. Without `refresh` the loader of a rank
+    gives the batches of its rank in order (every world-size-th of the stream). With `refresh` each worker takes long
+    runs of batches, because workers do not share pool entries. If the number of batches is not a multiple of the
+    number of ranks, some ranks get one batch more.
 
     `state_dict` and `load_state_dict` are for torchdata's `StatefulDataLoader`, or, without workers, for a loop.
     """
@@ -73,7 +74,7 @@ class CounterfactualDataset(IterableDataset[Any]):
         check_span(self._n or 0, self._start)
         self._transform = transform
         self._prefetch = check_index("prefetch", prefetch)
-        self._run = run_of(self._options, self._size)
+        self._run = run_length(self._options, self._size)
         # In shared memory, so that it reaches workers that live from one epoch to the next.
         self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
@@ -84,7 +85,7 @@ class CounterfactualDataset(IterableDataset[Any]):
 
     @property
     def seed(self) -> int:
-        """Of the stream."""
+        """The seed of the stream."""
         return self._options.drawn_seed
 
     def set_epoch(self, epoch: int) -> None:
@@ -98,10 +99,12 @@ class CounterfactualDataset(IterableDataset[Any]):
     def __len__(self) -> int:
         """What this rank yields in an epoch: batches, or samples without a batch size."""
         if self._n is None:
-            raise TypeError("dataset: n is None, expected a number of samples for a length.")
+            raise TypeError(
+                "dataset: n is None, expected a number of samples: an endless data set has no length."
+            )
         count = -(-self._n // self._size)
         rank, ranks = self._find_rank()
-        numbers = batch_numbers(count, self._run, Place(rank, ranks))
+        numbers = batch_numbers(count, self._run, LoaderProcess(rank, ranks))
         if not isinstance(numbers, range):
             raise TypeError("dataset: batches have no end.")
         if self.batch_size is not None:
@@ -111,31 +114,31 @@ class CounterfactualDataset(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         state, self._resumed = self._resumed, None
-        place = self._find_place()
+        process = self._find_process()
         self._done = 0
         if state is not None:
-            if tuple(state["place"]) != _numbers(place):
+            if tuple(state["place"]) != _numbers(process):
                 raise ValueError(
                     f"dataset: state is of (rank, ranks, worker, workers) {tuple(state['place'])}, expected "
-                    f"{_numbers(place)}. Go on with as many ranks and workers as there were."
+                    f"{_numbers(process)}. Resume with the same number of ranks and workers."
                 )
             self._done = int(state["done"])
-        return self._iterate(place)
+        return self._iterate(process)
 
     def state_dict(self) -> dict[str, Any]:
-        """How much the last iteration in this process has yielded."""
+        """The position of the last iteration in this process."""
         return {
             "seed": self.seed,
             "epoch": int(self._epoch),
             "done": self._done,
-            "place": list(_numbers(self._find_place())),
+            "place": list(_numbers(self._find_process())),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where another was; those after it begin at the beginning.
+        """Let the next iteration continue from a state; the iterations after it start from the beginning.
 
         Raises:
-          ValueError: the state is of another seed, or none of ours.
+          ValueError: the state has another seed, or is not from `state_dict`.
         """
         if not isinstance(state, Mapping) or set(state) != {"seed", "epoch", "done", "place"}:
             raise ValueError(f"dataset: state is {state!r}, expected what state_dict() gave.")
@@ -145,16 +148,16 @@ class CounterfactualDataset(IterableDataset[Any]):
         self._resumed, self._done = dict(state), int(state["done"])
 
     def __getstate__(self) -> dict[str, Any]:
-        # A spawned worker knows neither of torch.distributed nor of the engines.
+        # A spawned worker has no torch.distributed to ask for its rank.
         rank = self._find_rank() if _has_ranks() else None
         return {**self.__dict__, "_rank": rank, "_own": None}
 
-    def _iterate(self, place: Place) -> Iterator[Any]:
+    def _iterate(self, process: LoaderProcess) -> Iterator[Any]:
         begin = self._start + int(self._epoch) * (self._n or _EPOCH)
         count = None if self._n is None else -(-self._n // self._size)
         skipped, within = (self._done, 0) if self.batch_size else divmod(self._done, self._size)
-        numbers = itertools.islice(batch_numbers(count, self._run, place), skipped, None)
-        generator = self._generator_of(place)
+        numbers = itertools.islice(batch_numbers(count, self._run, process), skipped, None)
+        generator = self._generator_of(process)
 
         outbox = _Outbox(generator) if self._sends_batches() else None
         transform = self._transform or (samples_of if outbox is None else outbox.samples_of)
@@ -171,9 +174,9 @@ class CounterfactualDataset(IterableDataset[Any]):
 
         made: Iterator[tuple[int, Any]]
         if generator.device != "cpu":
-            # Not before the batch is handed out: torch's stream waits for what becomes its tensor.
+            # `finish` comes last: it makes torch's stream wait for the batch, which must not happen earlier.
             made = map(finish, one_ahead(samples()))
-        elif self._prefetch and get_worker_info() is None:  # a worker is ahead already
+        elif self._prefetch and get_worker_info() is None:  # the loader lets workers work ahead
             made = Prefetch(map(finish, samples()), depth=self._prefetch)
         else:
             made = map(finish, samples())
@@ -188,32 +191,34 @@ class CounterfactualDataset(IterableDataset[Any]):
             within = 0
 
     def _sends_batches(self) -> bool:
-        """Whether what is yielded goes to another process as it is."""
+        """Whether the batches go to another process unchanged."""
         return get_worker_info() is not None and self.batch_size is not None and self._transform is None
 
-    def _generator_of(self, place: Place) -> Generator:
-        """The generator, in a worker one with its part of the cores."""
+    def _generator_of(self, process: LoaderProcess) -> Generator:
+        """The generator; in a worker, one that uses its part of the cores."""
         if get_worker_info() is None:
             return self.generator
         if self.generator.device != "cpu":
             raise ValueError(
                 f"dataset: generator is on {self.generator.device} in a worker, expected num_workers=0: batches stay "
-                "on the device, and need no worker."
+                "on the device and need no worker."
             )
         if self.generator.threads is not None:
             return self.generator
         if self._own is None or self._own[0] != os.getpid():
-            sharing = place.workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            sharing = process.workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
             self._own = os.getpid(), self.generator.with_threads(max(1, available_cores() // sharing))
         return self._own[1]
 
-    def _find_place(self) -> Place:
+    def _find_process(self) -> LoaderProcess:
         rank, ranks = self._find_rank()
         worker = get_worker_info()
-        return Place(rank, ranks) if worker is None else Place(rank, ranks, worker.id, worker.num_workers)
+        if worker is None:
+            return LoaderProcess(rank, ranks)
+        return LoaderProcess(rank, ranks, worker.id, worker.num_workers)
 
     def _find_rank(self) -> tuple[int, int]:
-        """This process's number, and of how many."""
+        """The rank of this process, and the number of ranks."""
         if _has_ranks():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         if self._rank is not None:
@@ -226,7 +231,7 @@ def _has_ranks() -> bool:
 
 
 class _Outbox:
-    """Memory that a worker composes in, and its consumer reads."""
+    """Shared memory for images: a worker composes into it, and the consumer of the loader reads it."""
 
     def __init__(self, generator: Generator) -> None:
         self._shape = generator.image_shape
@@ -234,14 +239,14 @@ class _Outbox:
         self._columns = torch.empty(0)
 
     def images(self, n: int) -> Tensor:
-        """Where n images go; their labels and numbers have room beside them."""
+        """Memory for n images, with room for their labels and indices beside them."""
         images, self._columns = transport.outbox().room(
             [((n, *self._shape), self._dtype), ((4, n), torch.int64)]
         )
         return images
 
     def samples_of(self, batch: Batch) -> Samples:
-        """As `samples.samples_of`, of the images that room was made for last."""
+        """As `samples.samples_of`, for the images of the last call of `images`."""
         columns = self._columns
         for column, values in zip(columns, (*batch.labels, batch.indices), strict=True):
             column.copy_(torch.as_tensor(values))
@@ -249,12 +254,12 @@ class _Outbox:
         return Samples(batch.images, Labels(*labels), columns[3])
 
 
-def _numbers(place: Place) -> tuple[int, int, int, int]:
-    return place.rank, place.ranks, place.worker, place.workers
+def _numbers(process: LoaderProcess) -> tuple[int, int, int, int]:
+    return process.rank, process.ranks, process.worker, process.workers
 
 
 def row(item: Any, key: Any) -> Any:
-    """A sample, or some, of whatever tensors a batch is made of."""
+    """The samples at `key` of a tensor, or of all tensors in a tuple, list or mapping."""
     if isinstance(item, Tensor):
         return item[key]
     if isinstance(item, Mapping):

@@ -18,7 +18,7 @@ class Mixed(NamedTuple):
 
     Attributes:
       images: (n, 3, h, w).
-      labels: `Labels(shape, texture, background)`, int64 (n,) each; the three of a real image are its one label.
+      labels: `Labels(shape, texture, background)`, int64 (n,) each; a real image has its one label three times.
       real: bool (n,).
     """
 
@@ -33,7 +33,7 @@ class _Labelled(NamedTuple):
 
 
 class Mix(Iterable[Mixed]):
-    """Batches that are part real, part counterfactual; App. C.4 has an even ratio best. See `mix`."""
+    """Batches of real images and counterfactuals; in App. C.4 an even ratio is best. See `mix`."""
 
     def __init__(self, real: Iterable[Any], counterfactual: Iterable[Any], share: float) -> None:
         if not 0 < share < 1:
@@ -57,7 +57,7 @@ class Mix(Iterable[Mixed]):
             if images.shape[1:] != made.images.shape[1:] or images.dtype != made.images.dtype:
                 raise ValueError(
                     f"mix: counterfactual images are {made.images.dtype} {tuple(made.images.shape[1:])}, expected "
-                    f"{images.dtype} {tuple(images.shape[1:])} as the real ones are."
+                    f"{images.dtype} {tuple(images.shape[1:])}, as the real images are."
                 )
             columns: Any = [torch.cat([labels, column]) for column in made.labels]
             is_real = torch.arange(len(images) + count, device=images.device) < len(images)
@@ -70,19 +70,19 @@ def mix(real: Iterable[Any], counterfactual: Iterable[Any], *, share: float = 0.
     Args:
       real: batches (images (r, 3, h, w), labels (r,)), such as a `DataLoader`. An epoch is one pass over it.
       counterfactual: batches with `images` and `labels`: a `CounterfactualDataset` or a `DataLoader` of one, or a
-        `Generator.stream`. Read on from epoch to epoch, and from its beginning when it ends.
-      share: of counterfactuals in a batch: as many are taken as the real ones of that batch need.
+        `Generator.stream`. Each epoch continues where the last one stopped, and from the beginning after the end.
+      share: the share of counterfactuals in a batch, which decides how many are added to the real images.
     Returns:
       An iterable of `Mixed`, with the length of `real`; on the device of the counterfactuals.
     Raises:
-      ValueError: share is not between 0 and 1; when iterated, that images do not go together, or that there are no
-        counterfactuals any more.
+      ValueError: share is not between 0 and 1; when iterated: the images of both have different shapes or dtypes, or
+        there are no more counterfactuals.
     """
     return Mix(real, counterfactual, share)
 
 
 def join(parts: Sequence[Tensor], memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """Tensors (n, c, h, w) one after the other in one, each copied once, in a memory format."""
+    """Concatenate tensors (n, c, h, w) in a memory format, with one copy of each."""
     size = (sum(len(part) for part in parts), *parts[0].shape[1:])
     joined = torch.empty(size, dtype=parts[0].dtype, device=parts[0].device, memory_format=memory_format)
     torch.cat(list(parts), out=joined)
@@ -90,7 +90,7 @@ def join(parts: Sequence[Tensor], memory_format: torch.memory_format = torch.con
 
 
 class _Rows:
-    """Images and labels of batches, as many as are wanted at a time."""
+    """Takes any number of images and labels at a time from batches."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self._batches = batches
@@ -120,5 +120,5 @@ class _Rows:
                     return _Labelled(found.images, found.labels)
             self._iterator = iter(self._batches)
         raise ValueError(
-            "mix: counterfactual has no batch any more, expected one for each batch of real images."
+            "mix: counterfactual has no more batches, expected one for each batch of real images."
         )

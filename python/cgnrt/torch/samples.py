@@ -1,4 +1,4 @@
-"""What a data set yields."""
+"""`Samples`: what a data set yields."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Samples(NamedTuple):
     """Counterfactuals as tensors.
 
     Attributes:
-      images: (n, 3, h, w), or as the generator has them.
+      images: (n, 3, h, w), or (n, h, w, 3) with the NHWC layout.
       labels: `Labels(shape, texture, background)`, int64 (n,) each.
-      indices: int64 (n,), their numbers in the stream.
+      indices: int64 (n,), their indices in the stream.
     """
 
     images: Tensor

@@ -1,8 +1,8 @@
-"""Batches on their way from a loader's worker to its consumer: in shared memory that is used again, and not copied.
+"""Sends batches from a loader's worker to its consumer in shared memory that is reused, without a copy.
 
-torch makes shared memory for every tensor of every batch, copies it there, and sends a file descriptor for each by a
-socket: more work than composing the batch. Here a worker composes into a slot of its own, and sends the slot's number;
-the consumer's tensors are the slot's memory, which the worker takes again when the last of them is gone.
+torch makes new shared memory for every tensor of every batch, copies the tensor there, and sends a file descriptor for
+each through a socket: more work than composing the batch. Here a worker composes into a slot of its own and sends the
+number of the slot. The consumer's tensors are views of the slot; when the last of them is freed, the worker reuses it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ import torch
 from torch import Tensor
 
 _HEADER = 64  # bytes before a slot's memory, of which two are used
-_IN_USE, _KNOWN = (
-    0,
-    1,
-)  # the consumer clears the one when its tensors are gone, and sets the other when it has mapped
+# The consumer clears the first byte when its tensors are freed, and sets the second when it has mapped the slot.
+_IN_USE, _KNOWN = 0, 1
 
 View = tuple[torch.dtype, int, torch.Size, tuple[int, ...]]  # as a tensor's: dtype, offset, size, stride
 
@@ -61,7 +59,7 @@ class _Slot:
 
 
 class Outbox:
-    """A worker's slots. There come to be as many as batches are under way or in the consumer's hands."""
+    """A worker's slots. Their number grows to that of the batches that are sent or in use by the consumer."""
 
     def __init__(self) -> None:
         self._slots: list[_Slot] = []
@@ -104,12 +102,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def outbox() -> Outbox:
-    """This process's: one for all its data sets and epochs, so that memory is mapped once."""
+    """The one of this process, for all its data sets and epochs, so that memory is mapped once."""
     return _outbox
 
 
 def send(tensors: Sequence[Any]) -> tuple[Any, ...] | None:
-    """What `receive` takes, of tensors that are in one slot; None if they are not, and have to go as tensors do."""
+    """The arguments of `receive` for tensors in one slot; None if they are not, and must be pickled by torch."""
     addresses = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     slot = _lent.get(addresses.pop()) if len(addresses) == 1 else None
     if slot is None:
@@ -120,7 +118,7 @@ def send(tensors: Sequence[Any]) -> tuple[Any, ...] | None:
 
 
 def receive(token: tuple[str, int], number: int, whole: Tensor | None, views: Sequence[View]) -> list[Tensor]:
-    """The tensors, in the sender's memory. It takes that again when the last of them is gone."""
+    """The tensors, in the sender's memory, which the sender reuses when the last of them is freed."""
     if whole is not None:
         if token not in _known:
             _forget_the_dead()
@@ -129,7 +127,7 @@ def receive(token: tuple[str, int], number: int, whole: Tensor | None, views: Se
         whole = _known.get(token, {}).get(number)
         if whole is None:
             raise RuntimeError(
-                f"dataset: a batch of process {token[1]} is for another process, expected one of its own loader."
+                f"dataset: a batch of process {token[1]} was sent to another process, expected its loader's."
             )
     array = whole.numpy()
     array[_KNOWN] = 1
@@ -140,12 +138,14 @@ def receive(token: tuple[str, int], number: int, whole: Tensor | None, views: Se
 
 
 def _give_back(array: np.ndarray, pid: int) -> None:
-    if pid == os.getpid():  # a forked process has a copy of the tensors; ours may be in use
+    if (
+        pid == os.getpid()
+    ):  # in a forked process only the copies are freed; the parent's tensors may be in use
         array[_IN_USE] = 0
 
 
 def _forget_the_dead() -> None:
-    """Unmap the slots of workers that have ended; tensors that are still there keep theirs."""
+    """Unmap the slots of workers that have ended, except those of tensors that are still in use."""
     for token in list(_known):
         try:
             os.kill(token[1], 0)
