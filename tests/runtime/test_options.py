@@ -107,7 +107,7 @@ def closed(golden_plan: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("an engine was opened")
 
-    monkeypatch.setattr(type(generator._pipeline.choice.backend), "load", refuse)
+    monkeypatch.setattr(type(generator._pipeline.choice), "load", refuse)
     with pytest.raises(AssertionError, match="an engine was opened"):
         generator.sample(1)
     return generator
