@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,11 @@ from cgnrt_export.imagenet import (
     truncation,
 )
 from cgnrt_export.mechanism import MechanismModule
-from cgnrt_training.checkpoints import load_cgn, load_tensors
-from cgnrt_training.config import VARIANTS
+from cgnrt_training.checkpoints import load_weights
 from cgnrt_training.imagenet.checkpoints import describe, identify
 from cgnrt_training.imagenet.config_json import CONFIG, WEIGHTS
+from cgnrt_training.mnist.checkpoints import build_cgn
+from cgnrt_training.mnist.config import VARIANTS
 from cgnrt_training.mnist.data import COLORED, PALETTE
 from cgnrt_training.mnist.models import CGN, MASK_RANGE
 
@@ -96,7 +97,7 @@ def read_checkpoint(
     if u2netp is not None:
         heads["u2netp"] = u2netp
     folder = _is_model_folder(path)
-    content = None if folder else load_tensors(path)
+    content = None if folder else load_weights(path)
     kind = "biggan" if folder else identify(content)
     if kind == "u2net":
         raise CheckpointError(
@@ -110,7 +111,7 @@ def read_checkpoint(
                 f"load '{path}': {given[0]} is given, expected it with an ImageNet checkpoint, not with "
                 f"{describe(content)}. Leave it out."
             )
-        return _read_mnist(path, variant)
+        return _read_mnist(path, content, variant)
     if variant is not None:
         raise ValueError(
             f"load '{path}': variant is {variant!r}, expected none: this is an ImageNet checkpoint. Leave it out."
@@ -141,8 +142,8 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
     return [Path(path) / name for name in (CONFIG, WEIGHTS)] if Path(path).is_dir() else [Path(path)]
 
 
-def _read_mnist(path: str | os.PathLike[str], variant: str | None) -> Checkpoint:
-    loaded = load_cgn(path)
+def _read_mnist(path: str | os.PathLike[str], content: Any, variant: str | None) -> Checkpoint:
+    loaded = build_cgn(content, os.fspath(path))
     if variant is not None and loaded.variant is not None and variant != loaded.variant:
         raise ValueError(
             f"load '{path}': variant is {variant!r}, expected {loaded.variant!r}, as the checkpoint says. "

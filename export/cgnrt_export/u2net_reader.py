@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgnrt_export.saliency import RESOLUTION, SaliencyReport, export_saliency
-from cgnrt_training.checkpoints import load_tensors
+from cgnrt_training.checkpoints import load_weights
 from cgnrt_training.imagenet.checkpoints import build_u2net, identify
 from cgnrt_training.imagenet.u2net import SMALL
 
@@ -18,7 +18,7 @@ def is_u2net(path: Path) -> bool:
     Raises:
       CheckpointError: it is no readable checkpoint.
     """
-    return path.is_file() and identify(load_tensors(path)) == "u2net"
+    return path.is_file() and identify(load_weights(path)) == "u2net"
 
 
 def export_u2net(
@@ -34,7 +34,7 @@ def export_u2net(
 
     Arguments and errors are those of `export_saliency`, and CheckpointError for a file that is no U2-Net's.
     """
-    model = build_u2net(load_tensors(path), str(path))
+    model = build_u2net(load_weights(path), str(path))
     small = model.config.encoder == SMALL.encoder and model.config.decoder == SMALL.decoder
     with path.open("rb") as file:
         source = {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

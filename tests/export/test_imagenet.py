@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from wrapped import WRAPPED
 
 from cgnrt import Generator, Plan
 from cgnrt.errors import CheckpointError
@@ -77,6 +78,22 @@ def test_the_authors_checkpoint(files: Path) -> None:
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
             names = [key for key, _ in mechanism.module.named_parameters()]
             assert not [key for key in names if "biggan_GT" in key or "embeddings" in key]
+
+
+@pytest.mark.parametrize("form", ["DataParallel", "torch.compile", "Lightning", "nested"])
+def test_weights_as_training_scripts_save_them(form: str, files: Path, tmp_path: Path) -> None:
+    for name in ("cgn.pth", "biggan128.pth", "u2netp.pth"):
+        torch.save(WRAPPED[form](torch.load(files / name)), tmp_path / name)
+    given = torch.randn(1, 128), torch.randn(1, 128), torch.tensor([[0.3]])
+    for name, head in (("cgn.pth", {}), ("biggan128.pth", {"u2netp": "u2netp.pth"})):
+        found, expected = (
+            read_checkpoint(folder / name, **{kind: folder / file for kind, file in head.items()})
+            for folder in (tmp_path, files)
+        )
+        with torch.no_grad():
+            for a, b in zip(found.mechanisms.values(), expected.mechanisms.values(), strict=True):
+                for x, y in zip(a.module(*given), b.module(*given), strict=True):
+                    assert torch.equal(x, y)
 
 
 @pytest.mark.parametrize("source", ["biggan-deep-128", "biggan128.pth"])

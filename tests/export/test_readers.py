@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from wrapped import WRAPPED
 
 from cgnrt.errors import CheckpointError
 from cgnrt_export import read_checkpoint
@@ -57,6 +58,16 @@ def test_the_authors_form(authors_checkpoint: Path, small_cgn: CGN) -> None:
     for k, mechanism in enumerate(checkpoint.mechanisms.values()):
         picture = mechanism.module(noise[:, k], mechanism.embedding(labels))
         assert torch.equal(picture, parts[k])
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_weights_as_training_scripts_save_them(form: str, save: Any, small_cgn: CGN) -> None:
+    found = read_checkpoint(save(WRAPPED[form](small_cgn.state_dict())))
+    expected = read_checkpoint(save(small_cgn.state_dict()))
+    noise, labels = torch.randn(2, 6), torch.tensor([3, 0])
+    for a, b in zip(found.mechanisms.values(), expected.mechanisms.values(), strict=True):
+        pictures = [m.module(noise, m.embedding(labels)) for m in (a, b)]
+        assert torch.equal(*pictures)
 
 
 def test_our_own_form(save: Any, small_cgn: CGN) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from wrapped import WRAPPED
 
 from cgnrt import CheckpointError
 from cgnrt.plan import SaliencyPlan
@@ -153,6 +154,12 @@ def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert main([str(weights), "-o", str(target), *options]) == 1
         assert message in capsys.readouterr().err
     assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_a_u2net_is_recognised_as_training_scripts_save_it(form: str, tmp_path: Path) -> None:
+    torch.save(WRAPPED[form](small_u2net().state_dict()), tmp_path / "u2net.pth")
+    assert is_u2net(tmp_path / "u2net.pth")
 
 
 def test_other_files_are_not_taken_for_a_u2net(authors_checkpoint: Path, tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from wrapped import WRAPPED
 
 from cgnrt.errors import CheckpointError
 from cgnrt_training import checkpoints
-from cgnrt_training.checkpoints import load_cgn, load_tensors, save
+from cgnrt_training.checkpoints import load_tensors, save
+from cgnrt_training.classifier.model import Classifier, load_classifier
+from cgnrt_training.mnist.checkpoints import load_cgn
 from cgnrt_training.mnist.models import CGN
 
 
@@ -37,6 +40,34 @@ def test_authors_layout_loads_strictly(tmp_path: Path, state: dict[str, torch.Te
         assert torch.equal(tensor, state[key])
     assert not loaded.model.training
     assert loaded.variant is None
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_weights_as_training_scripts_save_them(
+    form: str, tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    torch.save(WRAPPED[form](state), tmp_path / "ckp.pth")
+    loaded = load_cgn(tmp_path / "ckp.pth").model.state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in state.items())
+
+
+@pytest.mark.parametrize("form", ["DataParallel", "torch.compile", "both"])
+def test_own_checkpoints_of_wrapped_modules(
+    form: str, tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    torch.save(own(WRAPPED[form](state)), tmp_path / "cgn.pt")
+    assert load_cgn(tmp_path / "cgn.pt").variant == "colored"
+    classifier = Classifier().state_dict()
+    content = {"format": "cgnrt-mnist-classifier", "format_version": 1, "model": WRAPPED[form](classifier)}
+    torch.save(content, tmp_path / "classifier.pt")
+    loaded = load_classifier(tmp_path / "classifier.pt").state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in classifier.items())
+
+
+def test_one_key_with_and_without_a_wrapper(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state | {"module.label_emb.weight": state["label_emb.weight"]}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="keys occur twice, with and without module or _orig_mod"):
+        load_cgn(tmp_path / "a.pt")
 
 
 def test_own_layout_round_trip(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from cgnrt import audit
 from cgnrt.errors import CgnrtError, CheckpointError
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.classifier import train as loop
-from cgnrt_training.classifier.config import ROWS, ClassifierConfig, from_dict, from_settings
+from cgnrt_training.classifier.config import ROWS, ClassifierConfig
 from cgnrt_training.classifier.methods import NO_COLOUR, Lntl, Plain, irm_penalty, quantise
 from cgnrt_training.classifier.model import Classifier, TwoViews, load_classifier
 from cgnrt_training.classifier.sources import Inputs, StepBatch
 from cgnrt_training.classifier.train import Run, train
 from cgnrt_training.cli import FAILED, OK, USAGE, main
+from cgnrt_training.settings import from_dict, from_texts, to_dict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,7 +81,7 @@ def test_resumed_run_equals_uninterrupted_one(
         pass
 
     def stop_late(run: Run) -> None:
-        if run.step == 3:  # after the checkpoint at step 2: step 2 is done, lost and done again
+        if run.state.step == 3:  # after the checkpoint at step 2: step 2 is done, lost and done again
             raise StoppedError
 
     original = Run.set_learning_rate
@@ -102,13 +103,13 @@ def test_resumed_run_equals_uninterrupted_one(
 
 def test_resume_with_other_settings_is_refused(inputs: Inputs, tmp_path: Path) -> None:
     train(SMALL, inputs, tmp_path, log=io.StringIO())
-    with pytest.raises(CheckpointError, match=r"lr \(0.005 -> 0.1\)"):
+    with pytest.raises(ValueError, match=r"lr \(0.005 -> 0.1\)"):
         train(replace(SMALL, lr=0.1), inputs, tmp_path, resume=True, log=io.StringIO())
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("step", "7", "step is '7'"), ("optimizer", {"state": {}}, "optimiser or random state does not fit")],
+    [("step", "7", "step is '7'"), ("optimizer", {"state": {}}, "optimizer is of another run")],
 )
 def test_foreign_resume_state_is_refused(
     key: str, value: object, message: str, inputs: Inputs, tmp_path: Path
@@ -145,7 +146,7 @@ def test_saved_classifier_can_be_audited(inputs: Inputs, demo_plan: Path, tmp_pa
 
 def test_foreign_file_is_no_classifier(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="content is no classifier"):
+    with pytest.raises(CheckpointError, match="format is missing, expected 'cgnrt-mnist-classifier'"):
         load_classifier(tmp_path / "x.pt")
 
 
@@ -220,21 +221,21 @@ def test_settings() -> None:
     assert replace(base, counterfactuals=50_000).generated_share == 64
     assert ClassifierConfig("cgn-only", "wildlife").generated_share == 128
     assert ClassifierConfig("lntl", "wildlife").generated_share == 0
-    changed = from_settings(base, ["lr=1", "reuse=16", "irm_divide=false", "label=texture"])
+    changed = from_texts(base, ["lr=1", "reuse=16", "irm_divide=false", "label=texture"])
     assert (changed.lr, changed.reuse, changed.irm_divide, changed.label) == (1.0, 16, False, "texture")
-    assert from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+    assert from_dict(ClassifierConfig, json.loads(json.dumps(to_dict(changed)))) == changed
     for setting, message in {
-        "leaning=1": "Did you mean warmup|expected KEY=VALUE",
-        "lr=fast": "lr is 'fast', expected of type float",
+        "leaning=1": "key is 'leaning', expected one of row, variant",
+        "lr=fast": "lr is 'fast', expected a number",
         "lr=0": "lr is 0.0, expected > 0",
         "row=orignal": "Did you mean original",
         "per_noise=0": "per_noise is 0, expected a whole number of at least 1",
         "label=digit": "label is 'digit', expected one of shape, texture, background",
     }.items():
         with pytest.raises(ValueError, match=message):
-            from_settings(base, [setting])
+            from_texts(base, [setting])
     with pytest.raises(ValueError, match="reuse is 4, expected 1 beside per_noise"):
-        from_settings(base, ["per_noise=2", "reuse=4"])
+        from_texts(base, ["per_noise=2", "reuse=4"])
 
 
 def test_command(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +247,7 @@ def test_command(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[s
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((output / "result.json").read_text())
     assert result["settings"]["steps"] == 2
-    assert main([*shared, *row, *small]) == FAILED
+    assert main([*shared, *row, *small]) == USAGE
     assert "folder holds a run" in capsys.readouterr().err
     assert main([*shared, "--resume"]) == OK
     assert {k: v for k, v in json.loads(capsys.readouterr().out).items() if k != "seconds"} == {
@@ -257,7 +258,7 @@ def test_command(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "content is damaged" in capsys.readouterr().err
     assert main([*shared, *row, *small, "--force", "--set", "lr=fast"]) == USAGE
     assert main(["classifier", "--data", "x", "--output", "y", *row]) == USAGE
-    assert "--plan is not given" in capsys.readouterr().err
+    assert "--plan is missing" in capsys.readouterr().err
 
 
 def test_a_faint_digit_is_seen_as_well_as_any() -> None:

@@ -15,11 +15,11 @@ from cgnrt_training.classifier.sources import (
     Counterfactuals,
     Inputs,
     JointCues,
-    Order,
     environments,
     open_batches,
     open_domain,
 )
+from cgnrt_training.mnist.batches import Order
 
 
 class Told:

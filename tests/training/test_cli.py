@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cgnrt_training import cli
-from cgnrt_training.checkpoints import load_cgn
+from cgnrt_training.mnist.checkpoints import load_cgn
 
-JOBS = [job.__name__.rpartition(".")[2].replace("_", "-") for job in cli._JOBS]
+JOBS = [job.__name__.rpartition(".")[2].replace("_", "-") for job in cli.JOBS]
 SMALL = [
     "model.channels=4",
     "model.noise_size=4",
@@ -96,7 +96,7 @@ def test_argparse_errors(tmp_path: Path, capsys) -> None:
             cli.main(words)
         assert stop.value.code == 2
     assert cli.main(["mnist", "--data", "d", "--output", str(tmp_path / "run")]) == 2
-    assert "--variant is not given" in capsys.readouterr().err
+    assert "--variant is missing, expected it for a new run" in capsys.readouterr().err
 
 
 def test_missing_data(tmp_path: Path, capsys) -> None:
@@ -106,7 +106,7 @@ def test_missing_data(tmp_path: Path, capsys) -> None:
 
 
 def test_resume_without_a_run(mnist: Path, tmp_path: Path, capsys) -> None:
-    assert cli.main(resume(mnist, tmp_path / "run")) == 2
+    assert cli.main(resume(mnist, tmp_path / "run")) == 1
     assert "config.json is unreadable" in capsys.readouterr().err
 
 

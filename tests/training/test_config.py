@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from cgnrt_training.config import (
-    VARIANTS,
+from cgnrt_training.mnist.config import RECIPES, VARIANTS, Config, reference
+from cgnrt_training.settings import (
     differences,
     from_dict,
+    from_texts,
     load_toml,
     override,
     parse_settings,
     recipes,
-    reference,
+    to_dict,
 )
 
 
@@ -32,7 +33,7 @@ def test_reference_values() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_round_trip_through_json(variant: str) -> None:
     config = override(reference(variant), {"train": {"seed": 5}, "loss": {"perceptual": [1, 0, 0, 0.5]}})
-    assert from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_frozen() -> None:
@@ -53,8 +54,11 @@ def test_settings() -> None:
     [
         ("loss.binry=1", r"key is 'loss.binry', expected one of loss.binary, .*Did you mean loss.binary"),
         ("los.binary=1", r"key is 'los', expected one of variant, model, .*Did you mean loss"),
-        ("loss.binary", "expected section.key=value"),
-        ("binary=1", "expected section.key=value"),
+        ("loss.binary", "--set is 'loss.binary', expected KEY=VALUE"),
+        ("binary=1", "key is 'binary', expected one of variant, model, .*"),
+        ("a.b.c=1", "--set is 'a.b.c=1', expected KEY=VALUE"),
+        ("loss=1", "loss is 1, expected a section with keys"),
+        ("variant=wild", "variant is 'wild', expected one of .*Did you mean wildlife"),
         ("loss.binary=high", "loss.binary is 'high', expected a number"),
         ("loss.binary=true", "loss.binary is True, expected a number"),
         ("loss.binary=-1", r"loss.binary is -1.0, expected >= 0"),
@@ -75,7 +79,7 @@ def test_settings() -> None:
 )
 def test_wrong_settings(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        override(reference("colored"), parse_settings([setting]))
+        from_texts(reference("colored"), [setting])
 
 
 def test_unknown_variant() -> None:
@@ -90,22 +94,22 @@ def test_section_must_be_a_section() -> None:
 
 def test_toml(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[train]\nsteps = 7\n")
-    assert override(reference("colored"), load_toml(tmp_path / "a.toml")).train.steps == 7
+    assert override(reference("colored"), load_toml(tmp_path / "a.toml", RECIPES)).train.steps == 7
     (tmp_path / "b.toml").write_text("[train\n")
     with pytest.raises(ValueError, match="content is no TOML"):
-        load_toml(tmp_path / "b.toml")
+        load_toml(tmp_path / "b.toml", RECIPES)
     with pytest.raises(ValueError, match="No such file"):
-        load_toml(tmp_path / "c.toml")
+        load_toml(tmp_path / "c.toml", RECIPES)
 
 
-@pytest.mark.parametrize("name", list(recipes()))
+@pytest.mark.parametrize("name", list(recipes(RECIPES)))
 def test_shipped_recipes_apply(name: str) -> None:
-    override(reference("double-colored"), load_toml(name))
+    override(reference("double-colored"), load_toml(name, RECIPES))
 
 
 def test_unknown_recipe_names_the_close_ones() -> None:
     with pytest.raises(ValueError, match="Did you mean fast"):
-        load_toml("fst")
+        load_toml("fst", RECIPES)
 
 
 def test_differences() -> None:

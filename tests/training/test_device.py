@@ -22,13 +22,14 @@ from cgnrt_training.classifier import train as classifier_loop
 from cgnrt_training.classifier.config import ClassifierConfig
 from cgnrt_training.classifier.sources import Inputs
 from cgnrt_training.classifier.train import train as train_classifier
-from cgnrt_training.config import load_toml, override, reference
+from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.imagenet.calibrate import random_cgn
+from cgnrt_training.mnist.config import RECIPES, reference
 from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.gan import GanConfig, load_gan, train_gan
 from cgnrt_training.mnist.train import train
 from cgnrt_training.mnist.vae import VaeConfig, train_vae
-from cgnrt_training.squeezenet import SqueezeNetFeatures
+from cgnrt_training.settings import load_toml, override
 
 CUDA = torch.device("cuda", 0)
 
@@ -166,7 +167,7 @@ def test_the_shadow_tells_devices_apart() -> None:
 def test_cgn(recipe: str, mnist: Path, tmp_path: Path, shadow: Shadow) -> None:
     config = reference("double-colored")
     if recipe == "fast":
-        config = override(config, load_toml("fast"))
+        config = override(config, load_toml("fast", RECIPES))
     config = override(
         config,
         {
@@ -317,7 +318,7 @@ def test_the_device_reaches_the_jobs(
 
     for target in (
         "mnist.train.train",
-        "gan.train_gan",
+        "mnist.gan.train_gan",
         "classifier.train.train",
         "experiments.fig6.train_vae",
         "imagenet.calibrate.random_cgn",

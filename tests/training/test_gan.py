@@ -14,11 +14,11 @@ from cgnrt.errors import CheckpointError
 from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.checkpoints import save as save_checkpoint
-from cgnrt_training.loops import LossError
 from cgnrt_training.mnist import gan
 from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.gan import GanConfig, Generator, load_gan, train_gan
 from cgnrt_training.mnist.models import CGN
+from cgnrt_training.runs.loop import LossError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,7 +45,9 @@ def test_run_folder_and_samples(mnist: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     path = quiet(TINY, VariantMnist("colored", mnist), output)
     assert path == output / "gan.pt"
-    assert {p.name for p in output.iterdir()} == {"gan.pt", "resume.pt", "config.json", "samples.png"}
+    assert {p.name for p in output.iterdir()} == {
+        *("gan.pt", "resume.pt", "config.json", "scalars.jsonl", "samples.png")
+    }
     assert json.loads((output / "config.json").read_text())["channels"] == 4
     with Image.open(output / "samples.png") as picture:
         assert picture.size == (2 * 320, 2 * 320)
@@ -89,8 +91,8 @@ def test_resumed_run_is_the_same(mnist: Path, tmp_path: Path) -> None:
     ("key", "value", "message"),
     [
         ("step", "7", "step is '7'"),
-        ("optimizer_g", {"state": {}}, "optimiser or random state does not fit"),
-        ("rng", torch.zeros(3), "optimiser or random state does not fit"),
+        ("optimizer_g", {"state": {}}, "optimizer_g is of another run"),
+        ("rng", torch.zeros(3), "rng is of another run"),
     ],
 )
 def test_foreign_resume_state_is_refused(
@@ -186,10 +188,13 @@ def test_rejects_other_files_and_folders(mnist: Path, tmp_path: Path) -> None:
 
     content = load_tensors(path)
     for changed, message in (
-        ({"format": "other"}, "content is no GAN"),
-        ({"format_version": 2}, "format version is 2, expected 1"),
-        ({"config": {"variant": "colored"}}, "expected the keys"),
-        ({"config": content["config"] | {"steps": -1}}, "settings are not allowed"),
+        ({"format": "other"}, "format is 'other', expected 'cgnrt-mnist-gan'"),
+        ({"format_version": 2}, r"format version is 2, expected 1\.\.1"),
+        ({"config": {"steps": 4}}, "settings are damaged .*expected a table with variant"),
+        (
+            {"config": content["config"] | {"steps": -1}},
+            "settings are damaged .*steps is -1, expected a number > 0",
+        ),
         ({"model": {}}, "missing keys"),
     ):
         save_checkpoint(content | changed, tmp_path / "bad.pt")
@@ -200,12 +205,17 @@ def test_rejects_other_files_and_folders(mnist: Path, tmp_path: Path) -> None:
         quiet(config, data, output, resume=True)
 
 
-def test_command(mnist: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(mnist: Path, tmp_path: Path, capsys) -> None:
     words = ["gan", "--variant", "colored", "--data", str(mnist), "--output", str(tmp_path / "run")]
-    monkeypatch.setattr(gan, "GanConfig", lambda variant, **given: replace(TINY, variant=variant, **given))
+    words += [word for key in ("channels=4", "disc_width=8", "batch_size=4") for word in ("--set", key)]
     assert cli.main([*words, "--steps", "1", "--threads", "1"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'run' / 'gan.pt'}\n"
-    assert cli.main([*words, "--steps", "1"]) == 1
+    assert cli.main([*words, "--steps", "1"]) == 2
     assert "Use --resume, --force" in capsys.readouterr().err
     assert cli.main([*words, "--steps", "0"]) == 2
     assert cli.main([*words, "--steps", "2", "--resume"]) == 0
+    resume = [*words[:1], *words[3:], "--resume"]  # the variant is the run's own
+    assert cli.main([*resume, "--set", "seed=1"]) == 2
+    assert "settings are changed: seed (0 -> 1)" in capsys.readouterr().err
+    assert cli.main([*resume, "--steps", "3"]) == 0
+    assert load_gan(tmp_path / "run" / "gan.pt").step == 3

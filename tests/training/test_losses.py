@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from wrapped import WRAPPED
 
 from cgnrt.errors import CheckpointError
+from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.mnist.losses import (
     StyleLoss,
     adversarial,
@@ -14,7 +16,6 @@ from cgnrt_training.mnist.losses import (
     mask_interval,
     total_variation,
 )
-from cgnrt_training.squeezenet import SqueezeNetFeatures
 
 
 def test_adversarial() -> None:
@@ -81,6 +82,15 @@ def test_features_are_torchvisions(squeezenet: Path) -> None:
     ]
     assert all(m.min() >= 0 for m in maps)
     assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_features_as_training_scripts_save_them(form: str, squeezenet: Path, tmp_path: Path) -> None:
+    torch.save(WRAPPED[form](torch.load(squeezenet)), tmp_path / "wrapped.pth")
+    expected, found = (
+        SqueezeNetFeatures.load(p).state_dict() for p in (squeezenet, tmp_path / "wrapped.pth")
+    )
+    assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
 
 
 def test_style_loss(squeezenet: Path) -> None:

@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cgnrt_training.config import load_toml, override, reference
+from cgnrt_training.mnist.config import RECIPES, reference
 from cgnrt_training.mnist.models import CGN
 from cgnrt_training.mnist.surroundings import WIDTH, BackgroundTeacher, match_borders, surroundings
+from cgnrt_training.settings import load_toml, override
 
 
 def _teacher() -> BackgroundTeacher:
     torch.manual_seed(0)
-    return BackgroundTeacher(override(reference("wildlife"), load_toml("fast")))
+    return BackgroundTeacher(override(reference("wildlife"), load_toml("fast", RECIPES)))
 
 
 def test_surroundings_hold_no_object() -> None:

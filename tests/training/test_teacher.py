@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from cgnrt.errors import CheckpointError
-from cgnrt_training.config import load_toml, override, reference
+from cgnrt_training.mnist.config import RECIPES, reference
 from cgnrt_training.mnist.teacher import Encoder, Segmenter, ShapeTeacher, draw, kl_divergence
+from cgnrt_training.settings import load_toml, override
 
 
 def test_encoder_sees_image_and_label() -> None:
@@ -54,7 +55,7 @@ def test_segmenter_learns_textures_of_a_class() -> None:
 
 def _teacher() -> ShapeTeacher:
     torch.manual_seed(0)
-    return ShapeTeacher(override(reference("double-colored"), load_toml("fast")))
+    return ShapeTeacher(override(reference("double-colored"), load_toml("fast", RECIPES)))
 
 
 def test_losses_of_the_teacher() -> None:

@@ -9,14 +9,16 @@ import torch
 from PIL import Image
 
 from cgnrt.errors import CheckpointError
-from cgnrt_training.checkpoints import load_cgn, load_tensors
-from cgnrt_training.config import Config, load_toml, override, reference
-from cgnrt_training.loops import LossError
+from cgnrt_training.checkpoints import load_tensors
+from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.mnist import losses
 from cgnrt_training.mnist import train as loop
+from cgnrt_training.mnist.checkpoints import load_cgn
+from cgnrt_training.mnist.config import RECIPES, Config, reference
 from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.train import train
-from cgnrt_training.squeezenet import SqueezeNetFeatures
+from cgnrt_training.runs.loop import LossError
+from cgnrt_training.settings import load_toml, override, to_dict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -65,7 +67,7 @@ def test_leaves_a_run_folder(data: VariantMnist, tmp_path: Path, squeezenet: Pat
     assert checkpoint.step == 6
     assert checkpoint.variant == "double-colored"
     assert checkpoint.class_names == data.class_names
-    assert checkpoint.config == config.to_dict()
+    assert checkpoint.config == to_dict(config)
     assert "MNIST" in (checkpoint.training_data or "")
     assert sorted(p.name for p in (output / "samples").iterdir()) == ["step-000003.png", "step-000006.png"]
     with Image.open(output / "samples" / "step-000006.png") as picture:
@@ -94,7 +96,7 @@ def test_resumed_run_equals_uninterrupted_one(
     config = override(tiny(variant), {"optimizer": {"final_lr": 0.1}})
     if recipe is not None:
         rest = {"train": {"steps": 6, "batch_size": 8, "teach_from": 2}, "discriminator": {"width": 8}}
-        config = override(override(config, load_toml(recipe)), rest)
+        config = override(override(config, load_toml(recipe, RECIPES)), rest)
     log = io.StringIO()
     train(config, source, tmp_path / "whole", log=log)
 
@@ -102,7 +104,7 @@ def test_resumed_run_equals_uninterrupted_one(
         pass
 
     def stop_late(run: loop.Run) -> None:
-        if run.step == 4:  # after the checkpoint at step 3: step 4 is done, lost and done again
+        if run.state.step == 4:  # after the checkpoint at step 3: step 4 is done, lost and done again
             raise StoppedError
 
     original = loop.Run.set_learning_rates
@@ -183,8 +185,11 @@ def test_average_is_what_is_saved(data: VariantMnist, tmp_path: Path) -> None:
 
 
 def test_resume_from_a_foreign_file(data: VariantMnist, tmp_path: Path) -> None:
+    train(tiny(steps=1), data, tmp_path, log=io.StringIO())
     torch.save({"step": 3}, tmp_path / "resume.pt")
-    with pytest.raises(CheckpointError, match="content is no resume state"):
+    with pytest.raises(
+        CheckpointError, match=r"model, cgn, .*optimizer_d, rng is missing, expected the state"
+    ):
         train(tiny(), data, tmp_path, resume=True, log=io.StringIO())
 
 
@@ -193,8 +198,8 @@ def test_resume_from_a_foreign_file(data: VariantMnist, tmp_path: Path) -> None:
     [
         ("step", "7", "step is '7'"),
         ("step", True, "step is True"),
-        ("optimizer_g", {"state": {}}, "optimiser or random state does not fit"),
-        ("rng", torch.zeros(3), "optimiser or random state does not fit"),
+        ("optimizer_g", {"state": {}}, "optimizer_g is of another run"),
+        ("rng", torch.zeros(3), "rng is of another run"),
     ],
 )
 def test_foreign_resume_state_is_refused(

@@ -14,10 +14,10 @@ from cgnrt_training import cli
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.checkpoints import save as save_checkpoint
 from cgnrt_training.experiments import fig6
-from cgnrt_training.loops import LossError
 from cgnrt_training.mnist import vae
 from cgnrt_training.mnist.data import COLORED, VariantMnist
 from cgnrt_training.mnist.vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
+from cgnrt_training.runs.loop import LossError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,8 +88,8 @@ def test_reconstructs_better_than_the_mean_picture(mnist: Path, tmp_path: Path) 
     ("key", "value", "message"),
     [
         ("step", -1, "step is -1"),
-        ("optimizer", {"state": {}}, "optimiser or random state does not fit"),
-        ("rng", torch.zeros(3), "optimiser or random state does not fit"),
+        ("optimizer", {"state": {}}, "optimizer is of another run"),
+        ("rng", torch.zeros(3), "rng is of another run"),
     ],
 )
 def test_foreign_resume_state_is_refused(
@@ -120,7 +120,7 @@ def test_rejections(mnist: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder holds a run"):
         quiet(TINY, data, tmp_path / "run")
     save_checkpoint(load_tensors(path) | {"format": "other"}, path)
-    with pytest.raises(CheckpointError, match="content is no VAE"):
+    with pytest.raises(CheckpointError, match="format is 'other', expected 'cgnrt-mnist-vae'"):
         load_vae(path)
 
 
@@ -167,7 +167,7 @@ def test_command_writes_json_table_and_plot(
     assert "3 latents, traversals of" in (output / "fig6.md").read_text()
     with Image.open(output / "fig6.png") as picture:
         assert min(picture.size) > 200
-    assert cli.main([*words, "--latents", "3"]) == 1
+    assert cli.main([*words, "--latents", "3"]) == 2
     assert "Use --resume, --force" in capsys.readouterr().err
     assert cli.main([*words, "--latents", "3", "--resume"]) == 0
     assert cli.main([*words, "--latents", "0"]) == 2

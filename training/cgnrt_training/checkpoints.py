@@ -1,8 +1,4 @@
-"""Read and write checkpoints: tensors and plain values only, never code.
-
-Two files in a run folder: `cgn.pt`, light, what export reads; and `resume.pt`, everything that training needs
-to go on exactly where it was.
-"""
+"""Read and write checkpoints: tensors and plain values only, never code."""
 
 from __future__ import annotations
 
@@ -10,29 +6,26 @@ import os
 import pickle
 import reprlib
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cgnrt.errors import CheckpointError
-from cgnrt.plan import MECHANISMS
+from cgnrt._support.files import written_beside
+from cgnrt.errors import CgnrtError, CheckpointError
 
-from .config import VARIANTS
-from .mnist.models import CGN
+from .settings import Settings, from_dict
 
-FORMAT = "cgnrt-mnist-cgn"
-FORMAT_VERSION = 1
-
-_MAX_NAME, _MAX_TEXT = 200, 4096  # characters: what a plan takes
+# Where training scripts put the weights inside a larger checkpoint.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+# What DataParallel and torch.compile put into the names of the modules that they wrap.
+_WRAPPER_MODULES = ("module", "_orig_mod")
 
 
 def load_tensors(path: str | os.PathLike[str]) -> Any:
-    """Load what `torch.save` wrote, on the CPU, if it holds nothing but tensors and plain values.
+    """Load what `torch.save` wrote, on the CPU, if it holds only tensors and plain values.
 
     Raises:
       CheckpointError: the file is missing, damaged, no torch checkpoint, or a pickle that would run code.
@@ -56,7 +49,7 @@ def load_tensors(path: str | os.PathLike[str]) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols: the errors below tell
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols: the errors below say it
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "Weights only load failed" not in str(error):
@@ -65,16 +58,105 @@ def load_tensors(path: str | os.PathLike[str]) -> Any:
             found = "a pickle with code or foreign classes in it, or damaged"
         raise CheckpointError(
             f"load '{path}': content is {found}, expected tensors and plain values only. "
-            f"Nothing in it was run; save it again as a state dict ({_first_line(error)})."
+            f"Nothing in it was run; save it again as a state dict ({first_line(error)})."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         raise CheckpointError(
             f"load '{path}': content is damaged or no torch checkpoint, expected tensors and plain "
-            f"values only. Get it again ({_first_line(error)})."
+            f"values only. Get it again ({first_line(error)})."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def load_weights(path: str | os.PathLike[str]) -> Any:
+    """Load a checkpoint of weights, without what training scripts put around them.
+
+    The state dict is taken out of an outer entry `state_dict`, `model_state_dict` or `model`, and its keys lose the
+    `module.` of DataParallel, the `_orig_mod.` of torch.compile, and a `model.` before every key (Lightning). Of a
+    checkpoint of this package, which has an entry `format`, only the keys under `model` change.
+
+    Raises:
+      CheckpointError: as `load_tensors`, or two keys become the same one.
+    """
+    content = load_tensors(path)
+    if isinstance(content, Mapping) and "format" in content:
+        model = content.get("model")
+        return {**content, "model": _plain_keys(model, path)} if isinstance(model, Mapping) else content
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            return _plain_keys(content, path)
+        content = inner
+    return content
+
+
+def load_own(path: str | os.PathLike[str], name: str, version: int) -> Mapping[str, Any]:
+    """Load a checkpoint of one of this package's own formats, `name`, of which `version` is the newest.
+
+    Raises:
+      CheckpointError: as `load_weights`, or it is of another format or a newer version.
+    """
+    content = load_weights(path)
+    if not isinstance(content, Mapping) or "format" not in content:
+        raise CheckpointError(f"load '{path}': format is missing, expected '{name}'. Check the path.")
+    check_format(content, name, version, os.fspath(path))
+    return content
+
+
+def check_format(content: Mapping[str, Any], name: str, version: int, subject: str) -> None:
+    """Raise CheckpointError where a checkpoint of this package is of another format or a newer version."""
+    if content["format"] != name:
+        raise CheckpointError(
+            f"load '{subject}': format is {shown(content['format'])}, expected '{name}'. Check the path."
+        )
+    found = content.get("format_version")
+    if type(found) is not int or not 1 <= found <= version:
+        raise CheckpointError(
+            f"load '{subject}': format version is {shown(found)}, expected 1..{version}. Upgrade cgnrt."
+        )
+
+
+def settings_in(content: Mapping[str, Any], kind: type[Settings], subject: str) -> Settings:
+    """The settings that a checkpoint says it was made with.
+
+    Raises:
+      CheckpointError: there are none, or they are not allowed.
+    """
+    try:
+        return from_dict(kind, content.get("config"))
+    except ValueError as error:
+        raise CheckpointError(f"load '{subject}': settings are damaged ({error}). Train again.") from error
+
+
+def shown(value: Any) -> str:
+    """A value from a file that may be hostile, short enough for a message."""
+    if value is None or isinstance(value, str | int | float):
+        return reprlib.repr(value)
+    if isinstance(value, dict):
+        keys = [shown(key) for key in list(value)[:4]] + ["..."] * (len(value) > 4)
+        return f"a dict of {', '.join(keys)}" if keys else "an empty dict"
+    return f"a {type(value).__name__}"
+
+
+def _plain_keys(state: Mapping[Any, Any], path: str | os.PathLike[str]) -> dict[Any, Any]:
+    """The same state dict without the names of wrappers in its keys."""
+    plain = {
+        ".".join(part for part in key.split(".") if part not in _WRAPPER_MODULES)
+        if isinstance(key, str)
+        else key: value
+        for key, value in state.items()
+    }
+    if len(plain) < len(state):
+        raise CheckpointError(
+            f"load '{path}': keys occur twice, with and without {' or '.join(_WRAPPER_MODULES)}, expected each "
+            f"once. Save the weights of one module alone."
+        )
+    if plain and all(isinstance(key, str) and key.startswith("model.") for key in plain):
+        return {key.removeprefix("model."): value for key, value in plain.items()}
+    return plain
+
+
+def first_line(error: BaseException) -> str:
+    """The line of an error's text that says most, at most 160 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = next(
         (line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0] if lines else ""
@@ -83,28 +165,21 @@ def _first_line(error: Exception) -> str:
 
 
 def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint beside `path`, then rename it there, so that `path` is never half-written.
+    """Write a checkpoint beside `path`, then rename it, so that `path` is never half-written.
 
-    Tensors are written as those of the CPU, wherever they lie.
+    Tensors are written as those of the CPU, on whatever device they are.
 
     Raises:
       CheckpointError: the disk refused; an older file at `path` is left as it was.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with written_beside(Path(path), force=True) as beside, beside.open("wb") as file:
             torch.save(_on_cpu(dict(content)), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+    except (CgnrtError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         raise CheckpointError(
-            f"save '{path}': write has failed ({_first_line(error)}), expected a writable disk with room. "
-            f"Free some space and resume."
+            f"save '{path}': writing failed ({first_line(error.__cause__ or error)}), expected a writable disk with "
+            f"room. Free some space and resume."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _on_cpu(content: Any) -> Any:
@@ -115,36 +190,6 @@ def _on_cpu(content: Any) -> Any:
         moved = {key: _on_cpu(value) for key, value in content.items()}
         return content if all(moved[key] is value for key, value in content.items()) else moved
     return type(content)(map(_on_cpu, content)) if type(content) in (list, tuple) else content
-
-
-@contextmanager
-def fitting(subject: str) -> Iterator[None]:
-    """Around the loading of optimisers and random states: what torch raises over a foreign one is named.
-
-    Raises:
-      CheckpointError: the state does not fit.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(
-            f"resume '{subject}': optimiser or random state does not fit ({_first_line(error)}), expected this run's. "
-            f"Start anew with --force."
-        ) from error
-
-
-def step_of(state: Mapping[str, Any], subject: str) -> int:
-    """The number of steps done that a resume state says.
-
-    Raises:
-      CheckpointError: it is no whole number >= 0.
-    """
-    step = state["step"]
-    if type(step) is not int or step < 0:
-        raise CheckpointError(
-            f"resume '{subject}': step is {step!r}, expected a whole number >= 0. Start anew with --force."
-        )
-    return step
 
 
 def load_state(module: nn.Module, state: Any, subject: str) -> None:
@@ -187,120 +232,3 @@ def load_state(module: nn.Module, state: Any, subject: str) -> None:
 def _some(names: list[str], limit: int = 8) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-@dataclass(frozen=True)
-class CGNCheckpoint:
-    """A trained MNIST CGN and what is known about it."""
-
-    model: CGN  # in evaluation mode
-    variant: str | None = None  # None for the authors' files, which do not tell
-    class_names: dict[str, list[str]] | None = None  # by mechanism: shape, texture, background
-    training_data: str | None = None
-    step: int | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-def load_cgn(path: str | os.PathLike[str]) -> CGNCheckpoint:
-    """Load a CGN that this package trained (`cgn.pt`, `resume.pt`) or the authors' `ckp.pth`, strictly.
-
-    Raises:
-      CheckpointError: as `load_tensors` and `load_state`; the checkpoint is of another kind or version; or what
-        it says of itself (variant, class names, training data, step, config) is not as in `CGNCheckpoint`.
-    """
-    content = load_tensors(path)
-    subject = os.fspath(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"load '{subject}': content is {type(content).__name__}, expected a state dict of named tensors. "
-            f"Check that it is an MNIST CGN checkpoint."
-        )
-    if "format" not in content:
-        return CGNCheckpoint(_build(content, subject))
-    if content["format"] != FORMAT:
-        raise CheckpointError(
-            f"load '{subject}': format is {_shown(content['format'])}, expected '{FORMAT}'. "
-            f"Check that it is an MNIST CGN checkpoint."
-        )
-    version = content.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise CheckpointError(
-            f"load '{subject}': format version is {_shown(version)}, expected 1..{FORMAT_VERSION}. Upgrade cgnrt."
-        )
-    model = _build(content.get("model"), subject)
-    given = {key: content.get(key) for key in ("variant", "class_names", "training_data", "step", "config")}
-    if fault := _fault(given, model.n_classes):
-        raise CheckpointError(f"load '{subject}': {fault}. Fetch or train the checkpoint again.")
-    names = given["class_names"]
-    return CGNCheckpoint(
-        model,
-        variant=given["variant"],
-        class_names=None if names is None else {name: list(names[name]) for name in MECHANISMS},
-        training_data=given["training_data"],
-        step=given["step"],
-        config=dict(given["config"] or {}),
-    )
-
-
-def _fault(given: Mapping[str, Any], n_classes: int) -> str | None:
-    """What is wrong with what a checkpoint says of itself; each part may be None, not told."""
-    variant, text, step, config = (given[key] for key in ("variant", "training_data", "step", "config"))
-    if variant is not None and not (isinstance(variant, str) and variant in VARIANTS):
-        return f"variant is {_shown(variant)}, expected one of {', '.join(VARIANTS)}"
-    if text is not None and not (isinstance(text, str) and 1 <= len(text) <= _MAX_TEXT):
-        return f"training_data is {_shown(text)}, expected a text of 1..{_MAX_TEXT} characters"
-    if step is not None and not (type(step) is int and 0 <= step < 2**63):
-        return f"step is {_shown(step)}, expected an int in 0..2**63 - 1"
-    if config is not None and not (isinstance(config, dict) and all(isinstance(key, str) for key in config)):
-        return f"config is {_shown(config)}, expected a dict whose keys are texts"
-    return None if given["class_names"] is None else _names_fault(given["class_names"], n_classes)
-
-
-def _names_fault(names: Any, n_classes: int) -> str | None:
-    if not isinstance(names, dict) or set(names) != set(MECHANISMS):
-        return f"class_names is {_shown(names)}, expected a dict of exactly {', '.join(MECHANISMS)}"
-    for mechanism in MECHANISMS:
-        labels = names[mechanism]
-        subject = f"class_names['{mechanism}']"
-        if not isinstance(labels, list | tuple):
-            return f"{subject} is {_shown(labels)}, expected a list of names"
-        if len(labels) != n_classes:
-            return f"length of {subject} is {len(labels)}, expected {n_classes}, the classes of the model"
-        seen: set[str] = set()
-        for position, label in enumerate(labels):
-            if not isinstance(label, str) or not 1 <= len(label) <= _MAX_NAME:
-                rule = f"a name of 1..{_MAX_NAME} characters"
-                return f"{subject}[{position}] is {_shown(label)}, expected {rule}"
-            if label in seen:
-                return f"{subject}[{position}] is {_shown(label)} again, expected unique names"
-            seen.add(label)
-    return None
-
-
-def _shown(value: Any) -> str:
-    """A value from a file that may be hostile, short enough for a message."""
-    if value is None or isinstance(value, str | int | float):
-        return reprlib.repr(value)
-    if isinstance(value, dict):
-        keys = [_shown(key) for key in list(value)[:4]] + ["..."] * (len(value) > 4)
-        return f"a dict of {', '.join(keys)}" if keys else "an empty dict"
-    return f"a {type(value).__name__}"
-
-
-def _build(state: Any, subject: str) -> CGN:
-    """A CGN of the size that the tensors have, or the default size, whose check then names the faults."""
-    size = (10, 32, 32, 32)
-    try:
-        n_classes, embedding = state["label_emb.weight"].shape
-        channels = state["f_shape.4.weight"].shape[0]
-        linear = state["f_shape.0.weight"]
-        resolution = 4 * round((linear.shape[0] / (2 * channels)) ** 0.5)
-        noise_size = linear.shape[1] - embedding
-        # Contiguous: memory of that size is really there, so a made-up shape cannot ask for more.
-        if n_classes == embedding and noise_size > 0 and resolution > 0 and linear.is_contiguous():
-            size = (n_classes, noise_size, channels, resolution)
-    except (KeyError, AttributeError, ValueError, IndexError, TypeError, ZeroDivisionError):
-        pass
-    model = CGN(*size, init="normal")
-    load_state(model, state, subject)
-    return model.eval()

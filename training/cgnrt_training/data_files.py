@@ -19,11 +19,6 @@ class Form:
     sha256: str
     size_bytes: int | None = None
 
-    @property
-    def can_be_fetched(self) -> bool:
-        """Whether what a server sends could be told apart from everything else."""
-        return len(self.sha256) == 64 and self.size_bytes is not None
-
 
 @dataclass(frozen=True)
 class DataFile:

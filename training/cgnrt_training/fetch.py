@@ -1,4 +1,9 @@
-"""Check data files against known hashes, and get those that are missing from an address that the user names."""
+"""Check data files against known hashes, and get those that are missing from an address that the user names.
+
+Written by hand and not with pooch, because pooch knows only one form of each file, and stores whatever a server sends,
+however much and however slowly, before it looks at the hash. Neither continues a file in the middle: a command that is
+started again fetches the files that are still missing.
+"""
 
 from __future__ import annotations
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import tomllib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from ..config import VARIANTS
+from ..mnist.config import VARIANTS
+from ..settings import check, check_one_of
 
 Row = Literal[
     "original",
@@ -81,21 +79,21 @@ class ClassifierConfig:
     checkpoint_every: int = 300  # steps
 
     def __post_init__(self) -> None:
-        _one_of("row", self.row, tuple(ROWS))
-        _one_of("variant", self.variant, VARIANTS)
-        _one_of("label", self.label, get_args(Label))
+        check_one_of("row", self.row, tuple(ROWS))
+        check_one_of("variant", self.variant, VARIANTS)
+        check_one_of("label", self.label, get_args(Label))
         for name in ("steps", "batch_size", "counterfactuals", "per_noise", "reuse", "checkpoint_every"):
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
-        _check("lr", self.lr, 0 < self.lr < math.inf, "> 0")
-        _check("seed", self.seed, 0 <= self.seed < 2**31, "in 0..2^31-1")
+            check(name, getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
+        check("lr", self.lr, 0 < self.lr < math.inf, "> 0")
+        check("seed", self.seed, 0 <= self.seed < 2**31, "in 0..2^31-1")
         for name in ("warmup", "irm_start"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
+            check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
         for name in ("irm_weight", "lntl_weight", "lntl_entropy"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "a finite number >= 0")
+            check(name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "a finite number >= 0")
         parts = len(ENVIRONMENTS.get(self.row, ())) or 2
-        _check("batch_size", self.batch_size, self.batch_size >= parts, f">= {parts} for row {self.row}")
+        check("batch_size", self.batch_size, self.batch_size >= parts, f">= {parts} for row {self.row}")
         both = self.per_noise > 1 and self.reuse > 1
-        _check("reuse", self.reuse, not both, "1 beside per_noise > 1: a pool's parts meet at random")
+        check("reuse", self.reuse, not both, "1 beside per_noise > 1: a pool's parts meet at random")
 
     @property
     def generated_share(self) -> int:
@@ -105,61 +103,3 @@ class ClassifierConfig:
         if self.row not in (*NEEDS_PLAN, *NEEDS_GAN):
             return 0
         return round(self.batch_size * self.counterfactuals / (self.counterfactuals + N_REAL))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints."""
-        return asdict(self)
-
-
-def from_settings(base: ClassifierConfig, settings: Sequence[str]) -> ClassifierConfig:
-    """A config changed by texts like "lr=0.01".
-
-    Raises:
-      ValueError: an unknown key (the message names close ones), or a value of the wrong type or range.
-    """
-    types = get_type_hints(ClassifierConfig)
-    changed: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = (part.strip() for part in setting.partition("="))
-        if not equals or key not in types:
-            names = [f.name for f in fields(ClassifierConfig)]
-            close = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise ValueError(
-                f"configure: --set is '{setting}', expected KEY=VALUE with a key of {', '.join(names)}.{hint}"
-            )
-        changed[key] = _value(key, text, types[key])
-    return replace(base, **changed)
-
-
-def from_dict(content: Any) -> ClassifierConfig:
-    """The inverse of `to_dict`, checked likewise."""
-    types = get_type_hints(ClassifierConfig)
-    if not isinstance(content, dict) or set(content) != set(types):
-        raise ValueError(f"configure: settings are {content!r:.200}, expected the keys {', '.join(types)}.")
-    for key, value in content.items():
-        _check(key, value, type(value) is types[key], f"of type {types[key].__name__}")
-    return ClassifierConfig(**content)
-
-
-def _value(key: str, text: str, kind: type) -> Any:
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    if kind is float and type(value) is int:
-        value = float(value)
-    _check(key, value, type(value) is kind, f"of type {kind.__name__}")
-    return value
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        close = difflib.get_close_matches(str(value), allowed, n=2, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"configure: {name} is {value!r}, expected one of {', '.join(allowed)}.{hint}")
-
-
-def _check(name: str, value: object, allowed: bool, rule: str) -> None:
-    if not allowed:
-        raise ValueError(f"configure: {name} is {value!r}, expected {rule}.")

@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cgnrt.errors import CheckpointError
-
 from .. import checkpoints
 from ..mnist.data import N_CLASSES
 from ..mnist.discriminators import standardise
@@ -86,16 +84,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     Raises:
       CheckpointError: the file is missing, damaged, or of another kind or version.
     """
-    content = checkpoints.load_tensors(path)
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"load '{path}': content is no classifier, expected format '{FORMAT}'. Check the path."
-        )
-    version = content.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise CheckpointError(
-            f"load '{path}': format version is {version!r:.20}, expected 1..{FORMAT_VERSION}. Upgrade cgnrt."
-        )
+    content = checkpoints.load_own(path, FORMAT, FORMAT_VERSION)
     model = Classifier()
     checkpoints.load_state(model, content.get("model"), str(path))
     return model.eval()

@@ -18,6 +18,7 @@ from torch import Tensor
 from cgnrt import Generator
 from cgnrt.torch import join
 
+from ..mnist.batches import Order
 from ..mnist.data import RESOLUTION, Batch, Domain, VariantMnist, uniform
 from .augment import blend, jitter
 from .config import ENVIRONMENTS, NEEDS_GAN, NEEDS_PLAN, ClassifierConfig
@@ -57,29 +58,6 @@ class Source(Protocol):
     """Draws `count` images for a step; every step of a run draws the same number."""
 
     def draw(self, step: int, count: int) -> Images: ...
-
-
-class Order:
-    """Numbers 0, 1, ... -> indices below n, every epoch in an order of its own."""
-
-    def __init__(self, n: int, seed: int) -> None:
-        self.n = n
-        self.seed = seed
-        self._orders: dict[int, NDArray[np.int64]] = {}
-
-    def __call__(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Epochs (count,) and indices within them (count,) of numbers start, start + 1, ..."""
-        epochs, places = np.divmod(np.arange(start, start + count, dtype=np.int64), self.n)
-        wanted = np.unique(epochs).tolist()
-        self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in wanted}
-        indices = np.empty(count, np.int64)
-        for epoch in wanted:
-            chosen = epochs == epoch
-            indices[chosen] = self._orders[epoch][places[chosen]]
-        return epochs, indices
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self.seed, epoch]).permutation(self.n)
 
 
 class Pictures(Protocol):

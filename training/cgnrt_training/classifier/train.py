@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from cgnrt import Generator
 from cgnrt._support.prefetch import Prefetch
-from cgnrt.errors import CheckpointError
 
-from .. import checkpoints
-from ..loops import check_losses, write_text
 from ..mnist.data import VariantMnist
+from ..runs.folder import RunFolder, write_text
+from ..runs.loop import check_losses, progress_bar
+from ..runs.state import Part, State
+from ..settings import to_dict
 from .config import ClassifierConfig
 from .methods import method_of
 from .model import Classifier, save_classifier
@@ -44,75 +44,28 @@ _AHEAD = 16  # batches; a pool is made while those before it are trained on
 
 
 class Run:
-    """Everything that training changes, and so everything that a checkpoint holds."""
+    """The networks and their optimizer; `state` is what a checkpoint holds of them."""
 
     def __init__(self, config: ClassifierConfig, device: torch.device | None = None) -> None:
         torch.manual_seed(config.seed)
         self.config = config
         self.device = device or torch.device("cpu")
-        self.step = 0
-        self.seconds = 0.0
         self.model = Classifier().to(self.device)
         self.method = method_of(config, self.model).to(self.device)
         parameters = [*self.model.parameters(), *self.method.parameters()]
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=True)
+        # No random state: batches are functions of the step, and nothing else here is random.
+        parts: dict[str, Part] = {"model": self.model, "method": self.method, "optimizer": self.optimizer}
+        self.state = State(parts, {"seconds": 0.0})
 
     def set_learning_rate(self) -> None:
         """Up linearly to the configured rate, then down to nothing on a cosine."""
-        progress, warmup = (self.step + 1) / (self.config.steps + 1), self.config.warmup
+        progress, warmup = (self.state.step + 1) / (self.config.steps + 1), self.config.warmup
         if progress < warmup:
             factor = progress / warmup
         else:
             factor = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
         self.optimizer.param_groups[0]["lr"] = self.config.lr * factor
-
-    def state(self) -> dict[str, Any]:
-        """`resume.pt`."""
-        return {
-            "config": self.config.to_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def restore(self, path: Path) -> None:
-        """Take up the state of `resume.pt`.
-
-        Raises:
-          CheckpointError: it is missing, damaged, of another kind or of a run with other settings.
-        """
-        state = checkpoints.load_tensors(path)
-        needed = ("config", "step", "seconds", "model", "method", "optimizer")
-        if not isinstance(state, dict) or any(key not in state for key in needed):
-            raise CheckpointError(
-                f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
-                f"Start anew with --force."
-            )
-        if changed := differences(state["config"], self.config.to_dict()):
-            raise CheckpointError(
-                f"resume '{path}': settings are changed: {', '.join(changed)}, expected the run's own. "
-                f"Leave them, or start anew in another folder."
-            )
-        checkpoints.load_state(self.model, state["model"], str(path))
-        checkpoints.load_state(self.method, state["method"], str(path))
-        step, seconds = checkpoints.step_of(state, str(path)), state["seconds"]
-        if type(seconds) is not float:
-            raise CheckpointError(
-                f"resume '{path}': seconds are {seconds!r}, expected a number. Start anew with --force."
-            )
-        with checkpoints.fitting(str(path)):
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = step, seconds
-
-
-def differences(old: Any, new: dict[str, Any]) -> list[str]:
-    """`key (old -> new)` of every setting that differs."""
-    if not isinstance(old, dict):
-        return ["all"]
-    keys = dict.fromkeys([*old, *new])
-    return [f"{key} ({old.get(key)} -> {new.get(key)})" for key in keys if old.get(key) != new.get(key)]
 
 
 def train(
@@ -121,6 +74,7 @@ def train(
     output: Path | None = None,
     *,
     resume: bool = False,
+    force: bool = False,
     log: TextIO | None = None,
     device: torch.device | None = None,
 ) -> tuple[Classifier, dict[str, Any]]:
@@ -132,6 +86,7 @@ def train(
     Args:
       output: a folder for `classifier.pt`, `resume.pt` and `result.json`; None keeps nothing.
       resume: go on from `output/resume.pt`.
+      force: start anew over the run in `output`.
       log: where notes go; stderr by default.
       device: what to train and measure on; None is the CPU.
     Returns:
@@ -140,42 +95,42 @@ def train(
       given, `seconds` of training, `settings`.
     Raises:
       LossError: a loss is not finite; the last checkpoint stays.
+      ValueError: `output` holds a run (of other settings, on resume).
       ValueError, CgnrtError: an input is missing or damaged.
     """
     log = log or sys.stderr
     data = open_domain(config.variant, inputs, "train")
     batches = open_batches(config, data, inputs)
     run = Run(config, device)
+    state = run.state
+    folder = None
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        if resume:
-            run.restore(output / "resume.pt")
-            print(f"resume '{output}' at step {run.step}", file=log)
-    silent = not sys.stderr.isatty()
+        folder = RunFolder.open(output, config, resume=resume, force=force)
+        folder.restore(state, log)
     run.model.train()
-    started = time.perf_counter() - run.seconds
+    started = time.perf_counter() - state.values["seconds"]
+    about = {"config": to_dict(config)}
     with (
-        Prefetch(map(batches, range(run.step, config.steps)), depth=_AHEAD) as prefetched,
-        tqdm(
-            total=config.steps, initial=run.step, disable=silent, desc=config.row, file=sys.stderr
-        ) as progress,
+        Prefetch(map(batches, range(state.step, config.steps)), depth=_AHEAD) as prefetched,
+        progress_bar(config.steps, state.step, config.row) as progress,
     ):
         for batch in prefetched:
             run.set_learning_rate()
-            losses = run.method.losses(run.model, batch.to(run.device), run.step / config.steps)
+            losses = run.method.losses(run.model, batch.to(run.device), state.step / config.steps)
             run.optimizer.zero_grad(set_to_none=True)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            check_losses(losses, run.step, output or Path(config.row))
+            values = check_losses(losses, state.step, output or config.row)
             run.optimizer.step()
-            run.step += 1
-            run.seconds = time.perf_counter() - started
+            state.step += 1
+            state.values["seconds"] = time.perf_counter() - started
             progress.update()
-            if output is not None and (run.step % config.checkpoint_every == 0 or run.step == config.steps):
-                checkpoints.save(run.state(), output / "resume.pt")
+            if folder and (state.step % config.checkpoint_every == 0 or state.step == config.steps):
+                folder.add_scalars(state.step, values)
+                folder.save(state, about)
     result = measure(run.model.eval(), config, data, inputs)
-    result |= {"seconds": round(run.seconds, 3), "settings": config.to_dict()}
+    result |= {"seconds": round(state.values["seconds"], 3), "settings": about["config"]}
     if output is not None:
-        save_classifier(run.model, config.to_dict(), output / "classifier.pt")
+        save_classifier(run.model, about["config"], output / "classifier.pt")
         write_text(output / "result.json", json.dumps(result, indent=2) + "\n")
     return run.model.cpu(), result
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
 
 from cgnrt._support.files import terminable
 from cgnrt.errors import CgnrtError
 
-from . import classifier, fetch, fig6, fig7, gan, imagenet_random, mnist, results, table2, table5
 from .common import JobFailed, UsageError
 
 OK, FAILED, USAGE = 0, 1, 2
 
-# Each has `add(jobs)`, which adds its sub-parser with `run` as a default, and `run(args)`, which says what to print.
-_JOBS = (
-    mnist,
-    fetch,
-    classifier,
-    table2,
-    fig7,
-    table5,
-    gan,
-    fig6,
-    results,
-    imagenet_random,
-)  # fmt: skip
+# The jobs: every module of this folder that has `add(jobs)`, which adds its sub-parser with `run` as a default, and
+# `run(args)`, which returns what to print. A new job is a new module here, and nothing else of this folder changes.
+JOBS = tuple(
+    module
+    for found in pkgutil.iter_modules(__path__)
+    if not found.name.startswith("_")
+    and hasattr(module := importlib.import_module(f"{__name__}.{found.name}"), "add")
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cgnrt-train", description=__doc__)
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
-    for job in _JOBS:
+    for job in JOBS:
         job.add(jobs)
     return parser
 

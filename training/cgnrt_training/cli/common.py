@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cgnrt.errors import MissingDependencyError
+
+from ..settings import Settings, from_texts, override
 
 if TYPE_CHECKING:
     import torch
@@ -113,8 +116,77 @@ def open_device(name: str) -> torch.device:
         raise UsageError(str(error)) from error
 
 
+def add_settings(parser: argparse.ArgumentParser, steps: str, example: str) -> None:
+    """`--steps`, `--seed` and `--set`: for `run_settings`.
+
+    Args:
+      steps: what a step is, and how many there are by default.
+      example: a setting, as `--set` takes it.
+    """
+    parser.add_argument("--steps", type=int, metavar="N", help=steps)
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"one setting, as {example}; repeatable",
+    )
+
+
 def add_again(parser: argparse.ArgumentParser) -> None:
     """`--resume` or `--force`: what to do with a run that the folder holds."""
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --output")
     again.add_argument("--force", action="store_true", help="start anew over the run in --output")
+
+
+def run_settings(
+    args: argparse.Namespace,
+    kind: type[Settings],
+    new: Callable[[], Settings],
+    options: Mapping[str, str],
+    *,
+    toml: Mapping[str, Any] | None = None,
+    may_change: Sequence[str] = ("steps",),
+) -> Settings:
+    """The settings of the run in --output: of a new one, or on --resume its own, changed by the command line.
+
+    Args:
+      new: makes those of a new run.
+      options: option -> the setting that it is short for.
+      toml: overrides that come before those of --set and of the options.
+      may_change: what may differ on resume.
+    Raises:
+      UsageError: a setting is wrong, or the folder holds a run and this is none of --resume and --force, or on
+        --resume a setting differs from the run's own.
+      CheckpointError: on --resume, the run's own settings cannot be read.
+    """
+    from ..runs.folder import check_folder, stored_settings
+
+    try:
+        settings = stored_settings(args.output, kind) if args.resume else new()
+        settings = override(settings, toml or {})
+        settings = from_texts(settings, args.set)
+        given = {option: getattr(args, option) for option in options}
+        for option, value in given.items():
+            if value is not None:
+                section, dot, name = options[option].rpartition(".")
+                settings = override(settings, {section: {name: value}} if dot else {name: value})
+        check_folder(args.output, settings, resume=args.resume, force=args.force, may_change=may_change)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return settings
+
+
+def needed(args: argparse.Namespace, name: str) -> Any:
+    """The value of an option that a new run needs and a resumed one does not.
+
+    Raises:
+      ValueError: it is not given.
+    """
+    if (value := getattr(args, name)) is None:
+        raise ValueError(f"train: --{name} is missing, expected it for a new run.")
+    return value

@@ -21,12 +21,9 @@ def add(jobs: common.Jobs) -> None:
         "--data", type=Path, required=True, metavar="DIR", help="the original MNIST IDX files, .gz or not"
     )
     common.add_output(parser)
-    parser.add_argument("--latents", type=int, default=2, metavar="N", help="latent dimensions; 2 by default")
+    parser.add_argument("--latents", type=int, metavar="N", help="latent dimensions; 2 by default")
     parser.add_argument("--beta", type=float, metavar="X", help="weight of the KL term; 4 by default")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of 128 images; 3,000 by default")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
-    )
+    common.add_settings(parser, "steps of 128 images; 3,000 by default", "hidden=200")
     common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
@@ -41,12 +38,8 @@ def run(args: argparse.Namespace) -> Path:
     from ..experiments import fig6
     from ..mnist.vae import VaeConfig
 
-    names = ("latents", "beta", "steps", "seed")
-    given = {key: getattr(args, key) for key in names if getattr(args, key) is not None}
-    try:
-        config = VaeConfig(**given)
-    except ValueError as error:
-        raise common.UsageError(str(error)) from error
+    names = {name: name for name in ("latents", "beta", "steps", "seed")}
+    config = common.run_settings(args, VaeConfig, VaeConfig, names)
     # What gives the result from nothing.
     command = [word for word in sys.argv[1:] if word not in ("--resume", "--force")]
     options = fig6.Fig6(args.data, args.output, config, args.resume, args.force, device, command)

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..classifier.config import ClassifierConfig, from_settings
-from ..config import VARIANTS
+from ..classifier.config import ClassifierConfig
+from ..mnist.config import VARIANTS
+from ..settings import from_texts
 from . import common
 from .experiment import add_cells, cell_settings
 
@@ -40,13 +41,13 @@ def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
     try:
         settings = cell_settings(args)
-        base = from_settings(ClassifierConfig("original+cgn", args.variant), settings)
+        base = from_texts(ClassifierConfig("original+cgn", args.variant), settings)
         given = {
             axis: _values(axis, getattr(args, axis)) for axis in _OPTIONS if getattr(args, axis) is not None
         }
         for axis, values in given.items():
             for value in values:
-                from_settings(base, [f"{axis}={value}"])
+                from_texts(base, [f"{axis}={value}"])
     except ValueError as error:
         raise common.UsageError(str(error)) from error
     device = common.open_device(args.device)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..config import VARIANTS
+from ..mnist.config import VARIANTS
 from . import common
 
 
@@ -18,13 +18,10 @@ def add(jobs: common.Jobs) -> None:
         description="Train a conditional GAN of the CGN's size, without mechanisms, on an MNIST variant: where the "
         "row original+gan gets its images from. Prints the path of gan.pt; samples.png is beside it.",
     )
-    parser.add_argument("--variant", choices=VARIANTS, required=True, help="which data")
+    parser.add_argument("--variant", choices=VARIANTS, help="which data; needed unless --resume")
     common.add_data(parser)
     common.add_output(parser)
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of 64 images; 1,500 by default")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
-    )
+    common.add_settings(parser, "steps of 64 images; 1,500 by default", "lr_generator=0.002")
     common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
@@ -39,11 +36,8 @@ def run(args: argparse.Namespace) -> Path:
     from ..mnist.data import VariantMnist
     from ..mnist.gan import GanConfig, train_gan
 
-    given = {key: getattr(args, key) for key in ("steps", "seed") if getattr(args, key) is not None}
-    try:
-        config = GanConfig(args.variant, **given)
-    except ValueError as error:
-        raise common.UsageError(str(error)) from error
+    options = {name: name for name in ("variant", "steps", "seed")}
+    config = common.run_settings(args, GanConfig, lambda: GanConfig(common.needed(args, "variant")), options)
     textures = args.textures if args.variant == "wildlife" else None
     data = VariantMnist(config.variant, args.data, seed=config.seed, textures=textures)
     return train_gan(

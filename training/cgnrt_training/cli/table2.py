@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..classifier.config import ROWS, ClassifierConfig, from_settings
-from ..config import VARIANTS
+from ..classifier.config import ROWS, ClassifierConfig
+from ..mnist.config import VARIANTS
+from ..settings import from_texts
 from . import common
 from .experiment import add_cells, cell_settings
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
     try:
         settings = cell_settings(args)
-        from_settings(ClassifierConfig("original", "colored"), settings)
+        from_texts(ClassifierConfig("original", "colored"), settings)
         if args.audit < 0:
             raise ValueError(f"table2: --audit is {args.audit}, expected >= 0.")
         rows = args.rows.split(",") if args.rows else None

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..classifier.config import ClassifierConfig, from_settings
-from ..config import VARIANTS
+from ..classifier.config import ClassifierConfig
+from ..mnist.config import VARIANTS
+from ..settings import from_texts
 from . import common
 from .experiment import add_cells, cell_settings
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
     try:
         settings = cell_settings(args)
-        from_settings(ClassifierConfig("cgn-only", args.variant), settings)
+        from_texts(ClassifierConfig("cgn-only", args.variant), settings)
     except ValueError as error:
         raise common.UsageError(str(error)) from error
     device = common.open_device(args.device)

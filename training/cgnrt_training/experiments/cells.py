@@ -20,7 +20,8 @@ from cgnrt.errors import CgnrtError
 
 from ..classifier.config import ClassifierConfig
 from ..classifier.sources import Inputs
-from ..loops import write_text
+from ..runs.folder import write_text
+from ..settings import to_dict
 
 # Paths of the command line that are shown by what they are: they mean nothing on another machine.
 _PATHS = {
@@ -70,7 +71,7 @@ def train_cell(name: str, cell: Cell, folder: Path) -> dict[str, Any]:
         result["environments"] = {
             f"{c:g}": accuracy_on(model, with_cues(test, c, cell.config.seed)) for c in cell.correlations
         }
-    save_classifier(model, cell.config.to_dict(), folder / f"{name}.pt")
+    save_classifier(model, to_dict(cell.config), folder / f"{name}.pt")
     return result | {"wall_s": round(time.perf_counter() - begin, 1)}
 
 

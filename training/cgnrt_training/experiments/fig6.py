@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..mnist.data import COLORED, N_CLASSES, VariantMnist
 from ..mnist.vae import Vae, VaeConfig, kl_by_latent, load_vae, train_vae
+from ..settings import to_dict
 from . import cells, plots
 from .tables import markdown
 
@@ -163,7 +164,7 @@ def run(options: Fig6, log: TextIO | None = None) -> Path:
         )
     vae, config = load_vae(path)
     results = {str(config.latents): measure(vae, data)}
-    settings = {key: value for key, value in asdict(config).items() if key != "seed"}
+    settings = {key: value for key, value in to_dict(config).items() if key != "seed"}
     written = cells.write_experiment(
         options.output,
         "fig6",

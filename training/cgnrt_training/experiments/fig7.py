@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..classifier.config import ClassifierConfig, from_settings
+from ..classifier.config import ClassifierConfig
 from ..classifier.sources import Inputs
+from ..settings import from_texts, to_dict
 from . import cells, plots
 from .tables import markdown, percent
 from .workers import run_cells
@@ -61,9 +62,9 @@ def run(options: Fig7, log: TextIO) -> Path:
       ValueError: an input is missing, or the folder's cells have other settings.
       CgnrtError: a cell failed.
     """
-    base = from_settings(ClassifierConfig("original+cgn", options.variant), options.settings)
+    base = from_texts(ClassifierConfig("original+cgn", options.variant), options.settings)
     points = {
-        (axis, value): from_settings(base, [f"{axis}={value}"])
+        (axis, value): from_texts(base, [f"{axis}={value}"])
         for axis, values in options.axes.items()
         for value in values
     }
@@ -74,7 +75,7 @@ def run(options: Fig7, log: TextIO) -> Path:
         for seed in range(options.seeds)
         for config in points.values()
     }
-    settings = base.to_dict() | {"plan": cells.plan_digest(options.plan)}
+    settings = to_dict(base) | {"plan": cells.plan_digest(options.plan)}
     for name in ("seed", *AXES):
         del settings[name]
     folder = cells.open_folder(options.output, settings)

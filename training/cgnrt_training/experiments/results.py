@@ -13,7 +13,7 @@ from typing import Any
 
 from cgnrt.errors import CgnrtError
 
-from ..loops import write_text
+from ..runs.folder import write_text
 from . import plots
 from .results_page import page
 

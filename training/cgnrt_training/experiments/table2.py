@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..classifier.config import NEEDS_GAN, NEEDS_PLAN, ROWS, ClassifierConfig, from_settings
+from ..classifier.config import NEEDS_GAN, NEEDS_PLAN, ROWS, ClassifierConfig
 from ..classifier.sources import Inputs
-from ..config import VARIANTS
+from ..mnist.config import VARIANTS
+from ..settings import from_texts, to_dict
 from . import cells, paper, plots
 from .tables import markdown, percent
 from .workers import run_cells
@@ -102,7 +103,7 @@ def cell_name(variant: str, row: str, seed: int) -> str:
 
 
 def _cell(options: Table2, variant: str, row: str, seed: int) -> cells.Cell:
-    config = from_settings(ClassifierConfig(row, variant), options.settings)
+    config = from_texts(ClassifierConfig(row, variant), options.settings)
     config = replace(config, row=row, variant=variant, seed=seed)
     plan = options.plans / f"{variant}.plan" if options.plans else None
     gan = options.gans / f"{variant}.pt" if options.gans else None
@@ -125,7 +126,7 @@ def _cell(options: Table2, variant: str, row: str, seed: int) -> cells.Cell:
 
 def _settings(options: Table2) -> dict[str, Any]:
     """What all cells have in common, and the plans by variant."""
-    shared = from_settings(ClassifierConfig("original", VARIANTS[0]), options.settings).to_dict()
+    shared = to_dict(from_texts(ClassifierConfig("original", VARIANTS[0]), options.settings))
     for key in ("row", "variant", "seed"):
         del shared[key]
     found: dict[str, Any] = shared | {"audit": options.audit}

@@ -14,8 +14,9 @@ from typing import Any, TextIO
 
 from cgnrt.sampling import MECHANISMS
 
-from ..classifier.config import ClassifierConfig, from_settings
+from ..classifier.config import ClassifierConfig
 from ..classifier.sources import Inputs
+from ..settings import from_texts, to_dict
 from . import cells, paper, plots
 from .tables import markdown, percent
 from .workers import run_cells
@@ -50,7 +51,7 @@ def run(options: Table5, log: TextIO) -> Path:
       ValueError: an input is missing, or the folder's cells have other settings.
       CgnrtError: a cell failed.
     """
-    base = from_settings(ClassifierConfig("cgn-only", options.variant), options.settings)
+    base = from_texts(ClassifierConfig("cgn-only", options.variant), options.settings)
     inputs = Inputs(options.data, options.textures, options.plan)
     todo = {
         f"{label}.{seed}": cells.Cell(
@@ -62,7 +63,7 @@ def run(options: Table5, log: TextIO) -> Path:
         for seed in range(options.seeds)
         for label in MECHANISMS
     }
-    settings = base.to_dict() | {"plan": cells.plan_digest(options.plan)}
+    settings = to_dict(base) | {"plan": cells.plan_digest(options.plan)}
     for name in ("seed", "label"):
         del settings[name]
     folder = cells.open_folder(options.output, settings)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cgnrt.errors import CgnrtError
 
-from ..loops import write_text
+from ..runs.folder import write_text
 
 Result = dict[str, Any]
 Work = Callable[[str, Any, Path], Result]  # name and content of a cell, and its folder -> what JSON can hold

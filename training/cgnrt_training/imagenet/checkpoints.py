@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cgnrt.errors import CheckpointError
 
-from ..checkpoints import load_state, load_tensors, save
+from ..checkpoints import load_state, load_weights, save
 from .biggan import BLOCKS, BigGAN, BigGANConfig
 from .cgn import CGN
 from .config_json import WEIGHTS, read_config, write_config
@@ -37,10 +37,13 @@ _NAMES: Mapping[U2NetKind, str] = {"u2net": "U2-Net", "u2netp": "U2-Net-p"}
 
 
 def identify(content: Any) -> Kind | None:
-    """What kind of file `content` is from, by its keys; None if it is none of these."""
+    """What kind of file `content` is from, by its keys; None if it is none of these.
+
+    Here and below, `content` is what `load_weights` gives: without wrappers.
+    """
     if not isinstance(content, Mapping):
         return None
-    keys = [key for key in _plain(content) if isinstance(key, str)]
+    keys = [key for key in content if isinstance(key, str)]
     for kind, marks in _MARKS.items():
         if any(key.startswith(marks) for key in keys):
             return kind
@@ -59,7 +62,7 @@ def load_biggan(path: str | os.PathLike[str], *, resolution: int | None = None) 
     path = Path(path)
     config = read_config(path) if path.is_dir() else None
     file = path / WEIGHTS if path.is_dir() else path
-    return build_biggan(load_tensors(file), os.fspath(file), config=config, resolution=resolution)
+    return build_biggan(load_weights(file), os.fspath(file), config=config, resolution=resolution)
 
 
 def load_u2net(
@@ -73,7 +76,7 @@ def load_u2net(
     Raises:
       CheckpointError: as `load_biggan`.
     """
-    return build_u2net(load_tensors(path), os.fspath(path), kind=kind, align_corners=align_corners)
+    return build_u2net(load_weights(path), os.fspath(path), kind=kind, align_corners=align_corners)
 
 
 def load_cgn(
@@ -93,7 +96,7 @@ def load_cgn(
       CheckpointError: as `load_biggan`.
     """
     return build_cgn(
-        load_tensors(path),
+        load_weights(path),
         os.fspath(path),
         resolution=resolution,
         u2net=u2net,
@@ -198,16 +201,8 @@ def save_cgn(model: CGN, path: str | os.PathLike[str]) -> None:
     save(model.state_dict(), path)
 
 
-def _plain(content: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Keys without `module`, which data-parallel training puts before the names of what it wraps."""
-    return {
-        ".".join(part for part in key.split(".") if part != "module") if isinstance(key, str) else key: value
-        for key, value in content.items()
-    }
-
-
 def _state(content: Any, subject: str, kind: Kind, wanted: str) -> dict[str, Any]:
-    """A state dict of this kind with plain keys, or what else the content is."""
+    """A state dict of this kind; an error says what else the content is."""
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"load '{subject}': content is {type(content).__name__}, expected {wanted}: named tensors. "
@@ -218,12 +213,7 @@ def _state(content: Any, subject: str, kind: Kind, wanted: str) -> dict[str, Any
             f"load '{subject}': content is {describe(content)}, expected {wanted}. Give another file"
             f"{_HINTS.get((found, kind), '')}."
         )
-    plain = _plain(content)
-    if len(plain) < len(content):
-        raise CheckpointError(
-            f"load '{subject}': keys are doubled with and without 'module.', expected each once. Save it again."
-        )
-    return plain
+    return dict(content)
 
 
 _HINTS: dict[tuple[Kind | None, Kind], str] = {
@@ -241,10 +231,9 @@ def describe(content: Any) -> str:
             return f"a {type(content).__name__}"
         keys = ", ".join(f"'{str(key)[:60]}'" for key in list(content)[:3])
         return f"no model of the ImageNet CGN (its keys begin with {keys})" if keys else "an empty dict"
-    state = _plain(content)
     if kind == "u2net":
-        return f"a {infer_u2net(official_names(state), '', align_corners=False)[1]}"
-    resolution = _resolution(state, "" if kind == "biggan" else "f_shape.")
+        return f"a {infer_u2net(official_names(content), '', align_corners=False)[1]}"
+    resolution = _resolution(content, "" if kind == "biggan" else "f_shape.")
     if kind == "biggan":
         return f"a BigGAN-deep-{resolution}" if resolution else "a BigGAN"
     return f"an ImageNet CGN of {resolution} px" if resolution else "an ImageNet CGN"

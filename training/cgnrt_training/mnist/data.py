@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from ..config import N_CLASSES as N_CLASSES
-from ..config import VARIANTS
+from .config import N_CLASSES as N_CLASSES
+from .config import VARIANTS
 from .idx import read_idx
 
 RESOLUTION = 32

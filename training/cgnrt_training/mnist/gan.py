@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
-from ..config import VARIANTS
-from ..device import random_state, set_random_state
-from ..loops import (
-    Batches,
-    check_losses,
-    check_positive,
-    cosine,
-    open_run,
-    settings_from,
-    update_average,
-)
+from ..runs.folder import RunFolder
+from ..runs.loop import check_losses, cosine, print_losses, progress_bar, update_average
+from ..runs.state import State, random_parts
+from ..settings import check, check_one_of, check_positive, to_dict
+from .batches import Batches
+from .config import VARIANTS
 from .data import N_CLASSES, VariantMnist
 from .discriminators import DiscStrided
 from .init import initialise
@@ -63,18 +57,12 @@ class GanConfig:
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(
-                f"configure gan: variant is {self.variant!r}, expected one of {', '.join(VARIANTS)}."
-            )
+        check_one_of("variant", self.variant, VARIANTS)
         check_positive(
-            "configure gan",
-            self,
-            *("noise_size", "channels", "disc_width", "steps", "batch_size", "checkpoint_every"),
-            *("lr_generator", "lr_discriminator"),
+            self, "noise_size", "channels", "disc_width", "steps", "batch_size", "checkpoint_every"
         )
-        if self.batch_size < 2:
-            raise ValueError(f"configure gan: batch_size is {self.batch_size}, expected >= 2 (batch norm).")
+        check_positive(self, "lr_generator", "lr_discriminator")
+        check("batch_size", self.batch_size, self.batch_size >= 2, ">= 2 (batch norm)")
 
 
 class Generator(nn.Module):
@@ -137,13 +125,12 @@ class Gan:
 
 
 class _Run:
-    """Everything that training changes, and so everything that a checkpoint holds."""
+    """The networks and their optimizers; `state` is what a checkpoint holds of them."""
 
     def __init__(self, config: GanConfig, device: torch.device | None) -> None:
         torch.manual_seed(config.seed)
         self.config = config
         self.device = device or torch.device("cpu")
-        self.step = 0
         self.generator = Generator(config.noise_size, config.channels).to(self.device)
         self.average = deepcopy(self.generator)
         # Projection and contrast as for our CGNs: shapes follow their label, on every pair of colours.
@@ -156,6 +143,16 @@ class _Run:
         self.optimizer_d = torch.optim.Adam(
             self.discriminator.parameters(), config.lr_discriminator, betas, fused=True
         )
+        self.state = State(
+            {
+                "model": self.average,
+                "generator": self.generator,
+                "discriminator": self.discriminator,
+                "optimizer_g": self.optimizer_g,
+                "optimizer_d": self.optimizer_d,
+                **random_parts(self.device),
+            }
+        )
 
     def judge(self, real: Tensor, y_real: Tensor, fake: Tensor, y_fake: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's scores of real and fake images."""
@@ -164,48 +161,9 @@ class _Run:
 
     def set_learning_rates(self) -> None:
         c = self.config
-        factor = cosine(self.step, c.steps, c.final_lr)
+        factor = cosine(self.state.step, c.steps, c.final_lr)
         self.optimizer_g.param_groups[0]["lr"] = c.lr_generator * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
-
-    def light(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "model": self.average.state_dict(),
-            "config": asdict(self.config),
-            "step": self.step,
-        }
-
-    def save(self, output: Path) -> None:
-        """Write `gan.pt`, what `load_gan` reads, and `resume.pt`, all that the next step depends on."""
-        resume = self.light() | {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "optimizer_g": self.optimizer_g.state_dict(),
-            "optimizer_d": self.optimizer_d.state_dict(),
-            **random_state(self.device),
-        }
-        checkpoints.save(resume, output / "resume.pt")
-        checkpoints.save(self.light(), output / "gan.pt")
-
-    def restore(self, path: Path) -> None:
-        state = checkpoints.load_tensors(path)
-        needed = ("model", "generator", "discriminator", "optimizer_g", "optimizer_d", "rng", "step")
-        if not isinstance(state, dict) or any(key not in state for key in needed):
-            raise CheckpointError(
-                f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
-                f"Start anew with --force."
-            )
-        step = checkpoints.step_of(state, str(path))
-        checkpoints.load_state(self.average, state["model"], str(path))
-        checkpoints.load_state(self.generator, state["generator"], str(path))
-        checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
-        with checkpoints.fitting(str(path)):
-            self.optimizer_g.load_state_dict(state["optimizer_g"])
-            self.optimizer_d.load_state_dict(state["optimizer_d"])
-            set_random_state(state, self.device)
-        self.step = step
 
 
 def train_gan(
@@ -236,28 +194,25 @@ def train_gan(
         raise ValueError(
             f"train gan: data are {data.variant}/{data.domain}, expected {config.variant}/train. Load those."
         )
-    open_run(output, config, resume=resume, force=force)
     log = log or sys.stderr
     run = _Run(config, device)
-    if resume and (output / "resume.pt").exists():  # else it was stopped before its first checkpoint
-        run.restore(output / "resume.pt")
-        print(f"resume '{output}' at step {run.step}", file=log)
+    state = run.state
+    folder = RunFolder.open(output, config, resume=resume, force=force)
+    folder.restore(state, log)
+    about = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
     batches = Batches(data, config.batch_size, config.seed, run.device)
-    silent = not sys.stderr.isatty()
-    with tqdm(
-        total=config.steps, initial=run.step, disable=silent, desc=f"gan {config.variant}", file=sys.stderr
-    ) as progress:
-        while run.step < config.steps:
-            losses = _step(run, *batches(run.step))
-            values = check_losses(losses, run.step, output)
-            update_average(run.average, run.generator, run.step, config.ema)
-            run.step += 1
+    with progress_bar(config.steps, state.step, f"gan {config.variant}") as progress:
+        while state.step < config.steps:
+            losses = _step(run, *batches(state.step))
+            values = check_losses(losses, state.step, output)
+            update_average(run.average, run.generator, state.step, config.ema)
+            state.step += 1
             progress.update()
-            if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-                numbers = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-                print(f"step {run.step}: {numbers}", file=log)
-                run.save(output)
+            if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+                folder.add_scalars(state.step, values)
+                print_losses(state.step, values, log)
                 save_png(sheet(run.average), output / "samples.png")
+                folder.save(state, about, "gan.pt")
     return output / "gan.pt"
 
 
@@ -303,15 +258,8 @@ def load_gan(path: str | Path) -> Gan:
     Raises:
       CheckpointError: the file is unreadable, damaged, of another kind or version, or its weights do not fit.
     """
-    content = checkpoints.load_tensors(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"load '{path}': content is no GAN, expected '{FORMAT}'. Check the path.")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"load '{path}': format version is {content.get('format_version')!r}, expected {FORMAT_VERSION}. "
-            f"Upgrade cgnrt."
-        )
-    config = settings_from(GanConfig, content.get("config"), str(path))
+    content = checkpoints.load_own(path, FORMAT, FORMAT_VERSION)
+    config = checkpoints.settings_in(content, GanConfig, str(path))
     generator = Generator(config.noise_size, config.channels)
     checkpoints.load_state(generator, content.get("model"), str(path))
     generator.eval()

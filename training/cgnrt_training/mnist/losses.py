@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import LossConfig
-from ..squeezenet import SqueezeNetFeatures
+from ..features.squeezenet import SqueezeNetFeatures
+from .config import LossConfig
 
 
 def adversarial(scores: Tensor, *, real: bool) -> Tensor:

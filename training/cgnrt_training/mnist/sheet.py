@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cgnrt._support.files import written_beside
+
 from .models import CGN, compose
 
 ROWS = 4  # of each kind
@@ -43,8 +45,7 @@ def sheet(cgn: CGN, seed: int = 0) -> Tensor:
 
 
 def save_png(picture: Tensor, path: str | os.PathLike[str], zoom: int = 2) -> None:
-    """Write a (3, height, width) picture in [0, 1], enlarged, beside `path`, then rename it there."""
+    """Write a (3, height, width) picture in [0, 1], enlarged; `path` is never half-written."""
     pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
-    partial = Path(path).with_suffix(".partial")
-    Image.fromarray(np.repeat(np.repeat(pixels, zoom, 0), zoom, 1)).save(partial, format="PNG")
-    os.replace(partial, path)
+    with written_beside(Path(path), force=True) as beside:
+        Image.fromarray(np.repeat(np.repeat(pixels, zoom, 0), zoom, 1)).save(beside, format="PNG")

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..config import N_CLASSES, Config
+from .config import N_CLASSES, Config
 from .discriminators import DiscStrided
 from .losses import adversarial
 from .models import CGN

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import N_CLASSES, Config
+from .config import N_CLASSES, Config
 from .discriminators import images_with_label
 from .trained import Trained
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from cgnrt.errors import CheckpointError
-
-from .. import checkpoints
-from ..config import N_CLASSES, Config
-from ..device import random_state, set_random_state
-from ..loops import Batches, check_losses, cosine, update_average
+from ..runs.folder import RunFolder
+from ..runs.loop import check_losses, cosine, progress_bar, update_average
+from ..runs.state import State, random_parts
+from ..settings import to_dict
+from . import checkpoints
+from .batches import Batches
+from .config import MAY_CHANGE, N_CLASSES, Config
 from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
 from .losses import StyleLoss, adversarial, mask_losses
@@ -28,27 +25,17 @@ from .sheet import save_png, sheet
 from .surroundings import BackgroundTeacher, match_borders
 from .teacher import ShapeTeacher
 
-_RESUME_KEYS = (
-    "cgn",
-    "discriminator",
-    "teacher",
-    "background_teacher",
-    "optimizer_g",
-    "optimizer_d",
-    "rng",
-)  # beside the light checkpoint's
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
 
 
 class Run:
-    """Everything that training changes, and so everything that a checkpoint holds."""
+    """The networks and their optimizers; `state` is what a checkpoint holds of them."""
 
     def __init__(self, config: Config, data: VariantMnist, device: torch.device | None = None) -> None:
         torch.manual_seed(config.train.seed)
         self.device = device or torch.device("cpu")
         model, disc = config.model, config.discriminator
         self.config = config
-        self.step = 0
         self.cgn = CGN(N_CLASSES, model.noise_size, model.channels, init=model.init, gain=model.gain)
         self.cgn.fused = True
         if model.match_borders:
@@ -79,6 +66,18 @@ class Run:
         self.optimizer_d = torch.optim.Adam(
             self.discriminator.parameters(), rates.lr_discriminator, betas, fused=True
         )
+        self.state = State(
+            {
+                "model": self.average,
+                "cgn": self.cgn,
+                "discriminator": self.discriminator,
+                "teacher": self.teacher.parts() if self.teacher else None,
+                "background_teacher": self.background_teacher.parts() if self.background_teacher else None,
+                "optimizer_g": self.optimizer_g,
+                "optimizer_d": self.optimizer_d,
+                **random_parts(self.device),
+            }
+        )
 
     def judge(self, real: Tensor, y_real: Tensor, fake: Tensor, y_fake: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's scores of real and fake images."""
@@ -90,7 +89,7 @@ class Run:
     def set_learning_rates(self) -> None:
         """Cosine from the configured rates to `final_lr` of them at the last step."""
         c = self.config.optimizer
-        factor = cosine(self.step, self.config.train.steps, c.final_lr)
+        factor = cosine(self.state.step, self.config.train.steps, c.final_lr)
         for group, faster in zip(self.optimizer_g.param_groups, (1.0, c.reach_factor), strict=True):
             group["lr"] = c.lr_generator * faster * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
@@ -101,61 +100,21 @@ class Run:
     def weaken_mask_gradient(self, parts: Parts) -> Parts:
         """The same parts; once the teacher knows masks, the discriminator has less say in them."""
         share = self.config.loss.mask_gradient
-        if self.teacher is None or share == 1 or self.step < self.config.train.teach_from:
+        if self.teacher is None or share == 1 or self.state.step < self.config.train.teach_from:
             return parts
         return parts._replace(mask=share * parts.mask + (1 - share) * parts.mask.detach())
 
-    def light(self, data: VariantMnist) -> dict[str, Any]:
-        """`cgn.pt`: what export reads."""
+    def about(self, data: VariantMnist) -> dict[str, Any]:
+        """What a checkpoint says of itself, beside the weights."""
         return {
             "format": checkpoints.FORMAT,
             "format_version": checkpoints.FORMAT_VERSION,
-            "model": self.average.state_dict(),
-            "config": self.config.to_dict(),
-            "step": self.step,
+            "config": to_dict(self.config),
             "variant": self.config.variant,
             "class_names": data.class_names,
             "training_data": f"{data.variant} MNIST, made from {len(data)} of MNIST's training digits"
             + (" and the pictures that the texture and background classes name" if data.textures else ""),
         }
-
-    def resume_state(self, data: VariantMnist) -> dict[str, Any]:
-        """`resume.pt`: the light checkpoint and all else that the next step depends on."""
-        return self.light(data) | {
-            "cgn": self.cgn.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "teacher": self.teacher.state() if self.teacher else None,
-            "background_teacher": self.background_teacher.state() if self.background_teacher else None,
-            "optimizer_g": self.optimizer_g.state_dict(),
-            "optimizer_d": self.optimizer_d.state_dict(),
-            **random_state(self.device),
-        }
-
-    def restore(self, path: Path) -> None:
-        """Take up the state of `resume.pt`.
-
-        Raises:
-          CheckpointError: it is missing, damaged or of another kind.
-        """
-        state = checkpoints.load_tensors(path)
-        needed = (*_RESUME_KEYS, "model", "step")
-        if not isinstance(state, dict) or any(key not in state for key in needed):
-            raise CheckpointError(
-                f"resume '{path}': content is no resume state, expected the keys {', '.join(needed)}. "
-                f"Start anew with --force."
-            )
-        step = checkpoints.step_of(state, str(path))
-        checkpoints.load_state(self.average, state["model"], str(path))
-        checkpoints.load_state(self.cgn, state["cgn"], str(path))
-        checkpoints.load_state(self.discriminator, state["discriminator"], str(path))
-        for name, helper in (("teacher", self.teacher), ("background_teacher", self.background_teacher)):
-            if helper is not None:
-                helper.restore(state[name], str(path))
-        with checkpoints.fitting(str(path)):
-            self.optimizer_g.load_state_dict(state["optimizer_g"])
-            self.optimizer_d.load_state_dict(state["optimizer_d"])
-            set_random_state(state, self.device)
-        self.step = step
 
 
 def train(
@@ -165,6 +124,7 @@ def train(
     *,
     perceptual_weights: Path | None = None,
     resume: bool = False,
+    force: bool = False,
     log: TextIO | None = None,
     device: torch.device | None = None,
 ) -> Path:
@@ -176,41 +136,39 @@ def train(
     Args:
       perceptual_weights: SqueezeNet 1.1 for the perceptual loss; without it that loss is off.
       resume: go on from `output/resume.pt`, whatever device it was trained on.
+      force: start anew over the run in `output`.
       device: what to train on; None is the CPU. Weights start alike everywhere, noise is the device's own.
     Returns:
       The path of the light checkpoint.
     Raises:
       LossError: a loss is not finite; the last checkpoint stays.
+      ValueError: `output` holds a run (of other settings, on resume).
       CheckpointError: a checkpoint cannot be read or written.
     """
     log = log or sys.stderr
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "samples").mkdir(exist_ok=True)
     run = Run(config, data, device)
-    if resume:
-        run.restore(output / "resume.pt")
-        print(f"resume '{output}' at step {run.step}", file=log)
+    state = run.state
     style = None
     if any(config.loss.perceptual):
         if perceptual_weights is None:
             print("perceptual loss: off, no weights given (--perceptual-weights SQUEEZENET.pth)", file=log)
         else:
             style = StyleLoss(perceptual_weights, config.loss.perceptual).to(run.device)
-    _trim(output / "scalars.jsonl", run.step)
+    folder = RunFolder.open(output, config, resume=resume, force=force, may_change=MAY_CHANGE)
+    folder.restore(state, log)
     run.cgn.train()
     run.discriminator.train()
     teacher, background_teacher = run.teacher, run.background_teacher
 
     batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
     batches = Batches(data, batch_size, config.train.seed, run.device)
-    silent = not sys.stderr.isatty()
     with (
-        _board(output, run.step, log) as board,
-        tqdm(total=steps, initial=run.step, disable=silent, desc=config.variant, file=sys.stderr) as progress,
+        folder.tensorboard(state, log) as board,
+        progress_bar(steps, state.step, config.variant) as progress,
     ):
-        while run.step < steps:
+        while state.step < steps:
             run.set_learning_rates()
-            real, y_real = batches(run.step)
+            real, y_real = batches(state.step)
 
             # Generator: its composites should pass as real.
             run.discriminator.requires_grad_(False)
@@ -253,74 +211,33 @@ def train(
                 losses |= background_teacher.learn(real, y_real, parts.background, y_gen)
 
             if run.average is not run.cgn:
-                update_average(run.average, run.cgn, run.step, config.train.ema)
-            values = check_losses(losses, run.step, output)
-            run.step += 1
+                update_average(run.average, run.cgn, state.step, config.train.ema)
+            values = check_losses(losses, state.step, output)
+            state.step += 1
             progress.update()
-            _report(run, parts.mask.detach(), values, output, board, data, log, progress)
-    checkpoints.save(run.resume_state(data), output / "resume.pt")
-    checkpoints.save(run.light(data), output / "cgn.pt")
+            if state.step % config.log.scalars_every == 0:
+                values["mean_mask"] = _checked_mean_mask(parts.mask, state.step, log)
+                folder.add_scalars(state.step, values, board)
+                adversarial_loss, mean_mask = (f"{values[name]:.2f}" for name in ("adversarial", "mean_mask"))
+                progress.set_postfix(adv=adversarial_loss, mask=mean_mask, refresh=False)
+            if state.step % config.log.samples_every == 0 or state.step == steps:
+                picture = sheet(run.average)
+                save_png(picture, output / "samples" / f"step-{state.step:06d}.png")
+                if board is not None:
+                    board.add_image("samples", picture, state.step)
+            if state.step % config.log.checkpoint_every == 0 or state.step == steps:
+                folder.save(state, run.about(data), "cgn.pt")
     return output / "cgn.pt"
 
 
-def _report(
-    run: Run,
-    mask: Tensor,
-    values: dict[str, float],
-    output: Path,
-    board: Any,
-    data: VariantMnist,
-    log: TextIO,
-    progress: Any,
-) -> None:
-    """Scalars, sheets and checkpoints that are due at this step."""
-    every = run.config.log
-    if run.step % every.scalars_every == 0:
-        values |= {"mean_mask": mask.mean().item()}
-        low, high = COLLAPSED
-        if not low < values["mean_mask"] < high:
-            print(
-                f"step {run.step}: mean mask is {values['mean_mask']:.3f}, expected {low}..{high}: the "
-                f"masks have collapsed. Start anew with another seed, or with loss.mask > 0.",
-                file=log,
-            )
-        with (output / "scalars.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": run.step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
-        if board is not None:
-            for name, value in values.items():
-                board.add_scalar(name, value, run.step)
-        progress.set_postfix(
-            adv=f"{values['adversarial']:.2f}", mask=f"{values['mean_mask']:.2f}", refresh=False
+def _checked_mean_mask(mask: Tensor, step: int, log: TextIO) -> float:
+    """The mean mask; a note where the masks have collapsed."""
+    mean = mask.detach().mean().item()
+    low, high = COLLAPSED
+    if not low < mean < high:
+        print(
+            f"step {step}: mean mask is {mean:.3f}, expected {low}..{high}: the masks have collapsed. "
+            f"Start anew with another seed, or with loss.mask > 0.",
+            file=log,
         )
-    if run.step % every.samples_every == 0 or run.step == run.config.train.steps:
-        picture = sheet(run.average)
-        save_png(picture, output / "samples" / f"step-{run.step:06d}.png")
-        if board is not None:
-            board.add_image("samples", picture, run.step)
-    if run.step % every.checkpoint_every == 0:
-        checkpoints.save(run.resume_state(data), output / "resume.pt")
-        checkpoints.save(run.light(data), output / "cgn.pt")
-
-
-@contextmanager
-def _board(output: Path, step: int, log: TextIO) -> Iterator[Any]:
-    """A TensorBoard writer, or None where tensorboard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "tensorboard":
-            raise
-        print("TensorBoard: off, not installed. Run: pip install 'cgnrt[train]'", file=log)
-        yield None
-        return
-    # A resumed run does the steps after its checkpoint again: TensorBoard drops what it had of them.
-    with SummaryWriter(str(output / "tensorboard"), purge_step=step + 1 if step else 0) as writer:
-        yield writer
-
-
-def _trim(path: Path, step: int) -> None:
-    """Drop the scalars of steps that are about to be done again."""
-    if path.exists():
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    return mean

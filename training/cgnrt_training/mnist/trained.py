@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cgnrt.errors import CheckpointError
-
-from .. import checkpoints
-from ..config import OptimizerConfig
+from ..runs.state import Part
+from .config import OptimizerConfig
 
 
 class Trained(nn.Module):
-    """Networks with an optimiser of their own, whose state goes into a resume checkpoint as one entry.
-
-    They are to be on their device before they are optimised.
-    """
+    """Networks with an optimizer of their own. They are moved to their device before `optimise` is called."""
 
     _optimizer: torch.optim.Optimizer
     _rate: float
@@ -38,22 +32,6 @@ class Trained(nn.Module):
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
-    def state(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Part]:
         """All that the next step depends on."""
-        return {"networks": self.state_dict(), "optimizer": self._optimizer.state_dict()}
-
-    def restore(self, state: Any, subject: str) -> None:
-        """The inverse of `state`.
-
-        Raises:
-          CheckpointError: it is not of this kind.
-        """
-        name = type(self).__name__
-        if not isinstance(state, dict) or set(state) != {"networks", "optimizer"}:
-            raise CheckpointError(
-                f"resume '{subject}': entry {name} is another one's, expected networks and optimizer. "
-                f"Start anew with --force."
-            )
-        checkpoints.load_state(self, state["networks"], subject)
-        with checkpoints.fitting(subject):
-            self._optimizer.load_state_dict(state["optimizer"])
+        return {"networks": self, "optimizer": self._optimizer}

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
-
-from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
-from ..config import VARIANTS
-from ..device import random_state, set_random_state
-from ..loops import Batches, check_losses, check_positive, cosine, open_run, settings_from
+from ..runs.folder import RunFolder
+from ..runs.loop import check_losses, cosine, print_losses, progress_bar
+from ..runs.state import State, random_parts
+from ..settings import check_one_of, check_positive, to_dict
+from .batches import Batches
+from .config import VARIANTS
 from .data import VariantMnist
 
 FORMAT = "cgnrt-mnist-vae"
@@ -41,12 +41,8 @@ class VaeConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(
-                f"configure vae: variant is {self.variant!r}, expected one of {', '.join(VARIANTS)}."
-            )
-        names = ("latents", "beta", "hidden", "steps", "batch_size", "lr", "checkpoint_every")
-        check_positive("configure vae", self, *names)
+        check_one_of("variant", self.variant, VARIANTS)
+        check_positive(self, "latents", "beta", "hidden", "steps", "batch_size", "lr", "checkpoint_every")
 
 
 class Vae(nn.Module):
@@ -118,27 +114,20 @@ def train_vae(
         raise ValueError(
             f"train vae: data are {data.variant}/{data.domain}, expected {config.variant}/train. Load those."
         )
-    open_run(output, config, resume=resume, force=force)
     log = log or sys.stderr
     torch.manual_seed(config.seed)
     device = device or torch.device("cpu")
     vae = Vae(config.latents, config.hidden).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), config.lr, fused=True)
-    step, path = 0, output / "vae.pt"
-    if resume and path.exists():  # else it was stopped before its first checkpoint
-        state = _load(path)
-        checkpoints.load_state(vae, state["model"], str(path))
-        with checkpoints.fitting(str(path)):
-            optimizer.load_state_dict(state["optimizer"])
-            set_random_state(state, device)
-        step = checkpoints.step_of(state, str(path))
-        print(f"resume '{output}' at step {step}", file=log)
+    state = State({"model": vae, "optimizer": optimizer, **random_parts(device)})
+    folder = RunFolder.open(output, config, resume=resume, force=force, state_file="vae.pt")
+    folder.restore(state, log)
+    about = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
     batches = Batches(data, config.batch_size, config.seed, device)
-    silent = not sys.stderr.isatty()
-    with tqdm(total=config.steps, initial=step, disable=silent, desc="vae", file=sys.stderr) as progress:
-        while step < config.steps:
-            optimizer.param_groups[0]["lr"] = config.lr * cosine(step, config.steps, config.final_lr)
-            images, _ = batches(step)
+    with progress_bar(config.steps, state.step, "vae") as progress:
+        while state.step < config.steps:
+            optimizer.param_groups[0]["lr"] = config.lr * cosine(state.step, config.steps, config.final_lr)
+            images, _ = batches(state.step)
             mean, log_variance = vae.encode(images)
             codes = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
             pixels = images.flatten(1) / 2 + 0.5
@@ -148,52 +137,17 @@ def train_vae(
                 / len(images),
                 "kl": config.beta * kl_by_latent(mean, log_variance).sum(),
             }
-            values = check_losses(losses, step, output)
+            values = check_losses(losses, state.step, output)
             optimizer.zero_grad(set_to_none=True)
             (losses["reconstruction"] + losses["kl"]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            step += 1
+            state.step += 1
             progress.update()
-            if step % config.checkpoint_every == 0 or step == config.steps:
-                numbers = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-                print(f"step {step}: {numbers}", file=log)
-                _save(path, config, step, vae, optimizer, device)
-    return path
-
-
-def _save(
-    path: Path,
-    config: VaeConfig,
-    step: int,
-    vae: Vae,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-) -> None:
-    content = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "config": asdict(config),
-        "step": step,
-        "model": vae.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        **random_state(device),
-    }
-    checkpoints.save(content, path)
-
-
-def _load(path: str | Path) -> dict[str, Any]:
-    content = checkpoints.load_tensors(path)
-    needed = ("config", "step", "model", "optimizer", "rng")
-    if (
-        not isinstance(content, dict)
-        or content.get("format") != FORMAT
-        or content.get("format_version") != FORMAT_VERSION
-        or any(key not in content for key in needed)
-    ):
-        raise CheckpointError(
-            f"load '{path}': content is no VAE, expected '{FORMAT}' of version {FORMAT_VERSION}. Check the path."
-        )
-    return content
+            if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+                folder.add_scalars(state.step, values)
+                print_losses(state.step, values, log)
+                folder.save(state, about)
+    return output / "vae.pt"
 
 
 def load_vae(path: str | Path) -> tuple[Vae, VaeConfig]:
@@ -202,8 +156,8 @@ def load_vae(path: str | Path) -> tuple[Vae, VaeConfig]:
     Raises:
       CheckpointError: the file is unreadable, damaged or of another kind, or its weights do not fit.
     """
-    content = _load(path)
-    config = settings_from(VaeConfig, content["config"], str(path))
+    content = checkpoints.load_own(path, FORMAT, FORMAT_VERSION)
+    config = checkpoints.settings_in(content, VaeConfig, str(path))
     vae = Vae(config.latents, config.hidden)
-    checkpoints.load_state(vae, content["model"], str(path))
+    checkpoints.load_state(vae, content.get("model"), str(path))
     return vae.eval(), config

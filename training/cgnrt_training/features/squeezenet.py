@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cgnrt.errors import CheckpointError
 
-from .checkpoints import load_state, load_tensors
+from ..checkpoints import load_state, load_weights
 
 # The features end after a ReLU or a fire module, before the next pooling.
 _ENDS = (2, 5, 8, 13)
@@ -71,7 +71,7 @@ class SqueezeNetFeatures(nn.Module):
         Raises:
           CheckpointError: the file is unreadable or of another model.
         """
-        state = load_tensors(path)
+        state = load_weights(path)
         if not isinstance(state, Mapping):
             raise CheckpointError(
                 f"load '{path}': content is {type(state).__name__}, expected a SqueezeNet 1.1 state dict."

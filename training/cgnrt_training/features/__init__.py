@@ -1,0 +1,1 @@
+"""Networks of others, frozen, whose features serve losses and discriminators."""

@@ -1,0 +1,59 @@
+"""Batches of real images as a function of the step alone, so that a resumed run sees the same ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .data import VariantMnist
+
+
+class Order:
+    """Numbers 0, 1, ... -> indices below n, every epoch in an order of its own."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def __call__(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Epochs (count,) and indices within them (count,) of numbers start, start + 1, ..."""
+        epochs, places = np.divmod(np.arange(start, start + count, dtype=np.int64), self.n)
+        wanted = np.unique(epochs).tolist()
+        self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in wanted}
+        indices = np.empty(count, np.int64)
+        for epoch in wanted:
+            chosen = epochs == epoch
+            indices[chosen] = self._orders[epoch][places[chosen]]
+        return epochs, indices
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(self.n)
+
+
+class _TorchOrder(Order):
+    """The same with torch's permutations, which the runs of the generators began with."""
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        generator = torch.Generator().manual_seed(((self.seed << 20) + epoch) % 2**63)
+        return torch.randperm(self.n, generator=generator).numpy()
+
+
+class Batches:
+    """Batches of a domain of a variant, with new cues in every epoch (`VariantMnist.batch`)."""
+
+    def __init__(
+        self, data: VariantMnist, batch_size: int, seed: int, device: torch.device | None = None
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.device = device  # of the batches; None is the CPU
+        self._order = _TorchOrder(len(data), seed)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images (batch, 3, 32, 32) float32 in [-1, 1] and labels (batch,) int64 of one step, on the device."""
+        epochs, indices = self._order(step * self.batch_size, self.batch_size)
+        batch = self.data.batch(epochs * len(self.data) + indices)
+        return torch.from_numpy(batch.images).to(self.device), torch.from_numpy(batch.labels).to(self.device)

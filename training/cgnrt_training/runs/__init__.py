@@ -1,0 +1,1 @@
+"""What every training loop shares: its state, its folder, and steps of the loop."""
