@@ -1,4 +1,4 @@
-"""What is read once: each graph of a plan is parsed once, by whatever backend it is run."""
+"""What is read once in a process: a plan is opened and hashed once, and each of its graphs is parsed once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cgnrt import Generator
+from cgnrt import Generator, audit, shards
 from cgnrt.backends import BACKENDS
 from cgnrt.backends.native.deep import compile_pictures
 from cgnrt.backends.native.layers import compile_layers
+from cgnrt.cli import main
+from cgnrt.plan import Plan
 from cgnrt.plan.onnx.model import parse_model
+from cgnrt.plan.reader import open_plan
 from cgnrt.real import Saliency
 
 SMALL_CGN = Path(__file__).parent / "golden" / "small_cgn.plan"
@@ -69,3 +72,52 @@ def test_the_native_backend_compiles_each_graph_once(
     gen.sample(1, seed=0)
     gen.with_threads(1).sample(1, seed=0)
     assert [network.name for network in compiled] == ["shape", "texture", "background"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "PLAN", "-n", "4", "-o", "OUT/x.npz"],
+        ["sheet", "PLAN", "-o", "OUT/x.png"],
+        ["audit", "PLAN", "--", "numpy:argmax"],
+        ["inspect", "PLAN"],
+        ["generate", "PLAN", "-n", "4", "-o", "OUT/set", "--processes", "1"],
+        ["generate", "PLAN", "-n", "4", "-o", "OUT/set", "--processes", "1", "--device", "cpu", "--force"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_opens_its_plan_once(
+    arguments: list[str],
+    demo_plan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "--force" in arguments:  # over another data set, whose options are compared first
+        shards.generate(demo_plan, 4, tmp_path / "set", seed=1, processes=1, device="cpu")
+    opened = counted(monkeypatch, open_plan)
+    filled = [text.replace("PLAN", str(demo_plan)).replace("OUT", str(tmp_path)) for text in arguments]
+    main(filled)
+    assert opened == [str(demo_plan)], capsys.readouterr().err
+
+
+def test_a_data_set_is_made_with_an_open_plan(
+    demo_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Plan.open(demo_plan) as plan:
+        opened = counted(monkeypatch, open_plan)
+        made = shards.generate(plan, 4, tmp_path, processes=1)
+        assert opened == []
+        assert made.header["plan"] == {
+            "name": demo_plan.name,
+            "sha256": plan.digest,
+            "resolution": [32, 32],
+        }
+
+
+def test_an_audit_takes_an_open_plan(demo_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Plan.open(demo_plan) as plan:
+        opened = counted(monkeypatch, open_plan)
+        found = audit(lambda images: np.zeros((len(images), 10), np.float32), plan, n=20)
+        assert opened == []
+        assert found.digest == plan.digest

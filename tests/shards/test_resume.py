@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from cgnrt import shards
 from cgnrt.cli import main
 from cgnrt.errors import CgnrtError, PlanError
+from cgnrt.plan import Plan
 from cgnrt.request.options import SampleOptions
 from cgnrt.shards import journal, maker, run
 from cgnrt.shards.folder import LOCK, locked
@@ -252,20 +254,23 @@ def test_another_plan_is_refused(make: Make, tmp_path: Path, root: Path) -> None
 def test_a_plan_replaced_under_a_run(demo_plan: Path, tmp_path: Path, root: Path) -> None:
     plan = tmp_path / "a.plan"
     plan.write_bytes(demo_plan.read_bytes())
-    job = resolve(
-        plan,
-        4,
-        0,
-        options=SampleOptions(seed=0),
-        engine=EngineChoice("auto", "auto", "auto", None),
-        storage=choose_storage("npz", None, None, masks=False, shard_size=4),
-        processes=None,
-        before=None,
-    )
+    with Plan.open(plan) as opened:
+        job = resolve(
+            opened,
+            4,
+            0,
+            options=SampleOptions(seed=0),
+            engine=EngineChoice("auto", "auto", "auto", None),
+            storage=choose_storage("npz", None, None, masks=False, shard_size=4),
+            processes=None,
+            before=None,
+        )
+        assert maker.ShardMaker(job)  # has the file as it was
+    elsewhere = pickle.loads(pickle.dumps(job))  # as another process gets it
     plan.unlink()
     plan.write_bytes((root / "plans" / "colored.plan").read_bytes())
     with pytest.raises(PlanError, match="The file was replaced since this run was started"):
-        maker.ShardMaker(job)
+        maker.ShardMaker(elsewhere)
 
 
 def test_options_left_open_are_those_of_the_data_set(make: Make, tmp_path: Path) -> None:

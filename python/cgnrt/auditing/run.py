@@ -13,7 +13,7 @@ import numpy as np
 from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.auditing.result import Audit
 from cgnrt.batch import Batch
-from cgnrt.errors import MissingDependencyError, PlanError
+from cgnrt.errors import MissingDependencyError
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, check_index, resolve_seed
@@ -225,15 +225,7 @@ def _generator(plan: Any, inputs: str) -> Generator:
         return plan
     # Only a generator says where its tensors are: the classifier may be on any device.
     device = "cpu" if inputs == "torch" else "auto"
-    if not isinstance(plan, Plan):
-        return Generator(plan, device=device)
-    generator = Generator(plan.path, device=device)
-    if generator.plan.digest != plan.digest:
-        raise PlanError(
-            f"audit '{plan.path}': digest is {generator.plan.digest[:12]}, expected {plan.digest[:12]}. "
-            "The file was replaced since it was opened."
-        )
-    return generator
+    return Generator(plan, device=device)
 
 
 def _classes(generator: Generator) -> tuple[str, ...]:

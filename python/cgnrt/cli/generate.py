@@ -44,24 +44,24 @@ def _run(arguments: argparse.Namespace) -> None:
 
     with Plan.open(arguments.plan) as plan:
         names = {name: mechanism.classes for name, mechanism in plan.mechanisms.items()}
-    shards.generate(
-        arguments.plan,
-        arguments.n,
-        arguments.output,
-        format=arguments.format,
-        image=arguments.image,
-        quality=arguments.quality,
-        masks=arguments.masks,
-        shard_size=arguments.shard_size,
-        start=arguments.start,
-        **sample_options(arguments, names),
-        backend=arguments.backend,
-        device=arguments.device,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        processes=arguments.processes,
-        engine=arguments.engine,
-        force=arguments.force,
-        note=lambda text: print(f"cgnrt generate: {text}", file=sys.stderr),
-    )
+        shards.generate(
+            plan,
+            arguments.n,
+            arguments.output,
+            format=arguments.format,
+            image=arguments.image,
+            quality=arguments.quality,
+            masks=arguments.masks,
+            shard_size=arguments.shard_size,
+            start=arguments.start,
+            **sample_options(arguments, names),
+            backend=arguments.backend,
+            device=arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            processes=arguments.processes,
+            engine=arguments.engine,
+            force=arguments.force,
+            note=lambda text: print(f"cgnrt generate: {text}", file=sys.stderr),
+        )
     print(arguments.output)

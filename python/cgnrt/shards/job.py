@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import PlanError
 from cgnrt.generator import Generator
+from cgnrt.plan import Plan
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import check_span
 from cgnrt.shards.formats import FORMATS, ShardContent, Storage, check_positive
@@ -36,7 +37,7 @@ class EngineChoice:
     precision: str
     threads: int | None
 
-    def open(self, plan: str | os.PathLike[str]) -> Generator:
+    def open(self, plan: str | Plan) -> Generator:
         return Generator(plan, **asdict(self), dtype="uint8", layout="NHWC")
 
 
@@ -52,12 +53,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class Job:
-    """A data set that is to be made. It pickles, and the process that makes shards opens the generator.
+    """A data set that is to be made.
+
+    It pickles without its generator: another process that makes shards opens the plan itself.
 
     Attributes:
       n, start: samples `start` to `start + n - 1` of the stream.
       options: checked against the plan.
       batch_size: samples in one call of the generator, counted from the first sample of a shard.
+      generator: the one that the options were checked with; None in another process.
     """
 
     plan: str
@@ -70,6 +74,10 @@ class Job:
     options: SampleOptions
     storage: Storage
     batch_size: int
+    generator: Generator | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "generator": None}
 
     @property
     def shard_count(self) -> int:
@@ -98,6 +106,8 @@ class Job:
         Raises:
           PlanError: the plan was replaced since the job was resolved.
         """
+        if self.generator is not None:
+            return self.generator
         generator = self.engine.open(self.plan)
         if generator.plan.digest != self.digest:
             raise PlanError(
@@ -131,14 +141,14 @@ def differences(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
     lines = []
     for part in ("plan", "engine", "samples", "storage"):
         mine, its = dict(asked[part]), dict(found[part])
-        for field in sorted(set(mine) | set(its)):
-            if mine.get(field) != its.get(field) and (part, field) != ("plan", "name"):
-                lines.append(f"{part}.{field} is {mine.get(field)}, expected {its.get(field)}")
+        for name in sorted(set(mine) | set(its)):
+            if mine.get(name) != its.get(name) and (part, name) != ("plan", "name"):
+                lines.append(f"{part}.{name} is {mine.get(name)}, expected {its.get(name)}")
     return lines
 
 
 def resolve(
-    plan: str | os.PathLike[str],
+    plan: Plan,
     n: int,
     start: int,
     *,
@@ -164,13 +174,13 @@ def resolve(
         still_open = [name for name, value in asdict(engine).items() if value in (None, "auto")]
         engine = replace(engine, **{name: recorded[name] for name in still_open})
     if engine.threads is None:
-        engine = replace(engine, threads=_threads(plan, processes))
+        engine = replace(engine, threads=_threads(plan.path, processes))
     generator = engine.open(plan)
     height, width = generator.resolution
     options = generator.check(options)
     return Job(
-        plan=str(Path(plan).absolute()),
-        digest=generator.plan.digest,
+        plan=str(Path(plan.path).absolute()),
+        digest=plan.digest,
         resolution=(height, width),
         names=dict(generator.classes),
         engine=EngineChoice(generator.backend, generator.device, generator.precision, engine.threads),
@@ -179,6 +189,7 @@ def resolve(
         options=options,
         storage=storage,
         batch_size=max(1, _BATCH_PIXELS // (height * width)) if before is None else before["storage"]["cut"],
+        generator=generator,
     )
 
 
@@ -189,7 +200,7 @@ def default_processes(job: Job) -> int:
     return max(1, available_cores() // (job.engine.threads or 1))
 
 
-def _threads(plan: str | os.PathLike[str], processes: int | None) -> int:
+def _threads(plan: str, processes: int | None) -> int:
     """Threads of each process: a small plan runs best with one process a core, a large one with all cores together."""
     try:
         small = os.stat(plan).st_size <= _SMALL_PLAN_BYTES

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cgnrt.errors import CgnrtError
+from cgnrt.plan import Plan
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import check_seed
@@ -25,7 +27,7 @@ EXECUTORS = ("processes", "ray")  # what `engine=` of `generate` names
 
 
 def generate(
-    plan: str | os.PathLike[str],
+    plan: str | os.PathLike[str] | Plan,
     n: int,
     folder: str | os.PathLike[str],
     *,
@@ -58,6 +60,7 @@ def generate(
     and whatever `processes` and `engine` are.
 
     Args:
+      plan: the plan file; or an open `cgnrt.Plan`, so that this process does not read the file again.
       folder: the folder of the data set; made if it does not exist. Every file in it appears whole or not at all.
       format: "webdataset" (tar), "parquet" or "npz".
       image: "webp", "png", "jpeg" or "raw"; None is "webp", for npz "raw".
@@ -103,14 +106,22 @@ def generate(
         parts=storage.masks,
     )
     choice = EngineChoice(backend, device, precision, threads)
-    asked = partial(
-        resolve, plan, n, start, options=options, engine=choice, storage=storage, processes=processes
-    )
     try:
-        job = _resolve(asked, target, force)
-        target.mkdir(parents=True, exist_ok=True)
-        with locked(target):
-            return _run(job, target, processes, engine, force, tell)
+        with nullcontext(plan) if isinstance(plan, Plan) else Plan.open(plan) as opened:
+            asked = partial(
+                resolve,
+                opened,
+                n,
+                start,
+                options=options,
+                engine=choice,
+                storage=storage,
+                processes=processes,
+            )
+            job = _resolve(asked, target, force)
+            target.mkdir(parents=True, exist_ok=True)
+            with locked(target):
+                return _run(job, target, processes, engine, force, tell)
     except OSError as error:
         raise CgnrtError(
             f"generate '{folder}': {error.strerror or error}, expected a folder to read and write."
