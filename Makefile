@@ -85,7 +85,7 @@ $(VENV)/.extended: $(VENV)/.full
 # A real Triton for its extended test (docs/triton.md). The wheel that brings the server wants numpy < 2.
 $(VENV)-triton/.ready: $(SOURCES)
 	SKBUILD_BUILD_DIR=build/triton SKBUILD_CMAKE_DEFINE=CGNRT_CUDA=OFF $(MAKE) VENV=$(VENV)-triton $(VENV)-triton/.runtime
-	$(VENV)-triton/bin/python -m pip install -q nvidia-pytriton==0.7.0
+	$(VENV)-triton/bin/python -m pip install -q nvidia-pytriton==0.7.0 prometheus-client
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.full

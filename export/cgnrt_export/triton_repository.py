@@ -18,7 +18,7 @@ from cgnrt.serve.triton import PLAN_NAME
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
-_MODEL = '''"""Serves the plan beside it. Triton's Python needs cgnrt and an engine: pip install 'cgnrt[cpu]'"""
+_MODEL = '''"""Serves the plan beside it. Triton's Python needs: pip install 'cgnrt[cpu,serve]'"""
 
 from cgnrt.serve.triton import TritonPythonModel
 

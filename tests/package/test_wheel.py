@@ -60,6 +60,7 @@ def test_the_wheel_has_three_packages_and_the_extension(wheel: Path, root: Path)
     page = {f"cgnrt/serve/ui/{p.name}" for p in (root / "python/cgnrt/serve/ui").iterdir()}
     assert "cgnrt/serve/ui/index.html" in page
     assert page <= names
+    assert {"cgnrt/serve/open_inference.binpb", "cgnrt/serve/open_inference.proto"} <= names
     for package, source in (
         ("cgnrt", "python/cgnrt"),
         ("cgnrt_training", "training/cgnrt_training"),

@@ -102,8 +102,8 @@ def test_tls(golden_plan: Path) -> None:
     ("files", "message"),
     [
         ({"certificate": "certificate.pem"}, "one of certificate and key"),
-        ({"certificate": "certificate.pem", "key": "nothing.pem"}, "no pair of PEM files"),
-        ({"certificate": "key.pem", "key": "certificate.pem"}, "no pair of PEM files"),
+        ({"certificate": "certificate.pem", "key": "nothing.pem"}, "not a pair of PEM files"),
+        ({"certificate": "key.pem", "key": "certificate.pem"}, "not a pair of PEM files"),
     ],
 )
 def test_no_tls(golden_plan: Path, files: dict[str, str], message: str) -> None:

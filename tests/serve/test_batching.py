@@ -165,7 +165,7 @@ def test_pools_that_are_to_be_made_count(golden_plan: Path, limits: Limits) -> N
         service = Service(shared, "v2", limits=limits)
 
         async def waits(images: int) -> None:
-            while f"cgnrt_queue_images {images}\n" not in service.metrics.text():
+            while f"cgnrt_queue_images {images}.0\n" not in service.metrics.text().decode():
                 await asyncio.sleep(0.001)
 
         asked = [asyncio.ensure_future(service.infer(request(tensor("count", 1))))]
@@ -199,7 +199,7 @@ def test_a_stream_that_has_begun_waits_for_no_room(golden_plan: Path, limits: Li
         service = Service(shared, "v2", limits=limits)
 
         async def shows(*lines: str) -> None:
-            while not all(f"{line}\n" in service.metrics.text() for line in lines):
+            while not all(f"{line}.0\n" in service.metrics.text().decode() for line in lines):
                 await asyncio.sleep(0.001)
 
         stream = service.stream(request(tensor("count", 40)))

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import tritonclient.grpc as client
 from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
 from serving import Gate, Running, generator, running, until
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException, shared_memory
 
 import cgnrt
-from cgnrt.serve.grpc_fields import messages
+from cgnrt.serve.grpc_messages import messages
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
 
@@ -64,20 +65,41 @@ def close(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found.astype(int), wanted.astype(int), atol=1)
 
 
-def test_fields_are_those_of_triton() -> None:
-    theirs = {"InferTensor": service_pb2.ModelInferRequest.InferInputTensor.DESCRIPTOR}
+def test_the_descriptor_set_is_the_proto_file(root: Path, tmp_path: Path) -> None:
+    """If this fails, run the command in the first lines of the .proto file."""
+    folder = root / "python" / "cgnrt" / "serve"
+    out = tmp_path / "open_inference.binpb"
+    options = [f"-I{folder}", f"--descriptor_set_out={out}", "open_inference.proto"]
+    assert protoc.main(["protoc", *options]) == 0
+    compiled = (out, folder / "open_inference.binpb")
+    found = [descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()) for path in compiled]
+    assert found[0] == found[1]
+
+
+def test_messages_and_methods_are_those_of_triton() -> None:
+    ours = next(iter(messages().values())).DESCRIPTOR.file
     files = (service_pb2.DESCRIPTOR, model_config_pb2.DESCRIPTOR)
-    waiting = [found for file in files for found in file.message_types_by_name.values()]
-    for found in waiting:
-        theirs.setdefault(found.name, found)
-        waiting.extend(found.nested_types)
-    for name, message in messages().items():
-        kinds = [{}, {}]
-        for kind, descriptor in zip(kinds, (message.DESCRIPTOR, theirs[name]), strict=True):
-            proto = descriptor_pb2.DescriptorProto()
-            descriptor.CopyToProto(proto)
-            kind |= {field.name: (field.number, field.type, field.label) for field in proto.field}
-        assert kinds[0].items() <= kinds[1].items(), name
+
+    def fields(descriptor: Any) -> dict[str, Any]:
+        proto = descriptor_pb2.DescriptorProto()
+        descriptor.CopyToProto(proto)
+        return {f.name: (f.number, f.type, f.label, f.type_name) for f in proto.field}
+
+    def compare(descriptor: Any, theirs: Any) -> None:
+        assert fields(descriptor).items() <= fields(theirs).items(), descriptor.full_name
+        for nested in descriptor.nested_types:
+            compare(nested, theirs.nested_types_by_name[nested.name])
+
+    theirs = {name: found for file in files for name, found in file.message_types_by_name.items()}
+    for name, descriptor in ours.message_types_by_name.items():
+        compare(descriptor, theirs[name])
+    enums = [file.enum_types_by_name["DataType"].values for file in (ours, files[1])]
+    assert [(v.name, v.number) for v in enums[0]] == [(v.name, v.number) for v in enums[1]]
+    methods = files[0].services_by_name["GRPCInferenceService"].methods_by_name
+    for method in ours.services_by_name["GRPCInferenceService"].methods:
+        same = methods[method.name]
+        assert method.input_type.full_name == same.input_type.full_name
+        assert method.output_type.full_name == same.output_type.full_name
 
 
 def test_what_it_is(triton: Any) -> None:
@@ -246,7 +268,7 @@ def test_however_requests_end_their_room_is_given_back(golden_plan: Path) -> Non
     service = Service(generator(golden_plan), "v2", limits=limits)
 
     def empty() -> bool:
-        return "cgnrt_answer_bytes 0\n" in service.metrics.text()
+        return b"cgnrt_answer_bytes 0.0\n" in service.metrics.text()
 
     with running(service, grpc=True) as found, client.InferenceServerClient(found.grpc) as triton:
         for timeout in (None, 1e-5, 1e-4, 1e-3, 2e-3, 5e-3) * 5:
@@ -295,7 +317,7 @@ def test_a_stream_that_is_not_read(golden_plan: Path) -> None:
         next(pieces)
         until(lambda: service.active() == 1)
         until(lambda: service.active() == 0)
-        assert "cgnrt_answer_bytes 0\n" in service.metrics.text()
+        assert b"cgnrt_answer_bytes 0.0\n" in service.metrics.text()
         message.parameters["count"].int64_param = 2000
         assert len(list(stub.ModelStreamInfer(iter([message])))) == 2
         with pytest.raises(grpc.RpcError) as caught:
@@ -329,5 +351,5 @@ def test_a_port_that_is_taken(golden_plan: Path, server: Running) -> None:
     async def open_it() -> None:
         grpc_server(server.service, Regions(), "127.0.0.1", int(server.bound.grpc_port or 0))
 
-    with pytest.raises(cgnrt.CgnrtError, match=r"cannot be had for gRPC\. Take another --grpc-port"):
+    with pytest.raises(cgnrt.CgnrtError, match=r"cannot be used for gRPC\. Choose another --grpc-port"):
         asyncio.run(open_it())

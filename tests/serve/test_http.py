@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +207,13 @@ def test_metrics_are_what_prometheus_reads(server: Running, client: triton.Infer
     assert values["cgnrt_queue_images"] == 0
     assert values['cgnrt_request_seconds_bucket{le="+Inf"}'] == values["cgnrt_request_seconds_count"]
     assert values["cgnrt_batch_images_sum"] >= values["cgnrt_images_total"]
+    assert values['cgnrt_batch_images_bucket{le="4096.0"}'] == values["cgnrt_batch_images_count"]
+    names = {re.sub(r"(_bucket|_sum|_count)?({.*)?$", "", name) for name in values}
+    assert names == {
+        *("cgnrt_requests_total", "cgnrt_images_total", "cgnrt_request_seconds"),
+        *("cgnrt_batch_images", "cgnrt_batch_requests", "cgnrt_queue_requests", "cgnrt_queue_images"),
+        *("cgnrt_answer_bytes", "cgnrt_active_requests", "cgnrt_running_requests"),
+    }
     kinds = [line.split()[2:] for line in lines if line.startswith("# TYPE")]
     assert ["cgnrt_batch_images", "histogram"] in kinds
 

@@ -61,7 +61,7 @@ def test_it_finishes_what_it_has_begun(golden_plan: Path, limits: Limits) -> Non
         server.stop()
         until(lambda: ready(server.http) == 503)
         status, message = infer(server.http, 1)
-        assert (status, "the server stops" in message["error"]) == (503, True)
+        assert (status, "the server is stopping" in message["error"]) == (503, True)
         gate.open.set()
         for thread in asking:
             thread.join(10)
@@ -160,7 +160,7 @@ def test_a_token_of_the_environment(golden_plan: Path) -> None:
         (["--max-images", "0"], "--max-images is 0, expected a positive number"),
         (["--port", "70000"], "port is 70000"),
         (["--token-file", "/nothing/there"], "token file '/nothing/there' cannot be read"),
-        (["--host", "192.0.2.1", "--port", "0"], "cannot be had"),
+        (["--host", "192.0.2.1", "--port", "0"], "cannot be used"),
         (["--certificate", "/nothing/there"], "one of certificate and key"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_port_that_is_taken(golden_plan: Path, capsys: pytest.CaptureFixture[s
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert main(["serve", str(golden_plan), "--no-grpc", "--port", str(port)]) == 1
-    assert f"port {port} of '127.0.0.1' cannot be had" in capsys.readouterr().err
+    assert f"port {port} of '127.0.0.1' cannot be used" in capsys.readouterr().err
 
 
 def test_plans_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,3 +210,26 @@ def test_an_empty_token(golden_plan: Path, tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "token").write_text("\n")
     assert main(["serve", str(golden_plan), "--no-grpc", "--token-file", str(tmp_path / "token")]) == 1
     assert "token is empty" in capsys.readouterr().err
+
+
+HIDDEN = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            raise ModuleNotFoundError(name, name=name)
+
+module = sys.argv.pop(1)
+sys.meta_path.insert(0, Hidden())
+from cgnrt.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "httptools", "prometheus_client", "grpc", "google.protobuf"])
+def test_a_missing_package_is_named(golden_plan: Path, module: str) -> None:
+    command = [sys.executable, "-c", HIDDEN, module, "serve", str(golden_plan)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"cgnrt serve: serve: {module} is not installed. Run: pip install 'cgnrt[serve]'\n"

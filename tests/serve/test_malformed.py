@@ -119,7 +119,7 @@ def text(*values: bytes) -> bytes:
         ("BYTES", [2], 5, text(b"a"), "bytes end before value 1"),
         ("BYTES", [1], 8, struct.pack("<I", 2**32 - 1) + b"abcd", "length of value 0 is 4294967295"),
         ("BYTES", [1], 10, text(b"a", b"b"), "5 bytes follow"),
-        ("BYTES", [1], 6, text(b"\xff\xfe"), "texture is no UTF-8"),
+        ("BYTES", [1], 6, text(b"\xff\xfe"), "texture is not UTF-8"),
     ],
 )
 def test_no_bytes_of_a_tensor(

@@ -11,7 +11,7 @@ from importlib.resources import files
 import pytest
 from serving import Running
 
-from cgnrt.serve.pages import read_pages
+from cgnrt.serve.browsers import read_pages
 
 FILES = {
     "index.html",

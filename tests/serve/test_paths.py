@@ -75,4 +75,4 @@ def test_what_a_path_has_not_is_refused(golden_plan: Path, ends: list[Any]) -> N
     assert "end has 2 values, expected one" in refusal(
         golden_plan, request(tensor("count", 2), tensor("end", 1, 2))
     )
-    assert "no path in a stream" in refusal(golden_plan, request(*ends), stream=True)
+    assert "which a stream does not support" in refusal(golden_plan, request(*ends), stream=True)

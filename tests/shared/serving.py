@@ -17,8 +17,8 @@ import numpy as np
 
 import cgnrt
 from cgnrt.serve.app import Address, Bound, serve
-from cgnrt.serve.log import Log
-from cgnrt.serve.pages import read_pages
+from cgnrt.serve.browsers import read_pages
+from cgnrt.serve.monitoring import Log
 from cgnrt.serve.protocol import InferRequest, Tensor, Wanted
 from cgnrt.serve.service import Service
 
@@ -39,6 +39,11 @@ class Running:
     @property
     def grpc(self) -> str:
         return f"127.0.0.1:{self.bound.grpc_port}"
+
+    def outcomes(self, outcome: str) -> float:
+        """How many requests ended so, as its metrics say."""
+        registry = self.service.metrics.registry
+        return registry.get_sample_value("cgnrt_requests_total", {"outcome": outcome}) or 0
 
     def events(self, name: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self.log.getvalue().splitlines()]

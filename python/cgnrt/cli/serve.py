@@ -52,11 +52,10 @@ def add_parser(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Serve until a signal."""
-    from cgnrt.serve.access import is_loopback
     from cgnrt.serve.app import Address, Bound, serve
+    from cgnrt.serve.browsers import is_loopback, read_pages
     from cgnrt.serve.limits import Limits
-    from cgnrt.serve.log import Log
-    from cgnrt.serve.pages import read_pages
+    from cgnrt.serve.monitoring import Log
     from cgnrt.serve.service import Service
 
     for name in ("max_images", "max_queue", "max_body", "timeout"):

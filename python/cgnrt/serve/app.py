@@ -1,4 +1,4 @@
-"""The life of a server: both transports on one event loop, from the sockets to the last answer."""
+"""Runs a server: both transports on one event loop, from the sockets to the last answer."""
 
 from __future__ import annotations
 
@@ -13,30 +13,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgnrt.errors import CgnrtError, MissingDependencyError
-from cgnrt.serve.access import is_loopback
+from cgnrt.errors import CgnrtError
+from cgnrt.serve import serve_extra
+from cgnrt.serve.browsers import is_loopback
+from cgnrt.serve.connections import Connection
 from cgnrt.serve.http import HttpApp
-from cgnrt.serve.log import Log
+from cgnrt.serve.monitoring import Log
 from cgnrt.serve.service import Service
 from cgnrt.serve.shared_memory import Regions
 
-try:
+with serve_extra("uvicorn"):
     import uvicorn
-
-    from cgnrt.serve.connections import Connection
-except ModuleNotFoundError as error:
-    if error.name not in ("uvicorn", "httptools"):
-        raise
-    raise MissingDependencyError(
-        f"serve: {error.name} is not installed. Run: pip install 'cgnrt[serve]'"
-    ) from error
 
 _POLL_S = 0.01
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server listens; port 0 is any that is free, and no gRPC port is no gRPC.
+    """Where the server listens. Port 0 is any free port; None as the gRPC port is no gRPC.
 
     Attributes:
       certificate, key: PEM files, for TLS on both ports.
@@ -51,7 +45,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Bound:
-    """The ports that a server got."""
+    """Where a running server listens."""
 
     host: str
     port: int
@@ -69,16 +63,16 @@ async def serve(
     stop: asyncio.Event | None = None,
     grace_s: float = 30.0,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`; then finish what was let in, for `grace_s` at most.
+    """Serve until SIGTERM, SIGINT or `stop`; then finish the accepted requests, for at most `grace_s`.
 
-    A second signal ends the process at once, as if nobody had handled it.
+    A second signal ends the process at once.
 
     Args:
       pages: static files for `HttpApp`.
-      started: called when requests are taken.
-      stop: stops the server in place of signals, which then stay as they are.
+      started: called when the server accepts requests.
+      stop: stops the server in place of signals, whose handlers then stay as they are.
     Raises:
-      CgnrtError: a port cannot be had, or the certificate and key are none.
+      CgnrtError: a port cannot be used, or the certificate and key are not a pair.
     """
     log = log or Log(None)
     _check_tls(address)
@@ -148,7 +142,7 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its handlers of signals: `serve` has its own."""
+    """uvicorn without its signal handlers: `serve` has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -156,7 +150,7 @@ class _Server(uvicorn.Server):
 
 
 class _Handler(logging.Handler):
-    """uvicorn's warnings as structured logs."""
+    """Writes uvicorn's warnings to the log."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
@@ -183,7 +177,7 @@ def _uvicorn_logs_to(log: Log) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set; or the given one."""
+    """An event that SIGTERM and SIGINT set; `stop` if it is given."""
     if stop is not None:
         yield stop
         return
@@ -193,7 +187,7 @@ def _signals(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
 
     def stop_once() -> None:
         stopping.set()
-        for signum in before:  # the next one ends the process, whatever it is at
+        for signum in before:  # the next signal ends the process
             loop.remove_signal_handler(signum)
             signal.signal(signum, signal.SIG_DFL)
 
@@ -211,13 +205,13 @@ def _listen(host: str, port: int) -> socket.socket:
     """A bound socket.
 
     Raises:
-      CgnrtError: the address is not to be had.
+      CgnrtError: the address cannot be used.
     """
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
         )[0]
-        # With the protocol named: only then does asyncio send small answers at once (TCP_NODELAY).
+        # The protocol is named because asyncio then sends small answers at once (TCP_NODELAY).
         found = socket.socket(family, kind, protocol)
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -229,19 +223,19 @@ def _listen(host: str, port: int) -> socket.socket:
         return found
     except (OSError, OverflowError) as error:
         raise CgnrtError(
-            f"serve: port {port} of '{host}' cannot be had ({error}). Take another --port."
+            f"serve: port {port} of '{host}' cannot be used ({error}). Choose another --port."
         ) from error
 
 
 def _check_tls(address: Address) -> None:
-    """Refuse a certificate and a key that are not one pair."""
+    """Refuse a certificate and a key that are not a pair."""
     if (address.certificate is None) != (address.key is None):
-        raise CgnrtError("serve: TLS has one of certificate and key, expected both or none.")
+        raise CgnrtError("serve: only one of certificate and key is given, expected both or none.")
     if address.certificate is None or address.key is None:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(address.certificate, address.key)
     except OSError as error:  # ssl.SSLError is one
         raise CgnrtError(
-            f"serve: certificate '{address.certificate}' and key '{address.key}' are no pair of PEM files ({error})."
+            f"serve: certificate '{address.certificate}' and key '{address.key}' are not a pair of PEM files ({error})."
         ) from error

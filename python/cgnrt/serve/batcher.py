@@ -1,4 +1,4 @@
-"""One thread that owns the generator: a bounded queue of jobs that take turns and share engine calls."""
+"""One thread that owns the generator: a bounded queue whose entries take turns and share engine calls."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import numpy as np
 
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.request import Request
+from cgnrt.request.options import SampleOptions
 from cgnrt.serve.limits import Limits
-from cgnrt.serve.metrics import Metrics
+from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.protocol import ServeError
 
 _PARTS = ("mask", "foreground", "background", "pre_mask")
 
-# A queue that was full is kept short until nobody was refused for so long: where requests come too fast, a long one
-# only makes all late. Clients that never stop asking fill it again after the second time, and so have all its room.
+# After a refusal the queue is kept short until none was refused for the first time: when requests come too fast, a
+# long queue makes all answers late. After the second time it may be full again, for clients that never stop.
 _STRAIN_S, _MOST_STRAIN_S = 10.0, 300.0
 
 Arrays = dict[str, np.ndarray]
 
 
-class Job:
+class QueueEntry:
     """Samples that one request waits for.
 
     Attributes:
       form: dtype and layout of the images.
-      request: labels and noise of the samples; None where `alone` makes them, all in one turn, which no other shares.
-      alone: from a generator, and whether parts are wanted, to the batch.
-      names: of the outputs that are wanted.
-      pool: what the pool of an `alone` one depends on, and its entries; None is none.
-      begun: whether it is more of what was let in before.
-      future: of the event loop that waits, gets arrays by name.
+      names: the outputs that are wanted.
+      request: labels and noise of the samples, which may share an engine call. None if `alone` makes them all in one
+        turn: called with a generator and whether parts are wanted, it gives the batch.
+      pool: the options of the pool that `alone` draws from; None without a pool.
+      begun: whether this is a further piece of a stream that was accepted.
+      future: belongs to the event loop that waits; gets arrays by name.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Job:
         *,
         request: Request | None = None,
         alone: Callable[[Generator, bool], Batch] | None = None,
-        pool: tuple[Hashable, int] | None = None,
+        pool: SampleOptions | None = None,
     ) -> None:
         self.form = form
         self.names = names
@@ -64,23 +65,23 @@ class Job:
 
     @property
     def parts(self) -> bool:
-        """Whether more than images and labels is wanted."""
+        """Whether outputs other than images and labels are wanted."""
         return any(name in _PARTS for name in self.names)
 
     def turn(self, batch: int) -> int:
-        """How many images its next turn makes; what it has left to make counts no more than that in the queue."""
+        """How many images its next turn makes. This is also its size in the queue."""
         left = self.count - self.taken
         return max(1, left if self.alone is not None else min(left, batch))
 
     def take(self, batch: int) -> Request:
-        """The samples of its next turn."""
+        """The request for its next turn."""
         assert self.request is not None
         low, self.taken = self.taken, min(self.count, self.taken + batch)
         whole = low == 0 and self.taken == self.count
         return self.request if whole else self.request.cut(slice(low, self.taken))
 
     def keep(self, batch: Batch) -> bool:
-        """Keep a turn's arrays; whether it was the last."""
+        """Keep the arrays of a turn. Returns whether it was the last turn."""
         labels = np.stack([np.asarray(column) for column in batch.labels], axis=1)
         found = {
             name: labels if name == "labels" else np.asarray(getattr(batch, name)) for name in self.names
@@ -89,20 +90,20 @@ class Job:
         return self.taken >= self.count
 
     def finish(self) -> None:
-        """Give what was made to whoever waits."""
+        """Give the arrays to the caller that waits."""
         made, self._made = self._made, []
         if len(made) > 1:
             made = [{name: np.concatenate([part[name] for part in made]) for name in self.names}]
         self._settle(made[0], None)
 
     def fail(self, error: Exception) -> None:
-        """Tell whoever waits."""
+        """Raise the error in the caller that waits."""
         self._made = []
         self._settle(None, error)
 
     def _settle(self, arrays: Arrays | None, error: Exception | None) -> None:
         def settle() -> None:
-            if self.future.done():  # nobody waits any more
+            if self.future.done():  # the caller stopped waiting
                 return
             if error is not None:
                 self.future.set_exception(error)
@@ -114,17 +115,17 @@ class Job:
 
 
 class Batcher:
-    """Makes what jobs ask for, the longest waiting first. Requests that wait together share an engine call.
+    """Makes the images of queue entries, the longest waiting first. Requests that wait together share an engine call.
 
-    A job of more images than a batch makes one batch in each of its turns, so that it holds up nobody for longer.
+    An entry of more images than a batch makes one batch in each turn, so that others wait no longer than for that.
     """
 
     def __init__(self, generator: Generator, limits: Limits, metrics: Metrics) -> None:
         self._generators = {("uint8", "NHWC"): generator}
-        self._pools: dict[tuple[str, str], Hashable] = {}  # of these generators, which keep their last one
+        self._pools: dict[tuple[str, str], SampleOptions] = {}  # the last one, which the generator keeps
         self._limits = limits
         self._metrics = metrics
-        self._queue: deque[Job] = deque()
+        self._queue: deque[QueueEntry] = deque()
         self._ready = threading.Condition()
         self._closing = False
         self._running = 0
@@ -133,15 +134,15 @@ class Batcher:
         self._thread.start()
         metrics.gauge("cgnrt_queue_requests", "Requests that wait.", lambda: len(self._queue))
         metrics.gauge("cgnrt_queue_images", "Images that wait for their turn.", self.waiting)
-        metrics.gauge("cgnrt_running_requests", "Requests in the engine call of now.", lambda: self._running)
+        metrics.gauge("cgnrt_running_requests", "Requests in the present engine call.", lambda: self._running)
 
     def waiting(self) -> int:
         """Images that wait for their turn."""
         with self._ready:
             return sum(map(self._cost, self._queue))
 
-    def submit(self, job: Job) -> None:
-        """Put a job in the queue. What has begun is always let in, and keeps nobody else out.
+    def submit(self, entry: QueueEntry) -> None:
+        """Put an entry in the queue. A begun one is always accepted, and does not count against others.
 
         Raises:
           ServeError: the queue is full, or the server stops.
@@ -149,14 +150,12 @@ class Batcher:
         limits = self._limits
         with self._ready:
             if self._closing:
-                raise ServeError(
-                    "unavailable", "infer: the server stops, expected one that runs. Ask another."
-                )
+                raise ServeError("unavailable", "infer: the server is stopping. Try another server.")
             waiting = sum(self._cost(other) for other in self._queue if not other.begun)
             now = time.monotonic()
             strained = now < self._strained_until
             most = limits.strained_queue if strained else limits.queue
-            if waiting and not job.begun and waiting + self._cost(job) > most:
+            if waiting and not entry.begun and waiting + self._cost(entry) > most:
                 if not strained:
                     self._strained_since = now
                 self._strained_until = min(now + _STRAIN_S, self._strained_since + _MOST_STRAIN_S)
@@ -165,28 +164,28 @@ class Batcher:
                     f"infer: images that wait are {waiting}, expected at most {most} with this request's. "
                     "Try again later.",
                 )
-            self._queue.append(job)
+            self._queue.append(entry)
             self._ready.notify()
 
-    def cancel(self, job: Job) -> None:
-        """Nobody waits for this job any more."""
+    def cancel(self, entry: QueueEntry) -> None:
+        """Drop an entry that its caller stopped waiting for."""
         with self._ready:
-            job.cancelled = True
-            if job in self._queue:
-                self._queue.remove(job)
+            entry.cancelled = True
+            if entry in self._queue:
+                self._queue.remove(entry)
 
     def close(self) -> None:
-        """Make what is in the queue, and end."""
+        """Finish the queue, and end the thread."""
         with self._ready:
             self._closing = True
             self._ready.notify()
         self._thread.join()
 
-    def _cost(self, job: Job) -> int:
-        """The work of a job's next turn, in images: a pool's entry is one network of three, unless it is there."""
-        if job.pool is None or self._pools.get(job.form) == job.pool[0]:
-            return job.turn(self._limits.batch)
-        return job.turn(self._limits.batch) + -(-job.pool[1] // 3)
+    def _cost(self, entry: QueueEntry) -> int:
+        """The work of the next turn in images. Each of three networks that fill a new pool counts a third."""
+        if entry.pool is None or self._pools.get(entry.form) == entry.pool:
+            return entry.turn(self._limits.batch)
+        return entry.turn(self._limits.batch) + -(-sum(entry.pool.pool_sizes) // 3)
 
     def _run(self) -> None:
         while True:
@@ -196,51 +195,53 @@ class Batcher:
                     self._ready.wait()
                 if not self._queue:
                     return
-                jobs = self._take()
-                self._running = len(jobs)
-            self._make(jobs)
+                entries = self._take()
+                self._running = len(entries)
+            self._make(entries)
             with self._ready:
-                again = [job for job in jobs if not job.future.done() and not job.cancelled]
-                # Unfinished ones wait behind all that came meanwhile.
-                self._queue.extend(job for job in again if job.taken < job.count and job.request is not None)
+                again = [entry for entry in entries if not entry.future.done() and not entry.cancelled]
+                # Unfinished ones wait behind those that came meanwhile.
+                self._queue.extend(
+                    entry for entry in again if entry.taken < entry.count and entry.request is not None
+                )
 
-    def _take(self) -> list[Job]:
-        """The first job, and all behind it that fit into one engine call with it."""
+    def _take(self) -> list[QueueEntry]:
+        """The first entry, and those behind it that fit into the same engine call."""
         first = self._queue.popleft()
-        jobs = [first]
+        entries = [first]
         if first.request is None:
-            return jobs
+            return entries
         room = self._limits.batch - first.turn(self._limits.batch)
-        for job in list(self._queue):
-            left = job.count - job.taken
-            if room > 0 and job.request is not None and job.form == first.form and left <= room:
-                self._queue.remove(job)
-                jobs.append(job)
+        for entry in list(self._queue):
+            left = entry.count - entry.taken
+            if room > 0 and entry.request is not None and entry.form == first.form and left <= room:
+                self._queue.remove(entry)
+                entries.append(entry)
                 room -= left
-        return jobs
+        return entries
 
-    def _make(self, jobs: list[Job]) -> None:
-        """Run one turn of each job; where that fails together, each alone, so that one hurts no other."""
-        taken = [job.taken for job in jobs]
+    def _make(self, entries: list[QueueEntry]) -> None:
+        """Run one turn of each entry. If that fails, run each alone, so that only the faulty one fails."""
+        taken = [entry.taken for entry in entries]
         try:
-            batches = self._render(jobs)
+            batches = self._render(entries)
         except Exception as error:
-            if len(jobs) == 1:
-                jobs[0].count = jobs[0].taken  # it has no further turn
-                jobs[0].fail(_failure(error))
+            if len(entries) == 1:
+                entries[0].count = entries[0].taken  # so that it has no further turn
+                entries[0].fail(_failure(error))
                 return
-            for job, before in zip(jobs, taken, strict=True):
-                job.taken = before
-                self._make([job])
+            for entry, before in zip(entries, taken, strict=True):
+                entry.taken = before
+                self._make([entry])
             return
-        self._metrics.batch.add(sum(len(batch) for batch in batches))
-        self._metrics.merged.add(len(jobs))
-        for job, batch in zip(jobs, batches, strict=True):
-            if job.keep(batch):
-                job.finish()
+        self._metrics.batch.observe(sum(len(batch) for batch in batches))
+        self._metrics.merged.observe(len(entries))
+        for entry, batch in zip(entries, batches, strict=True):
+            if entry.keep(batch):
+                entry.finish()
 
-    def _render(self, jobs: list[Job]) -> list[Batch]:
-        first = jobs[0]
+    def _render(self, entries: list[QueueEntry]) -> list[Batch]:
+        first = entries[0]
         generator = self._generators.get(first.form)
         if generator is None:
             base = self._generators[("uint8", "NHWC")]
@@ -250,11 +251,11 @@ class Batcher:
             if first.pool is not None:
                 self._pools.pop(first.form, None)
             batches = [first.alone(generator, first.parts).numpy()]
-            if first.pool is not None and first.count:  # no image needs no pool
-                self._pools[first.form] = first.pool[0]
+            if first.pool is not None and first.count:  # without images the pool was not made
+                self._pools[first.form] = first.pool
             return batches
-        turns = [job.take(self._limits.batch) for job in jobs]
-        parts = any(job.parts for job in jobs)
+        turns = [entry.take(self._limits.batch) for entry in entries]
+        parts = any(entry.parts for entry in entries)
         return [batch.numpy() for batch in generator.render(turns, parts=parts)]
 
 
@@ -263,6 +264,6 @@ def _failure(error: Exception) -> Exception:
         return error
     if isinstance(error, MemoryError):
         return ServeError("unavailable", f"infer: {error or 'out of memory'}. Ask for fewer images.")
-    if isinstance(error, ValueError | TypeError):  # what only the renderer could check
+    if isinstance(error, ValueError | TypeError):  # found only while rendering
         return ServeError("invalid", str(error))
     return error

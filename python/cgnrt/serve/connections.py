@@ -6,7 +6,10 @@ import json
 import socket
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from cgnrt.serve import serve_extra
+
+with serve_extra("uvicorn", "httptools"):
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEADER_BYTES = 1 << 16
 ABORT = "cgnrt.abort"  # among the extensions of a request's scope: a call that ends its connection

@@ -8,16 +8,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import Any
 
-import grpc
-from google.protobuf.message import DecodeError
-
 from cgnrt.errors import CgnrtError
-from cgnrt.serve.grpc_fields import SERVICE, messages
-from cgnrt.serve.grpc_messages import places_of, read_infer, write_config, write_infer, write_parameters
-from cgnrt.serve.log import Log
+from cgnrt.serve import serve_extra
+from cgnrt.serve.grpc_messages import (
+    SERVICE,
+    messages,
+    output_slices,
+    read_infer,
+    write_infer,
+    write_parameters,
+)
+from cgnrt.serve.monitoring import Log
 from cgnrt.serve.protocol import Kind, ServeError
 from cgnrt.serve.service import Service
 from cgnrt.serve.shared_memory import Regions, check_regions
+
+with serve_extra("grpc", "google", "google.protobuf"):
+    import grpc
+    from google.protobuf.message import DecodeError
 
 STATUS: dict[Kind, grpc.StatusCode] = {
     "invalid": grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,7 +40,7 @@ STATUS: dict[Kind, grpc.StatusCode] = {
 }
 _OPEN = ("ServerLive", "ServerReady")  # methods that need no token
 _FAILED = "failed in the server. Its log says why."
-_KEEPALIVE_MS = 30_000  # clients that have gone without a word are noticed
+_KEEPALIVE_MS = 30_000  # finds clients whose connection is lost
 
 
 def grpc_server(
@@ -48,7 +56,7 @@ def grpc_server(
     """A `grpc.aio` server in the running event loop, not started, and its port.
 
     Raises:
-      CgnrtError: the port is not to be had.
+      CgnrtError: the port cannot be used.
     """
     server = grpc.aio.server(
         options=[
@@ -69,28 +77,27 @@ def grpc_server(
             bound = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
         raise CgnrtError(
-            f"serve: port {port} of '{host}' cannot be had for gRPC. Take another --grpc-port."
+            f"serve: port {port} of '{host}' cannot be used for gRPC. Choose another --grpc-port."
         ) from error
     return server, bound
 
 
 class _Calls:
-    """A method for each of the service's, named as it is."""
+    """One method for each method of the gRPC service."""
 
     def __init__(self, service: Service, regions: Regions) -> None:
         self._service = service
         self._regions = regions
-        self._messages = messages()
         self.timeout_s = service.limits.timeout_s
-        self.ending: set[asyncio.Task[None]] = set()  # calls whose clients did not read
+        self.ending: set[asyncio.Task[None]] = set()  # calls whose clients do not read
 
     def check(self, context: Any) -> None:
-        """Refuse who does not send the token."""
+        """Refuse a call without the token."""
         found = dict(context.invocation_metadata() or ()).get("authorization")
         self._service.check_token(found.decode("latin-1") if isinstance(found, bytes) else found)
 
     def _answer(self, kind: str, /, **fields: Any) -> Any:
-        return self._messages[f"{kind}Response"](**fields)
+        return messages()[f"{kind}Response"](**fields)
 
     async def server_live(self, request: Any) -> Any:
         return self._answer("ServerLive", live=self._service.live())
@@ -111,7 +118,7 @@ class _Calls:
 
     async def model_config(self, request: Any) -> Any:
         config = self._service.config(request.name, request.version)
-        return self._answer("ModelConfig", config=write_config(config))
+        return self._answer("ModelConfig", config=config)
 
     async def model_infer(self, message: Any, held: contextlib.ExitStack) -> Any:
         self._service.let_in(held)
@@ -119,25 +126,23 @@ class _Calls:
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
         response = await self._service.infer(request, held)
-        return write_infer(response, places_of(request), self._regions)
+        return write_infer(response, output_slices(request), self._regions)
 
     async def stream(self, message: Any) -> AsyncGenerator[Any]:
-        """The pieces of one request; the last says that it is."""
+        """The pieces of one request; the last has `triton_final_response`."""
         most = max(self._service.limits.stream_images, 3)
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
-        places = places_of(request)
+        slices = output_slices(request)
         async with contextlib.aclosing(self._service.stream(request)) as pieces:
             async for piece in pieces:
-                message = write_infer(piece, places, self._regions)
+                message = write_infer(piece, slices, self._regions)
                 write_parameters(message.parameters, {"triton_final_response": piece.last})
                 yield message
 
     async def system_shared_memory_status(self, request: Any) -> Any:
-        answer = self._answer("SystemSharedMemoryStatus")
-        for region in self._regions.status(request.name or None):
-            answer.regions[region["name"]].CopyFrom(self._messages["RegionStatus"](**region))
-        return answer
+        regions = self._regions.status(request.name or None)
+        return self._answer("SystemSharedMemoryStatus", regions={found["name"]: found for found in regions})
 
     async def system_shared_memory_register(self, request: Any) -> Any:
         self._regions.register(request.name, request.key, request.offset, request.byte_size)
@@ -149,7 +154,7 @@ class _Calls:
 
 
 def _handlers(calls: _Calls, log: Log) -> Any:
-    """The service's methods, with refusals as their gRPC status."""
+    """The handlers of all methods. A refusal becomes its gRPC status."""
     unary: dict[str, Callable[..., Awaitable[Any]]] = {
         "ServerLive": calls.server_live,
         "ServerReady": calls.server_ready,
@@ -200,7 +205,7 @@ def _unary(
 
 def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[Any]]:
     async def call(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-        """Each request's pieces, in order; one that is refused does not end the stream."""
+        """The pieces of each request, in order. A refused request does not end the stream."""
         try:
             calls.check(context)
         except ServeError as error:
@@ -229,7 +234,7 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
 
 @contextlib.contextmanager
 def _unread_for(calls: _Calls, context: Any) -> Iterator[None]:
-    """End a call whose client does not read what is sent in the block: nothing is kept for it."""
+    """End the call if its client does not read in time what the block sends, so that nothing is kept for it."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     async def abort() -> None:
@@ -239,7 +244,7 @@ def _unread_for(calls: _Calls, context: Any) -> Iterator[None]:
     def end() -> None:
         if task is not None:
             task.cancel()
-        ending = loop.create_task(abort())  # which goes out behind what is on its way
+        ending = loop.create_task(abort())  # sent after what is on its way
         calls.ending.add(ending)
         ending.add_done_callback(calls.ending.discard)
 
@@ -251,8 +256,8 @@ def _unread_for(calls: _Calls, context: Any) -> Iterator[None]:
 
 
 def _parsed(name: str, data: bytes) -> Any:
-    """A message from its bytes; done here and not by gRPC, which calls bad bytes a failure of the server."""
+    """Parse a message. gRPC itself would report bad bytes as a failure of the server."""
     try:
         return messages()[name].FromString(data)
     except DecodeError as error:
-        raise ServeError("invalid", f"read request: bytes are no {name}, expected one.") from error
+        raise ServeError("invalid", f"read request: the bytes are not a {name}.") from error

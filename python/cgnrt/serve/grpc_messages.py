@@ -1,20 +1,33 @@
-"""Inference requests and responses as gRPC carries them: protobuf messages, with tensors as raw bytes."""
+"""The protobuf messages of gRPC, and inference requests and responses read from and written to them.
+
+The messages are those of open_inference.proto, which ships compiled to a descriptor set. Generated Python modules would
+need the protobuf version that generated them, and would register names that `tritonclient` registers too; messages
+made from a descriptor set have a pool of their own.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from cgnrt.serve.grpc_fields import messages
+from cgnrt.serve import serve_extra
 from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
-from cgnrt.serve.shared_memory import Place, Regions, from_region, place
+from cgnrt.serve.shared_memory import Regions, RegionSlice, from_region, region_slice
 from cgnrt.serve.tensors import check_header, from_json, from_raw, to_raw
 
+with serve_extra("google", "google.protobuf"):
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+SERVICE = "inference.GRPCInferenceService"
+
+_DESCRIPTORS = "open_inference.binpb"
 _MOST_TENSORS = 64
 
-# Where the values of a tensor are that are not raw bytes.
+# The field of `InferTensorContents` with the values of a tensor that is not sent as raw bytes.
 _CONTENTS = {
     "BOOL": "bool_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -27,14 +40,28 @@ _CONTENTS = {
 }
 
 
+@functools.cache
+def messages() -> dict[str, Any]:
+    """The message classes, by name without the package."""
+    pool = descriptor_pool.DescriptorPool()
+    raw = files("cgnrt.serve").joinpath(_DESCRIPTORS).read_bytes()
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(raw).file
+    pool.Add(file)
+    package = file.package
+    return {
+        found.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{found.name}"))
+        for found in file.message_type
+    }
+
+
 def read_infer(message: Any, regions: Regions, *, most_values: int) -> InferRequest:
-    """An inference request.
+    """Read an inference request.
 
     Args:
       message: a `ModelInferRequest`.
-      most_values: limit of each input.
+      most_values: limit of the values of each input.
     Raises:
-      ServeError: it is malformed.
+      ServeError: the request is malformed.
     """
     for field, entries in (("inputs", message.inputs), ("outputs", message.outputs)):
         if len(entries) > _MOST_TENSORS:
@@ -65,17 +92,17 @@ def read_infer(message: Any, regions: Regions, *, most_values: int) -> InferRequ
     )
 
 
-def places_of(request: InferRequest) -> dict[str, Place]:
-    """Where in shared memory outputs go, of those that do."""
-    found = {output.name: place(output.name, output.parameters) for output in request.outputs}
+def output_slices(request: InferRequest) -> dict[str, RegionSlice]:
+    """The shared memory of the outputs that the client wants there, by output."""
+    found = {output.name: region_slice(output.name, output.parameters) for output in request.outputs}
     return {name: where for name, where in found.items() if where is not None}
 
 
-def write_infer(response: InferResponse, places: dict[str, Place], regions: Regions) -> Any:
-    """A `ModelInferResponse`. `places` are moved behind what was written, for the next piece of a stream.
+def write_infer(response: InferResponse, slices: dict[str, RegionSlice], regions: Regions) -> Any:
+    """Make a `ModelInferResponse`. `slices` move behind what was written, for the next piece of a stream.
 
     Raises:
-      ServeError: an output does not fit its shared memory.
+      ServeError: an output is larger than its shared memory.
     """
     message = messages()["ModelInferResponse"](
         model_name=response.model, model_version=response.version, id=response.id
@@ -84,7 +111,7 @@ def write_infer(response: InferResponse, places: dict[str, Place], regions: Regi
     for tensor in response.outputs:
         entry = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         data = to_raw(tensor)
-        where = places.get(tensor.name)
+        where = slices.get(tensor.name)
         if where is None:
             message.raw_output_contents.append(bytes(data))
             continue
@@ -94,7 +121,7 @@ def write_infer(response: InferResponse, places: dict[str, Place], regions: Regi
                 f"write '{tensor.name}': bytes are {len(data)}, expected at most {where.byte_size}.",
             )
         regions.write(where.region, where.offset, data)
-        places[tensor.name] = where.after(len(data))
+        slices[tensor.name] = where.after(len(data))
         write_parameters(
             entry.parameters,
             {
@@ -103,17 +130,12 @@ def write_infer(response: InferResponse, places: dict[str, Place], regions: Regi
                 "shared_memory_byte_size": len(data),
             },
         )
-        message.raw_output_contents.append(b"")  # clients find them by the outputs' numbers
+        message.raw_output_contents.append(b"")  # clients find contents by the position of the output
     return message
 
 
-def write_config(config: Mapping[str, Any]) -> Any:
-    """Triton's model configuration as its message."""
-    return messages()["ModelConfig"](**config)
-
-
 def write_parameters(target: Any, values: Mapping[str, Parameter]) -> None:
-    """Values as the parameters of a message."""
+    """Set the parameters of a message."""
     for name, value in values.items():
         if isinstance(value, str):
             target[name].string_param = value
@@ -138,9 +160,9 @@ def _parameters(found: Any) -> dict[str, Parameter]:
 
 
 def _read_tensor(entry: Any, raw: Iterator[bytes], regions: Regions, most_values: int) -> Tensor:
-    """An input; one that is raw takes the next of the raw contents."""
+    """Read an input. One that is sent as raw bytes takes the next of the raw contents."""
     name, datatype, shape = entry.name, entry.datatype, list(entry.shape)
-    where = place(name[:60], _parameters(entry.parameters))
+    where = region_slice(name[:60], _parameters(entry.parameters))
     if where is not None:
         return from_region(name, datatype, shape, where, regions, most_values=most_values)
     count = check_header(name, datatype, shape, most_values)

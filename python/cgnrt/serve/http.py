@@ -9,12 +9,10 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from cgnrt.serve import metrics
-from cgnrt.serve.access import check_host, check_origin
+from cgnrt.serve.browsers import HEADERS, check_host, check_origin
 from cgnrt.serve.connections import ABORT, MOST_HEADER_BYTES
 from cgnrt.serve.http_messages import Buffer, read_infer, read_json, write_infer
-from cgnrt.serve.log import Log
-from cgnrt.serve.pages import HEADERS
+from cgnrt.serve.monitoring import CONTENT_TYPE, Log
 from cgnrt.serve.protocol import Kind, ServeError
 from cgnrt.serve.service import VERSION, Service
 from cgnrt.serve.shared_memory import Regions, check_regions
@@ -152,7 +150,7 @@ class HttpApp:
             self._service.let_in(held)
         match [method, *(piece for piece in path.split("/") if piece)]:
             case ["GET", "metrics"]:
-                return Answer(parts=[self._service.metrics.text().encode()], kind=metrics.CONTENT_TYPE)
+                return Answer(parts=[self._service.metrics.text()], kind=CONTENT_TYPE)
             case ["GET", "v2"]:
                 return Answer(self._service.metadata())
             case ["GET", "v2", "models", name, "versions", version, *rest]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
-from cgnrt.serve.shared_memory import Regions, from_region, place
+from cgnrt.serve.shared_memory import Regions, from_region, region_slice
 from cgnrt.serve.tensors import from_json, from_raw, to_json, to_raw
 
 Buffer = bytes | memoryview
@@ -94,7 +94,7 @@ def write_infer(
             "datatype": tensor.datatype,
             "shape": list(tensor.shape),
         }
-        where = place(tensor.name, asked)
+        where = region_slice(tensor.name, asked)
         if where is not None:
             raw = to_raw(tensor)
             if len(raw) > where.byte_size:
@@ -149,7 +149,7 @@ def _read_tensor(
         )
     if ways == ["data"]:
         return from_json(name, datatype, shape, entry["data"], most_values=most_values), rest
-    where = place(str(name)[:60], parameters)
+    where = region_slice(str(name)[:60], parameters)
     if where is not None:
         return from_region(name, datatype, shape, where, regions, most_values=most_values), rest
     size = parameters["binary_data_size"]

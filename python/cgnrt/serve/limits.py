@@ -1,10 +1,14 @@
-"""What a server takes at most."""
+"""What a server accepts at most, and a count of what is under way."""
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cgnrt.render.networks import largest_chunk
+from cgnrt.serve.protocol import ServeError
 
 # Of a request that is answered at once: 4,096 images of 32 x 32, 64 of 256 x 256.
 _REQUEST_PIXELS = 1 << 22
@@ -65,3 +69,45 @@ class Limits:
             body_bytes=body_bytes or cls.body_bytes,
             timeout_s=timeout_s or cls.timeout_s,
         )
+
+
+class UnderWay:
+    """Counts what is under way, for one event loop. Each method is a block that counts until it ends.
+
+    Raises:
+      ServeError: by each method: the limit is reached.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._counts: Counter[str] = Counter()
+
+    def request(self) -> contextlib.AbstractContextManager[None]:
+        """One request, from its head to the last byte of its answer."""
+        return self._count("requests", 1, self._limits.requests)
+
+    def stream(self) -> contextlib.AbstractContextManager[None]:
+        """One request that is answered as a stream."""
+        return self._count("streams", 1, self._limits.streams)
+
+    def answer(self, size_bytes: int) -> contextlib.AbstractContextManager[None]:
+        """Memory of an answer, from before it is made until it is sent. One answer alone may have any size."""
+        return self._count("bytes of answers", size_bytes, self._limits.answer_bytes)
+
+    def count(self, what: str) -> int:
+        """How much is under way of "requests", "streams" or "bytes of answers"."""
+        return self._counts[what]
+
+    @contextlib.contextmanager
+    def _count(self, what: str, amount: int, most: int) -> Iterator[None]:
+        now = self._counts[what]
+        if now and now + amount > most:
+            raise ServeError(
+                "unavailable",
+                f"infer: {what} under way are {now}, expected at most {most} with {amount} more. Try again later.",
+            )
+        self._counts[what] += amount
+        try:
+            yield
+        finally:
+            self._counts[what] -= amount

@@ -1,4 +1,4 @@
-"""From a request's inputs and parameters to what is to be made."""
+"""Reads what a request asks for from its inputs and parameters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt.request.labels import Label
+from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import MECHANISMS
 from cgnrt.serve.protocol import InferRequest, ServeError, Tensor
 
@@ -17,12 +19,10 @@ DTYPES = ("uint8", "float32", "float16")
 LAYOUTS = ("NHWC", "NCHW")
 INPUTS = ("count", "seed", "start", "end", *MECHANISMS, "truncation", "pool")
 
-# What clients of this protocol send beside a model's own parameters, and what of it changes nothing here.
+# Parameters that clients of this protocol send for any model, and that have no effect here.
 _TRANSPORT = ("timeout", "binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
-# A seed that is drawn here is exact in a double, so that any JSON reader gives it back.
+# A seed that is drawn here fits a double, so that any JSON reader keeps it exact.
 _DRAWN_SEED_BITS = 53
-
-Labels = int | str | list[int] | list[str]
 
 
 @dataclass(frozen=True)
@@ -30,43 +30,45 @@ class Order:
     """What one request asks for: how many samples of which stream, and in which form.
 
     Attributes:
-      end: the sample at the other end of a path of `count` images; None where they are consecutive samples.
-      labels: of the mechanisms that are given: one for all samples, or a list; of a path, of its two ends.
-      truncation: one for all, or float32 (count,); None is the plan's.
+      end: the sample at the other end of a path of `count` images; None for consecutive samples.
+      options: seed, truncation (None, one number, or float32 (count,)), pool, and as `do` the mechanisms that have one
+        label for all samples.
+      labels: the mechanisms that have a label for each sample; for a path, for its two ends.
       outputs: their names, in order.
     """
 
     count: int
-    seed: int
     start: int
     end: int | None
-    labels: Mapping[str, Labels]
-    truncation: float | np.ndarray | None
-    pool: tuple[int, ...] | None
+    options: SampleOptions
+    labels: Mapping[str, Sequence[Label]]
     dtype: str
     layout: str
     outputs: tuple[str, ...]
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The labels of all mechanisms that have some: one for all samples, or one for each."""
+        return {**(self.options.do or {}), **self.labels}
+
     def piece(self, low: int, size: int) -> Order:
         """The order for some consecutive samples of this one."""
         high = min(self.count, low + size)
-        labels = {
-            name: label[low:high] if isinstance(label, list) else label for name, label in self.labels.items()
-        }
-        truncation = self.truncation
-        if isinstance(truncation, np.ndarray):
-            truncation = truncation[low:high]
-        return replace(self, count=high - low, start=self.start + low, labels=labels, truncation=truncation)
+        options = self.options
+        if isinstance(options.truncation, np.ndarray):
+            options = replace(options, truncation=options.truncation[low:high])
+        labels = {name: found[low:high] for name, found in self.labels.items()}
+        return replace(self, count=high - low, start=self.start + low, options=options, labels=labels)
 
 
 def read_order(
     request: InferRequest, *, outputs: Sequence[str], most_images: int, most_entries: int
 ) -> Order:
-    """Read and check a request, but for what only the plan knows: its classes and bounds.
+    """Read a request, and check everything that needs no plan.
 
     Args:
-      outputs: the names that the plan has.
-      most_images: limit of `count`.  most_entries: limit of each of the pools' sizes.
+      outputs: the names of the plan's outputs.
+      most_images: limit of `count`.  most_entries: limit of each size of a pool.
     Raises:
       ServeError: the message names the input, what it is and what is expected.
     """
@@ -104,25 +106,31 @@ def read_order(
     end = _integer("end", given["end"]) if "end" in given else None
     if end is not None and "pool" in given:
         raise ServeError("invalid", "infer: end is given beside a pool, expected one of the two.")
-    labelled = count if end is None else 2  # a path has classes for its ends
-    return Order(
-        count=count,
-        seed=_integer("seed", given["seed"]) if "seed" in given else secrets.randbits(_DRAWN_SEED_BITS),
-        start=_integer("start", given.get("start", [0])),
-        end=end,
-        labels={name: _labels(name, given[name], labelled) for name in MECHANISMS if name in given},
-        truncation=_truncation(given["truncation"], count if end is None else 1)
-        if "truncation" in given
-        else None,
-        pool=_pool(given["pool"], most_entries) if "pool" in given else None,
-        dtype=form["dtype"],
-        layout=form["layout"],
-        outputs=wanted,
-    )
+    labelled = count if end is None else 2  # a path has labels for its ends
+    labels = {name: _labels(name, given[name], labelled) for name in MECHANISMS if name in given}
+    several: dict[str, list[Label]] = {name: found for name, found in labels.items() if len(found) != 1}
+    if several and "pool" in given:
+        raise ServeError(
+            "invalid", f"infer: {min(several)} has a class for each image, expected one beside a pool."
+        )
+    truncation = None
+    if "truncation" in given:
+        truncation = _truncation(given["truncation"], count if end is None else 1)
+    try:
+        options = SampleOptions(
+            seed=_integer("seed", given["seed"]) if "seed" in given else secrets.randbits(_DRAWN_SEED_BITS),
+            do={name: found[0] for name, found in labels.items() if name not in several},
+            truncation=truncation,
+            pool=_pool(given["pool"], most_entries) if "pool" in given else None,
+        )
+    except (ValueError, TypeError) as error:
+        raise ServeError("invalid", str(error)) from error
+    start = _integer("start", given.get("start", [0]))
+    return Order(count, start, end, options, several, form["dtype"], form["layout"], wanted)
 
 
 def _values(tensor: Tensor) -> list[Any]:
-    """The values of an input of at most one dimension that counts."""
+    """The values of an input. At most one dimension may be larger than 1."""
     if sum(extent != 1 for extent in tensor.shape) > 1:
         raise ServeError(
             "invalid", f"infer: {tensor.name} has shape {list(tensor.shape)}, expected one dimension."
@@ -146,22 +154,21 @@ def _one(name: str, values: Sequence[Any]) -> Any:
     return values[0]
 
 
-def _labels(name: str, values: Sequence[Any], count: int) -> Labels:
+def _labels(name: str, values: Sequence[Any], count: int) -> list[Label]:
     """One class for all samples, or one for each: indices or names."""
     if len(values) not in (1, count):
         raise ServeError("invalid", f"infer: {name} has {len(values)} values, expected 1 or {count}.")
-    found: list[Any] = []
+    found: list[Label] = []
     for value in values:
         if isinstance(value, bytes):
             try:
                 value = value.decode()
             except UnicodeDecodeError as error:
-                raise ServeError("invalid", f"infer: {name} is no UTF-8, expected a class name.") from error
+                raise ServeError("invalid", f"infer: {name} is not UTF-8, expected a class name.") from error
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected class indices or names.")
         found.append(value)
-    single: Labels = found[0] if len(found) == 1 else found
-    return single
+    return found
 
 
 def _truncation(values: Sequence[Any], count: int) -> float | np.ndarray:
@@ -175,7 +182,7 @@ def _truncation(values: Sequence[Any], count: int) -> float | np.ndarray:
     return float(factors[0]) if len(values) == 1 else factors
 
 
-def _pool(values: Sequence[Any], most: int) -> tuple[int, ...]:
+def _pool(values: Sequence[Any], most: int) -> tuple[int, int, int]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ServeError("invalid", f"infer: pool is {_short(value)}, expected integers.")
@@ -183,7 +190,8 @@ def _pool(values: Sequence[Any], most: int) -> tuple[int, ...]:
             raise ServeError("too_large", f"infer: pool is {_short(value)}, expected at most {most}.")
     if len(values) not in (1, 3):
         raise ServeError("invalid", f"infer: pool has {len(values)} values, expected 1 or 3.")
-    return tuple(values) if len(values) == 3 else (values[0],) * 3
+    masks, foregrounds, backgrounds = values if len(values) == 3 else (values[0],) * 3
+    return masks, foregrounds, backgrounds
 
 
 def _choice(name: str, value: Any, choices: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The model behind both transports: checks requests, queues them, and answers."""
+"""The model behind both transports: checks requests, queues them and answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -18,15 +19,12 @@ import numpy as np
 from cgnrt.errors import CgnrtError
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
-from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import MECHANISMS, check_span
-from cgnrt.serve.batcher import Arrays, Batcher, Job
-from cgnrt.serve.limits import Limits
-from cgnrt.serve.log import Log
-from cgnrt.serve.metrics import Metrics
+from cgnrt.serve.batcher import Arrays, Batcher, QueueEntry
+from cgnrt.serve.limits import Limits, UnderWay
+from cgnrt.serve.monitoring import Log, Metrics
 from cgnrt.serve.orders import INPUTS, Order, read_order
 from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
-from cgnrt.serve.room import Room
 from cgnrt.serve.tensors import ITEM_BYTES, of_array
 
 VERSION = "1"
@@ -43,12 +41,12 @@ INPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 class Service:
-    """One plan, its queue and its thread. Methods are called on one event loop.
+    """One plan with its queue and thread. Call its methods on one event loop.
 
     Args:
-      generator: with uint8 images in NHWC; it belongs to the service from here on.
+      generator: makes uint8 images in NHWC. The service owns it from here on.
       name: of the model.
-      token: what clients must send as `Authorization: Bearer TOKEN`; None lets everybody in.
+      token: clients must send it as `Authorization: Bearer TOKEN`; None needs no token.
     """
 
     def __init__(
@@ -69,22 +67,22 @@ class Service:
         self._outputs = output_types(generator.plan)
         self._draining = False
         self._active = 0
-        self._room = Room(self.limits)
+        self._under_way = UnderWay(self.limits)
         self.metrics.gauge(
             "cgnrt_answer_bytes",
             "Memory of answers that are being made or not sent yet.",
-            lambda: self._room.taken("bytes of answers"),
+            lambda: self._under_way.count("bytes of answers"),
         )
         self._batcher = Batcher(generator, self.limits, self.metrics)
         self.metrics.gauge(
-            "cgnrt_active_requests", "Requests that were let in and not answered yet.", self.active
+            "cgnrt_active_requests", "Requests that were accepted and not answered yet.", self.active
         )
 
-    # What it is.
+    # Description.
 
     @property
     def has_token(self) -> bool:
-        """Whether only those are let in who send the token."""
+        """Whether clients must send a token."""
         return self._token is not None
 
     def live(self) -> bool:
@@ -92,15 +90,15 @@ class Service:
         return True
 
     def ready(self) -> bool:
-        """Whether new requests are taken."""
+        """Whether new requests are accepted."""
         return not self._draining
 
     def model_ready(self, name: str, version: str = "") -> bool:
-        """Whether this model takes requests; False for one that is not here."""
+        """Whether this model accepts requests; False for an unknown model."""
         return name == self.name and version in ("", VERSION) and self.ready()
 
     def active(self) -> int:
-        """Requests that were let in and not answered yet."""
+        """Requests that were accepted and not answered yet."""
         return self._active
 
     def metadata(self) -> dict[str, Any]:
@@ -111,7 +109,7 @@ class Service:
         """Inputs and outputs; -1 is any size.
 
         Raises:
-          ServeError: no such model or version.
+          ServeError: the model or version is unknown.
         """
         self.check_model(name, version)
         return {
@@ -126,7 +124,7 @@ class Service:
         """Triton's model configuration. Classes, resolution and limits are among its parameters, as JSON.
 
         Raises:
-          ServeError: no such model or version.
+          ServeError: the model or version is unknown.
         """
         metadata = self.model_metadata(name, version)
         manifest = self._generator.plan.manifest
@@ -156,17 +154,17 @@ class Service:
         }
 
     def check_model(self, name: str, version: str = "") -> None:
-        """Refuse a model or version that is not here."""
+        """Refuse an unknown model or version."""
         if name != self.name:
             raise ServeError("not_found", f"find model: name is {name[:100]!r}, expected '{self.name}'.")
         if version not in ("", VERSION):
             raise ServeError("not_found", f"find model: version is {version[:100]!r}, expected '{VERSION}'.")
 
     def check_token(self, authorization: str | None) -> None:
-        """Refuse who does not send the token; takes the same time whatever is wrong with it.
+        """Refuse a request without the token. The time that this takes does not depend on the token.
 
         Args:
-          authorization: the value of that header.
+          authorization: the value of the header.
         """
         if self._token is None:
             return
@@ -176,55 +174,55 @@ class Service:
                 "unauthenticated", "authorize: token is missing or wrong, expected the server's bearer token."
             )
 
-    # What it does.
+    # Requests.
 
     def let_in(self, held: contextlib.ExitStack) -> None:
         """Count a request as under way until `held` is closed, which is when its answer is sent.
 
         Raises:
-          ServeError: there are too many.
+          ServeError: too many are under way.
         """
         try:
-            held.enter_context(self._room.request())
+            held.enter_context(self._under_way.request())
         except ServeError as error:
-            self.metrics.requests.add(error.kind)
+            self.metrics.requests.labels(error.kind).inc()
             raise
 
     async def infer(self, request: InferRequest, held: contextlib.ExitStack | None = None) -> InferResponse:
-        """Answer at once.
+        """Answer in one piece.
 
         Args:
-          held: of `let_in`; the answer's memory counts until it is closed, or for as long as this call.
+          held: of `let_in`; the answer's memory counts until it is closed. None counts it during this call.
         Raises:
-          ServeError: the request is refused, or failed.
+          ServeError: the request is refused, or fails.
         """
         started = time.perf_counter()
         with self._accounted(request) as seen, contextlib.ExitStack() as own:
             order = self._read(request, self.limits.images)
-            seen |= {"images": order.count, "seed": order.seed}
-            (own if held is None else held).enter_context(self._room.answer(self._answer_bytes(order)))
+            seen |= {"images": order.count, "seed": order.options.seed}
+            (own if held is None else held).enter_context(self._under_way.answer(self._answer_bytes(order)))
             arrays = await self._make(order, self._timeout(request))
-        self.metrics.images.add(by=order.count)
-        self.metrics.latency.add(time.perf_counter() - started)
+        self.metrics.images.inc(order.count)
+        self.metrics.latency.observe(time.perf_counter() - started)
         return self._response(request, order, arrays)
 
     async def stream(self, request: InferRequest) -> AsyncGenerator[InferResponse]:
-        """Answer in pieces of consecutive samples, in order; one is made while another is sent.
+        """Answer in pieces of consecutive samples, in order. One is made while another is sent.
 
         Raises:
-          ServeError: the request is refused, or failed; before or between pieces.
+          ServeError: the request is refused, or fails, before or between pieces.
         """
         with contextlib.ExitStack() as held, self._accounted(request) as seen:
-            held.enter_context(self._room.stream())
+            held.enter_context(self._under_way.stream())
             order = self._read(request, self.limits.stream_images)
-            seen |= {"images": order.count, "seed": order.seed}
-            # One piece is sent, as a message beside its arrays, and one is made.
+            seen |= {"images": order.count, "seed": order.options.seed}
+            # One piece is sent, as arrays and as a message, and one is made.
             pieces_images = min(order.count, 3 * self.limits.piece)
-            held.enter_context(self._room.answer(self._answer_bytes(replace(order, count=pieces_images))))
+            held.enter_context(
+                self._under_way.answer(self._answer_bytes(replace(order, count=pieces_images)))
+            )
             timeout_s = self._timeout(request)
-            self._check_span(order)
-            if order.end is not None:
-                raise ServeError("invalid", "infer: end is given, expected no path in a stream. Ask at once.")
+            _check_stream(order)
             pieces = [
                 order.piece(low, self.limits.piece)
                 for low in range(0, max(1, order.count), self.limits.piece)
@@ -235,7 +233,7 @@ class Service:
                     arrays = await ahead
                     if k + 1 < len(pieces):
                         ahead = asyncio.ensure_future(self._make(pieces[k + 1], timeout_s, begun=True))
-                    self.metrics.images.add(by=piece.count)
+                    self.metrics.images.inc(piece.count)
                     yield replace(self._response(request, piece, arrays), last=k + 1 == len(pieces))
             finally:
                 ahead.cancel()
@@ -243,11 +241,11 @@ class Service:
                     await ahead
 
     def drain(self) -> None:
-        """Take no new requests; what was let in is finished."""
+        """Accept no new requests; accepted ones are finished."""
         self._draining = True
 
     async def close(self) -> None:
-        """Finish what was let in, and end the thread."""
+        """Finish the accepted requests, and end the thread."""
         self.drain()
         await asyncio.to_thread(self._batcher.close)
 
@@ -255,7 +253,7 @@ class Service:
 
     @contextlib.contextmanager
     def _accounted(self, request: InferRequest) -> Any:
-        """Count and log a request by how it ends; what is no `ServeError` becomes one."""
+        """Count and log a request by how it ends. Any other error becomes a `ServeError`."""
         seen: dict[str, Any] = {}
         started = time.perf_counter()
         outcome = "cancelled"
@@ -273,7 +271,7 @@ class Service:
             raise ServeError("internal", "infer: failed in the server. Its log says why.") from error
         finally:
             self._active -= 1
-            self.metrics.requests.add(outcome)
+            self.metrics.requests.labels(outcome).inc()
             self._log.write(
                 "infer",
                 outcome=outcome,
@@ -284,7 +282,7 @@ class Service:
 
     def _read(self, request: InferRequest, most: int) -> Order:
         if self._draining:
-            raise ServeError("unavailable", "infer: the server stops, expected one that runs. Ask another.")
+            raise ServeError("unavailable", "infer: the server is stopping. Try another server.")
         self.check_model(request.model, request.version)
         return read_order(
             request, outputs=tuple(self._outputs), most_images=most, most_entries=self.limits.images
@@ -300,92 +298,65 @@ class Service:
         return size_bytes
 
     def _timeout(self, request: InferRequest) -> float:
-        """Seconds: the server's limit, or less where the client says so, in microseconds."""
+        """Seconds: the server's limit, or less if the client asks for less, in microseconds."""
         asked = request.parameters.get("timeout", 0)
         if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
             raise ServeError("invalid", f"infer: timeout is {str(asked)[:60]}, expected microseconds.")
         return min(self.limits.timeout_s, asked / 1e6) if asked else self.limits.timeout_s
 
     async def _make(self, order: Order, timeout_s: float, *, begun: bool = False) -> Arrays:
-        """The arrays of an order; `begun` where it is not the first one of its request."""
-        job = self._job(order)
-        job.begun = begun
+        """The arrays of an order; `begun` if it is a further piece of a stream."""
+        entry = self._entry(order)
+        entry.begun = begun
         try:
             async with asyncio.timeout(timeout_s):
-                self._batcher.submit(job)
-                return await job.future
+                self._batcher.submit(entry)
+                return await entry.future
         except TimeoutError as error:
             raise ServeError(
                 "client_timeout" if timeout_s < self.limits.timeout_s else "timeout",
                 f"infer: no answer within {timeout_s:g} s, expected fewer images or a longer timeout.",
             ) from error
         finally:
-            if not job.future.done() or job.future.cancelled():
-                self._batcher.cancel(job)
+            if not entry.future.done() or entry.future.cancelled():
+                self._batcher.cancel(entry)
 
-    @staticmethod
-    def _check_span(order: Order) -> None:
-        """Refuse a stream whose last pieces would be refused."""
-        try:
-            check_span(order.count, order.start)
-        except (ValueError, TypeError) as error:
-            raise ServeError("invalid", str(error)) from error
-
-    def _job(self, order: Order) -> Job:
-        """What the plan says of an order is checked here, before it waits."""
-        form = (order.dtype, order.layout)
-        labels: dict[str, Any] = dict(order.labels)
-        common: dict[str, Any] = {"seed": order.seed, "start": order.start, "truncation": order.truncation}
+    def _entry(self, order: Order) -> QueueEntry:
+        """The queue entry of an order, checked against the plan before it waits."""
+        make = partial(QueueEntry, (order.dtype, order.layout), order.outputs, order.count)
+        options = order.options
+        span: dict[str, Any] = {"n": order.count, "start": order.start}
+        common = {"seed": options.seed, "truncation": options.truncation, **order.given}
         try:
             if order.end is not None:
-                return self._path(order, form)
-            if order.pool is None:
-                request = self._generator.prepare(n=order.count, **common, **labels)
-                return Job(form, order.outputs, order.count, request=request)
-            lists = [name for name, label in order.labels.items() if isinstance(label, list)]
-            if lists:
-                raise ServeError(
-                    "invalid", f"infer: {lists[0]} has a class for each image, expected one beside a pool."
-                )
+                path = {"start": order.start, "end": order.end, **common}
+                return make(alone=lambda found, parts: found.interpolate(order.count, parts=parts, **path))
+            if options.pool is None:
+                return make(request=self._generator.prepare(**span, **common))
             check_span(order.count, order.start)
-            asked: dict[str, Any] = {"do": order.labels, "pool": order.pool}
-            options = self._generator.check(
-                SampleOptions(seed=order.seed, truncation=order.truncation, **asked)
-            )
-            return Job(
-                form,
-                order.outputs,
-                order.count,
-                alone=lambda found, parts: found.sample(
-                    order.count, start=order.start, **replace(options, parts=parts)
-                ),
-                pool=(
-                    (order.seed, order.pool, order.truncation, tuple(sorted(order.labels.items()))),
-                    sum(order.pool),
-                ),
+            pool = self._generator.check(options)
+            return make(
+                alone=lambda found, parts: found.sample(**span, **replace(pool, parts=parts)), pool=pool
             )
         except (ValueError, TypeError) as error:
             raise ServeError("invalid", str(error)) from error
-
-    def _path(self, order: Order, form: tuple[str, str]) -> Job:
-        asked: dict[str, Any] = {
-            "seed": order.seed,
-            "start": order.start,
-            "end": order.end,
-            "truncation": order.truncation,
-            **order.labels,
-        }
-        return Job(
-            form,
-            order.outputs,
-            order.count,
-            alone=lambda found, parts: found.interpolate(order.count, parts=parts, **asked),
-        )
 
     def _response(self, request: InferRequest, order: Order, arrays: Arrays) -> InferResponse:
         outputs = tuple(of_array(name, arrays[name]) for name in order.outputs)
-        parameters = {"seed": order.seed, "start": order.start}
+        parameters = {"seed": order.options.drawn_seed, "start": order.start}
         return InferResponse(self.name, VERSION, request.id, parameters, outputs)
+
+
+def _check_stream(order: Order) -> None:
+    """Refuse a stream whose last pieces would be refused."""
+    if order.end is not None:
+        raise ServeError(
+            "invalid", "infer: end is given, which a stream does not support. Ask without a stream."
+        )
+    try:
+        check_span(order.count, order.start)
+    except (ValueError, TypeError) as error:
+        raise ServeError("invalid", str(error)) from error
 
 
 def output_types(plan: Plan) -> dict[str, tuple[str, tuple[int, ...]]]:

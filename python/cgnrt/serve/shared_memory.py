@@ -22,23 +22,23 @@ _LONGEST_VALUE = 512  # of BYTES, with its length
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor is, as its parameters say."""
+class RegionSlice:
+    """A part of a region: where the parameters of a tensor say that it is."""
 
     region: str
     offset: int
     byte_size: int
 
-    def after(self, used: int) -> Place:
-        """What is left of it behind `used` bytes."""
-        return Place(self.region, self.offset + used, max(0, self.byte_size - used))
+    def after(self, used: int) -> RegionSlice:
+        """The rest behind `used` bytes."""
+        return RegionSlice(self.region, self.offset + used, max(0, self.byte_size - used))
 
 
-def place(tensor: str, parameters: Mapping[str, Parameter]) -> Place | None:
-    """The place that an input's or output's parameters name; None where its bytes are in the message.
+def region_slice(tensor: str, parameters: Mapping[str, Parameter]) -> RegionSlice | None:
+    """The shared memory that the parameters of an input or output name; None if its bytes are in the message.
 
     Raises:
-      ServeError: a parameter is not of its type.
+      ServeError: a parameter has a wrong type.
     """
     region = parameters.get("shared_memory_region")
     if region is None:
@@ -52,24 +52,24 @@ def place(tensor: str, parameters: Mapping[str, Parameter]) -> Place | None:
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ServeError("invalid", f"find '{tensor}': {key} is {value!r}, expected an int of 0 or more.")
-    return Place(region, *numbers.values())
+    return RegionSlice(region, *numbers.values())
 
 
 def check_regions(request: InferRequest, regions: Regions) -> None:
-    """Refuse outputs into shared memory that is not there, before they are made."""
+    """Refuse outputs into shared memory that does not exist, before they are made."""
     for output in request.outputs:
-        where = place(output.name, output.parameters)
+        where = region_slice(output.name, output.parameters)
         if where is not None:
             regions.check(where.region, where.offset, where.byte_size)
 
 
 def from_region(
-    name: Any, datatype: Any, shape: Any, where: Place, regions: Regions, *, most_values: int
+    name: Any, datatype: Any, shape: Any, where: RegionSlice, regions: Regions, *, most_values: int
 ) -> Tensor:
-    """A tensor from shared memory, of which no more is read than its header says.
+    """Read a tensor from shared memory, no more bytes than its header says.
 
     Raises:
-      ServeError: the region or the bytes in it are not what the header says.
+      ServeError: the region or its bytes do not fit the header.
     """
     count = check_header(name, datatype, shape, most_values)
     most = count * ITEM_BYTES.get(datatype, _LONGEST_VALUE)
@@ -92,11 +92,11 @@ class _Region:
 class Regions:
     """Registered regions by name.
 
-    A key is the plain name of a file in /dev/shm, whatever else a client asks for. Files are read and written by
-    system calls and never mapped: one that its owner cuts short meanwhile is an error, not a fault in the server.
+    A key is the plain name of a file in /dev/shm; others are refused. Files are read and written by system calls and
+    never mapped: if the owner makes a file shorter meanwhile, that is an error and does not end the server.
 
     Args:
-      allowed: False refuses to register any, for servers that others than this machine reach.
+      allowed: False refuses to register any region, for servers that other machines reach.
     """
 
     def __init__(self, *, allowed: bool = True) -> None:
@@ -108,11 +108,12 @@ class Regions:
         """Open the region `byte_size` bytes long at `offset` of the memory `key`.
 
         Raises:
-          ServeError: shared memory is off, the name is taken, or the key, offset or size is no good.
+          ServeError: shared memory is off, the name is taken, or the key, offset or size is refused.
         """
         if not self._allowed:
             raise ServeError(
-                "invalid", "register region: shared memory is off, expected a server on loopback alone."
+                "invalid",
+                "register region: shared memory is off: the server does not listen on a loopback address.",
             )
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             raise ServeError(
@@ -135,7 +136,7 @@ class Regions:
             if name in self._regions:
                 raise ServeError(
                     "invalid",
-                    f"register region: name is {_short(name)}, expected one that is free. Unregister it first.",
+                    f"register region: name is {_short(name)}, expected an unused one. Unregister it first.",
                 )
             if len(self._regions) >= _MOST_REGIONS:
                 raise ServeError(
@@ -146,7 +147,7 @@ class Regions:
             self._regions[name] = _Region(key, offset, byte_size, file)
 
     def unregister(self, name: str | None = None) -> None:
-        """Forget a region, or all; one that is not registered is no error, as in Triton."""
+        """Forget a region, or all. One that is not registered is not an error, as in Triton."""
         with self._lock:
             names = list(self._regions) if name is None else [name]
             for each in names:
@@ -168,7 +169,7 @@ class Regions:
         ]
 
     def check(self, name: str, offset: int, size: int) -> None:
-        """Refuse a part that a region does not have."""
+        """Refuse a part outside the region."""
         with self._lock:
             self._part(name, offset, size)
 
@@ -176,7 +177,7 @@ class Regions:
         """The bytes of a part of a region.
 
         Raises:
-          ServeError: there is no such part, or the memory was cut short since it was registered.
+          ServeError: the part is outside the region, or the memory was made shorter since it was registered.
         """
         with self._lock:
             region, at = self._part(name, offset, size)
@@ -191,7 +192,7 @@ class Regions:
         """Write to a part of a region.
 
         Raises:
-          ServeError: there is no such part, the memory was cut short since it was registered, or none is left.
+          ServeError: the part is outside the region, the memory was made shorter since it was registered, or is full.
         """
         left = memoryview(data).cast("B")
         with self._lock:
@@ -207,7 +208,7 @@ class Regions:
                     left, at = left[written:], at + written
             except OSError as error:
                 raise ServeError(
-                    "unavailable", f"write region {_short(name)}: {error.strerror}, expected room for it."
+                    "unavailable", f"write region {_short(name)}: {error.strerror}. Free some shared memory."
                 ) from error
 
     def close(self) -> None:
@@ -234,7 +235,7 @@ class Regions:
 
 
 def _open(key: str, least: int) -> int:
-    """The memory of this name, a plain file of at least so many bytes."""
+    """Open the memory `key`, a plain file of at least `least` bytes."""
     try:
         # NONBLOCK: opening a FIFO would wait for its other end.
         file = os.open(_FOLDER / key, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -247,7 +248,7 @@ def _open(key: str, least: int) -> int:
         return file
     os.close(file)
     if not stat.S_ISREG(found.st_mode):
-        raise ServeError("invalid", f"register region: key '{key}' is no memory, expected a plain file.")
+        raise ServeError("invalid", f"register region: key '{key}' is not a plain file.")
     raise ServeError(
         "invalid", f"register region: bytes of '{key}' are {found.st_size}, expected at least {least}."
     )

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import difflib
 import importlib
 import json
+import math
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cgnrt.generator import Generator
-from cgnrt.serve.log import Log
+from cgnrt.serve.limits import Limits
+from cgnrt.serve.monitoring import Log
 from cgnrt.serve.protocol import InferRequest, InferResponse, Kind, ServeError, Tensor, Wanted
 from cgnrt.serve.service import Service
 from cgnrt.serve.tensors import check_header, of_array
-from cgnrt.serve.triton_options import Options
 
 PLAN_NAME = "cgn.plan"
 
@@ -35,28 +39,93 @@ _CODES: dict[Kind, str] = {
     "timeout": "UNAVAILABLE",
     "client_timeout": "UNAVAILABLE",
 }
-_LOOK_S = 0.1  # how often it is asked whether a client still waits
+# A stream's pieces may wait in Triton's memory until the client takes them.
+_STREAMED_REQUESTS = 16
+_LOOK_S = 0.1  # how often the server looks whether a client still waits
+
+
+@dataclass(frozen=True)
+class TritonOptions:
+    """The `parameters` of a config.pbtxt; None is the default of `Limits.usual`.
+
+    Attributes:
+      backend, precision, threads, trust_engines: as for `Generator`.
+      images: limit of one request.  stream_images: limit of one request that is answered as a stream.
+      queue: limit of the images that wait.  timeout_s: from a request to its answer.
+    """
+
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    trust_engines: bool = False
+    images: int | None = None
+    stream_images: int | None = None
+    queue: int | None = None
+    timeout_s: float | None = None
+
+    @classmethod
+    def read(cls, model: str, parameters: Mapping[str, Mapping[str, Any]]) -> TritonOptions:
+        """Read the parameters of Triton's model configuration. Names in capitals are Triton's own.
+
+        Raises:
+          ValueError: a name is unknown, or a value is out of range.
+        """
+        readers = {
+            "backend": _text,
+            "precision": _text,
+            "threads": _count,
+            "trust_engines": _switch,
+            "images": _count,
+            "stream_images": _count,
+            "queue": _count,
+            "timeout_s": _seconds,
+        }
+        found: dict[str, Any] = {}
+        for name, value in parameters.items():
+            if name == name.upper():
+                continue
+            if name not in readers:
+                close = difflib.get_close_matches(name, readers, n=1)
+                hint = f" Did you mean '{close[0]}'?" if close else ""
+                raise ValueError(
+                    f"load '{model}': parameter is '{name}', expected one of {', '.join(readers)}.{hint}"
+                )
+            text = str(value.get("string_value", ""))
+            try:
+                found[name] = readers[name](text)
+            except ValueError as error:
+                raise ValueError(
+                    f"load '{model}': parameter {name} is {text!r}, expected {error}. Change its config.pbtxt."
+                ) from None
+        return cls(**found)
+
+    def limits(self, resolution: tuple[int, int]) -> Limits:
+        """The limits of a service with these options."""
+        usual = Limits.usual(resolution, images=self.images, queue=self.queue, timeout_s=self.timeout_s)
+        return dataclasses.replace(
+            usual, stream_images=self.stream_images or _STREAMED_REQUESTS * usual.images
+        )
 
 
 class TritonPythonModel:
-    """What Triton runs: its methods, names and arguments are those of the Python backend.
+    """The class that Triton runs. Its methods and their arguments are defined by the Python backend.
 
-    `execute` hands requests to the service, whose event loop is another thread's, and returns at once: answers are
-    sent from there, so that requests that come together share an engine call and no more wait than the queue takes.
+    `execute` hands requests to the service, whose event loop runs in another thread, and returns at once. Answers are
+    sent from that thread, so that requests that come together share an engine call and the queue limits how many wait.
     """
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Open the plan beside model.py, and make one image with it.
 
         Raises:
-          CgnrtError, ValueError: the plan, or a parameter in config.pbtxt, is no good; Triton logs why.
+          CgnrtError, ValueError: the plan or a parameter in config.pbtxt is refused; Triton logs why.
         """
-        # Triton makes this module, in its own processes alone.
+        # Triton provides this module, only in its own processes.
         self._utils = importlib.import_module("triton_python_backend_utils")
         config = json.loads(args["model_config"])
         self._decoupled = bool(config.get("model_transaction_policy", {}).get("decoupled", False))
         self._outputs = [entry["name"] for entry in config["output"]]
-        options = Options.read(args["model_name"], config.get("parameters", {}))
+        options = TritonOptions.read(args["model_name"], config.get("parameters", {}))
         generator = Generator(
             Path(args["model_repository"], args["model_version"], PLAN_NAME),
             device=_device(args["model_instance_kind"], args["model_instance_device_id"]),
@@ -67,7 +136,7 @@ class TritonPythonModel:
             dtype="uint8",
             layout="NHWC",
         )
-        generator.sample(1, seed=0).numpy()  # a model that is ready has open engines
+        generator.sample(1, seed=0).numpy()  # opens the engines
         self._limits = options.limits(generator.resolution)
         self._service = Service(
             generator, args["model_name"], limits=self._limits, log=Log(sys.stderr, requests=False)
@@ -78,7 +147,7 @@ class TritonPythonModel:
         self._thread.start()
 
     def execute(self, requests: Sequence[Any]) -> None:
-        """Take requests; every one is answered through its response sender."""
+        """Accept requests; each is answered through its response sender."""
         for request in requests:
             sender = request.get_response_sender()
             try:
@@ -89,7 +158,7 @@ class TritonPythonModel:
                 self._loop.call_soon_threadsafe(self._start, read, sender)
 
     def finalize(self) -> None:
-        """Answer what was taken, and end."""
+        """Answer the accepted requests, and end."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -98,7 +167,7 @@ class TritonPythonModel:
     # Requests.
 
     def _read(self, request: Any) -> InferRequest:
-        """A request in the service's terms. Its inputs are copied: their memory is Triton's."""
+        """A request as the service reads it. Its inputs are copied: Triton owns their memory."""
         parameters = json.loads(request.parameters() or "{}")
         if request.timeout():
             parameters["timeout"] = request.timeout()
@@ -143,13 +212,13 @@ class TritonPythonModel:
             response = self._refusal(error)
         except asyncio.CancelledError:
             code = self._utils.TritonError.CANCELLED
-            response = self._failure("infer: the client went away, expected one that waits.", code)
-        except Exception as error:  # whatever it is, Triton waits for an answer
+            response = self._failure("infer: the client cancelled the request.", code)
+        except Exception as error:  # Triton waits for an answer to any request
             response = self._failure(f"infer: {error}", self._utils.TritonError.INTERNAL)
         self._send(sender, response)
 
     async def _infer(self, request: InferRequest, sender: Any) -> InferResponse:
-        """The answer; cancelled when the client is gone."""
+        """The answer; cancelled when the client cancels."""
         working = asyncio.ensure_future(self._service.infer(request))
         while not (await asyncio.wait([working], timeout=_LOOK_S))[0]:
             if sender.is_cancelled():
@@ -184,5 +253,33 @@ class TritonPythonModel:
 
 
 def _device(kind: str, index: str) -> str:
-    """The device of an instance: KIND_CPU's and KIND_GPU's are fixed, KIND_MODEL leaves it to the plan."""
+    """The device of an instance: KIND_CPU and KIND_GPU fix it, any other kind leaves it open."""
     return {"CPU": "cpu", "GPU": f"cuda:{index}"}.get(kind, "auto")
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("a name or 'auto'")
+    return text
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
+        raise ValueError("a whole number of at least 1")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("true or false")
+    return text == "true"
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError("seconds above 0")
+    return value
