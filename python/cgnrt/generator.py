@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -87,7 +86,7 @@ class Generator:
                 engine_batches=engine_batches,
             ),
         )
-        self._absolute = str(Path(self.plan.path).absolute())  # for workers, wherever they are started
+        self._absolute = os.path.join(os.getcwd(), self.plan.path)  # for workers, wherever they are started
 
     # Samples.
 

@@ -7,7 +7,7 @@ another draw. A change of what sample i is raises `STREAM_VERSION`.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -51,8 +51,7 @@ class Noise(NamedTuple):
     rolls: np.ndarray
 
 
-@dataclass(frozen=True)
-class MechanismDraws:
+class MechanismDraws(NamedTuple):
     """What the sampler needs to know about a mechanism: facts of the plan."""
 
     classes: int
@@ -84,8 +83,7 @@ class DrawOptions:
     hold: str
 
 
-@dataclass(frozen=True)
-class NoiseDraw:
+class NoiseDraw(NamedTuple):
     """The noise of one mechanism as a function of seed and indices.
 
     Attributes:
@@ -189,7 +187,7 @@ def donor_picks(seed: int, indices: np.ndarray, mechanism: str, bound: int) -> n
 
 def resolve_seed(seed: int | None) -> int:
     """The seed itself, checked, or a new one for None."""
-    return secrets.randbits(63) if seed is None else check_seed(seed)
+    return int.from_bytes(os.urandom(8), "little") >> 1 if seed is None else check_seed(seed)
 
 
 def check_seed(seed: object) -> int:

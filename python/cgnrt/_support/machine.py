@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
-from pathlib import Path
 from typing import Any
 
 # The extensions that make engines faster in low precision, with the kernel's names.
@@ -15,6 +13,8 @@ _VECTOR = ("avx2", "fma", "f16c", "avx512f")
 
 def describe_machine() -> dict[str, Any]:
     """The processor, usable cores, vector and matrix extensions. Extensions are known on Linux only."""
+    import platform
+
     fields = _cpuinfo()
     flags = _flags(fields)
     return {
@@ -43,9 +43,10 @@ def _flags(fields: dict[str, str]) -> set[str]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
+    try:
+        with open("/proc/cpuinfo") as file:
+            first, _, _ = file.read().partition("\n\n")
+    except FileNotFoundError:  # not Linux
         return {}
-    first, _, _ = path.read_text().partition("\n\n")
     pairs = (line.partition(":") for line in first.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, cast
@@ -33,6 +32,8 @@ class JsonNode:
         value = self.mapping()
         for key in value:
             if key not in names:
+                import difflib  # here, because it is needed only for errors
+
                 close = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
                 hint = f" (close: {', '.join(close)})" if close else ""
                 place = f"{self.path} field" if self.path else "manifest field"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +76,7 @@ def _write(
         raise within(operation, error) from None
     folder, name = os.path.split(target)
     # Cut, so that the temporary name fits wherever the target's does.
-    temporary = os.path.join(folder, f".{name[:60]}.{secrets.token_hex(4)}.tmp")
+    temporary = os.path.join(folder, f".{name[:60]}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             for header, (_, data) in zip(headers, layout, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,6 +80,8 @@ def close_names(label: str, names: Sequence[str], n: int = 3) -> list[str]:
     First those that differ in case, underscores, hyphens or spaces alone, then those that hold it or are held by it
     as whole words ("elephant": "Indian elephant"), then those that are spelt like it.
     """
+    import difflib  # here, because it is needed only for errors
+
     wanted = _plain(label)
     if not wanted:
         return []
@@ -113,7 +114,7 @@ def check_mechanism_keys(option: str, mapping: Mapping[str, Any]) -> None:
         raise TypeError(f"sample: {option} is {mapping!r}, expected a mapping from mechanisms to classes.")
     for key in mapping:
         if key not in MECHANISMS:
-            close = difflib.get_close_matches(str(key), MECHANISMS, n=1)
+            close = close_names(str(key), MECHANISMS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
                 f"sample: {option} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cgnrt import _core
 from cgnrt.backends.base import Device, Setup
-from cgnrt.backends.native.deep import PictureProgram, compile_pictures, evaluate
 from cgnrt.backends.native.graph import Graph, UnsupportedGraphError
 from cgnrt.backends.native.layers import LayerProgram, compile_layers
 from cgnrt.errors import BackendError
 from cgnrt.plan import Network
+
+# `native.deep` is imported where a network needs it: small generators start faster without it.
+if TYPE_CHECKING:
+    from cgnrt.backends.native.deep import PictureProgram
 
 
 class NativeEngine:
@@ -95,6 +98,8 @@ class NativeDeepEngine:
         if n == 0:  # of which a Reshape could not tell what its -1 stands for
             return [np.empty((0, vector.width), np.float32) for vector in self._vectors]
         given = {name: inputs[name] for name in self._inputs}
+        from cgnrt.backends.native.deep import evaluate
+
         values = evaluate(self._graph, self._nodes, given)
         return [_rows(self._value(values, vector.name), n, vector.width) for vector in self._vectors]
 
@@ -117,9 +122,9 @@ class NativeCandidate:
 
     def load(self, threads: int | None = None, stream: Any = None) -> NativeEngine | NativeDeepEngine:
         try:
-            if isinstance(self.program, PictureProgram):
-                return NativeDeepEngine(self.network, self.program, threads)
-            return NativeEngine(self.network, self.program, threads)
+            if isinstance(self.program, LayerProgram):
+                return NativeEngine(self.network, self.program, threads)
+            return NativeDeepEngine(self.network, self.program, threads)
         except (UnsupportedGraphError, ValueError) as error:
             raise BackendError(
                 f"mechanism '{self.network.name}': the native engine does not support {error}"
@@ -136,6 +141,8 @@ def examine(network: Network) -> NativeCandidate:
         return NativeCandidate(network, compile_layers(network))
     except UnsupportedGraphError as error:
         small = error
+    from cgnrt.backends.native.deep import compile_pictures
+
     try:
         return NativeCandidate(network, compile_pictures(network))
     except UnsupportedGraphError as error:
