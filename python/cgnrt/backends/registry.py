@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cgnrt._support.machine import has_amx
-from cgnrt.backends.base import Backend
+from cgnrt.backends.base import TENSORRT_PACKAGES, Backend
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ BACKENDS: dict[str, Registration] = {
     for entry in (
         Registration("native", _native, {"cpu": None}, fp32_is_faster=lambda: not has_amx()),
         Registration("openvino", _openvino, {"cpu": "cpu"}, ("openvino",)),
-        Registration("tensorrt", _tensorrt, {"cuda": "tensorrt"}, ("tensorrt", "tensorrt_rtx")),
+        Registration("tensorrt", _tensorrt, {"cuda": "tensorrt"}, TENSORRT_PACKAGES),
         Registration("onnxruntime", _onnxruntime, {"cpu": "cpu", "cuda": "gpu"}, ("onnxruntime",)),
     )
 }

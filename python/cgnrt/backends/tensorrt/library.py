@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cgnrt.backends.registry import BACKENDS
+from cgnrt.backends.base import TENSORRT_PACKAGES
 from cgnrt.errors import BackendError
 
 # The first whose parser takes weights from memory. 11 has strongly typed networks only, and ignores the flag for them.
@@ -71,8 +71,7 @@ class Library:
 
 def installed() -> str | None:
     """The package that would be imported, told without importing it: for every card, or for RTX cards only."""
-    packages = BACKENDS["tensorrt"].packages
-    return next((name for name in packages if importlib.util.find_spec(name) is not None), None)
+    return next((name for name in TENSORRT_PACKAGES if importlib.util.find_spec(name) is not None), None)
 
 
 @functools.cache
