@@ -15,7 +15,7 @@ from cgnrt.pipeline import GeneratorOptions, Pipeline
 from cgnrt.plan import Plan
 from cgnrt.render.related import Related
 from cgnrt.request import Request, merge_requests
-from cgnrt.request.interpolation import interpolation_request
+from cgnrt.request.interpolation import Interpolation
 from cgnrt.request.labels import Label
 from cgnrt.request.options import OPTION_NAMES, SampleOptions, check_names
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
@@ -233,13 +233,15 @@ class Generator:
         seed: int | None = None,
         start: int = 0,
         noise: Any = None,
+        parts: bool = SampleOptions.parts,
+        out: Any = None,
         **options: Any,
     ) -> Batch:
         """`sample` with the given labels set: class indices or names, one for all samples or (n,) each.
 
-        n is the common length of the labels or the noise; labels left out are drawn. Other options are `sample`'s.
+        n is the common length of the labels or the noise; labels left out are drawn. `options` are others of `sample`:
+        n, indices, labels, classes, shared_noise, per_noise, hold and truncation.
         """
-        out, parts = options.pop("out", None), options.pop("parts", False)
         request = self.prepare(shape, texture, background, seed=seed, start=start, noise=noise, **options)
         return self._pipeline.renderer.render(request, parts, out)
 
@@ -312,18 +314,18 @@ class Generator:
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
         """
-        ends = {"shape": shape, "texture": texture, "background": background}
-        request, embeddings = interpolation_request(
-            self._pipeline.resolver,
-            {m: v.embedding for m, v in self.plan.mechanisms.items()},
-            SampleOptions(seed=seed),
-            frames,
-            mechanisms,
-            ends,
-            (start, end),
-            noise,
-            truncation,
+        path = Interpolation(
+            frames=frames,
+            mechanisms=mechanisms,
+            labels=dict(zip(MECHANISMS, (shape, texture, background), strict=True)),
+            seed=seed,
+            start=start,
+            end=end,
+            noise=noise,
+            truncation=truncation,
         )
+        tables = {name: mechanism.embedding for name, mechanism in self.plan.mechanisms.items()}
+        request, embeddings = path.request(self._pipeline.resolver, tables)
         return self._pipeline.renderer.render(request, parts, None, embeddings, progress)
 
     def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Related:

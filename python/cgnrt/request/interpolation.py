@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,51 +15,70 @@ from cgnrt.request.resolver import Resolver
 from cgnrt.sampling import MECHANISMS, Labels, check_index
 
 
-def interpolation_request(
-    resolver: Resolver,
-    tables: Mapping[str, np.ndarray],
-    options: SampleOptions,
-    frames: Any,
-    mechanisms: str | Sequence[str],
-    ends: Mapping[str, Any],
-    samples: tuple[int, int],
-    noise: Any,
-    truncation: float | None,
-) -> tuple[Request, dict[str, np.ndarray]]:
-    """A request with the noise of every frame set, and the class embeddings (frames, e) of each mechanism."""
-    if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
-        raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
-    if isinstance(mechanisms, str):
-        moving: tuple[str, ...] = MECHANISMS if mechanisms == "all" else (mechanisms,)
-    else:
-        moving = tuple(mechanisms) if isinstance(mechanisms, Sequence) else ()
-    if not moving or any(name not in MECHANISMS for name in moving):
-        raise ValueError(
-            f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}."
+@dataclass(frozen=True)
+class Interpolation:
+    """What `Generator.interpolate` takes; its docstring says what each field means, and has the defaults.
+
+    Raises:
+      TypeError, ValueError: the message names the field, what it is and what is expected.
+    """
+
+    frames: int
+    mechanisms: str | Sequence[str]
+    labels: Mapping[str, Any]
+    seed: int | None
+    start: int
+    end: int
+    noise: Any
+    truncation: float | None
+
+    def __post_init__(self) -> None:
+        frames, mechanisms = self.frames, self.mechanisms
+        if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
+            raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
+        if not self.moving or any(name not in MECHANISMS for name in self.moving):
+            raise ValueError(
+                f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}."
+            )
+        check_index("start", self.start)
+        check_index("end", self.end)
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The mechanisms that change."""
+        if isinstance(self.mechanisms, str):
+            return MECHANISMS if self.mechanisms == "all" else (self.mechanisms,)
+        return tuple(self.mechanisms) if isinstance(self.mechanisms, Sequence) else ()
+
+    def request(
+        self, resolver: Resolver, tables: Mapping[str, np.ndarray]
+    ) -> tuple[Request, dict[str, np.ndarray]]:
+        """A request with the noise of every frame set, and the class embeddings (frames, e) of each mechanism.
+
+        `tables` are the class embeddings (classes, e) of each mechanism.
+        """
+        frames = int(self.frames)
+        indices = np.asarray([self.start, self.end], np.int64)
+        drawn = resolver.request(SampleOptions(seed=self.seed), indices, self.noise)
+        ends = drawn.noise()
+        steps = np.linspace(0, 1, frames, dtype=np.float32)[:, None]
+        nearer_first = steps[:, 0] < 0.5
+        labels, noises, embeddings = [], [], {}
+        for column, name in enumerate(MECHANISMS):
+            pair = _label_pair(resolver.names, name, self.labels[name], drawn.labels[column])
+            first, last = (0, 1) if name in self.moving else (0, 0)
+            normal = resolver.sampler.mechanisms[name].distribution == "normal"
+            noises.append((slerp if normal else lerp)(ends[column][first], ends[column][last], steps))
+            embeddings[name] = lerp(tables[name][pair[first]], tables[name][pair[last]], steps)
+            labels.append(np.where(nearer_first, pair[first], pair[last]).astype(np.int64))
+        request = replace(
+            drawn,
+            indices=np.where(nearer_first, indices[0], indices[1]),
+            labels=Labels(*labels),
+            given=(*noises, np.repeat(ends.rolls[:1], frames, axis=0)),
+            truncation=resolver.truncation(self.truncation, frames),
         )
-    names_of_ends = zip(("start", "end"), samples, strict=True)
-    indices = np.asarray([check_index(name, value) for name, value in names_of_ends], np.int64)
-    drawn = resolver.request(options, indices, noise)
-    two = drawn.noise()
-    steps = np.linspace(0, 1, int(frames), dtype=np.float32)[:, None]
-    labels, noises, embeddings = [], [], {}
-    for column, name in enumerate(MECHANISMS):
-        pair = _label_pair(resolver.names, name, ends[name], drawn.labels[column])
-        first, last = (0, 1) if name in moving else (0, 0)
-        normal = resolver.sampler.mechanisms[name].distribution == "normal"
-        noises.append((slerp if normal else lerp)(two[column][first], two[column][last], steps))
-        embeddings[name] = lerp(tables[name][pair[first]], tables[name][pair[last]], steps)
-        labels.append(np.where(steps[:, 0] < 0.5, pair[first], pair[last]).astype(np.int64))
-    rolls = np.repeat(two.rolls[:1], frames, axis=0)
-    where = np.where(steps[:, 0] < 0.5, indices[0], indices[1])
-    request = replace(
-        drawn,
-        indices=where,
-        labels=Labels(*labels),
-        given=(*noises, rolls),
-        truncation=resolver.truncation(truncation, int(frames)),
-    )
-    return request, embeddings
+        return request, embeddings
 
 
 def lerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
