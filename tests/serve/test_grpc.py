@@ -223,7 +223,7 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("no count", [tensor("seed", 1, "UINT64")], "INVALID_ARGUMENT.*count"),
     ("unknown input", [*order(1), tensor("colour", 1)], "INVALID_ARGUMENT.*colour"),
     ("unknown class", [*order(1), tensor("shape", [b"elephant"], "BYTES")], "INVALID_ARGUMENT.*elephant"),
-    ("twice", [*order(1), tensor("count", 2)], "INVALID_ARGUMENT.*'count' is there twice"),
+    ("twice", [*order(1), tensor("count", 2)], "INVALID_ARGUMENT.*'count' is given twice"),
     ("many values", [*order(1), tensor("shape", [0] * 500)], "RESOURCE_EXHAUSTED.*values are 500"),
 ]
 

@@ -34,15 +34,15 @@ def post(
         (b"[]", "JSON is a list"),
         (b"{", "expected a JSON object"),
         (b"[" * 100_000, "expected a JSON object"),
-        (b'{"id": NaN}', "NaN is no JSON"),
+        (b'{"id": NaN}', "NaN is not JSON"),
         (b'{"parameters": {"count": ' + b"9" * 5000 + b"}}", "expected a JSON object"),
         (b'{"parameters": {"count": ' + b"9" * 4000 + b"}}", "expected an integer of 64 bits"),
-        (b'{"inputs": 3}', "inputs are no list"),
-        (b'{"inputs": [3]}', "inputs are no list"),
+        (b'{"inputs": 3}', "inputs is not a list"),
+        (b'{"inputs": [3]}', "inputs is not a list"),
         (b'{"inputs": [{}]}', "it has no data"),
-        (b'{"id": 3}', "id is no text"),
-        (b'{"parameters": []}', "parameters are no object"),
-        (b'{"parameters": {"count": [1]}}', "no single value"),
+        (b'{"id": 3}', "id is not a string"),
+        (b'{"parameters": []}', "parameters is not an object"),
+        (b'{"parameters": {"count": [1]}}', "not a single value"),
         (b'{"parameters": {"count": 1e400}}', "count is inf"),
         (b'{"parameters": {"count": true}}', "count is True"),
         (b'{"parameters": {"count": 1, "texture": 1.5}}', "texture is 1.5"),
@@ -76,9 +76,9 @@ def test_no_message(server: Running, body: bytes, message: str) -> None:
         ({"data": [1.5]}, "value 0 is 1.5"),
         ({"data": [True]}, "value 0 is True"),
         ({"data": [None]}, "value 0 is None"),
-        ({"data": [2**63]}, "beyond what INT64 holds"),
+        ({"data": [2**63]}, "out of the range of INT64"),
         ({"data": [[[[[[[[[[1]]]]]]]]]]}, "nested too deep"),
-        ({"datatype": "BYTES"}, "expected a text"),
+        ({"datatype": "BYTES"}, "expected a string"),
         ({"datatype": "BYTES", "data": ["x"]}, "count is b'x'"),
         ({"datatype": "FP32", "data": [1e300]}, "count is inf"),
         ({"parameters": {"binary_data_size": 8}}, "it has data and binary_data_size"),
@@ -100,7 +100,7 @@ def test_too_many_values(server: Running, shape: list[int]) -> None:
 
 def test_an_input_twice(server: Running) -> None:
     status, error = post(server, json.dumps({"inputs": [COUNT, COUNT]}).encode())
-    assert (status, "'count' is there twice" in error) == (400, True)
+    assert (status, "'count' is given twice" in error) == (400, True)
 
 
 def text(*values: bytes) -> bytes:
@@ -112,7 +112,7 @@ def text(*values: bytes) -> bytes:
     [
         ("INT64", [1], 8, b"\0" * 7, "binary_data_size is 8"),
         ("INT64", [1], 7, b"\0" * 7, "bytes are 7, expected 8"),
-        ("INT64", [1], 8, b"\0" * 9, "1 bytes are of no input"),
+        ("INT64", [1], 8, b"\0" * 9, "1 bytes belong to no input"),
         ("INT64", [1], -8, b"\0" * 8, "binary_data_size is -8"),
         ("INT64", [1], "8", b"\0" * 8, "binary_data_size is 8"),
         ("BYTES", [1], 3, b"\0\0\0", "bytes end before value 0"),

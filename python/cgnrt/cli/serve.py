@@ -25,28 +25,34 @@ def add_parser(commands: Commands) -> None:
         "which has to have room for it), so that the file may be replaced or cut short while it is served."
     )
     add_generator(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1: this machine alone)")
-    parser.add_argument("--port", type=int, default=8000, help="of HTTP; 0 takes a free one (8000)")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="of gRPC; 0 takes a free one (8001)")
-    parser.add_argument("--no-grpc", action="store_true", help="HTTP alone")
-    parser.add_argument("--ui", action="store_true", help="a page to look at, below /ui/")
-    parser.add_argument("--name", help="of the model (the plan file's stem)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="where to listen (127.0.0.1: only for this machine)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="HTTP port; 0 is any free port (8000)")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="gRPC port; 0 is any free port (8001)")
+    parser.add_argument("--no-grpc", action="store_true", help="only HTTP")
+    parser.add_argument("--ui", action="store_true", help="a page for browsers, at /ui/")
+    parser.add_argument("--name", help="name of the model (the plan file's name without .plan)")
     parser.add_argument(
         "--max-images",
         type=int,
-        help="of a request that is answered at once (4096 of 32 x 32 px, 64 of 256 x 256)",
+        help="images of a request that is answered in one piece (4096 of 32 x 32 px, 64 of 256 x 256)",
     )
     parser.add_argument(
-        "--max-queue", type=int, help="images that wait; more are refused at once (512 of 32 x 32 px)"
+        "--max-queue", type=int, help="images that wait; more are refused (512 of 32 x 32 px)"
     )
-    parser.add_argument("--max-body", type=int, metavar="BYTES", help="of a request (1048576)")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="from a request to its answer (60)")
+    parser.add_argument("--max-body", type=int, metavar="BYTES", help="size of a request (1048576)")
     parser.add_argument(
-        "--token-file", type=Path, help=f"what clients must send as bearer token (or ${TOKEN_VARIABLE})"
+        "--timeout", type=float, metavar="SECONDS", help="time from a request to its answer (60)"
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        help=f"file with the bearer token that clients must send (or ${TOKEN_VARIABLE})",
     )
     parser.add_argument("--certificate", type=Path, help="PEM file, for TLS")
-    parser.add_argument("--key", type=Path, help="PEM file of the certificate's key")
-    parser.add_argument("--quiet", action="store_true", help="log no single requests")
+    parser.add_argument("--key", type=Path, help="PEM file with the key of the certificate")
+    parser.add_argument("--quiet", action="store_true", help="do not log single requests")
     parser.set_defaults(run=_run)
 
 
@@ -69,7 +75,9 @@ def _run(arguments: argparse.Namespace) -> None:
     token = _token(arguments.token_file)
     log = Log(sys.stderr, requests=not arguments.quiet)
     if token is None and not is_loopback(arguments.host):
-        log.write("warning", message=f"{arguments.host} is open to others without a token: see --token-file")
+        log.write(
+            "warning", message=f"{arguments.host} is open to other machines without a token: see --token-file"
+        )
     name = arguments.name or arguments.plan.stem
     with _private_copy(arguments.plan) as arguments.plan:
         generator = open_generator(arguments, dtype="uint8", layout="NHWC")
@@ -108,8 +116,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _private_copy(plan: Path) -> Iterator[Path]:
-    """A copy of the plan to map: whoever cuts a mapped file short kills the process. Its name is gone afterwards."""
-    if not plan.is_file():  # which is told to whoever opens it
+    """A copy of the plan to map: making a mapped file shorter kills the process. The copy has no name afterwards."""
+    if not plan.is_file():  # opening the plan reports it
         yield plan
         return
     with tempfile.TemporaryDirectory(prefix="cgnrt-serve-") as folder:
@@ -129,10 +137,10 @@ def _private_copy(plan: Path) -> Iterator[Path]:
 
 
 def _token(path: Path | None) -> str | None:
-    """The bearer token, which is not an argument because those are for all to see.
+    """The bearer token. It is not an argument, because other users can see those.
 
     Raises:
-      CgnrtError: the file is not to be read, or a token is no printable ASCII.
+      CgnrtError: the file cannot be read, or the token is not printable ASCII.
     """
     token = os.environ.get(TOKEN_VARIABLE)
     if path is not None:
@@ -143,5 +151,7 @@ def _token(path: Path | None) -> str | None:
     if token is None:
         return None
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise CgnrtError("serve: token is empty or not plain, expected printable ASCII without spaces.")
+        raise CgnrtError(
+            "serve: token is empty or has other characters, expected printable ASCII without spaces."
+        )
     return token

@@ -1,4 +1,4 @@
-"""Connections that cannot hold much: uvicorn's own parser takes headers without end, and waits for any reader."""
+"""Connections with limits: uvicorn itself accepts headers of any size, and waits for any client to read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ with serve_extra("uvicorn", "httptools"):
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEADER_BYTES = 1 << 16
-ABORT = "cgnrt.abort"  # among the extensions of a request's scope: a call that ends its connection
+ABORT = "cgnrt.abort"  # in the extensions of a request's scope: a function that ends its connection
 
 _TOO_LARGE = f"read headers: they are too large, expected at most {MOST_HEADER_BYTES} bytes."
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with bounds.
+    """uvicorn's connection, with limits.
 
     Class attributes:
-      unread_s: for so long a client may take nothing of what was sent to it.
+      unread_s: seconds in which a client must read some of what was sent to it.
     """
 
     unread_s = 60.0
@@ -41,7 +41,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        abort: Any = self.transport.abort  # which extensions are not, by their type
+        abort: Any = self.transport.abort  # the type of extensions has no functions
         self.scope["extensions"] = {ABORT: abort}
 
     def on_headers_complete(self) -> None:
@@ -60,7 +60,7 @@ class Connection(HttpToolsProtocol):
         self._end(400, "Bad Request", f"read request: {msg}")
 
     def _refuse(self) -> None:
-        """Tell of headers that are too large, unless an answer is under way already."""
+        """Refuse headers that are too large. If an answer is being sent, only close the connection."""
         if self.cycle is None or self.cycle.response_complete:
             self._end(431, "Request Header Fields Too Large", _TOO_LARGE)
         else:

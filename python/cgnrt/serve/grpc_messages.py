@@ -15,8 +15,16 @@ from typing import Any
 import numpy as np
 
 from cgnrt.serve import serve_extra
-from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
-from cgnrt.serve.shared_memory import Regions, RegionSlice, from_region, region_slice
+from cgnrt.serve.protocol import (
+    MOST_TENSORS,
+    InferRequest,
+    InferResponse,
+    Parameter,
+    ServeError,
+    Tensor,
+    Wanted,
+)
+from cgnrt.serve.shared_memory import Regions, RegionSlice, from_region, region_slice, to_region
 from cgnrt.serve.tensors import check_header, from_json, from_raw, to_raw
 
 with serve_extra("google", "google.protobuf"):
@@ -25,7 +33,6 @@ with serve_extra("google", "google.protobuf"):
 SERVICE = "inference.GRPCInferenceService"
 
 _DESCRIPTORS = "open_inference.binpb"
-_MOST_TENSORS = 64
 
 # The field of `InferTensorContents` with the values of a tensor that is not sent as raw bytes.
 _CONTENTS = {
@@ -64,16 +71,17 @@ def read_infer(message: Any, regions: Regions, *, most_values: int) -> InferRequ
       ServeError: the request is malformed.
     """
     for field, entries in (("inputs", message.inputs), ("outputs", message.outputs)):
-        if len(entries) > _MOST_TENSORS:
+        if len(entries) > MOST_TENSORS:
             raise ServeError(
-                "invalid", f"read request: {field} are {len(entries)}, expected at most {_MOST_TENSORS}."
+                "invalid",
+                f"read request: number of {field} is {len(entries)}, expected at most {MOST_TENSORS}.",
             )
     raw = iter(message.raw_input_contents)
     inputs: dict[str, Tensor] = {}
     for entry in message.inputs:
         tensor = _read_tensor(entry, raw, regions, most_values)
         if tensor.name in inputs:
-            raise ServeError("invalid", f"read inputs: '{tensor.name}' is there twice, expected once.")
+            raise ServeError("invalid", f"read inputs: '{tensor.name}' is given twice, expected once.")
         inputs[tensor.name] = tensor
     if next(raw, None) is not None:
         raise ServeError(
@@ -81,7 +89,7 @@ def read_infer(message: Any, regions: Regions, *, most_values: int) -> InferRequ
         )
     outputs = tuple(Wanted(entry.name, _parameters(entry.parameters)) for entry in message.outputs)
     if any("classification" in output.parameters for output in outputs):
-        raise ServeError("invalid", "read outputs: one has a classification, expected none.")
+        raise ServeError("invalid", "read outputs: one has a classification, which is not supported.")
     return InferRequest(
         message.model_name,
         message.model_version,
@@ -110,26 +118,13 @@ def write_infer(response: InferResponse, slices: dict[str, RegionSlice], regions
     write_parameters(message.parameters, response.parameters)
     for tensor in response.outputs:
         entry = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        data = to_raw(tensor)
         where = slices.get(tensor.name)
         if where is None:
-            message.raw_output_contents.append(bytes(data))
+            message.raw_output_contents.append(bytes(to_raw(tensor)))
             continue
-        if len(data) > where.byte_size:
-            raise ServeError(
-                "invalid",
-                f"write '{tensor.name}': bytes are {len(data)}, expected at most {where.byte_size}.",
-            )
-        regions.write(where.region, where.offset, data)
-        slices[tensor.name] = where.after(len(data))
-        write_parameters(
-            entry.parameters,
-            {
-                "shared_memory_region": where.region,
-                "shared_memory_offset": where.offset,
-                "shared_memory_byte_size": len(data),
-            },
-        )
+        parameters = to_region(tensor, where, regions)
+        write_parameters(entry.parameters, parameters)
+        slices[tensor.name] = where.after(int(parameters["shared_memory_byte_size"]))
         message.raw_output_contents.append(b"")  # clients find contents by the position of the output
     return message
 
@@ -154,7 +149,7 @@ def _parameters(found: Any) -> dict[str, Parameter]:
     for name, parameter in found.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
-            raise ServeError("invalid", f"read parameters: {name[:60]!r} has no value, expected one.")
+            raise ServeError("invalid", f"read parameters: {name[:60]!r} has no value.")
         values[name] = getattr(parameter, kind)
     return values
 
@@ -168,7 +163,7 @@ def _read_tensor(entry: Any, raw: Iterator[bytes], regions: Regions, most_values
     count = check_header(name, datatype, shape, most_values)
     if entry.HasField("contents"):
         if datatype not in _CONTENTS:
-            raise ServeError("invalid", f"read '{name}': contents are {datatype}, expected it raw.")
+            raise ServeError("invalid", f"read '{name}': contents do not support {datatype}. Send raw bytes.")
         values = list(getattr(entry.contents, _CONTENTS[datatype]))
         if datatype != "BYTES":
             return from_json(name, datatype, shape, values, most_values=most_values)

@@ -32,9 +32,8 @@ STATUS: dict[Kind, int] = {
     "timeout": 504,
     "client_timeout": 408,
 }
-_READ_AND_DROPPED = (
-    16  # times the limit of a body: so much is read of a larger one, for its sender to hear why
-)
+# So many times the limit is read of a body that is too large, so that its sender gets the refusal.
+_READ_AND_DROPPED = 16
 
 
 class Answer:
@@ -63,15 +62,15 @@ class Answer:
 
 
 class ClientGoneError(Exception):
-    """Nobody is there to answer."""
+    """The client closed the connection."""
 
 
 class HttpApp:
-    """Answers what NVIDIA's `tritonclient.http` asks; errors are JSON.
+    """Answers the requests of NVIDIA's `tritonclient.http`. Errors are JSON.
 
     Args:
-      pages: static files by path, content type and bytes, which are shown without the token.
-      loopback: whether this machine alone reaches the server, which then is asked for by no other name.
+      pages: static files as content type and bytes, by path. They need no token.
+      loopback: whether only this machine reaches the server. Requests must then name it as this machine.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class HttpApp:
         self._pages = dict(pages or {})
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":  # websockets are refused, there is no lifespan
+        if scope["type"] != "http":  # websockets are refused, lifespan is off
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close"})
             return
@@ -120,11 +119,11 @@ class HttpApp:
             self._log.failure("http", error)
             answer = Answer({"error": "failed in the server. Its log says why."}, status=500)
         try:
-            async with asyncio.timeout(self._service.limits.timeout_s):  # whoever reads too slowly
+            async with asyncio.timeout(self._service.limits.timeout_s):  # for clients that read too slowly
                 await answer.send(send)
         except TimeoutError:
             self._log.write("dropped", reason="the client did not read its answer")
-            scope["extensions"][ABORT]()  # what it has not read is not kept for it
+            scope["extensions"][ABORT]()  # so that the rest of the answer is not kept
             await _disconnected(receive)
 
     async def _answer(
@@ -179,7 +178,7 @@ class HttpApp:
                 return Answer()
             case ["GET", "v2", "cudasharedmemory", *rest] if rest[-1:] == ["status"]:
                 return Answer([])
-        raise ServeError("not_found", f"{method[:20]} {path[:100]}: there is no such thing here.")
+        raise ServeError("not_found", f"{method[:20]} {path[:100]}: this path is unknown.")
 
     def _model(self, name: str, version: str, rest: Sequence[str]) -> Answer:
         match rest:
@@ -190,19 +189,19 @@ class HttpApp:
                 return Answer(status=200 if self._service.model_ready(name, version) else 503)
             case ["config"]:
                 return Answer(self._service.config(name, version))
-        raise ServeError("not_found", f"find '{rest[0][:100]}': there is no such thing of a model here.")
+        raise ServeError("not_found", f"find '{rest[0][:100]}': a model has no such path.")
 
     def _register(self, name: str, message: Mapping[str, Any]) -> Answer:
         key, offset, size = message.get("key"), message.get("offset", 0), message.get("byte_size")
-        self._regions.register(name, key, offset, size)  # type: ignore[arg-type]  # which it checks
+        self._regions.register(name, key, offset, size)  # type: ignore[arg-type]  # checked there
         return Answer()
 
     def _page(self, path: str, rest: Sequence[str]) -> Answer:
-        if path in ("/", "/ui"):  # from /ui its relative links would lead elsewhere
+        if path in ("/", "/ui"):  # relative links need the slash
             return Answer(status=307, headers={"location": "/ui/"})
         found = self._pages.get("/".join(rest[1:]) or "index.html")
         if found is None:
-            raise ServeError("not_found", "find page: there is none of this name.")
+            raise ServeError("not_found", "find page: no page has this name.")
         return Answer(parts=[found[1]], kind=found[0], headers=HEADERS)
 
     async def _infer(
@@ -229,10 +228,10 @@ class HttpApp:
         )
 
     async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        """The body, within its limit, and within the time of a request."""
+        """Read the body, within its size limit and the time limit of a request."""
         limits = self._service.limits
         too_large = ServeError(
-            "too_large", f"read body: it is too large, expected {limits.body_bytes} bytes."
+            "too_large", f"read body: it is too large, expected at most {limits.body_bytes} bytes."
         )
         parts: list[bytes] = []
         size = 0
@@ -250,7 +249,7 @@ class HttpApp:
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            raise ServeError("client_timeout", "read body: it did not come in time.") from None
+            raise ServeError("client_timeout", "read body: it was not sent in time.") from None
         if size > limits.body_bytes:
             raise too_large
         return _decompressed(b"".join(parts), headers.get("content-encoding", "identity"), limits.body_bytes)
@@ -268,13 +267,13 @@ def _check_head(scope: Message) -> None:
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Until the connection is gone."""
+    """Wait until the connection is closed."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def _while_connected(receive: Receive, work: Any) -> Any:
-    """The result of `work`, which is given up when the client hangs up."""
+    """The result of `work`, which is cancelled when the client closes the connection."""
     task = asyncio.ensure_future(work)
 
     gone = asyncio.ensure_future(_disconnected(receive))
@@ -290,7 +289,7 @@ async def _while_connected(receive: Receive, work: Any) -> Any:
 
 
 def _decompressed(body: bytes, encoding: str, most: int) -> bytes:
-    """The body as it was before the client packed it; no more than `most` bytes are unpacked."""
+    """Decompress a body, to at most `most` bytes."""
     if encoding == "identity":
         return body
     if encoding not in ("gzip", "deflate"):
@@ -301,9 +300,11 @@ def _decompressed(body: bytes, encoding: str, most: int) -> bytes:
     try:
         found = unpacker.decompress(body, most + 1)
     except zlib.error as error:
-        raise ServeError("invalid", f"read body: it is no {encoding}.") from error
+        raise ServeError("invalid", f"read body: it is not {encoding}.") from error
     if len(found) > most:
-        raise ServeError("too_large", f"read body: it is too large unpacked, expected {most} bytes.")
+        raise ServeError(
+            "too_large", f"read body: it is too large when decompressed, expected at most {most} bytes."
+        )
     if not unpacker.eof:
-        raise ServeError("invalid", f"read body: {encoding} is cut short, expected all of it.")
+        raise ServeError("invalid", f"read body: {encoding} ends too early.")
     return found

@@ -1,4 +1,4 @@
-"""Inference requests and responses as HTTP carries them: JSON, with tensors as bytes behind it where asked for."""
+"""Inference requests and responses over HTTP: JSON, followed by the bytes of binary tensors."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cgnrt.serve.protocol import InferRequest, InferResponse, Parameter, ServeError, Tensor, Wanted
-from cgnrt.serve.shared_memory import Regions, from_region, region_slice
+from cgnrt.serve.protocol import (
+    MOST_TENSORS,
+    InferRequest,
+    InferResponse,
+    Parameter,
+    ServeError,
+    Tensor,
+    Wanted,
+)
+from cgnrt.serve.shared_memory import Regions, from_region, region_slice, to_region
 from cgnrt.serve.tensors import from_json, from_raw, to_json, to_raw
 
 Buffer = bytes | memoryview
 
-_MOST_TENSORS = 64
-
 
 def read_json(body: Buffer) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises:
-      ServeError: it is none.
+      ServeError: the body is not one.
     """
     try:
         found = json.loads(bytes(body) or b"{}", parse_constant=_no_constant)
@@ -33,13 +39,13 @@ def read_json(body: Buffer) -> dict[str, Any]:
 def read_infer(
     body: bytes, header_length: str | None, model: str, version: str, regions: Regions, *, most_values: int
 ) -> InferRequest:
-    """An inference request.
+    """Read an inference request.
 
     Args:
-      header_length: `Inference-Header-Content-Length`, how many bytes of the body are JSON; None is all.
-      most_values: limit of each input.
+      header_length: `Inference-Header-Content-Length`, the bytes of the body that are JSON; None is all.
+      most_values: limit of the values of each input.
     Raises:
-      ServeError: it is malformed.
+      ServeError: the request is malformed.
     """
     json_size = len(body)
     if header_length is not None:
@@ -55,33 +61,33 @@ def read_infer(
     for entry in _entries(message, "inputs"):
         tensor, rest = _read_tensor(entry, rest, regions, most_values)
         if tensor.name in inputs:
-            raise ServeError("invalid", f"read inputs: '{tensor.name}' is there twice, expected once.")
+            raise ServeError("invalid", f"read inputs: '{tensor.name}' is given twice, expected once.")
         inputs[tensor.name] = tensor
     if len(rest):
-        raise ServeError(
-            "invalid", f"read body: {len(rest)} bytes are of no input, expected binary_data_size."
-        )
+        raise ServeError("invalid", f"read body: {len(rest)} bytes belong to no input. Set binary_data_size.")
     wanted = []
     for entry in _entries(message, "outputs"):
         name, parameters = entry.get("name"), _parameters(entry)
         if not isinstance(name, str):
-            raise ServeError("invalid", "read outputs: a name is missing or no text, expected one.")
+            raise ServeError("invalid", "read outputs: a name is missing or not a string.")
         if "classification" in parameters:
-            raise ServeError("invalid", f"read outputs: '{name}' has a classification, expected none.")
+            raise ServeError(
+                "invalid", f"read outputs: '{name}' has a classification, which is not supported."
+            )
         wanted.append(Wanted(name, parameters))
     identity = message.get("id", "")
     if not isinstance(identity, str):
-        raise ServeError("invalid", "read body: id is no text, expected one.")
+        raise ServeError("invalid", "read body: id is not a string.")
     return InferRequest(model, version, identity, inputs, _parameters(message), tuple(wanted))
 
 
 def write_infer(
     response: InferResponse, request: InferRequest, regions: Regions
 ) -> tuple[bytes, list[Buffer]]:
-    """The JSON of a response, and the bytes that follow it, in order.
+    """Make the JSON of a response, and the bytes that follow it, in order.
 
     Raises:
-      ServeError: an output does not fit its shared memory, or JSON.
+      ServeError: an output is larger than its shared memory, or JSON does not support it.
     """
     wanted = {output.name: output.parameters for output in request.outputs}
     binary_usually = request.parameters.get("binary_data_output") is True
@@ -96,18 +102,7 @@ def write_infer(
         }
         where = region_slice(tensor.name, asked)
         if where is not None:
-            raw = to_raw(tensor)
-            if len(raw) > where.byte_size:
-                raise ServeError(
-                    "invalid",
-                    f"write '{tensor.name}': bytes are {len(raw)}, expected at most {where.byte_size}.",
-                )
-            regions.write(where.region, where.offset, raw)
-            entry["parameters"] = {
-                "shared_memory_region": where.region,
-                "shared_memory_offset": where.offset,
-                "shared_memory_byte_size": len(raw),
-            }
+            entry["parameters"] = to_region(tensor, where, regions)
         elif asked.get("binary_data", binary_usually) is True:
             raw = to_raw(tensor)
             entry["parameters"] = {"binary_data_size": len(raw)}
@@ -129,7 +124,7 @@ def write_infer(
 def _read_tensor(
     entry: Mapping[str, Any], rest: memoryview, regions: Regions, most_values: int
 ) -> tuple[Tensor, memoryview]:
-    """An input, and the bytes behind its own."""
+    """Read an input; give it and the bytes after its own."""
     name, datatype, shape = entry.get("name"), entry.get("datatype"), entry.get("shape")
     parameters = _parameters(entry)
     ways = [
@@ -164,10 +159,10 @@ def _read_tensor(
 def _entries(message: Mapping[str, Any], field: str) -> Sequence[dict[str, Any]]:
     entries = message.get(field, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ServeError("invalid", f"read body: {field} are no list of objects, expected one.")
-    if len(entries) > _MOST_TENSORS:
+        raise ServeError("invalid", f"read body: {field} is not a list of objects.")
+    if len(entries) > MOST_TENSORS:
         raise ServeError(
-            "invalid", f"read body: {field} are {len(entries)}, expected at most {_MOST_TENSORS}."
+            "invalid", f"read body: number of {field} is {len(entries)}, expected at most {MOST_TENSORS}."
         )
     return entries
 
@@ -175,14 +170,12 @@ def _entries(message: Mapping[str, Any], field: str) -> Sequence[dict[str, Any]]
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Parameter]:
     found = entry.get("parameters", {})
     if not isinstance(found, dict):
-        raise ServeError("invalid", "read body: parameters are no object, expected one.")
+        raise ServeError("invalid", "read body: parameters is not an object.")
     for name, value in found.items():
         if not isinstance(value, bool | int | float | str):
-            raise ServeError(
-                "invalid", f"read body: parameter {name[:60]!r} is no single value, expected one."
-            )
+            raise ServeError("invalid", f"read body: parameter {name[:60]!r} is not a single value.")
     return found
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")

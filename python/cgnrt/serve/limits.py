@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cgnrt.render.networks import largest_chunk
 from cgnrt.serve.protocol import ServeError
 
-# Of a request that is answered at once: 4,096 images of 32 x 32, 64 of 256 x 256.
+# Pixels of a request that is answered in one piece: 4,096 images of 32 x 32, 64 of 256 x 256.
 _REQUEST_PIXELS = 1 << 22
 
 
@@ -19,16 +19,16 @@ class Limits:
     """Limits of one server; options of `cgnrt serve` set some.
 
     Attributes:
-      images: of one request, and entries of each of its pools.
-      stream_images: of one request that is answered as a stream.
-      piece: images in one response of such a stream at most.
-      batch: images that one engine call makes at most, of one request or several.
-      queue: images that wait at most. A request waits with no more than a batch of its images: longer ones take turns.
-      streams: requests that are answered as streams at once.
-      requests: at once, from the head of one to the last byte of its answer.
-      answer_bytes: of all answers that are being made or not sent yet; one alone may be larger.
-      body_bytes: of one HTTP request or gRPC message.
-      timeout_s: from a request to its answer.
+      images: images of one request, and entries of each of its pools.
+      stream_images: images of one request that is answered as a stream.
+      piece: images in one response of such a stream.
+      batch: images that one engine call makes, for one request or several.
+      queue: images that wait. A request counts with at most a batch of its images, because long ones take turns.
+      streams: requests that are answered as streams at the same time.
+      requests: requests at the same time, from the head of one to the last byte of its answer.
+      answer_bytes: memory of all answers that are being made or not sent yet. One answer alone may be larger.
+      body_bytes: size of one HTTP request or gRPC message.
+      timeout_s: time from a request to its answer.
     """
 
     images: int
@@ -44,7 +44,7 @@ class Limits:
 
     @property
     def strained_queue(self) -> int:
-        """Images that wait at most where more come than are made: a longer queue makes none faster, but all late."""
+        """Images that wait after a refusal: with too many requests a longer queue makes all answers late."""
         return min(self.queue, 2 * self.batch)
 
     @classmethod
@@ -57,8 +57,8 @@ class Limits:
         body_bytes: int | None = None,
         timeout_s: float | None = None,
     ) -> Limits:
-        """Limits for images of this size, where they are not given."""
-        batch = max(2, largest_chunk(resolution) // 2)  # more are not faster, but take longer
+        """The limits for images of this size; arguments override some."""
+        batch = max(2, largest_chunk(resolution) // 2)  # larger batches are not faster, but take longer
         most = images or max(1, _REQUEST_PIXELS // (resolution[0] * resolution[1]))
         return cls(
             images=most,

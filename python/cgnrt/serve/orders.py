@@ -13,7 +13,7 @@ import numpy as np
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import MECHANISMS
-from cgnrt.serve.protocol import InferRequest, ServeError, Tensor
+from cgnrt.serve.protocol import InferRequest, ServeError, Tensor, short
 
 DTYPES = ("uint8", "float32", "float16")
 LAYOUTS = ("NHWC", "NCHW")
@@ -142,9 +142,9 @@ def _values(tensor: Tensor) -> list[Any]:
 def _integer(name: str, values: Sequence[Any]) -> int:
     value = _one(name, values)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected an integer.")
+        raise ServeError("invalid", f"infer: {name} is {short(value)}, expected an integer.")
     if not -(2**63) <= value < 2**64:
-        raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected an integer of 64 bits.")
+        raise ServeError("invalid", f"infer: {name} is {short(value)}, expected an integer of 64 bits.")
     return value
 
 
@@ -166,7 +166,7 @@ def _labels(name: str, values: Sequence[Any], count: int) -> list[Label]:
             except UnicodeDecodeError as error:
                 raise ServeError("invalid", f"infer: {name} is not UTF-8, expected a class name.") from error
         if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected class indices or names.")
+            raise ServeError("invalid", f"infer: {name} is {short(value)}, expected class indices or names.")
         found.append(value)
     return found
 
@@ -177,7 +177,7 @@ def _truncation(values: Sequence[Any], count: int) -> float | np.ndarray:
         raise ServeError("invalid", f"infer: truncation has {len(values)} values, expected {expected}.")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-            raise ServeError("invalid", f"infer: truncation is {_short(value)}, expected numbers.")
+            raise ServeError("invalid", f"infer: truncation is {short(value)}, expected numbers.")
     factors = np.asarray(values, np.float32)
     return float(factors[0]) if len(values) == 1 else factors
 
@@ -185,9 +185,9 @@ def _truncation(values: Sequence[Any], count: int) -> float | np.ndarray:
 def _pool(values: Sequence[Any], most: int) -> tuple[int, int, int]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ServeError("invalid", f"infer: pool is {_short(value)}, expected integers.")
+            raise ServeError("invalid", f"infer: pool is {short(value)}, expected integers.")
         if most < value:
-            raise ServeError("too_large", f"infer: pool is {_short(value)}, expected at most {most}.")
+            raise ServeError("too_large", f"infer: pool is {short(value)}, expected at most {most}.")
     if len(values) not in (1, 3):
         raise ServeError("invalid", f"infer: pool has {len(values)} values, expected 1 or 3.")
     masks, foregrounds, backgrounds = values if len(values) == 3 else (values[0],) * 3
@@ -196,16 +196,11 @@ def _pool(values: Sequence[Any], most: int) -> tuple[int, int, int]:
 
 def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise ServeError("invalid", f"infer: {name} is {_short(value)}, expected {' or '.join(choices)}.")
+        raise ServeError("invalid", f"infer: {name} is {short(value)}, expected {' or '.join(choices)}.")
     return value
 
 
 def _named(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{_short(name)}, expected one of {', '.join(known)}.{hint}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else text[:56] + " ..."
+    return f"{short(name)}, expected one of {', '.join(known)}.{hint}"

@@ -1,4 +1,4 @@
-"""What both transports turn requests into and responses from: neutral messages of the Open Inference Protocol."""
+"""Requests and responses of the Open Inference Protocol, the same for both transports."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 
 from cgnrt.errors import CgnrtError
+
+MOST_TENSORS = 64  # inputs of a request, or outputs
 
 Parameter = bool | int | float | str
 Kind = Literal[
@@ -25,7 +27,7 @@ Kind = Literal[
 
 
 class ServeError(CgnrtError):
-    """A request that is refused or failed; `kind` says whose fault it is.
+    """A request that is refused or failed; `kind` says why.
 
     | kind | HTTP | gRPC |
     | --- | --- | --- |
@@ -50,7 +52,7 @@ class ServeError(CgnrtError):
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A named tensor; its data is C-contiguous and has its shape, BYTES as an object array of bytes."""
+    """A named tensor. Its data is C-contiguous and has its shape; BYTES is an object array of bytes."""
 
     name: str
     datatype: str
@@ -60,7 +62,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An output that is asked for, with the parameters of the transport (`binary_data`, `shared_memory_region`)."""
+    """An output that a request names, with the parameters of the transport (`binary_data`, `shared_memory_region`)."""
 
     name: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class InferRequest:
-    """One call of a model. An empty version is the newest; no outputs are `images` and `labels`."""
+    """One call of a model. An empty version means the newest; no outputs mean `images` and `labels`."""
 
     model: str
     version: str
@@ -80,7 +82,7 @@ class InferRequest:
 
 @dataclass(frozen=True, eq=False)
 class InferResponse:
-    """The outputs in the order in which they were asked for; `parameters` has the seed, `last` is of streams."""
+    """The outputs in the order of the request. `parameters` has the seed; `last` marks the end of a stream."""
 
     model: str
     version: str
@@ -88,3 +90,9 @@ class InferResponse:
     parameters: Mapping[str, Parameter]
     outputs: tuple[Tensor, ...]
     last: bool = True
+
+
+def short(value: object) -> str:
+    """A value in an error message, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) < 60 else text[:56] + " ..."

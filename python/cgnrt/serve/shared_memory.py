@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cgnrt.serve.protocol import InferRequest, Parameter, ServeError, Tensor
-from cgnrt.serve.tensors import ITEM_BYTES, check_header, from_raw
+from cgnrt.serve.protocol import InferRequest, Parameter, ServeError, Tensor, short
+from cgnrt.serve.tensors import ITEM_BYTES, check_header, from_raw, to_raw
 
 _FOLDER = Path("/dev/shm")
 _KEY = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})", re.ASCII)
@@ -44,7 +44,9 @@ def region_slice(tensor: str, parameters: Mapping[str, Parameter]) -> RegionSlic
     if region is None:
         return None
     if not isinstance(region, str):
-        raise ServeError("invalid", f"find '{tensor}': shared_memory_region is {region!r}, expected a text.")
+        raise ServeError(
+            "invalid", f"find '{tensor}': shared_memory_region is {region!r}, expected a string."
+        )
     numbers: dict[str, Any] = {
         "shared_memory_offset": parameters.get("shared_memory_offset", 0),
         "shared_memory_byte_size": parameters.get("shared_memory_byte_size"),
@@ -79,6 +81,27 @@ def from_region(
         )
     raw = regions.read(where.region, where.offset, where.byte_size)
     return from_raw(name, datatype, shape, raw, most_values=most_values)
+
+
+def to_region(tensor: Tensor, where: RegionSlice, regions: Regions) -> dict[str, Parameter]:
+    """Write a tensor to shared memory.
+
+    Returns:
+      The parameters that say where it is.
+    Raises:
+      ServeError: the tensor is larger than the slice, or the region cannot be written.
+    """
+    raw = to_raw(tensor)
+    if len(raw) > where.byte_size:
+        raise ServeError(
+            "invalid", f"write '{tensor.name}': bytes are {len(raw)}, expected at most {where.byte_size}."
+        )
+    regions.write(where.region, where.offset, raw)
+    return {
+        "shared_memory_region": where.region,
+        "shared_memory_offset": where.offset,
+        "shared_memory_byte_size": len(raw),
+    }
 
 
 @dataclass(frozen=True)
@@ -118,25 +141,25 @@ class Regions:
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             raise ServeError(
                 "invalid",
-                f"register region: name is {_short(name)}, expected 1 to {_LONGEST_NAME} characters.",
+                f"register region: name is {short(name)}, expected 1 to {_LONGEST_NAME} characters.",
             )
         found = _KEY.fullmatch(key) if isinstance(key, str) else None
         if found is None:
             raise ServeError(
                 "invalid",
-                f"register region: key is {_short(key)}, expected a name of letters, digits, '_', '-' and '.'.",
+                f"register region: key is {short(key)}, expected a name of letters, digits, '_', '-' and '.'.",
             )
         for field, value, least in (("offset", offset, 0), ("byte_size", byte_size, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ServeError(
                     "invalid",
-                    f"register region: {field} is {_short(value)}, expected an int of {least} or more.",
+                    f"register region: {field} is {short(value)}, expected an int of {least} or more.",
                 )
         with self._lock:
             if name in self._regions:
                 raise ServeError(
                     "invalid",
-                    f"register region: name is {_short(name)}, expected an unused one. Unregister it first.",
+                    f"register region: name is {short(name)}, expected an unused one. Unregister it first.",
                 )
             if len(self._regions) >= _MOST_REGIONS:
                 raise ServeError(
@@ -184,7 +207,7 @@ class Regions:
             found = os.pread(region.file, size, at)
         if len(found) < size:
             raise ServeError(
-                "invalid", f"read region {_short(name)}: bytes are {len(found)}, expected {size}."
+                "invalid", f"read region {short(name)}: bytes are {len(found)}, expected {size}."
             )
         return found
 
@@ -200,7 +223,7 @@ class Regions:
             there = os.fstat(region.file).st_size
             if at + len(left) > there:  # writing would make it longer
                 raise ServeError(
-                    "invalid", f"write region {_short(name)}: bytes are {there}, expected {at + len(left)}."
+                    "invalid", f"write region {short(name)}: bytes are {there}, expected {at + len(left)}."
                 )
             try:
                 while left:
@@ -208,7 +231,7 @@ class Regions:
                     left, at = left[written:], at + written
             except OSError as error:
                 raise ServeError(
-                    "unavailable", f"write region {_short(name)}: {error.strerror}. Free some shared memory."
+                    "unavailable", f"write region {short(name)}: {error.strerror}. Free some shared memory."
                 ) from error
 
     def close(self) -> None:
@@ -219,7 +242,7 @@ class Regions:
         region = self._regions.get(name)
         if region is None:
             raise ServeError(
-                "not_found", f"find region: name is {_short(name)}, expected one that is registered."
+                "not_found", f"find region: name is {short(name)}, expected one that is registered."
             )
         return region
 
@@ -229,7 +252,7 @@ class Regions:
         if offset < 0 or size < 0 or offset + size > region.byte_size:
             raise ServeError(
                 "invalid",
-                f"find region {_short(name)}: part is {offset}..{offset + size}, expected 0..{region.byte_size}.",
+                f"find region {short(name)}: part is {offset}..{offset + size}, expected 0..{region.byte_size}.",
             )
         return region, region.offset + offset
 
@@ -252,8 +275,3 @@ def _open(key: str, least: int) -> int:
     raise ServeError(
         "invalid", f"register region: bytes of '{key}' are {found.st_size}, expected at least {least}."
     )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else text[:56] + " ..."

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.serve.protocol import ServeError, Tensor
+from cgnrt.serve.protocol import ServeError, Tensor, short
 
 _DTYPES = {
     "BOOL": np.bool_,
@@ -32,18 +32,20 @@ _MOST_JSON_VALUES = 1 << 20  # of one output; as bytes there may be more
 
 
 def of_array(name: str, array: np.ndarray) -> Tensor:
-    """An array as an output."""
+    """Make an output of an array."""
     return Tensor(name, _NAMES[array.dtype], array.shape, np.ascontiguousarray(array))
 
 
 def check_header(name: Any, datatype: Any, shape: Any, most_values: int) -> int:
-    """How many values a tensor has, of which nothing is known but what a client says.
+    """Check what a client says of a tensor; the arguments may be anything.
 
+    Returns:
+      The number of its values.
     Raises:
-      ServeError: no name, an unknown datatype, a shape that is none, or more values than `most_values`.
+      ServeError: the name, datatype or shape is refused, or the values are more than `most_values`.
     """
     if not isinstance(name, str) or not name:
-        raise ServeError("invalid", f"read tensor: name is {name!r}, expected a text.")
+        raise ServeError("invalid", f"read tensor: name is {name!r}, expected a string.")
     if datatype != "BYTES" and (not isinstance(datatype, str) or datatype not in _DTYPES):
         expected = ", ".join((*_DTYPES, "BYTES"))
         raise ServeError("invalid", f"read '{name}': datatype is {datatype!r}, expected one of {expected}.")
@@ -53,8 +55,8 @@ def check_header(name: Any, datatype: Any, shape: Any, most_values: int) -> int:
         or len(shape) > _MOST_DIMENSIONS
         or any(isinstance(extent, bool) or not isinstance(extent, int) or extent < 0 for extent in shape)
     ):
-        raise ServeError("invalid", f"read '{name}': shape is {_short(shape)}, expected sizes of 0 or more.")
-    # Sizes beside a 0 count, too: NumPy takes no array that would be too big but for it.
+        raise ServeError("invalid", f"read '{name}': shape is {short(shape)}, expected sizes of 0 or more.")
+    # Other sizes count even if one is 0: NumPy refuses an array that would be too big without the 0.
     count = math.prod(max(extent, 1) for extent in shape)
     if count > most_values:
         raise ServeError("too_large", f"read '{name}': values are {count}, expected at most {most_values}.")
@@ -62,10 +64,10 @@ def check_header(name: Any, datatype: Any, shape: Any, most_values: int) -> int:
 
 
 def from_raw(name: Any, datatype: Any, shape: Any, raw: bytes | memoryview, *, most_values: int) -> Tensor:
-    """A tensor from its little-endian bytes, BYTES each behind its length in four of them.
+    """Read a tensor from little-endian bytes. Each value of BYTES follows its length, four bytes.
 
     Raises:
-      ServeError: the bytes are not what the header says.
+      ServeError: the bytes do not fit the header.
     """
     count = check_header(name, datatype, shape, most_values)
     if datatype == "BYTES":
@@ -78,16 +80,16 @@ def from_raw(name: Any, datatype: Any, shape: Any, raw: bytes | memoryview, *, m
             "invalid",
             f"read '{name}': bytes are {len(raw)}, expected {count * dtype.itemsize} for {datatype} {list(shape)}.",
         )
-    # Of a BOOL any byte but zero is true.
+    # For BOOL any byte except zero is true.
     array = np.frombuffer(raw, np.uint8) != 0 if datatype == "BOOL" else np.frombuffer(raw, dtype)
     return Tensor(name, datatype, tuple(shape), array.reshape(tuple(shape)))
 
 
 def from_json(name: Any, datatype: Any, shape: Any, data: Any, *, most_values: int) -> Tensor:
-    """A tensor from JSON values, nested or flat.
+    """Read a tensor from JSON values, nested or flat.
 
     Raises:
-      ServeError: values of another type, number or range than the header says.
+      ServeError: the type, number or range of the values does not fit the header.
     """
     count = check_header(name, datatype, shape, most_values)
     values = list(_flat(data, _MOST_DIMENSIONS + 1, most_values, name))
@@ -99,19 +101,19 @@ def from_json(name: Any, datatype: Any, shape: Any, data: Any, *, most_values: i
         array: np.ndarray = np.empty(count, object)
         for i, value in enumerate(values):
             if not isinstance(value, str):
-                raise ServeError("invalid", f"read '{name}': value {i} is {_short(value)}, expected a text.")
+                raise ServeError("invalid", f"read '{name}': value {i} is {short(value)}, expected a string.")
             array[i] = value.encode("utf-8", "surrogatepass")
         return Tensor(name, datatype, tuple(shape), array.reshape(tuple(shape)))
     dtype = np.dtype(_DTYPES[datatype])
     allowed: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(dtype.kind, (int,))
     for i, value in enumerate(values):
         if not isinstance(value, allowed) or (isinstance(value, bool) and dtype.kind != "b"):
-            raise ServeError("invalid", f"read '{name}': value {i} is {_short(value)}, expected {datatype}.")
+            raise ServeError("invalid", f"read '{name}': value {i} is {short(value)}, expected {datatype}.")
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype).reshape(tuple(shape))
     except OverflowError as error:
-        raise ServeError("invalid", f"read '{name}': a value is beyond what {datatype} holds.") from error
+        raise ServeError("invalid", f"read '{name}': a value is out of the range of {datatype}.") from error
     return Tensor(name, datatype, tuple(shape), array)
 
 
@@ -125,14 +127,14 @@ def to_raw(tensor: Tensor) -> bytes | memoryview:
 
 
 def to_json(tensor: Tensor) -> list[Any]:
-    """A tensor's values for JSON, flat.
+    """The values of a tensor for JSON, flat.
 
     Raises:
-      ServeError: JSON has no such values, or there would be too many of them.
+      ServeError: JSON does not support the datatype, or the values are too many.
     """
     if tensor.datatype in ("FP16", "BYTES"):
         raise ServeError(
-            "invalid", f"write '{tensor.name}': {tensor.datatype} as JSON, expected binary data. Ask for it."
+            "invalid", f"write '{tensor.name}': JSON does not support {tensor.datatype}. Ask for binary data."
         )
     if tensor.data.size > _MOST_JSON_VALUES:
         raise ServeError(
@@ -165,9 +167,9 @@ def _split(name: str, raw: bytes | memoryview, count: int) -> Iterator[bytes]:
 
 
 def _flat(data: Any, depth: int, most: int, name: str) -> Iterator[Any]:
-    """Values of nested lists; the stack of this holds `depth` of them at most."""
+    """The values of nested lists, nested at most `depth` deep."""
     if not isinstance(data, list):
-        raise ServeError("invalid", f"read '{name}': data is {_short(data)}, expected a list.")
+        raise ServeError("invalid", f"read '{name}': data is {short(data)}, expected a list.")
     if depth == 0 or len(data) > most:
         raise ServeError(
             "invalid", f"read '{name}': data is nested too deep or too long, expected its shape."
@@ -177,8 +179,3 @@ def _flat(data: Any, depth: int, most: int, name: str) -> Iterator[Any]:
             yield from _flat(value, depth - 1, most, name)
         else:
             yield value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else text[:56] + " ..."
