@@ -72,7 +72,7 @@ def test_oracle_learns_the_shape(inputs: Inputs) -> None:
 def test_resumed_run_equals_uninterrupted_one(
     row: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit: weights, predictor, optimiser, data, stream, schedule, over an epoch's end."""
+    """Bit for bit: weights, predictor, optimizer, data, stream, schedule, over an epoch's end."""
     config = replace(SMALL, row=row)
     log = io.StringIO()
     train(config, inputs, tmp_path / "whole", log=log)

@@ -255,7 +255,7 @@ def test_the_command(folder: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
     assert cli.main(["fetch", str(folder)]) == 1
     captured = capsys.readouterr()
     assert captured.out.split("\n")[0].split()[:3] == ["missing", "mnist", "digits.gz"]
-    assert "1 of 2 files are damaged, missing or could not be got" in captured.err
+    assert "1 of 2 files are damaged, missing or could not be fetched" in captured.err
     assert not folder.exists()
 
     (

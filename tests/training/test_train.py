@@ -91,7 +91,7 @@ def test_resumed_run_equals_uninterrupted_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bit for bit: dropout, noise, data order over an epoch's end, optimisers, averaged weights, schedule."""
+    """Bit for bit: dropout, noise, data order over an epoch's end, optimizers, averaged weights, schedule."""
     source = VariantMnist(variant, mnist, textures=textures if variant == "wildlife" else None)
     config = override(tiny(variant), {"optimizer": {"final_lr": 0.1}})
     if recipe is not None:

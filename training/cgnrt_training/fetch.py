@@ -1,4 +1,4 @@
-"""Check data files against known hashes, and get those that are missing from an address that the user names.
+"""Check data files against known hashes, and fetch the missing ones from an address that the user names.
 
 Written by hand and not with pooch, because pooch knows only one form of each file, and stores whatever a server sends,
 however much and however slowly, before it looks at the hash. Neither continues a file in the middle: a command that is
@@ -29,14 +29,14 @@ from cgnrt.errors import CgnrtError
 from .data_files import Catalogue, DataFile, Form
 
 TIMEOUT_S = 30.0  # without a byte
-LIMIT_S = 900.0  # for one file: a server that sends a byte now and then does not hold us for ever
+LIMIT_S = 900.0  # for one file: a server that sends a byte now and then is given up
 _CHUNK_BYTES = 1 << 16
 
 State = Literal["good", "damaged", "missing"]
 
 
 class FetchError(CgnrtError):
-    """A file could not be got whole and right; nothing was left behind."""
+    """A file could not be fetched completely and correctly; nothing was left behind."""
 
 
 class NotThereError(FetchError):
@@ -49,9 +49,9 @@ class Finding:
 
     Attributes:
       path: of the form that was found, or of the one to fetch.
-      state: "damaged" if any form of it is there with other content than known: a job might read that one.
+      state: "damaged" if any form of it has other content than expected, since a job might read that one.
       detail: what is wrong, or how it came; may be empty.
-      failed: an address has it, but it could not be got.
+      failed: the address has it, but it could not be fetched.
     """
 
     file: DataFile
@@ -62,7 +62,7 @@ class Finding:
 
 
 def check(folder: Path, catalogue: Catalogue) -> list[Finding]:
-    """Look at every file of the catalogue; reads nothing but regular files of the right size."""
+    """Look at every file of the catalogue; reads only regular files of the right size."""
     return [_look(folder, file) for file in catalogue]
 
 
@@ -75,16 +75,16 @@ def fetch(
     timeout_s: float = TIMEOUT_S,
     limit_s: float = LIMIT_S,
 ) -> list[Finding]:
-    """Check every file; get those that are missing, and with `force` those that are damaged.
+    """Check every file; fetch those that are missing, and with `force` those that are damaged.
 
-    A file is written beside its place, and gets its name once its size and SHA-256 are right. A file that cannot
-    be got keeps its state, and its finding says why; the others are tried all the same.
+    A file is written beside its place, and gets its name when its size and SHA-256 are right. A file that cannot be
+    fetched keeps its state, and its finding says why; the other files are fetched all the same.
 
     Args:
       folder: of the data; made where it is missing.
       base: http://, https:// or file:// address of a folder that has the files under the catalogue's paths.
-      timeout_s: to wait for a server's next byte.
-      limit_s: for one file.
+      timeout_s: how long to wait for a server's next byte.
+      limit_s: how long one file may take.
     Raises:
       ValueError: `base` is no such address.
     """
@@ -141,7 +141,7 @@ def _get_if_needed(folder: Path, source: _Source, finding: Finding, force: bool)
 
 
 def _copy(content: IO[bytes], target: Path, form: Form, source: _Source) -> None:
-    """Write what comes, as long as it can still be the file; its hash decides at the end."""
+    """Write what the server sends as long as it can still be the file; check its hash at the end."""
     size, received, digest = form.size_bytes or 0, 0, hashlib.sha256()
     deadline = time.monotonic() + source.limit_s
     with (
@@ -175,7 +175,7 @@ def _copy(content: IO[bytes], target: Path, form: Form, source: _Source) -> None
 
 
 class _Source:
-    """An address that the user names, and nothing else: what it redirects to is told by its hash."""
+    """The address that the user names. Redirects are followed: the hash tells whether the content is right."""
 
     def __init__(self, base: str, timeout_s: float, limit_s: float) -> None:
         self.timeout_s, self.limit_s = timeout_s, limit_s
@@ -214,7 +214,7 @@ class _Source:
 
     @contextmanager
     def open(self, form: Form) -> Iterator[IO[bytes]]:
-        """The content, from its start; says at once if it cannot be the file."""
+        """The content from its start. A wrong size is an error before anything is read."""
         address = self.address(form)
         if self._folder is not None:
             path = self._folder / form.path

@@ -50,12 +50,6 @@ def torch_or_error() -> ModuleType:
     return torch
 
 
-def check_threads(threads: int | None) -> None:
-    """Raise UsageError for fewer than one thread."""
-    if threads is not None and threads < 1:
-        raise UsageError(f"train: --threads is {threads}, expected >= 1.")
-
-
 def set_threads(threads: int | None) -> None:
     """Take this many CPU threads for torch; None leaves all cores.
 
@@ -63,7 +57,8 @@ def set_threads(threads: int | None) -> None:
       UsageError: fewer than one.
       MissingDependencyError: torch is not installed.
     """
-    check_threads(threads)
+    if threads is not None and threads < 1:
+        raise UsageError(f"train: --threads is {threads}, expected >= 1.")
     torch = torch_or_error()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -127,6 +122,11 @@ def add_settings(parser: argparse.ArgumentParser, steps: str, example: str) -> N
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of weights, data order and noise; 0 by default"
     )
+    add_set(parser, example)
+
+
+def add_set(parser: argparse.ArgumentParser, example: str) -> None:
+    """`--set`: for `settings.from_texts`."""
     parser.add_argument(
         "--set",
         action="append",

@@ -1,4 +1,4 @@
-"""`cgnrt-train fetch`: check the data files, and get those that are missing from where the user says."""
+"""`cgnrt-train fetch`: check the data files, and fetch the missing ones from where the user says."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def add(jobs: common.Jobs) -> None:
     """Add the job's sub-parser."""
     parser = jobs.add_parser(
         "fetch",
-        help="check the data files; get those that are missing",
+        help="check the data files; fetch those that are missing",
         description="Check data files against known hashes, and say which are good, damaged or missing. With "
-        "--from, get those that are missing; nothing is ever fetched without it. Exit 1 if a needed file is not "
+        "--from, fetch those that are missing; nothing is ever fetched without it. Exit 1 if a needed file is not "
         "good: those of mnist, or those of the group that --only names.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder of the data files")
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> str:
     """Check and fetch; returns the table of all files.
 
     Raises:
-      JobFailed: a needed file is not good, or one that was there could not be got.
+      JobFailed: a needed file is not good, or one that was there could not be fetched.
     """
     if args.force and args.address is None:
         raise common.UsageError("fetch: --force is given without --from, expected both.")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> str:
     table = _table(findings)
     if bad := [f for f in findings if f.failed or (f.state != "good" and f.file.group in needed)]:
         raise common.JobFailed(
-            f"fetch '{args.folder}': {len(bad)} of {len(findings)} files are damaged, missing or could not be got, "
+            f"fetch '{args.folder}': {len(bad)} of {len(findings)} files are damaged, missing or could not be fetched, "
             f"expected none of them.{'' if args.address else ' Get them with --from URL.'}",
             table,
         )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..classifier.config import ClassifierConfig
 from ..mnist.config import VARIANTS
-from ..settings import from_texts
+from ..settings import override
 from . import common
-from .experiment import add_cells, cell_settings
+from .experiment import add_cells, experiment
 
 _OPTIONS = {"counterfactuals": "10000 to 1000000", "per_noise": "1 to 20", "reuse": "1 to 1024"}
 
@@ -33,40 +33,27 @@ def add(jobs: common.Jobs) -> None:
             metavar="N,N",
             help=f"values of this axis, {values} by default; none: leave it out",
         )
-    add_cells(parser, seeds=3)
+    add_cells(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
+    shared, base = experiment(args, ClassifierConfig("original+cgn", args.variant))
     try:
-        settings = cell_settings(args)
-        base = from_texts(ClassifierConfig("original+cgn", args.variant), settings)
         given = {
             axis: _values(axis, getattr(args, axis)) for axis in _OPTIONS if getattr(args, axis) is not None
         }
         for axis, values in given.items():
             for value in values:
-                from_texts(base, [f"{axis}={value}"])
+                override(base, {axis: value})
     except ValueError as error:
         raise common.UsageError(str(error)) from error
-    device = common.open_device(args.device)
 
     from ..experiments import fig7
 
-    options = fig7.Fig7(
-        variant=args.variant,
-        data=args.data,
-        plan=args.plan,
-        output=args.output,
-        textures=args.textures,
-        axes={axis: values for axis, values in (fig7.AXES | given).items() if values},
-        seeds=args.seeds,
-        jobs=args.jobs,
-        settings=settings,
-        device=str(device),
-        command=sys.argv[1:],
-    )
+    axes = {axis: values for axis, values in (fig7.AXES | given).items() if values}
+    options = fig7.Fig7(**shared, variant=args.variant, plan=args.plan, axes=axes)
     return fig7.run(options, sys.stderr)
 
 

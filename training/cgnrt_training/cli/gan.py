@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> Path:
 
     options = {name: name for name in ("variant", "steps", "seed")}
     config = common.run_settings(args, GanConfig, lambda: GanConfig(common.needed(args, "variant")), options)
-    textures = args.textures if args.variant == "wildlife" else None
-    data = VariantMnist(config.variant, args.data, seed=config.seed, textures=textures)
+    data = VariantMnist(config.variant, args.data, seed=config.seed, textures=args.textures)
     return train_gan(
         config, data, args.output, resume=args.resume, force=args.force, log=sys.stderr, device=device
     )

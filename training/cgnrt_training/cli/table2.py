@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..classifier.config import ROWS, ClassifierConfig
 from ..mnist.config import VARIANTS
-from ..settings import from_texts
+from ..settings import check
 from . import common
-from .experiment import add_cells, cell_settings
+from .experiment import add_cells, experiment
 
 
 def add(jobs: common.Jobs) -> None:
@@ -37,39 +37,29 @@ def add(jobs: common.Jobs) -> None:
     parser.add_argument(
         "--audit", type=int, default=2000, metavar="N", help="samples of an audit; 0 for none"
     )
-    add_cells(parser, seeds=3)
+    add_cells(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
+    shared, _ = experiment(args, ClassifierConfig("original", "colored"))
+    rows = args.rows.split(",") if args.rows else None
     try:
-        settings = cell_settings(args)
-        from_texts(ClassifierConfig("original", "colored"), settings)
-        if args.audit < 0:
-            raise ValueError(f"table2: --audit is {args.audit}, expected >= 0.")
-        rows = args.rows.split(",") if args.rows else None
+        check("--audit", args.audit, args.audit >= 0, ">= 0")
         for row in rows or ():
             ClassifierConfig(row, "colored")
     except ValueError as error:
         raise common.UsageError(str(error)) from error
-    device = common.open_device(args.device)
 
     from ..experiments import table2
 
     options = table2.Table2(
-        data=args.data,
-        output=args.output,
-        textures=args.textures,
+        **shared,
         plans=args.plans,
         gans=args.gans,
         variants=VARIANTS if args.variant == "all" else (args.variant,),
         rows=rows or table2.DEFAULT_ROWS,
-        seeds=args.seeds,
-        jobs=args.jobs,
-        settings=settings,
-        device=str(device),
         audit=args.audit,
-        command=sys.argv[1:],
     )
     return table2.run(options, sys.stderr)

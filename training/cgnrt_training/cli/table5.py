@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ..classifier.config import ClassifierConfig
 from ..mnist.config import VARIANTS
-from ..settings import from_texts
 from . import common
-from .experiment import add_cells, cell_settings
+from .experiment import add_cells, experiment
 
 
 def add(jobs: common.Jobs) -> None:
@@ -25,31 +24,15 @@ def add(jobs: common.Jobs) -> None:
     parser.add_argument("--variant", choices=VARIANTS, default="double-colored", help="which data")
     common.add_data(parser)
     parser.add_argument("--plan", type=Path, required=True, metavar="FILE", help="the CGN's plan")
-    add_cells(parser, seeds=3)
+    add_cells(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
-    try:
-        settings = cell_settings(args)
-        from_texts(ClassifierConfig("cgn-only", args.variant), settings)
-    except ValueError as error:
-        raise common.UsageError(str(error)) from error
-    device = common.open_device(args.device)
+    shared, _ = experiment(args, ClassifierConfig("cgn-only", args.variant))
 
     from ..experiments import table5
 
-    options = table5.Table5(
-        variant=args.variant,
-        data=args.data,
-        plan=args.plan,
-        output=args.output,
-        textures=args.textures,
-        seeds=args.seeds,
-        jobs=args.jobs,
-        settings=settings,
-        device=str(device),
-        command=sys.argv[1:],
-    )
+    options = table5.Table5(**shared, variant=args.variant, plan=args.plan)
     return table5.run(options, sys.stderr)

@@ -9,11 +9,11 @@ import shlex
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cgnrt._support.machine import describe_machine
 from cgnrt.errors import CgnrtError
@@ -22,6 +22,7 @@ from ..classifier.config import ClassifierConfig
 from ..classifier.sources import Inputs
 from ..runs.folder import write_text
 from ..settings import to_dict
+from .workers import run_cells
 
 # Paths of the command line that are shown by what they are: they mean nothing on another machine.
 _PATHS = {
@@ -44,6 +45,63 @@ class Cell:
     audit: int = 0  # samples of the audit with `inputs.plan`; 0 is none
     correlations: tuple[float, ...] = ()  # environments of test digits that accuracy is measured in too
     device: str = "cpu"  # what the classifier is trained on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What an experiment of many classifiers is told.
+
+    Attributes:
+      seeds: how many classifiers there are of each kind.
+      jobs: processes; 0 works in this one.
+      settings: of `ClassifierConfig`, as texts "key=value", for all cells.
+      command: the words after `cgnrt-train`, for the record.
+    """
+
+    data: Path
+    output: Path
+    textures: Path | None
+    seeds: int
+    jobs: int
+    settings: Sequence[str]
+    device: str
+    command: Sequence[str]
+
+    def run(
+        self,
+        name: str,
+        cells: Mapping[str, Cell],
+        settings: Mapping[str, Any],
+        results: Callable[[dict[str, dict[str, Any]]], Any],
+        table: Callable[[Any], str],
+        log: TextIO,
+    ) -> Path:
+        """Train the missing cells, then write `<name>.json`, with all that is to be known, and `<name>.md`.
+
+        Args:
+          cells: by the name of each cell's file.
+          settings: what all cells have in common.
+          results: makes the experiment's results from those of the cells.
+          table: makes Markdown from the results.
+        Returns:
+          The path of the JSON file.
+        Raises:
+          ValueError: the folder's cells have other settings.
+          CgnrtError: a cell failed.
+        """
+        folder = open_folder(self.output, settings)
+        with timed(self.output):
+            done = run_cells(train_cell, cells, folder, jobs=self.jobs, log=log)
+        found = results(done)
+        return write_experiment(
+            self.output,
+            name,
+            found,
+            table(found),
+            settings=settings,
+            seeds=range(self.seeds),
+            command=self.command,
+        )
 
 
 def train_cell(name: str, cell: Cell, folder: Path) -> dict[str, Any]:

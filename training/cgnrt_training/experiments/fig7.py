@@ -7,16 +7,15 @@ noise (both App. A.3), and, ours, the reuse factor of a pool. Every classifier t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..classifier.config import ClassifierConfig
 from ..classifier.sources import Inputs
-from ..settings import from_texts, to_dict
+from ..settings import from_texts, override, to_dict
 from . import cells, plots
 from .tables import markdown, percent
-from .workers import run_cells
 
 AXES: dict[str, tuple[int, ...]] = {
     "counterfactuals": (10_000, 30_000, 100_000, 300_000, 1_000_000),
@@ -30,26 +29,17 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Fig7:
+@dataclass(frozen=True, kw_only=True)
+class Fig7(cells.Experiment):
     """What is to be run.
 
     Attributes:
       axes: setting -> values; the settings that stay are those of `settings`.
-      settings: of `ClassifierConfig`, as texts "key=value", for all cells.
     """
 
     variant: str
-    data: Path
     plan: Path
-    output: Path
-    textures: Path | None = None
-    axes: Mapping[str, Sequence[int]] = field(default_factory=lambda: dict(AXES))
-    seeds: int = 3
-    jobs: int = 2
-    settings: Sequence[str] = ()
-    device: str = "cpu"
-    command: Sequence[str] = field(default=("fig7",))
+    axes: Mapping[str, Sequence[int]]
 
 
 def run(options: Fig7, log: TextIO) -> Path:
@@ -64,7 +54,7 @@ def run(options: Fig7, log: TextIO) -> Path:
     """
     base = from_texts(ClassifierConfig("original+cgn", options.variant), options.settings)
     points = {
-        (axis, value): from_texts(base, [f"{axis}={value}"])
+        (axis, value): override(base, {axis: value})
         for axis, values in options.axes.items()
         for value in values
     }
@@ -78,27 +68,19 @@ def run(options: Fig7, log: TextIO) -> Path:
     settings = to_dict(base) | {"plan": cells.plan_digest(options.plan)}
     for name in ("seed", *AXES):
         del settings[name]
-    folder = cells.open_folder(options.output, settings)
-    with cells.timed(options.output):
-        done = run_cells(cells.train_cell, todo, folder, jobs=options.jobs, log=log)
-    axes: dict[str, dict[str, Any]] = {axis: {} for axis in options.axes}
-    for (axis, value), config in points.items():
-        of_seeds = [done[cell_name(config, seed)] for seed in range(options.seeds)]
-        axes[axis][str(value)] = {
-            name: cells.mean_std([cell[name] for cell in of_seeds])
-            for name in ("train", "test", "counterfactual", "seconds")
-        } | {"distinct": min(config.counterfactuals, config.generated_share * config.steps)}
-    fixed = {axis: getattr(base, axis) for axis in AXES}
-    results = {"variant": options.variant, "fixed": fixed, "axes": axes}
-    path = cells.write_experiment(
-        options.output,
-        "fig7",
-        results,
-        table(results),
-        settings=settings,
-        seeds=range(options.seeds),
-        command=options.command,
-    )
+
+    def results(done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        axes: dict[str, dict[str, Any]] = {axis: {} for axis in options.axes}
+        for (axis, value), config in points.items():
+            of_seeds = [done[cell_name(config, seed)] for seed in range(options.seeds)]
+            axes[axis][str(value)] = {
+                name: cells.mean_std([cell[name] for cell in of_seeds])
+                for name in ("train", "test", "counterfactual", "seconds")
+            } | {"distinct": min(config.counterfactuals, config.generated_share * config.steps)}
+        fixed = {axis: getattr(base, axis) for axis in AXES}
+        return {"variant": options.variant, "fixed": fixed, "axes": axes}
+
+    path = options.run("fig7", todo, settings, results, table, log)
     plots.fig7(path, path.with_suffix(".png"))
     return path
 

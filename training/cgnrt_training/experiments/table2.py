@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,7 +13,6 @@ from ..mnist.config import VARIANTS
 from ..settings import from_texts, to_dict
 from . import cells, paper, plots
 from .tables import markdown, percent
-from .workers import run_cells
 
 DEFAULT_ROWS = tuple(row for row in ROWS if row != "cgn-only")
 TITLES = {
@@ -31,29 +30,20 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Table2:
+@dataclass(frozen=True, kw_only=True)
+class Table2(cells.Experiment):
     """What is to be run.
 
     Attributes:
       plans, gans: folders with `<variant>.plan` and `<variant>.pt`.
-      settings: of `ClassifierConfig`, as texts "key=value", for all cells.
       audit: samples of the audit of each row's first seed; 0 is none.
     """
 
-    data: Path
-    output: Path
-    textures: Path | None = None
-    plans: Path | None = None
-    gans: Path | None = None
-    variants: Sequence[str] = VARIANTS
-    rows: Sequence[str] = DEFAULT_ROWS
-    seeds: int = 3
-    jobs: int = 2
-    settings: Sequence[str] = ()
-    device: str = "cpu"
-    audit: int = 2000
-    command: Sequence[str] = field(default=("table2",))
+    plans: Path | None
+    gans: Path | None
+    variants: Sequence[str]
+    rows: Sequence[str]
+    audit: int
 
 
 def run(options: Table2, log: TextIO) -> Path:
@@ -73,26 +63,17 @@ def run(options: Table2, log: TextIO) -> Path:
         for row in options.rows
         for cell in [_cell(options, variant, row, seed)]
     }
-    settings = _settings(options)
-    folder = cells.open_folder(options.output, settings)
-    with cells.timed(options.output):
-        done = run_cells(cells.train_cell, todo, folder, jobs=options.jobs, log=log)
-    results = {
-        variant: {
-            row: summary([done[cell_name(variant, row, seed)] for seed in range(options.seeds)])
-            for row in options.rows
+
+    def results(done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            variant: {
+                row: summary([done[cell_name(variant, row, seed)] for seed in range(options.seeds)])
+                for row in options.rows
+            }
+            for variant in options.variants
         }
-        for variant in options.variants
-    }
-    path = cells.write_experiment(
-        options.output,
-        "table2",
-        results,
-        table(results),
-        settings=settings,
-        seeds=range(options.seeds),
-        command=options.command,
-    )
+
+    path = options.run("table2", todo, _settings(options), results, table, log)
     plots.table2(path, path.with_suffix(".png"))
     return path
 

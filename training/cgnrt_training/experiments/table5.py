@@ -8,7 +8,7 @@ a classifier of the causal signal keeps its accuracy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,26 +19,17 @@ from ..classifier.sources import Inputs
 from ..settings import from_texts, to_dict
 from . import cells, paper, plots
 from .tables import markdown, percent
-from .workers import run_cells
 
 CORRELATIONS = (0.9, 0.95, 1.0)
 TITLES = {"shape": "shape", "texture": "object colour", "background": "background colour"}
 
 
-@dataclass(frozen=True)
-class Table5:
-    """What is to be run; as `table2.Table2`."""
+@dataclass(frozen=True, kw_only=True)
+class Table5(cells.Experiment):
+    """What is to be run."""
 
     variant: str
-    data: Path
     plan: Path
-    output: Path
-    textures: Path | None = None
-    seeds: int = 3
-    jobs: int = 2
-    settings: Sequence[str] = ()
-    device: str = "cpu"
-    command: Sequence[str] = field(default=("table5",))
 
 
 def run(options: Table5, log: TextIO) -> Path:
@@ -66,26 +57,15 @@ def run(options: Table5, log: TextIO) -> Path:
     settings = to_dict(base) | {"plan": cells.plan_digest(options.plan)}
     for name in ("seed", "label"):
         del settings[name]
-    folder = cells.open_folder(options.output, settings)
-    with cells.timed(options.output):
-        done = run_cells(cells.train_cell, todo, folder, jobs=options.jobs, log=log)
-    results = read(
-        options.variant,
-        {
-            label: [done[f"{label}.{seed}"]["environments"] for seed in range(options.seeds)]
-            for label in MECHANISMS
-        },
-    )
-    print(f"table5: the causal signal is {results['causal']}: its accuracy changes least", file=log)
-    path = cells.write_experiment(
-        options.output,
-        "table5",
-        results,
-        table(results),
-        settings=settings,
-        seeds=range(options.seeds),
-        command=options.command,
-    )
+
+    def results(done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        seeds = range(options.seeds)
+        found = {label: [done[f"{label}.{seed}"]["environments"] for seed in seeds] for label in MECHANISMS}
+        read_off = read(options.variant, found)
+        print(f"table5: the causal signal is {read_off['causal']}: its accuracy changes least", file=log)
+        return read_off
+
+    path = options.run("table5", todo, settings, results, table, log)
     plots.table5(path, path.with_suffix(".png"))
     return path
 

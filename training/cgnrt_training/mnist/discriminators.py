@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .init import initialise
+from .models import initialise
 
 
 def standardise(images: Tensor, floor: float = 0.1) -> Tensor:

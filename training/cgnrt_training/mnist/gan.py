@@ -27,9 +27,8 @@ from .batches import Batches
 from .config import VARIANTS
 from .data import N_CLASSES, VariantMnist
 from .discriminators import DiscStrided
-from .init import initialise
 from .losses import adversarial
-from .models import upsample_conv
+from .models import initialise, upsample_conv
 from .sheet import save_png
 
 FORMAT = "cgnrt-mnist-gan"
@@ -39,7 +38,7 @@ SHEET_ROWS = 10
 
 @dataclass(frozen=True)
 class GanConfig:
-    """All settings. Losses, optimiser and discriminator are as for the CGN, and the generator is of its size."""
+    """All settings. Losses, optimizer and discriminator are the CGN's, and the generator has its size."""
 
     variant: str
     noise_size: int = 128

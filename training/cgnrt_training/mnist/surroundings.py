@@ -17,7 +17,7 @@ from .config import N_CLASSES, Config
 from .discriminators import DiscStrided
 from .losses import adversarial
 from .models import CGN
-from .trained import Trained
+from .teacher import Teacher
 
 WIDTH = 5  # pixels of a 32 px picture; MNIST's digits keep 4 or more from its border
 
@@ -44,7 +44,7 @@ def match_borders(cgn: CGN, images: Tensor) -> None:
     norm.bias.copy_(mean)
 
 
-class BackgroundTeacher(Trained):
+class BackgroundTeacher(Teacher):
     """The discriminator of surroundings. In each step: add `losses` to the generator's, and afterwards `learn`."""
 
     def __init__(self, config: Config, device: torch.device | None = None) -> None:
@@ -71,5 +71,5 @@ class BackgroundTeacher(Trained):
             "surroundings_real": adversarial(scores[: len(real)], real=True),
             "surroundings_fake": adversarial(scores[len(real) :], real=False),
         }
-        self.step_down(torch.stack(list(losses.values())).sum() / 2)
+        self.descend(torch.stack(list(losses.values())).sum() / 2)
         return losses

@@ -10,15 +10,46 @@ of the train domain are used.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import N_CLASSES, Config
+from ..runs.state import Part
+from .config import N_CLASSES, Config, OptimizerConfig
 from .discriminators import images_with_label
-from .trained import Trained
 
 _LOG_VARIANCE = (-8.0, 4.0)  # exp() of what an untrained encoder says should stay finite
+
+
+class Teacher(nn.Module):
+    """Networks that help to train the generator, with an optimizer of their own.
+
+    They are moved to their device before `optimise` is called.
+    """
+
+    _optimizer: torch.optim.Optimizer
+    _rate: float
+
+    def optimise(self, parameters: Iterable[nn.Parameter], rate: float, config: OptimizerConfig) -> None:
+        """Train these parameters, by Adam with the configured betas."""
+        self._rate = rate
+        self._optimizer = torch.optim.Adam(parameters, rate, (config.beta1, config.beta2), fused=True)
+
+    def set_learning_rate(self, factor: float) -> None:
+        """Set it to the first one times a factor."""
+        self._optimizer.param_groups[0]["lr"] = self._rate * factor
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one step of gradient descent on a loss."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def parts(self) -> dict[str, Part]:
+        """Everything that the next step depends on, for `State`."""
+        return {"networks": self, "optimizer": self._optimizer}
 
 
 class Encoder(nn.Module):
@@ -76,7 +107,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
 
 
-class ShapeTeacher(Trained):
+class ShapeTeacher(Teacher):
     """Encoder and segmenter, and what they are trained with.
 
     In each step: `encode` the real images, draw masks of their u beside the generator's own, add `losses` to the
@@ -110,5 +141,5 @@ class ShapeTeacher(Trained):
     def learn(self, fake: Tensor, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """A step of the segmenter, on composites and their masks."""
         loss = F.binary_cross_entropy_with_logits(self.segmenter(fake.detach(), labels), masks.detach())
-        self.step_down(loss)
+        self.descend(loss)
         return {"segmenter": loss}

@@ -1,4 +1,4 @@
-"""A beta-VAE on an MNIST variant (Higgins et al., 2017; App. A.1): what Fig. 6 shows not to disentangle."""
+"""A beta-VAE on an MNIST variant (Higgins et al., 2017; App. A.1), which does not disentangle: Fig. 6."""
 
 from __future__ import annotations
 
