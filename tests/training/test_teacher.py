@@ -6,6 +6,7 @@ import torch
 from cgnrt.errors import CheckpointError
 from cgnrt_training.mnist.config import RECIPES, reference
 from cgnrt_training.mnist.teacher import Encoder, Segmenter, ShapeTeacher, draw, kl_divergence
+from cgnrt_training.runs.state import State
 from cgnrt_training.settings import load_toml, override
 
 
@@ -90,8 +91,11 @@ def test_learning_changes_the_segmenter_alone() -> None:
 def test_state_goes_back_and_a_foreign_one_is_refused() -> None:
     teacher, other = _teacher(), _teacher()
     teacher.learn(torch.rand(10, 3, 32, 32), torch.rand(10, 1, 32, 32), torch.arange(10))
-    other.restore(teacher.state(), "x")
+    content = State({"teacher": teacher.parts()}).to_dict()
+    State({"teacher": other.parts()}).restore(content, "x")
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
-    with pytest.raises(CheckpointError, match="entry ShapeTeacher is another one's"):
-        other.restore({}, "x")
+    with pytest.raises(
+        CheckpointError, match="teacher is not what it was saved as, expected entries networks"
+    ):
+        State({"teacher": other.parts()}).restore(content | {"teacher": {}}, "x")
