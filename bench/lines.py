@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     files = count_files(arguments.checkout)
-    rows = [*summed(files, folder_of), *summed(files, lambda _: "all")]
+    rows = summed(files, folder_of, lambda _: "all")
     print_table(f"Source lines without tests in {arguments.checkout}", rows)
     result: dict[str, Any] = {"rows": rows}
     if arguments.against:
@@ -69,43 +69,28 @@ def folder_of(name: str) -> str:
     return "/".join(folders[:depth]) or "."
 
 
-def summed(files: Files, group: Callable[[str], str]) -> list[dict[str, int | str]]:
-    """A row for each group of files and language."""
+def summed(files: Files, *groups: Callable[[str], str]) -> list[dict[str, Any]]:
+    """A row for each language in each folder; a group gives the folder that a file is counted with."""
     counts: dict[tuple[str, str], Counter[str]] = {}
-    for name, (language, lines, code) in files.items():
-        counts.setdefault((group(name), language), Counter()).update(files=1, lines=lines, code=code)
-    return [
-        {"folder": folder, "language": language, **count}
-        for (folder, language), count in sorted(counts.items())
-    ]
+    for group in groups:
+        for name, (language, lines, code) in files.items():
+            counts.setdefault((group(name), language), Counter()).update(files=1, lines=lines, code=code)
+    return [{"folder": f, "language": language, **count} for (f, language), count in sorted(counts.items())]
 
 
 def compared(files: Files, others: Files) -> list[dict[str, Any]]:
-    """For each top folder, and for all: lines and code of the other checkout and of this one."""
+    """A row for each top folder, and for all: lines and code of the other checkout and of this one."""
+    top = {name: name.partition("/")[0] if "/" in name else "." for name in files | others}
     rows = []
-    for group in (lambda name: name.partition("/")[0] if "/" in name else ".", lambda _: "all"):
-        now, then = (_totals(found, group) for found in (files, others))
-        for folder in sorted(now | then):
-            (lines, code), (other_lines, other_code) = now.get(folder, (0, 0)), then.get(folder, (0, 0))
-            rows.append(
-                {
-                    "folder": folder,
-                    "lines against": other_lines,
-                    "lines": lines,
-                    "code against": other_code,
-                    "code": code,
-                    "code, ratio": code / other_code if other_code else "",
-                }
-            )
+    for folder in (*sorted(set(top.values())), "all"):
+        then, now = (
+            [sum(found[n][k] for n in found if folder in (top[n], "all")) for k in (1, 2)]
+            for found in (others, files)
+        )
+        row = {"folder": folder, "lines against": then[0], "lines": now[0]}
+        row |= {"code against": then[1], "code": now[1], "ratio": now[1] / then[1] if then[1] else ""}
+        rows.append(row)
     return rows
-
-
-def _totals(files: Files, group: Callable[[str], str]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for name, (_, lines, code) in files.items():
-        before = found.get(group(name), (0, 0))
-        found[group(name)] = (before[0] + lines, before[1] + code)
-    return found
 
 
 def _python_code(text: str) -> str:
