@@ -169,7 +169,7 @@ def measure_reuse(generator: Generator, rounds: int) -> float:
 
 def profile_of(plan: Path) -> list[dict[str, Any]]:
     """Milliseconds by method, minima over a few runs, beside the multiply-adds at the rate of a large product."""
-    from cgnrt.backends.native import NativeDeepEngine
+    from cgnrt.backends.native.deep import NativeDeepEngine
 
     milliseconds: dict[str, float] = {}
     products: dict[str, float] = {}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cgnrt import Generator, Plan
-from cgnrt.backends.native import NativeDeepEngine, examine
+from cgnrt.backends.native import examine
+from cgnrt.backends.native.deep import NativeDeepEngine
 
 # Of a picture, as of every plan; found are a few 1e-6.
 TOLERANCE = 1e-4

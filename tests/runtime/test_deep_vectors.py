@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from cgnrt.backends.native.deep import evaluate
-from cgnrt.backends.native.deep.vectors import OPERATORS
+from cgnrt.backends.native.deep.vectors import OPERATORS, evaluate
 from cgnrt.backends.native.graph import Graph, UnsupportedGraphError
 
 from .onnx_graphs import mechanism, node, run_onnx_runtime

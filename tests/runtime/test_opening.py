@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +122,26 @@ def test_an_audit_takes_an_open_plan(demo_plan: Path, monkeypatch: pytest.Monkey
         found = audit(lambda images: np.zeros((len(images), 10), np.float32), plan, n=20)
         assert opened == []
         assert found.digest == plan.digest
+
+
+def test_only_the_backend_that_runs_is_imported(demo_plan: Path) -> None:
+    """Nor the compiler of the native engine for deep networks, which these graphs do not need."""
+    code = (
+        "import sys, cgnrt; cgnrt.Generator(sys.argv[1], device='cpu', backend='auto', precision='fp32').sample(1); "
+        "print(*sorted(name for name in sys.modules if name.startswith('cgnrt.backends.')))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(demo_plan)], check=True, capture_output=True, text=True
+    )
+    assert run.stdout.split() == [
+        f"cgnrt.backends.{name}"
+        for name in (
+            "base",
+            "choice",
+            "native",
+            "native.backend",
+            "native.graph",
+            "native.layers",
+            "registry",
+        )
+    ]

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
 from cgnrt.plan.archive import Entry, index_members
@@ -58,7 +57,7 @@ class Mechanism(Network):
     """
 
     spec: MechanismSpec
-    embedding: NDArray[np.float32]
+    embedding: np.ndarray
 
     @property
     def classes(self) -> tuple[str, ...]:

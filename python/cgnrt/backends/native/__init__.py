@@ -8,6 +8,6 @@ U-Net shapes, go through `_core.DeepEngine`, whose convolutions multiply fewer n
 
 from __future__ import annotations
 
-from cgnrt.backends.native.backend import NativeBackend, NativeDeepEngine, NativeEngine, examine
+from cgnrt.backends.native.backend import NativeBackend, examine
 
-__all__ = ["NativeBackend", "NativeDeepEngine", "NativeEngine", "examine"]
+__all__ = ["NativeBackend", "examine"]

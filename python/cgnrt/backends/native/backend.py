@@ -1,133 +1,32 @@
-"""The native backend: which of the two engines runs a network, and both behind the protocol of `base`."""
+"""The native backend: which of the two engines runs a network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from cgnrt import _core
-from cgnrt.backends.base import Device, Setup
-from cgnrt.backends.native.graph import Graph, UnsupportedGraphError
-from cgnrt.backends.native.layers import LayerProgram, compile_layers
+from cgnrt.backends.base import Device, Engine, Setup
+from cgnrt.backends.native.graph import UnsupportedGraphError
+from cgnrt.backends.native.layers import NativeEngine, compile_layers
 from cgnrt.errors import BackendError
 from cgnrt.plan import Network
-
-# `native.deep` is imported where a network needs it: small generators start faster without it.
-if TYPE_CHECKING:
-    from cgnrt.backends.native.deep import PictureProgram
-
-
-class NativeEngine:
-    """A small generator."""
-
-    def __init__(self, network: Network, program: LayerProgram, threads: int | None) -> None:
-        self._engine = _core.Engine(
-            program.widths, program.weight, program.bias, program.shape, program.layers
-        )
-        wanted = tuple(network.spec.outputs[0].shape[1:])
-        if (found := tuple(self._engine.output_shape)) != wanted:
-            raise UnsupportedGraphError(f"a picture of {found} where the plan says {wanted}")
-        self._inputs = program.inputs
-        self._output = network.spec.outputs[0].name
-        self._threads = threads or 0
-
-    def run(
-        self,
-        inputs: Mapping[str, np.ndarray],
-        outputs: Mapping[str, np.ndarray] | None = None,
-        stream: Any = None,
-    ) -> dict[str, np.ndarray]:
-        out = None if outputs is None else outputs.get(self._output)
-        try:
-            found = self._engine.run([inputs[name] for name in self._inputs], out=out, threads=self._threads)
-        except (KeyError, TypeError, ValueError, MemoryError) as error:
-            raise BackendError(f"run: the native engine failed: {error}") from error
-        return {self._output: found}
-
-
-class NativeDeepEngine:
-    """A deep picture network.
-
-    `steps` are the kinds of its steps, `methods` how each is computed and its multiply-adds for an image, `seconds`
-    what each took in the last run.
-    """
-
-    def __init__(self, network: Network, program: PictureProgram, threads: int | None) -> None:
-        self._engine = _core.DeepEngine(
-            [vector.width for vector in program.vectors],
-            program.picture_arguments(),
-            [step.arguments() for step in program.steps],
-            [picture for _, picture in program.outputs],
-            image=None if program.image is None else program.image[1],
-        )
-        self.steps = [step.kind for step in program.steps]
-        self.methods = self._engine.methods
-        self._graph = Graph(network)
-        self._inputs = [spec.name for spec in network.spec.inputs]
-        self._image = None if program.image is None else program.image[0]
-        self._nodes, self._vectors = program.nodes, program.vectors
-        self._outputs = [name for name, _ in program.outputs]
-        self._threads = threads or 0
-
-    @property
-    def seconds(self) -> list[float]:
-        return list(self._engine.seconds)
-
-    def run(
-        self,
-        inputs: Mapping[str, np.ndarray],
-        outputs: Mapping[str, np.ndarray] | None = None,
-        stream: Any = None,
-    ) -> dict[str, np.ndarray]:
-        given = outputs or {}
-        n = len(next(iter(inputs.values())))
-        try:
-            rows = self._rows(inputs, n)
-            image = None if self._image is None else inputs[self._image]
-            found = self._engine.run(
-                rows, image, n, [given.get(name) for name in self._outputs], threads=self._threads
-            )
-        except (IndexError, KeyError, TypeError, ValueError, MemoryError) as error:
-            raise BackendError(f"run: the native engine failed: {error}") from error
-        return dict(zip(self._outputs, found, strict=True))
-
-    def _rows(self, inputs: Mapping[str, np.ndarray], n: int) -> list[np.ndarray]:
-        if n == 0:  # of which a Reshape could not tell what its -1 stands for
-            return [np.empty((0, vector.width), np.float32) for vector in self._vectors]
-        given = {name: inputs[name] for name in self._inputs}
-        from cgnrt.backends.native.deep import evaluate
-
-        values = evaluate(self._graph, self._nodes, given)
-        return [_rows(self._value(values, vector.name), n, vector.width) for vector in self._vectors]
-
-    def _value(self, values: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-        return values[name] if name in values else self._graph.constant(name)
-
-
-def _rows(array: np.ndarray, n: int, width: int) -> np.ndarray:
-    """(n, width) of a value that has n images, or one for all; a channel's number may stand for all."""
-    flat = array.reshape(n, -1) if array.ndim == 4 and array.shape[0] == n else array.reshape(1, -1)
-    return np.ascontiguousarray(np.broadcast_to(flat, (n, width)), np.float32)
 
 
 @dataclass(frozen=True)
 class NativeCandidate:
-    """A network, and its program for one of the two engines."""
+    """A network that one of the two engines runs: `make` makes it, from what was compiled, for a number of threads."""
 
-    network: Network
-    program: LayerProgram | PictureProgram
+    name: str
+    make: Callable[[int | None], Engine]
 
-    def load(self, threads: int | None = None, stream: Any = None) -> NativeEngine | NativeDeepEngine:
+    def load(self, threads: int | None = None, stream: Any = None) -> Engine:
         try:
-            if isinstance(self.program, LayerProgram):
-                return NativeEngine(self.network, self.program, threads)
-            return NativeDeepEngine(self.network, self.program, threads)
+            return self.make(threads)
         except (UnsupportedGraphError, ValueError) as error:
             raise BackendError(
-                f"mechanism '{self.network.name}': the native engine does not support {error}"
+                f"mechanism '{self.name}': the native engine does not support {error}"
             ) from error
 
 
@@ -138,18 +37,24 @@ def examine(network: Network) -> NativeCandidate:
       BackendError: neither does; the message has both reasons.
     """
     try:
-        return NativeCandidate(network, compile_layers(network))
+        layers = compile_layers(network)
     except UnsupportedGraphError as error:
         small = error
-    from cgnrt.backends.native.deep import compile_pictures
+    else:
+        return NativeCandidate(network.name, lambda threads: NativeEngine(network, layers, threads))
+    from cgnrt.backends.native.deep import (  # not needed by small generators
+        NativeDeepEngine,
+        compile_pictures,
+    )
 
     try:
-        return NativeCandidate(network, compile_pictures(network))
+        pictures = compile_pictures(network)
     except UnsupportedGraphError as error:
         raise BackendError(
             f"mechanism '{network.name}': the native engine for small generators does not support {small}; the one "
             f"for deep networks does not support {error}"
         ) from error
+    return NativeCandidate(network.name, lambda threads: NativeDeepEngine(network, pictures, threads))
 
 
 class NativeBackend:

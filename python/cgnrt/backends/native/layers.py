@@ -1,4 +1,4 @@
-"""A plan's graph as the layers of the native engine, or why it is not such a graph."""
+"""The native engine for small generators, and its layers from a plan's graph, or why it has none for the graph."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt import _core
 from cgnrt.backends.native.graph import (
     Graph,
     UnsupportedGraphError,
@@ -16,6 +17,7 @@ from cgnrt.backends.native.graph import (
     floats,
     number,
 )
+from cgnrt.errors import BackendError
 from cgnrt.plan import Network
 from cgnrt.plan.onnx.model import Node
 
@@ -175,3 +177,31 @@ def _check_window(node: Node, weight: np.ndarray, *, kernel: int, strides: list[
 
 def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
     return floats(graph.constant(node.inputs[2])) if len(node.inputs) > 2 else np.zeros(channels, np.float32)
+
+
+class NativeEngine:
+    """A small generator."""
+
+    def __init__(self, network: Network, program: LayerProgram, threads: int | None) -> None:
+        self._engine = _core.Engine(
+            program.widths, program.weight, program.bias, program.shape, program.layers
+        )
+        wanted = tuple(network.spec.outputs[0].shape[1:])
+        if (found := tuple(self._engine.output_shape)) != wanted:
+            raise UnsupportedGraphError(f"a picture of {found} where the plan says {wanted}")
+        self._inputs = program.inputs
+        self._output = network.spec.outputs[0].name
+        self._threads = threads or 0
+
+    def run(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray] | None = None,
+        stream: Any = None,
+    ) -> dict[str, np.ndarray]:
+        out = None if outputs is None else outputs.get(self._output)
+        try:
+            found = self._engine.run([inputs[name] for name in self._inputs], out=out, threads=self._threads)
+        except (KeyError, TypeError, ValueError, MemoryError) as error:
+            raise BackendError(f"run: the native engine failed: {error}") from error
+        return {self._output: found}

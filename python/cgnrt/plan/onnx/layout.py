@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cgnrt.errors import refuse, show
 from cgnrt.plan.onnx.shapes import MAX_VALUES, Info, Operands, Rule
 
-Values = NDArray[Any]
+Values = np.ndarray
 
 
 def resolve_axis(axis: int, rank: int) -> int:

@@ -9,10 +9,9 @@ tensors carried along where sizes are computed from them, and each result is com
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cgnrt.errors import PlanError, refuse, show, within
 from cgnrt.plan.limits import MAX_ELEMENTS, MAX_RANK
@@ -33,7 +32,7 @@ class Info(NamedTuple):
     """What is known of a tensor: dimensions, values of a small one, and whether all inputs give the same."""
 
     dims: tuple[int, ...]
-    values: NDArray[Any] | None = None  # Python numbers (dtype object), shape `dims`
+    values: np.ndarray | None = None  # Python numbers (dtype object), shape `dims`
     constant: bool = False
 
 
@@ -112,7 +111,7 @@ Rule = Callable[[Operands], list[Info]]
 
 def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None) -> Info:
     """An initializer's or constant's dimensions, and its values where it is small."""
-    values: NDArray[Any] | None = None
+    values: np.ndarray | None = None
     if tensor.elements <= MAX_VALUES and tensor.dtype.name in _VALUE_TYPES:
         if tensor.numbers is not None:
             values = np.array(tensor.numbers, dtype=object)
