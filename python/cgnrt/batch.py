@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
-from cgnrt import _core, cuda
+from cgnrt import _core
 from cgnrt.errors import MissingDependencyError
 from cgnrt.plan import PICTURES, PRE_MASK
 from cgnrt.request import Request
@@ -60,13 +61,32 @@ class BFloat16Array:
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceColumns:
-    """What a batch on a GPU also holds there: its labels and numbers, and the stream that makes it."""
+class DeviceColumns(ABC):
+    """What a batch on another device than the CPU also holds there, and how it leaves.
+
+    Attributes:
+      labels: int64 (n,) each.  indices: int64 (n,).  index: (n, 3), or None without a pool.
+    """
 
     labels: tuple[Any, Any, Any]
     indices: Any
     index: Any
-    stream: Any
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the batch is made."""
+
+    @abstractmethod
+    def fetch(self, array: Any) -> np.ndarray:
+        """A copy of an array of the batch on the host, once it is made.
+
+        Raises:
+          TypeError: it is bfloat16, or memory of another library.
+        """
+
+    @abstractmethod
+    def order_before(self, out: Any) -> None:
+        """Make torch's current stream wait for images that were written to `out`, a tensor of the caller's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +144,9 @@ class Batch:
         if self.on_device is None:
             return self
 
-        def fetch(array: Any) -> Any:
-            if array is None:
-                return None
-            if not isinstance(array, cuda.DeviceArray) or array.dtype == "bfloat16":
-                found = getattr(array, "dtype", type(array).__name__)
-                raise TypeError(f"batch.numpy: images are {found}, expected memory of cgnrt that NumPy has.")
-            return array.numpy()
-
-        found = {name: fetch(getattr(self, name)) for name in ("images", *PICTURE_NAMES)}
+        pictures = {name: getattr(self, name) for name in ("images", *PICTURE_NAMES)}
+        fetch = self.on_device.fetch
+        found: dict[str, Any] = {n: None if array is None else fetch(array) for n, array in pictures.items()}
         return replace(self, on_device=None, **found)
 
     def cut(self, part: slice, request: Request) -> Batch:
@@ -177,10 +191,7 @@ class Batch:
         if there is not None:
             found |= {"indices": there.indices, "index": there.index}
             labels = there.labels
-            if isinstance(self.images, torch.Tensor):  # it was `out`, whose owner knows nothing of our stream
-                device = self.images.device
-                torch.cuda.current_stream(device).wait_stream(
-                    torch.cuda.ExternalStream(there.stream.ptr, device=device)  # type: ignore[no-untyped-call]
-                )
+            if isinstance(self.images, torch.Tensor):  # it was `out`, whose owner knows nothing of our work
+                there.order_before(self.images)
         shared = {name: share(array) for name, array in found.items()}
         return replace(self, labels=Labels(*map(share, labels)), on_device=None, **shared)

@@ -13,7 +13,7 @@ from cgnrt.batch import Batch
 from cgnrt.errors import PlanError
 from cgnrt.pipeline import GeneratorOptions, Pipeline
 from cgnrt.plan import Plan
-from cgnrt.render.related import Related
+from cgnrt.render.renderer import Counterfactuals
 from cgnrt.request import Request, merge_requests
 from cgnrt.request.interpolation import Interpolation
 from cgnrt.request.labels import Label
@@ -328,14 +328,14 @@ class Generator:
         request, embeddings = path.request(self._pipeline.resolver, tables)
         return self._pipeline.renderer.render(request, parts, None, embeddings, progress)
 
-    def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Related:
+    def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Counterfactuals:
         """Images of the same noise that differ only in labels; a mechanism runs once for each of its labels (Sec. 2.2).
 
         Args:
           seed, indices, truncation: as for `sample`. Noise and rolls are those of these samples.
         """
         options = SampleOptions(seed=seed, truncation=truncation)
-        return Related(
+        return Counterfactuals(
             self._pipeline.renderer,
             self._pipeline.resolver.request(options, resolve_indices(None, 0, indices)),
         )

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cgnrt.batch import Batch, DeviceColumns
+from cgnrt.batch import Batch
+from cgnrt.render.cuda.device import CudaColumns
 from cgnrt.sampling import Labels
 
 
 def batch(images: Any, stream: Any, **parts: Any) -> Batch:
     labels = Labels(*np.arange(6).reshape(3, 2))
-    there = DeviceColumns((None, None, None), None, None, stream)
+    there = CudaColumns((None, None, None), None, None, stream)
     return Batch(images, labels, 3, np.arange(2), on_device=there, **parts)
 
 

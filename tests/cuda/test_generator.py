@@ -303,7 +303,7 @@ def test_too_many_images_say_how_many_fit(emulated: ModuleType, backend: Emulate
     there.sample(1, seed=0)
     emulated.emulator_configure(memory_bytes=4 << 20)
     with pytest.raises(
-        MemoryError, match=r"sample: 1000 images want 12,288,000 bytes, and .* holds (\d+) images"
+        MemoryError, match=r"sample: 1000 images need 12,288,000 bytes, and .* holds (\d+) images"
     ) as found:
         there.sample(1000, seed=0)
     fits = int(str(found.value).split("which holds ")[1].split()[0])

@@ -109,13 +109,13 @@ def test_no_samples_are_no_batches(demo: Generator) -> None:
 
 def test_a_pool_is_built_once(demo: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    build = pools.Pool.build
+    prepare = pools.Pool.prepare
 
-    def spy(*arguments: Any, **options: Any) -> pools.Pool:
+    def spy(*arguments: Any, **options: Any) -> None:
         built.append(arguments)
-        return build(*arguments, **options)
+        prepare(*arguments, **options)
 
-    monkeypatch.setattr(pools.Pool, "build", spy)
+    monkeypatch.setattr(pools.Pool, "prepare", spy)
     stream = demo.batches(20, 4, seed=77, pool=3)
     assert not built  # checking the arguments draws nothing
     assert len(list(stream)) == 5

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator, Noise
-from cgnrt.render.composer import roll_each
-from cgnrt.render.networks import Networks
+from cgnrt.render.host import HostDevice, roll_each
 
 from .conftest import ENGINE_TOLERANCE
 
@@ -156,7 +155,7 @@ def test_the_last_pool_is_kept(gen: Generator, monkeypatch: pytest.MonkeyPatch) 
     from cgnrt.render import pools
 
     gen.sample(4, seed=11, pool=4)
-    monkeypatch.setattr(pools.Pool, "build", None)
+    monkeypatch.setattr(pools.Pool, "prepare", None)
     gen.sample(4, seed=11, start=4, pool=4)
     with pytest.raises(TypeError):
         gen.sample(4, seed=12, pool=4)
@@ -164,13 +163,13 @@ def test_the_last_pool_is_kept(gen: Generator, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_dropped_pool_is_made_again(gen: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    run = Networks.run
+    run = HostDevice.run
 
-    def spy(self: Networks, name: str, *inputs: Any) -> dict[str, np.ndarray]:
+    def spy(self: HostDevice, name: str, *inputs: Any) -> dict[str, np.ndarray]:
         runs.append(name)
         return run(self, name, *inputs)
 
-    monkeypatch.setattr(Networks, "run", spy)
+    monkeypatch.setattr(HostDevice, "run", spy)
     gen.drop_pool()  # there is none yet
     for refresh in (None, 2):
         expected = gen.sample(4, seed=11, pool=4, refresh=refresh).images

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from cgnrt import BackendError, Generator
 from cgnrt.plan import write_plan
-from cgnrt.render.networks import Networks
+from cgnrt.render.host import HostDevice
 
 from .conftest import ENGINE_TOLERANCE
 
@@ -77,13 +77,13 @@ def test_a_pool_keeps_it_only_when_asked_and_runs_one_mechanism_for_it(
     pre_mask_plan: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    run = Networks.run
+    run = HostDevice.run
 
-    def spy(self: Networks, name: str, *inputs: Any) -> dict[str, np.ndarray]:
+    def spy(self: HostDevice, name: str, *inputs: Any) -> dict[str, np.ndarray]:
         ran.append(name)
         return run(self, name, *inputs)
 
-    monkeypatch.setattr(Networks, "run", spy)
+    monkeypatch.setattr(HostDevice, "run", spy)
     gen = Generator(pre_mask_plan, backend=backend)
     plain = gen.sample(9, seed=3, pool=4)
     kept = gen._pipeline.renderer._pool

@@ -11,7 +11,7 @@ import pytest
 
 import cgnrt
 from cgnrt import Generator, Labels
-from cgnrt.render.networks import Networks
+from cgnrt.render.host import HostDevice
 
 from .conftest import EnginePlan
 
@@ -22,13 +22,13 @@ WHERE = np.array([4, 0, 7, -2, 4, 9])
 def runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each mechanism has run."""
     counted: Counter[str] = Counter()
-    run = Networks.run
+    run = HostDevice.run
 
-    def spy(self: Networks, name: str, *inputs: Any) -> dict[str, np.ndarray]:
+    def spy(self: HostDevice, name: str, *inputs: Any) -> dict[str, np.ndarray]:
         counted[name] += 1
         return run(self, name, *inputs)
 
-    monkeypatch.setattr(Networks, "run", spy)
+    monkeypatch.setattr(HostDevice, "run", spy)
     return counted
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cgnrt import Batch, Generator, ops
-from cgnrt.render.networks import Networks
-from cgnrt.render.pools import Renewal, Slots
+from cgnrt.render.host import HostDevice
+from cgnrt.render.pools import PoolLayout, Slots
 from cgnrt.sampling import MECHANISMS
 
 POOL = (6, 5, 4)
@@ -29,13 +29,15 @@ def demo(demo_plan: Path) -> Generator:
 def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many entries the networks have made since the test began."""
     made = dict.fromkeys(MECHANISMS, 0)
-    run = Networks.run
+    run = HostDevice.run
 
-    def count(self: Networks, name: str, noise: np.ndarray, *rest: Any) -> dict[str, np.ndarray]:
-        made[name] += len(noise)
-        return run(self, name, noise, *rest)
+    def count(
+        self: HostDevice, name: str, inputs: dict[str, np.ndarray], *rest: Any
+    ) -> dict[str, np.ndarray]:
+        made[name] += len(inputs["noise"])
+        return run(self, name, inputs, *rest)
 
-    monkeypatch.setattr(Networks, "run", count)
+    monkeypatch.setattr(HostDevice, "run", count)
     return made
 
 
@@ -162,15 +164,15 @@ def test_a_failing_network_leaves_the_generator_usable(
     expected = Generator(demo.plan.path, backend="native", precision="fp32").sample(
         300, seed=3, pool=8, refresh=1
     )
-    run = Networks.run
+    run = HostDevice.run
     failing = itertools.cycle([False, False, True])
 
-    def fail(self: Networks, *arguments: Any) -> Any:
+    def fail(self: HostDevice, *arguments: Any) -> Any:
         if next(failing):
             raise RuntimeError("no")
         return run(self, *arguments)
 
-    monkeypatch.setattr(Networks, "run", fail)
+    monkeypatch.setattr(HostDevice, "run", fail)
     images = np.empty_like(expected.images)
     for low in range(0, 300, 30):
         for _ in range(10):
@@ -253,14 +255,14 @@ def test_entries_to_come_stay() -> None:
     """Of consecutive samples, however they are cut, every entry is made at most once."""
     random = np.random.default_rng(2)
     for refresh, sizes, chunk in ((1, (9, 5, 7), 4), (3, (20, 20, 20), 2), (16, (1, 2, 3), 128)):
-        renewal = Renewal(sizes, refresh, chunk)
-        slots, made, at = [Slots(count) for count in renewal.slots], [[], [], []], 0
+        layout = PoolLayout(sizes, refresh, chunk)
+        slots, made, at = [Slots(count) for count in layout.rows], [[], [], []], 0
         while at < 600:
             n = int(random.integers(1, 90))
             indices = np.arange(at, at + n)
-            entries = renewal.entries(random.integers(0, sizes, (n, 3)), indices)
-            for part in renewal.parts(n):
-                for k, window in enumerate(renewal.windows(indices[part])):
+            entries = layout.entries(random.integers(0, sizes, (n, 3)), indices)
+            for part in layout.parts(n):
+                for k, window in enumerate(layout.windows(indices[part])):
                     places = slots[k].place(entries[part][:, k], window)
                     slots[k].fill(places.slots, places.missing)
                     made[k] += places.missing.tolist()

@@ -152,13 +152,13 @@ def test_groups_of_negative_indices_round_down(gen: Generator) -> None:
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The keys of the pools that were built."""
     keys: list[Any] = []
-    build = Pool.build
+    prepare = Pool.prepare
 
-    def counted(key: Any, *rest: Any, **options: Any) -> Pool:
-        keys.append(key)
-        return build(key, *rest, **options)
+    def counted(self: Pool, *rest: Any, **options: Any) -> None:
+        keys.append(self.key)
+        prepare(self, *rest, **options)
 
-    monkeypatch.setattr(Pool, "build", counted)
+    monkeypatch.setattr(Pool, "prepare", counted)
     return keys
 
 

@@ -88,7 +88,7 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
 def _wait(batch: Batch) -> None:
     """A batch on a GPU is still being made when it is handed out."""
     if batch.on_device is not None:
-        batch.on_device.stream.synchronize()
+        batch.on_device.synchronize()
 
 
 def usual_batch(resolution: tuple[int, int]) -> int:

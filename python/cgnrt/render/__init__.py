@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cgnrt.backends import Choice
 from cgnrt.plan import Plan
+from cgnrt.render.device import Opening
 from cgnrt.render.pixels import PixelFormat
+from cgnrt.render.renderer import Renderer
 from cgnrt.sampling import Sampler
-
-if TYPE_CHECKING:
-    from cgnrt.render.renderer import Renderer
 
 
 def make_renderer(
@@ -20,11 +17,5 @@ def make_renderer(
     choice: Choice,
     threads: int | None,
 ) -> Renderer:
-    """The renderer for the device that was chosen; it opens its engines on first use."""
-    if choice.device.kind == "cuda":
-        from cgnrt.render.cuda.rendering import CudaRenderer
-
-        return CudaRenderer(plan, pixels, sampler, choice)
-    from cgnrt.render.renderer import Renderer
-
-    return Renderer(plan, pixels, sampler, choice, threads)
+    """The renderer for the device that was chosen, which is opened on first use."""
+    return Renderer(plan, sampler, pixels, Opening(plan, choice, threads))

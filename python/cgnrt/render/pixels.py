@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +16,18 @@ _CHANNELS = 3
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """The output form of a batch; `scale` and `bias` map the plan's range onto it, None where it is that already."""
+    """The output form of a batch.
+
+    Attributes:
+      scale, bias: map the plan's range onto that of the images, per channel; None where they are the same.
+      clamp: the plan's range, to which images are clamped before.
+    """
 
     dtype: str
     layout: str
     scale: tuple[float, ...] | None
     bias: tuple[float, ...] | None
+    clamp: tuple[float, float]
 
     @classmethod
     def make(
@@ -31,7 +39,7 @@ class PixelFormat:
         normalize: tuple[Sequence[float], Sequence[float]] | None,
         source: tuple[float, float],
     ) -> PixelFormat:
-        """Check the user's wishes and turn them into one multiply-add per channel.
+        """Check what the user asks for, and turn it into one multiply-add per channel.
 
         Args:
           dtype: "float32", "float16", "bfloat16" or "uint8".
@@ -40,7 +48,7 @@ class PixelFormat:
           normalize: (mean, std) per channel of images in [0, 1], as classifiers take them; not with `range`.
           source: the plan's value range.
         Raises:
-          ValueError: an unknown name, or wishes that exclude each other.
+          ValueError: an unknown name, or options that exclude each other.
         """
         if dtype not in _DTYPES:
             raise ValueError(f"load: dtype is {dtype!r}, expected one of {', '.join(_DTYPES)}.")
@@ -65,16 +73,28 @@ class PixelFormat:
         scale = (high - low) / (source[1] - source[0])
         bias = low - scale * source[0]
         if (scale == 1).all() and (bias == 0).all():
-            return cls(dtype, layout, None, None)
-        return cls(dtype, layout, tuple(scale.tolist()), tuple(bias.tolist()))
+            return cls(dtype, layout, None, None, source)
+        return cls(dtype, layout, tuple(scale.tolist()), tuple(bias.tolist()), source)
 
     def shape(self, n: int, height: int, width: int) -> tuple[int, int, int, int]:
         """The shape of n images."""
         return (n, _CHANNELS, height, width) if self.layout == "NCHW" else (n, height, width, _CHANNELS)
 
-    def empty(self, n: int, height: int, width: int) -> np.ndarray:
-        """Memory for n images; bfloat16 as its uint16 bits."""
-        return np.empty(self.shape(n, height, width), np.uint16 if self.dtype == "bfloat16" else self.dtype)
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one number of an image."""
+        return {"float32": 4, "uint8": 1}.get(self.dtype, 2)
+
+    @functools.cached_property
+    def compose_options(self) -> dict[str, Any]:
+        """The keyword arguments of `cgnrt.ops.compose` that give this form."""
+        return {
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "scale": self.scale,
+            "bias": self.bias,
+            "clamp": self.clamp,
+        }
 
 
 def _per_channel(name: str, values: Sequence[float]) -> np.ndarray:

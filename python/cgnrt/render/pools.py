@@ -1,22 +1,31 @@
-"""Pools: the networks run once an entry, the composer once an image."""
+"""Pools: each network runs once for an entry, the composer once for an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
-from cgnrt.plan import Plan
-from cgnrt.render.networks import PICTURES, Networks, chunks
-from cgnrt.sampling import MECHANISMS, DrawOptions, Labels, Noise, Sampler
+from cgnrt.plan import MECHANISMS, PICTURES, Plan
+from cgnrt.render.device import RenderDevice
+from cgnrt.render.inputs import NoiseInput, Uploaded, network_inputs, output_shapes
+from cgnrt.sampling import DrawOptions, Labels, Noise, Sampler
 
 _LEAST_EXTRA = 64  # so that a renewing pool of few entries is not made one by one
 
 
 @dataclass(frozen=True)
 class PoolKey:
-    """What the entries of a pool depend on; `refresh` only that another one is another pool."""
+    """What a pool depends on.
+
+    Attributes:
+      sizes: entries that a sample may be composed from: masks, foregrounds, backgrounds.
+      refresh: after how many samples the oldest entries leave for new ones; None keeps the first ones, a fixed pool.
+    """
 
     options: DrawOptions
     sizes: tuple[int, int, int]
@@ -25,64 +34,52 @@ class PoolKey:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Pictures and labels of the entries. Entry j is what stream sample j draws for its mechanism.
+class PoolLayout:
+    """Which entries the samples of a pool are composed from, and how many are held.
+
+    Sample i of a fixed pool is composed from the entries that its picks, below the pool's sizes, say; of a renewing
+    pool from entries `i // refresh + pick`.
 
     Attributes:
-      pictures: by output name, float32, before any roll: mask (M, 1, h, w), foreground (F, 3, h, w), background
-        (B, 3, h, w); and pre_mask (M, c, h, w) if it was asked for and the plan has it.
-      labels: int64 (M,), (F,), (B,).
+      chunk: how many entries the engines take at once.
     """
 
-    key: PoolKey
-    pictures: dict[str, np.ndarray]
-    labels: Labels
+    sizes: tuple[int, int, int]
+    refresh: int | None
+    chunk: int
 
-    @classmethod
-    def build(
-        cls,
-        key: PoolKey,
-        plan: Plan,
-        sampler: Sampler,
-        networks: Networks,
-        *,
-        parts: bool = False,
-        kept: Mapping[str, np.ndarray] | None = None,
-    ) -> Pool:
-        """Run each mechanism for the entries of its pool.
+    @functools.cached_property
+    def extra(self) -> int:
+        """Rows beyond the window of one sample: entries that are made at once, but no pool more than doubles."""
+        return 0 if self.refresh is None else min(self.chunk, max(_LEAST_EXTRA, *self.sizes))
 
-        Args:
-          parts: keep every output, also those that are not composed.
-          kept: pictures of a pool with this key; a mechanism whose outputs are all there does not run again.
+    @functools.cached_property
+    def rows(self) -> tuple[int, int, int]:
+        """How many entries of each mechanism are held."""
+        shape, texture, background = (size + self.extra for size in self.sizes)
+        return shape, texture, background
+
+    def entries(self, picks: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Stream numbers of each sample's entries, (n, 3): int32 in a fixed pool, else int64."""
+        if self.refresh is None:
+            return picks
+        return (indices // self.refresh)[:, None] + picks.astype(np.int64)
+
+    def windows(self, indices: np.ndarray) -> list[tuple[int, int]]:
+        """For each mechanism the first entry that these samples may be composed from, and the one after the last."""
+        if self.refresh is None:
+            return [(0, size) for size in self.sizes]
+        low, high = int(indices.min()) // self.refresh, int(indices.max()) // self.refresh
+        return [(low, high + size) for size in self.sizes]
+
+    def parts(self, n: int) -> Iterator[slice]:
+        """Cut n samples so that each part's entries fit the rows, whatever its indices are.
+
+        Of consecutive samples, no entry that a later part needs has to leave for one of this part.
         """
-        pictures = dict(kept or {})
-        labels = []
-        height, width = plan.manifest.resolution
-        for name, size in zip(MECHANISMS, key.sizes, strict=True):
-            entries = np.arange(size, dtype=np.int64)
-            found = sampler.labels(key.options, name, entries)
-            labels.append(found)
-            wanted = outputs_of(plan, name, parts)
-            if set(wanted) <= set(pictures):
-                continue
-            arrays = {output: np.empty((size, *shape), np.float32) for output, shape in wanted.items()}
-            for part in chunks(size, (height, width)):
-                noise = sampler.noise(key.options, name, entries[part])
-                truncation = None
-                if key.truncation is not None:
-                    truncation = np.full((len(noise), 1), key.truncation, np.float32)
-                with networks.lock:
-                    outputs = networks.run(
-                        name, noise, plan.mechanisms[name].embedding[found[part]], truncation
-                    )
-                    for output, array in arrays.items():
-                        array[part] = outputs[output]
-            pictures |= arrays
-        return cls(key, pictures, Labels(*labels))
-
-    def has(self, plan: Plan, *, parts: bool) -> bool:
-        """Whether every picture is here that is composed or, with `parts`, handed out."""
-        return all(set(outputs_of(plan, name, parts)) <= set(self.pictures) for name in MECHANISMS)
+        most = n if self.refresh is None else min(min(self.rows), self.extra * self.refresh)
+        for low in range(0, n, most or 1):
+            yield slice(low, min(low + most, n))
 
 
 @dataclass(frozen=True)
@@ -136,66 +133,154 @@ class Slots:
         self._slots.update(zip(entries.tolist(), slots.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class Renewal:
-    """Which entries the samples of a renewing pool are composed from, and how many are held.
-
-    Sample i is composed from entries `i // refresh + pick`, by picks below the pool's sizes.
+@dataclass(frozen=True, eq=False)
+class NewEntries:
+    """Entries of one mechanism that are to be made.
 
     Attributes:
-      chunk: how many entries the engines take at once.
+      entries, rows, labels: int64 (m,): their stream numbers, their rows in the pool in rising order, their labels.
     """
 
-    sizes: tuple[int, int, int]
-    refresh: int
-    chunk: int
+    mechanism: str
+    entries: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    noise: NoiseInput
 
-    @property
-    def extra(self) -> int:
-        """Slots beyond the window of one sample: entries that are made at once, but no pool more than doubles."""
-        return min(self.chunk, max(_LEAST_EXTRA, *self.sizes))
 
-    @property
-    def slots(self) -> tuple[int, int, int]:
-        """How many entries of each mechanism are held."""
-        shape, texture, background = (size + self.extra for size in self.sizes)
-        return shape, texture, background
+class Pool:
+    """Pictures on a device of entries that many images are composed from.
 
-    def entries(self, picks: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Stream numbers of each sample's entries, int64 (n, 3)."""
-        return (indices // self.refresh)[:, None] + picks.astype(np.int64)
+    Entry e of a mechanism is what stream sample e draws for it. A fixed pool holds entries 0 to size - 1, each in the
+    row of its number. A renewing pool holds those that samples were last composed from, in rows that are used again.
 
-    def windows(self, indices: np.ndarray) -> list[tuple[int, int]]:
-        """For each mechanism the first entry that these samples may be composed from, and the one after the last."""
-        low, high = int(indices.min()) // self.refresh, int(indices.max()) // self.refresh
-        return [(low, high + size) for size in self.sizes]
+    Attributes:
+      pictures: by output name, float32, before any roll, a row for each entry that is held: mask (M, 1, h, w),
+        foreground (F, 3, h, w), background (B, 3, h, w); and every other output once `prepare` was asked for parts.
+    """
 
-    def parts(self, n: int) -> Iterator[slice]:
-        """Cut n samples so that each part's entries fit the slots, whatever its indices are.
+    def __init__(self, key: PoolKey, layout: PoolLayout, plan: Plan, sampler: Sampler) -> None:
+        self.key = key
+        self.layout = layout
+        self.pictures: dict[str, Any] = {}
+        self._mechanisms = plan.mechanisms
+        self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
+        self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
+        self._sampler = sampler
+        self._slots: dict[str, Slots] = {}
+        self._labels = {name: np.empty(count, np.int64) for name, count in self._counts()}
+        self._complete = False
 
-        Of consecutive samples, no entry that a later part needs has to leave for one of this part.
+    def has(self, *, parts: bool) -> bool:
+        """Whether every picture is kept that is composed or, with `parts`, handed out."""
+        return self._complete or not parts
+
+    def prepare(self, device: RenderDevice, *, parts: bool) -> None:
+        """Take memory for the pictures, and make those of a fixed pool.
+
+        A mechanism whose pictures are all kept already does not run again.
         """
-        most = min(min(self.slots), self.extra * self.refresh)
-        for low in range(0, n, most):
-            yield slice(low, min(low + most, n))
+        new = []
+        for name, count in self._counts():
+            outputs = self._outputs(name, parts)
+            if outputs.keys() <= self.pictures.keys():
+                continue
+            for output in outputs.keys() - self.pictures.keys():
+                self.pictures[output] = device.empty((count, *outputs[output]))
+            self._slots[name] = Slots(count)
+            if self.key.refresh is None:
+                numbers = np.arange(count, dtype=np.int64)
+                new.append(self._new(name, numbers, numbers))
+        if new:
+            self._make(device, new)
+        self._complete = all(shapes.keys() <= self.pictures.keys() for shapes in self._shapes.values())
 
-    @staticmethod
-    def labels(sampler: Sampler, options: DrawOptions, entries: np.ndarray) -> Labels:
-        """The labels of samples composed from `entries`, (n, 3)."""
-        columns = np.ascontiguousarray(entries.T)
+    def labels(self, rows: np.ndarray) -> Labels:
+        """Labels of samples that are composed from `rows`, (n, 3)."""
         shape, texture, background = (
-            sampler.labels(options, name, column) for name, column in zip(MECHANISMS, columns, strict=True)
+            self._labels[name][column] for name, column in zip(MECHANISMS, rows.T, strict=True)
         )
         return Labels(shape, texture, background)
 
+    def find(
+        self, device: RenderDevice, entries: np.ndarray, uploaded: Any, indices: np.ndarray
+    ) -> tuple[np.ndarray, Any]:
+        """The rows of the entries that samples are composed from, int32 (n, 3), on the host and on the device.
 
-def outputs_of(plan: Plan, mechanism: str, parts: bool) -> dict[str, tuple[int, ...]]:
-    """Name and shape (c, h, w) of the outputs that a pool keeps: the picture, with `parts` all."""
-    return {
-        spec.name: tuple(int(size) for size in spec.shape[1:])
-        for spec in plan.mechanisms[mechanism].spec.outputs
-        if parts or spec.name == PICTURES[mechanism]
-    }
+        Entries that are not held are made. The caller holds the device's lock until the samples are composed.
+
+        Args:
+          entries: (n, 3); `uploaded` is the same on the device.  indices: int64 (n,), of the samples.
+        """
+        if self.key.refresh is None:
+            return entries, uploaded
+        windows = self.layout.windows(indices)
+        places = [
+            self._slots[name].place(wanted, window)
+            for name, wanted, window in zip(MECHANISMS, entries.T, windows, strict=True)
+        ]
+        rows = np.stack([place.index for place in places], axis=1)
+        new = [
+            self._new(name, place.missing, place.slots)
+            for name, place in zip(MECHANISMS, places, strict=True)
+            if len(place.missing)
+        ]
+        return rows, self._make(device, new, rows)[rows]
+
+    def _counts(self) -> Iterator[tuple[str, int]]:
+        return zip(MECHANISMS, self.layout.rows, strict=True)
+
+    def _new(self, name: str, entries: np.ndarray, rows: np.ndarray) -> NewEntries:
+        options, truncation = self.key.options, self.key.truncation
+        draw = self._sampler.noise_draw(options, name)
+        factors = None if truncation is None else np.full((len(entries), 1), truncation, np.float32)
+        noise = NoiseInput(options.seed, draw, draw.indices(entries), truncation=factors)
+        return NewEntries(name, entries, rows, self._sampler.labels(options, name, entries), noise)
+
+    def _make(
+        self, device: RenderDevice, new: Sequence[NewEntries], index: np.ndarray | None = None
+    ) -> Uploaded:
+        """Run the networks for entries of several mechanisms; `index` is uploaded with what they read."""
+        read = (array for e in new for array in (e.labels, *e.noise.arrays()))
+        uploaded = Uploaded(device, [index, *read])
+        # A chunk of every mechanism at once: they may overlap, and hold no more than one chunk each beside the pool.
+        cut = (device.chunks(len(e.entries), self._resolution) for e in new)
+        for parts in zip_longest(*cut):
+            started = [(e, part) for e, part in zip(new, parts, strict=True) if part is not None]
+            found: list[dict[str, Any]] = []
+            try:
+                for e, part in started:
+                    found.append(self._start(device, e, uploaded, part))
+            finally:  # of a round that fails half-way, what was made is kept
+                device.join()
+                for (e, part), outputs in zip(started, found, strict=False):
+                    for name, pictures in outputs.items():
+                        device.put(pictures, self.pictures[name], e.rows[part])
+                    self._labels[e.mechanism][e.rows[part]] = e.labels[part]
+                    self._slots[e.mechanism].fill(e.rows[part], e.entries[part])
+        return uploaded
+
+    def _start(
+        self, device: RenderDevice, new: NewEntries, uploaded: Uploaded, part: slice
+    ) -> dict[str, Any]:
+        """Run one network for some of its entries. Returns the pictures that it did not write into the pool itself."""
+        name, rows = new.mechanism, new.rows[part]
+        kept = self._outputs(name, True).keys() & self.pictures.keys()
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        into = (
+            {output: self.pictures[output][low:high] for output in kept} if high - low == len(rows) else None
+        )
+        noise = new.noise.make(device, uploaded, part)
+        embedding = device.embedding(name, uploaded[new.labels][part])
+        factors = None if new.noise.truncation is None else uploaded[new.noise.truncation][part]
+        inputs = network_inputs(self._mechanisms[name], noise, embedding, factors)
+        outputs = device.run(name, inputs, into)
+        return {} if into is not None else {output: outputs[output] for output in kept}
+
+    def _outputs(self, name: str, parts: bool) -> dict[str, tuple[int, ...]]:
+        """Name and shape (c, h, w) of a mechanism's outputs: its picture, with `parts` all."""
+        shapes = self._shapes[name]
+        return shapes if parts else {PICTURES[name]: shapes[PICTURES[name]]}
 
 
 @dataclass(frozen=True)

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cgnrt.backends import Choice
 from cgnrt.batch import Batch
-from cgnrt.plan import Plan
-from cgnrt.render.composer import Composer
-from cgnrt.render.networks import PICTURES, Networks, chunks, largest_chunk
+from cgnrt.plan import MECHANISMS, PICTURES, Plan
+from cgnrt.render.device import Opening, RenderDevice, largest_chunk
+from cgnrt.render.inputs import NoiseInput, Uploaded, network_inputs, output_shapes
 from cgnrt.render.pixels import PixelFormat
-from cgnrt.render.pools import Pool, PoolKey, PoolNoise, Renewal
-from cgnrt.render.renewing import RenewingPool
+from cgnrt.render.pools import Pool, PoolKey, PoolLayout, PoolNoise
 from cgnrt.request import Request
-from cgnrt.sampling import MECHANISMS, Labels, Sampler
-
-# The column of a pool index that picks each output.
-_COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
+from cgnrt.sampling import Labels, Noise, Sampler
 
 
 class Renderer:
-    """Renders the requests of one Generator. Opens its engines on first use in each process; keeps its last pool."""
+    """Renders the requests of one Generator on one device; keeps its last pool."""
 
-    def __init__(
-        self, plan: Plan, pixels: PixelFormat, sampler: Sampler, choice: Choice, threads: int | None
-    ) -> None:
+    def __init__(self, plan: Plan, sampler: Sampler, pixels: PixelFormat, opening: Opening) -> None:
         self._plan = plan
-        self._composer = Composer(plan, pixels, threads)
         self._sampler = sampler
-        self._choice = choice
-        self._threads = threads
+        self._pixels = pixels
+        self._opening = opening
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
-        self._networks: Networks | None = None
-        self._networks_pid = 0
-        self._pool: Pool | RenewingPool | None = None
+        self._shapes = {
+            output: shape for m in plan.mechanisms.values() for output, shape in output_shapes(m).items()
+        }
+        self._has_rolls = any(m.spec.roll for m in plan.mechanisms.values())
+        self._pool: Pool | None = None
+
+    @property
+    def stream(self) -> Any:
+        """The stream that batches are made on, such as a `cgnrt.cuda.Stream`; None on the CPU."""
+        return self._opening.device().stream
+
+    def with_pixels(self, pixels: PixelFormat) -> Renderer:
+        """Images of another form from the same engines, with a pool of its own. The two take turns."""
+        other = copy.copy(self)
+        other._pixels = pixels
+        other._pool = None
+        return other
+
+    def drop_pool(self) -> None:
+        """Forget the kept pool."""
+        self._pool = None
 
     def render(
         self,
@@ -48,183 +60,311 @@ class Renderer:
         embeddings: Mapping[str, np.ndarray] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Batch:
-        """Run the mechanisms for every sample; `embeddings`, (n, e) each, stand in for those of the labels.
+        """Run the mechanisms for every sample.
 
-        `progress` is called after each chunk with the number of its images.
+        Args:
+          parts: keep the pictures, too.
+          out: where to write the images; None takes new memory.
+          embeddings: (n, e) each, instead of those of the labels.
+          progress: called after each chunk with the number of its images.
         """
-        n = len(request.indices)
-        images = self._composer.images(n, out)
-        kept: dict[str, Any] = self._composer.empty_parts(n) if parts else {}
-        for part in chunks(n, self._resolution):
-            networks = self._open_networks()
-            noise = request.noise(part)
-            truncation = None if request.truncation is None else request.truncation[part]
-            with networks.lock:
-                outputs: dict[str, np.ndarray] = {}
-                for column, name in enumerate(MECHANISMS):
-                    table = self._plan.mechanisms[name].embedding
-                    embedding = (
-                        table[request.labels[column][part]] if embeddings is None else embeddings[name][part]
-                    )
-                    outputs |= networks.run(name, noise[column], embedding, truncation)
-                self._composer.compose(outputs, None, noise.rolls, images[part])
-                if parts:
-                    self._composer.keep(kept, outputs, noise.rolls, part)
-            if progress is not None:
-                progress(part.stop - part.start)
-        return Batch(
-            images=self._composer.wrap(images),
-            labels=request.labels,
-            seed=request.options.seed,
-            indices=request.indices,
-            draw_noise=request.noise,
-            **kept,
-        )
+        (batch,) = self._render([request], parts, out, embeddings, progress)
+        return batch
+
+    def render_variants(self, requests: Sequence[Request]) -> list[Batch]:
+        """Batches of requests that differ in labels only. A mechanism runs once for those that agree in its labels."""
+        return self._render(requests) if requests else []
+
+    def render_pool(self, where: np.ndarray, key: PoolKey, parts: bool, out: Any) -> Batch:
+        """Compose samples from pool entries; those that the kept pool lacks are made first.
+
+        Args:
+          where: int64 (n,) stream indices.
+          parts, out: as for `render`.
+        """
+        n, options = len(where), key.options
+        kept_pool = self._pool
+        if kept_pool is not None and kept_pool.key == key:
+            layout = kept_pool.layout
+        else:
+            chunk = largest_chunk(self._resolution, self._opening.kind.chunk_pixels)
+            layout = PoolLayout(key.sizes, key.refresh, chunk)
+        entries = layout.entries(self._sampler.pool_picks(options.seed, key.sizes, where), where)
+        rolls = self._sampler.rolls(options, where) if self._has_rolls else None
+        with self._call(n, layout.rows, parts) as device:
+            images = self._images(device, n, out)
+            kept = self._parts(device, n) if parts else {}
+            shape, texture, background = np.empty((3, n), np.int64)
+            labels = Labels(shape, texture, background)
+            uploaded = Uploaded(device, [where, entries, rolls])
+            for part in layout.parts(n):  # none where there is no sample: that needs no pool
+                with device.lock:
+                    pool = self._pool_of(device, key, layout, parts)
+                    found = uploaded[entries][part]
+                    rows, index = pool.find(device, entries[part], found, where[part])
+                    moved = None if rolls is None else uploaded[rolls][part]
+                    device.compose(self._pixels, pool.pictures, index, moved, images[part])
+                    if kept:
+                        device.keep(pool.pictures, rows, moved, _cut(kept, part))
+                    for column, chosen in zip(labels, pool.labels(rows), strict=True):
+                        column[part] = chosen
+            there = (device.upload(labels), uploaded[where], uploaded[entries])
+            noise = PoolNoise(self._sampler, options, entries, where)
+            return self._batch(device, there, images, labels, options.seed, where, noise, kept, entries)
 
     def check_out(self, out: Any) -> None:
         """Refuse memory for images that has another form than they have, however many they are."""
-        self._composer.images(0, out[:0])
+        with self._call(0, (), False) as device:
+            self._images(device, 0, out[:0])
 
-    @property
-    def stream(self) -> Any:
-        """The `cgnrt.cuda.Stream` that batches are made on; None on the CPU."""
-        return None
+    # Steps.
 
-    def with_pixels(self, pixels: PixelFormat) -> Renderer:
-        """Images of another form from the same engines, which are opened; the two take turns."""
-        self._open_networks()
-        other = copy.copy(self)
-        other._composer = Composer(self._plan, pixels, self._threads)
-        return other
-
-    def drop_pool(self) -> None:
-        """Forget the kept pool."""
-        self._pool = None
-
-    def render_variants(self, requests: Sequence[Request]) -> list[Batch]:
-        """Batches of requests that differ in labels alone. A mechanism runs once for those that agree in its labels."""
-        if not requests:
-            return []
+    def _render(
+        self,
+        requests: Sequence[Request],
+        parts: bool = False,
+        out: Any = None,
+        embeddings: Mapping[str, np.ndarray] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[Batch]:
+        """Batches of requests that differ in labels only; arguments as for `render`."""
         first = requests[0]
         n = len(first.indices)
-        images = [self._composer.images(n, None) for _ in requests]
-        for part in chunks(n, self._resolution):
-            networks = self._open_networks()
-            noise = first.noise(part)
-            truncation = None if first.truncation is None else first.truncation[part]
-            pictures: list[dict[str, np.ndarray]] = [{} for _ in requests]
-            with networks.lock:
-                for column, name in enumerate(MECHANISMS):
-                    picture, table = PICTURES[name], self._plan.mechanisms[name].embedding
-                    made: dict[bytes, np.ndarray] = {}
-                    for request, found in zip(requests, pictures, strict=True):
-                        labels = request.labels[column][part]
-                        key = labels.astype(np.int64).tobytes()
-                        if key not in made:
-                            outputs = networks.run(name, noise[column], table[labels], truncation)
-                            made[key] = outputs[picture].copy()  # the engine's own until its next run
-                        found[picture] = made[key]
-            for found, target in zip(pictures, images, strict=True):
-                self._composer.compose(found, None, noise.rolls, target[part])
-        return [
-            Batch(
-                images=self._composer.wrap(target),
-                labels=request.labels,
-                seed=request.options.seed,
-                indices=request.indices,
-                draw_noise=request.noise,
-            )
-            for request, target in zip(requests, images, strict=True)
-        ]
+        read = _Read(first, requests, embeddings or {}, self._has_rolls)
+        with self._call(n * len(requests), (), parts) as device:
+            images = [self._images(device, n, out) for _ in requests]
+            kept = self._parts(device, n) if parts else {}
+            uploaded = Uploaded(device, read.arrays())
+            for part in device.chunks(n, self._resolution):
+                noise = read.draw(device, uploaded, part)
+                rolls = None if read.rolls is None else uploaded[read.rolls][part]
+                with device.lock:
+                    found = self._run(device, read, noise, uploaded, part)
+                    device.join()
+                    for pictures, target in zip(found, images, strict=True):
+                        device.compose(self._pixels, pictures, None, rolls, target[part])
+                    if kept:
+                        device.keep(found[0], None, rolls, _cut(kept, part))
+                if progress is not None:
+                    progress(part.stop - part.start)
+            indices = uploaded[first.indices]
+            return [
+                self._batch(
+                    device,
+                    ([uploaded[column] for column in labels], indices, None),
+                    target,
+                    labels,
+                    request.options.seed,
+                    first.indices,
+                    request.noise,
+                    kept,
+                )
+                for request, labels, target in zip(requests, read.labels, images, strict=True)
+            ]
 
-    def render_pool(
+    def _run(
+        self, device: RenderDevice, read: _Read, noise: Mapping[str, Any], uploaded: Uploaded, part: slice
+    ) -> list[dict[str, Any]]:
+        """The pictures of one chunk for each of the requests; a mechanism runs once for those of equal labels."""
+        pictures: list[dict[str, Any]] = [{} for _ in read.labels]
+        truncation = None if read.truncation is None else uploaded[read.truncation][part]
+        for column, name in enumerate(MECHANISMS):
+            made: dict[bytes, dict[str, Any]] = {}
+            for labels, found in zip(read.labels, pictures, strict=True):
+                key = labels[column][part].tobytes() if len(pictures) > 1 else b""
+                if key not in made:
+                    if read.embeddings:
+                        embedding = uploaded[read.embeddings[name]][part]
+                    else:
+                        embedding = device.embedding(name, uploaded[labels[column]][part])
+                    inputs = network_inputs(self._plan.mechanisms[name], noise[name], embedding, truncation)
+                    made[key] = device.run(name, inputs, self._own(device, name, part, len(pictures)))
+                found |= made[key]
+        return pictures
+
+    def _own(self, device: RenderDevice, name: str, part: slice, runs: int) -> dict[str, Any] | None:
+        """Memory for a picture that has to outlast the next run of its mechanism."""
+        if runs == 1:
+            return None
+        picture = PICTURES[name]
+        return {picture: device.empty((part.stop - part.start, *self._shapes[picture]))}
+
+    def _pool_of(self, device: RenderDevice, key: PoolKey, layout: PoolLayout, parts: bool) -> Pool:
+        """The kept pool, if it is this one, or a new one."""
+        with device.lock:
+            pool = self._pool
+            if pool is not None and pool.key == key and pool.has(parts=parts):
+                return pool
+            # Not kept until it is whole; and an old one goes before a new one is made: they may not fit together.
+            self._pool = None
+            if pool is None or pool.key != key:
+                pool = None
+                pool = Pool(key, layout, self._plan, self._sampler)
+            pool.prepare(device, parts=parts)
+            self._pool = pool
+            return pool
+
+    def _images(self, device: RenderDevice, n: int, out: Any) -> Any:
+        """Where n images go: `out` if it is fit for them, else new memory."""
+        shape = self._pixels.shape(n, *self._resolution)
+        if out is None:
+            return device.empty(shape, self._pixels.dtype)
+        if tuple(getattr(out, "shape", ())) != shape:
+            found = tuple(out.shape) if hasattr(out, "shape") else out
+            raise ValueError(f"sample: out is {found!r}, expected shape {shape}.")
+        # Composing no image tells what else is wrong with `out` before the networks run.
+        device.compose(self._pixels, self._parts(device, 0), None, None, out[:0])
+        return out
+
+    def _parts(self, device: RenderDevice, n: int) -> dict[str, Any]:
+        """Memory for every named output of the plan, float32 (n, c, h, w)."""
+        return {name: device.empty((n, *shape)) for name, shape in self._shapes.items()}
+
+    def _batch(
         self,
+        device: RenderDevice,
+        there: tuple[Sequence[Any], Any, Any],
+        images: Any,
+        labels: Labels,
+        seed: int,
         where: np.ndarray,
-        key: PoolKey,
-        parts: bool,
-        out: Any,
+        draw_noise: Callable[[], Noise],
+        parts: Mapping[str, Any],
+        index: np.ndarray | None = None,
     ) -> Batch:
-        """Compose samples from pool entries; those that the kept pool lacks are made first."""
-        if key.refresh is not None:
-            return self._render_renewing(where, key, key.refresh, parts, out)
-        options, sizes = key.options, key.sizes
-        index = self._sampler.pool_picks(options.seed, sizes, where)
-        images = self._composer.images(len(where), out)
-        kept: dict[str, Any] = self._composer.empty_parts(0) if parts else {}
-        chosen_labels = Labels(*np.empty((3, 0), np.int64))
-        if len(where):  # no sample needs no pool
-            pool = self._pool_of(key, parts)
-            rolls = self._sampler.rolls(options, where)
-            self._composer.compose(pool.pictures, index, rolls, images)
-            kept = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}
-            self._composer.keep(kept, kept, rolls, slice(None))
-            chosen_labels = Labels(*(pool.labels[column][index[:, column]] for column in range(3)))
         return Batch(
-            images=self._composer.wrap(images),
-            labels=chosen_labels,
-            seed=options.seed,
+            images=device.shown(self._pixels, images),
+            labels=labels,
+            seed=seed,
             indices=where,
             index=index,
-            draw_noise=PoolNoise(self._sampler, options, index, where),
-            **kept,
+            draw_noise=draw_noise,
+            on_device=device.hand_out(*there, [images, *parts.values()]),
+            **parts,
         )
 
-    def _render_renewing(
+    @contextmanager
+    def _call(self, n: int, pool_rows: tuple[int, ...], parts: bool) -> Iterator[RenderDevice]:
+        """Around everything that one request for n images does; lack of memory says what would fit."""
+        device = self._opening.device()
+        with device.call():
+            try:
+                yield device
+            except MemoryError as error:
+                self._pool = None
+                free_bytes = device.free_bytes()
+                if free_bytes is None:
+                    raise
+                raise MemoryError(
+                    self._what_fits(device, n, pool_rows, parts, free_bytes) + f" ({error})"
+                ) from error
+
+    def _what_fits(
+        self, device: RenderDevice, n: int, pool_rows: tuple[int, ...], parts: bool, free_bytes: int
+    ) -> str:
+        picture_bytes = {name: 4 * math.prod(shape) for name, shape in self._shapes.items()}
+        image_bytes = self._pixels.item_bytes * math.prod(self._pixels.shape(1, *self._resolution))
+        image_bytes += sum(picture_bytes.values()) if parts else 0
+        if pool_rows:
+            rows = zip(MECHANISMS, pool_rows, strict=True)
+            fixed_bytes = sum(count * picture_bytes[PICTURES[name]] for name, count in rows)
+        else:
+            largest = max((part.stop - part.start for part in device.chunks(n, self._resolution)), default=0)
+            fixed_bytes = largest * sum(picture_bytes.values())
+        fits = max(0, (free_bytes - fixed_bytes) // image_bytes)
+        beside = "the pools" if pool_rows else "the networks' pictures"
+        return (
+            f"sample: {n} images need {n * image_bytes:,} bytes, and {beside} {fixed_bytes:,}; {free_bytes:,} are free "
+            f"on {self._opening.name}, which holds {fits} images beside them."
+        )
+
+
+class _Read:
+    """What the networks read for requests that differ in labels only, on the host.
+
+    Attributes:
+      rolls: int32 (n, 2, 2), None where nothing is rolled.  truncation: float32 (n, 1), or None.
+      labels: of each request, int64 (n,) each.
+      embeddings: float32 (n, e) by mechanism, instead of those of the labels; empty: those of the labels.
+    """
+
+    def __init__(
         self,
-        where: np.ndarray,
-        key: PoolKey,
-        refresh: int,
-        parts: bool,
-        out: Any,
-    ) -> Batch:
-        options, sizes = key.options, key.sizes
-        n = len(where)
-        renewal = Renewal(sizes, refresh, largest_chunk(self._resolution))
-        entries = renewal.entries(self._sampler.pool_picks(options.seed, sizes, where), where)
-        rolls = self._sampler.rolls(options, where)
-        images = self._composer.images(n, out)
-        kept: dict[str, Any] = self._composer.empty_parts(n) if parts else {}
-        for part in renewal.parts(n):
-            networks = self._open_networks()
-            with networks.lock:  # whoever else makes entries takes slots
-                pool = self._renewing_pool_of(key, renewal, parts)
-                index = pool.index(entries[part], where[part], self._sampler, networks)
-                self._composer.compose(pool.pictures, index, rolls[part], images[part])
-                chosen = {name: pool.pictures[name][index[:, _COLUMNS[name]]] for name in kept}
-                self._composer.keep(kept, chosen, rolls[part], part)
-        return Batch(
-            images=self._composer.wrap(images),
-            labels=renewal.labels(self._sampler, options, entries),
-            seed=options.seed,
-            indices=where,
-            index=entries,
-            draw_noise=PoolNoise(self._sampler, options, entries, where),
-            **kept,
-        )
+        first: Request,
+        requests: Sequence[Request],
+        embeddings: Mapping[str, np.ndarray],
+        has_rolls: bool,
+    ) -> None:
+        rolls = first.rolls()
+        self.rolls = rolls if has_rolls or rolls.any() else None
+        self.truncation = first.truncation
+        self.labels = [Labels(*(np.asarray(c, np.int64) for c in request.labels)) for request in requests]
+        self.embeddings = {name: np.asarray(rows, np.float32) for name, rows in embeddings.items()}
+        self._indices = first.indices
+        self._noise: dict[str, NoiseInput] = {}  # one object where it is the same
+        grouped: dict[int, np.ndarray] = {}
+        for column, name in enumerate(MECHANISMS):
+            given, draw = first.given[column], first.sampler.noise_draw(first.options, name)
+            if draw.group not in grouped:
+                grouped[draw.group] = draw.indices(first.indices)
+            read = NoiseInput(first.options.seed, draw, grouped[draw.group], given, first.truncation)
+            self._noise[name] = next((r for r in self._noise.values() if r.same(read)), read)
 
-    def _renewing_pool_of(self, key: PoolKey, renewal: Renewal, parts: bool) -> RenewingPool:
-        pool = self._pool
-        if not isinstance(pool, RenewingPool) or pool.key != key or not pool.has(parts=parts):
-            # The old pool goes before the new one is made: large pictures do not fit twice.
-            pool = self._pool = None
-            pool = self._pool = RenewingPool(key, renewal, self._plan, parts=parts)
-        return pool
+    def arrays(self) -> list[np.ndarray | None]:
+        """What has to be uploaded first."""
+        columns = [column for labels in self.labels for column in labels]
+        noise = [array for read in self._noise.values() for array in read.arrays()]
+        return [self._indices, self.rolls, *columns, *self.embeddings.values(), *noise]
 
-    def _pool_of(self, key: PoolKey, parts: bool) -> Pool:
-        pool = self._pool if isinstance(self._pool, Pool) else None
-        same = pool is not None and pool.key == key
-        if pool is None or not same or not pool.has(self._plan, parts=parts):
-            kept = pool.pictures if pool is not None and same else None
-            # The old pool goes before the new one is made: large pictures do not fit twice.
-            pool = self._pool = None
-            pool = self._pool = Pool.build(
-                key, self._plan, self._sampler, self._open_networks(), parts=parts, kept=kept
-            )
-        return pool
+    def draw(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> dict[str, Any]:
+        """Each mechanism's noise for some of the samples; what several share is drawn once."""
+        made = {read: read.make(device, uploaded, part) for read in set(self._noise.values())}
+        return {name: made[read] for name, read in self._noise.items()}
 
-    def _open_networks(self) -> Networks:
-        # Engines do not survive a fork: their worker threads stay behind in the parent.
-        if self._networks is None or self._networks_pid != os.getpid():
-            self._networks = Networks(self._plan, self._choice, self._threads)
-            self._networks_pid = os.getpid()
-        return self._networks
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """Images of the same noise that differ in labels only (Sec. 2.2): n samples, for any labels."""
+
+    renderer: Renderer
+    request: Request
+
+    @property
+    def labels(self) -> Labels:
+        """What the samples draw with `labels="independent"`, int64 (n,) each."""
+        return self.request.labels
+
+    @property
+    def shared_labels(self) -> Labels:
+        """What they draw with `labels="shared"`."""
+        options = replace(self.request.options, labels="shared")
+        draw = self.request.sampler.labels
+        return Labels(*(draw(options, name, self.request.indices) for name in MECHANISMS))
+
+    def render(self, labels: Sequence[Labels]) -> list[Batch]:
+        """A Batch for each of the labels, int64 (n,) class indices each, to the last bit as a call would give it.
+
+        A mechanism runs once for the variants that agree in its labels; images of all variants are held at once.
+
+        Raises:
+          ValueError: labels have another shape, or a class is not there.
+        """
+        n = len(self.request.indices)
+        variants = [Labels(*(np.asarray(column) for column in variant)) for variant in labels]
+        for k, variant in enumerate(variants):
+            for name, column in zip(MECHANISMS, variant, strict=True):
+                classes = self.request.sampler.mechanisms[name].classes
+                if column.shape != (n,) or column.dtype.kind != "i":
+                    raise ValueError(
+                        f"render: labels[{k}] of {name} are {column.dtype} {column.shape}, expected int64 ({n},)."
+                    )
+                if n and not 0 <= column.min() <= column.max() < classes:
+                    raise ValueError(
+                        f"render: labels[{k}] of {name} are {column.min()}..{column.max()}, expected "
+                        f"0..{classes - 1}."
+                    )
+        return self.renderer.render_variants([replace(self.request, labels=variant) for variant in variants])
+
+
+def _cut(arrays: Mapping[str, Any], part: slice) -> dict[str, Any]:
+    return {name: array[part] for name, array in arrays.items()}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cgnrt.render.networks import largest_chunk
+from cgnrt.render.device import largest_chunk
 from cgnrt.serve.protocol import ServeError
 
 # Pixels of a request that is answered in one piece: 4,096 images of 32 x 32, 64 of 256 x 256.

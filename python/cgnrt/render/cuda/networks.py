@@ -1,27 +1,28 @@
-"""The three mechanisms of one plan on a device, each on a stream of its own."""
+"""The three mechanisms of one plan on a GPU, each on a stream of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from cgnrt import cuda
 from cgnrt.backends import Choice, Engine
-from cgnrt.plan import Plan
-from cgnrt.sampling import MECHANISMS
+from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.render.inputs import output_shapes
 
 
 class CudaNetworks:
     """Engines and embedding tables of a plan.
 
-    What a mechanism reads and writes belongs to `stream`; it runs on its own stream, behind what `stream` has been
-    given when it is started, and `join` orders `stream` behind all that were started.
+    What a mechanism reads and writes belongs to `stream`. The mechanism runs on its own stream, after what `stream`
+    was given before the start; `join` makes `stream` wait for everything that was started.
     """
 
     def __init__(self, plan: Plan, choice: Choice, stream: cuda.Stream) -> None:
         self._stream = stream
-        self._specs = {name: plan.mechanisms[name].spec for name in MECHANISMS}
+        self._outputs = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
         self._engines: dict[str, Engine] = {}
         self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
@@ -41,28 +42,18 @@ class CudaNetworks:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def start(
-        self,
-        name: str,
-        noise: cuda.DeviceArray,
-        embedding: cuda.DeviceArray,
-        truncation: cuda.DeviceArray | None,
-        into: Mapping[str, cuda.DeviceArray] | None = None,
+        self, name: str, inputs: Mapping[str, cuda.DeviceArray], into: Mapping[str, cuda.DeviceArray] | None
     ) -> dict[str, cuda.DeviceArray]:
         """Enqueue one mechanism for one chunk; its named outputs are good for `stream` after `join`.
 
         Args:
-          noise: (n, z) float32 after truncation.  embedding: (n, e) float32.  truncation: (n, 1) float32.
           into: where outputs go; new memory for those that are not named.
         """
-        spec = self._specs[name]
-        inputs = {"noise": noise, "class_embedding": embedding}
-        if truncation is not None and any(wanted.name == "truncation" for wanted in spec.inputs):
-            inputs["truncation"] = truncation
-        outputs = dict(into or {})
-        for wanted in spec.outputs:
-            if wanted.name not in outputs:
-                shape = (len(noise), *(int(size) for size in wanted.shape[1:]))
-                outputs[wanted.name] = cuda.DeviceArray.empty(shape, "float32", self._stream)
+        outputs: dict[str, Any] = dict(into or {})
+        for output, shape in self._outputs[name].items():
+            if output not in outputs:
+                shape = (len(inputs["noise"]), *shape)
+                outputs[output] = cuda.DeviceArray.empty(shape, "float32", self._stream)
         own = self._streams[name]
         own.wait_for(self._stream)  # after the allocations: their memory may have been others' until now
         # Before it runs: one that fails may have enqueued some of its work.
@@ -71,7 +62,7 @@ class CudaNetworks:
         return outputs
 
     def join(self) -> None:
-        """Order `stream` behind what was started. Until then nothing that was used may go back to it."""
+        """Make `stream` wait for what was started. Until then nothing that was used may go back to it."""
         for own, _ in self._started:
             self._stream.wait_for(own)
         self._started.clear()

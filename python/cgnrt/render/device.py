@@ -1,0 +1,208 @@
+"""What a device supplies to the renderer: memory, noise, the networks, and the composer of Eq. 2."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cgnrt.backends import Choice
+from cgnrt.batch import DeviceColumns
+from cgnrt.plan import Plan
+from cgnrt.render.pixels import PixelFormat
+from cgnrt.sampling import NoiseDraw
+
+# The class of each kind of device, imported when it is chosen: sampling on the CPU loads no CUDA code.
+DEVICES: dict[str, str] = {
+    "cpu": "cgnrt.render.host:HostDevice",
+    "cuda": "cgnrt.render.cuda.device:CudaDevice",
+}
+
+# More than some 64 pictures of 32 x 32 at once made no engine faster on a CPU, and the activations of twice as many
+# stay in the last-level cache. Larger pictures get fewer per chunk.
+CACHED_PIXELS = 128 * 32 * 32
+
+# The column of a pool index that picks each output, and the row of a sample's rolls that shifts it.
+COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
+ROLLS = {"foreground": 0, "background": 1}
+
+
+class RenderDevice(ABC):
+    """Where a renderer works: opened once in each process, with the three networks of the plan.
+
+    An *array* is whatever this device computes with: it has `shape`, `len()` and slices along the first axis, which
+    are views. Host arrays are NumPy's. Methods may return before their work is done, if later work sees its result.
+
+    Attributes:
+      chunk_pixels: pictures of this many pixels are made at once.
+      stream: the stream that orders the work, None where there is none.
+      lock: held while a chunk is made: what engines return, and the entries of pools, must not change meanwhile.
+    """
+
+    chunk_pixels: ClassVar[int] = CACHED_PIXELS
+
+    def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
+        """Make ready for a plan. On a device that is always there the engines may be left to the first `run`.
+
+        Raises:
+          BackendError: the device cannot be used, or an engine refuses its graph.
+        """
+        self.lock = threading.RLock()
+        self.stream: Any = None
+
+    # What most devices leave as it is.
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most samples that `run` takes; None: any number."""
+        return None
+
+    def chunks(self, n: int, resolution: tuple[int, int]) -> Iterator[slice]:
+        """Cut n samples into slices of nearly one size, none of more pixels than are made at once."""
+        largest = largest_chunk(resolution, self.chunk_pixels)
+        if self.largest_batch is not None:
+            largest = min(largest, self.largest_batch)
+        count = -(-n // largest)
+        for k in range(count):
+            yield slice(n * k // count, n * (k + 1) // count)
+
+    def call(self) -> AbstractContextManager[None]:
+        """A context around everything that one request does on the device."""
+        return nullcontext()
+
+    def free_bytes(self) -> int | None:
+        """Memory that is free once unused blocks are given back; None where it is not known."""
+        return None
+
+    def join(self) -> None:  # noqa: B027
+        """Let later work see what `run` has started. Nothing to do where `run` returns when it is done."""
+
+    def shown(self, pixels: PixelFormat, images: Any) -> Any:
+        """Images as the batch has them."""
+        return images
+
+    def hand_out(
+        self, labels: Sequence[Any], indices: Any, index: Any, pictures: Sequence[Any]
+    ) -> DeviceColumns | None:
+        """A finished batch's columns on the device, which make `Batch.numpy` and `Batch.torch` work; None on the CPU.
+
+        Args:
+          labels: three int64 arrays (n,).  indices: int64 (n,).  index: (n, 3), or None without a pool.
+          pictures: images and parts of the batch.
+        """
+        return None
+
+    # What every device supplies.
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: str = "float32") -> Any:
+        """New memory; dtype is "float32" or that of a `PixelFormat`."""
+
+    @abstractmethod
+    def upload(self, arrays: Sequence[np.ndarray]) -> list[Any]:
+        """Copies of small host arrays on the device. The host's may not change afterwards."""
+
+    @abstractmethod
+    def draw_noise(self, draw: NoiseDraw, seed: int, indices: np.ndarray, uploaded: Any) -> Any:
+        """Noise, float32 (n, draw.size), bit-equal to `draw.draw` on the host.
+
+        Args:
+          indices: int64 (n,), what `draw.indices` gave; `uploaded` is the same on the device.
+        """
+
+    @abstractmethod
+    def scale_rows(self, rows: Any, factors: Any) -> Any:
+        """rows * factors: float32 (n, z) and (n, 1)."""
+
+    @abstractmethod
+    def embedding(self, mechanism: str, labels: Any) -> Any:
+        """Rows of a mechanism's class embedding table, float32 (n, e), for int64 labels (n,)."""
+
+    @abstractmethod
+    def run(
+        self, mechanism: str, inputs: Mapping[str, Any], into: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Run one network: every named output, float32 (n, c, h, w), good after `join` until its next run.
+
+        Args:
+          inputs: every named input of the manifest.
+          into: memory for outputs, by name; the device chooses that of the others.
+        """
+
+    @abstractmethod
+    def put(self, source: Any, target: Any, rows: np.ndarray) -> None:
+        """target[rows] = source."""
+
+    @abstractmethod
+    def compose(
+        self,
+        pixels: PixelFormat,
+        pictures: Mapping[str, Any],
+        index: Any | None,
+        rolls: Any | None,
+        images: Any,
+    ) -> None:
+        """Blend, roll, scale, cast and lay out (Eq. 2), as `cgnrt.ops.compose` does.
+
+        Args:
+          pictures: "mask" (M, 1, h, w), "foreground" (F, 3, h, w) and "background" (B, 3, h, w), float32.
+          index: (n, 3) int32 rows of them; None pairs them in order.
+          rolls: (n, 2, 2) int32 of foreground and background; None rolls nothing.
+          images: where the images go: memory of `empty`, or a caller's.
+        Raises:
+          ValueError, TypeError: a caller's memory has another device or dtype.
+        """
+
+    @abstractmethod
+    def keep(
+        self,
+        pictures: Mapping[str, Any],
+        rows: np.ndarray | None,
+        rolls: Any | None,
+        parts: Mapping[str, Any],
+    ) -> None:
+        """Copy pictures into `parts`, foreground and background as composed, after the roll.
+
+        Args:
+          rows: (n, 3) host rows of the pictures, by `COLUMNS`; None takes them in order.
+          rolls: as for `compose`, by `ROLLS`.
+          parts: (n, c, h, w) float32, by output name.
+        """
+
+
+class Opening:
+    """The device of one or several renderers, opened on first use in each process.
+
+    Engines do not survive a fork: their worker threads stay behind in the parent.
+    """
+
+    def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
+        module, _, name = DEVICES[choice.device.kind].partition(":")
+        self.kind: type[RenderDevice] = getattr(importlib.import_module(module), name)
+        self.name = str(choice.device)
+        self._arguments = plan, choice, threads
+        self._opened: tuple[int, RenderDevice] | None = None
+        self._locks: dict[
+            int, threading.Lock
+        ] = {}  # by process: a forked one may inherit a lock that is taken
+
+    def device(self) -> RenderDevice:
+        """The device of this process."""
+        opened, pid = self._opened, os.getpid()
+        if opened is not None and opened[0] == pid:
+            return opened[1]
+        with self._locks.setdefault(pid, threading.Lock()):
+            if self._opened is None or self._opened[0] != pid:
+                self._opened = pid, self.kind(*self._arguments)
+            return self._opened[1]
+
+
+def largest_chunk(resolution: tuple[int, int], pixels: int = CACHED_PIXELS) -> int:
+    """How many samples a chunk has at most."""
+    return max(1, pixels // (resolution[0] * resolution[1]))

@@ -1,0 +1,110 @@
+"""The CPU as a render device: arrays are NumPy's, engines run when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cgnrt import ops
+from cgnrt.backends import Choice, Engine
+from cgnrt.batch import BFloat16Array
+from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice
+from cgnrt.render.pixels import PixelFormat
+from cgnrt.sampling import NoiseDraw
+
+
+class HostDevice(RenderDevice):
+    """NumPy, the CPU engines of a plan, and the vectorised composer. bfloat16 images are their uint16 bits."""
+
+    def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
+        super().__init__(plan, choice, threads)
+        self._plan = plan
+        self._choice = choice
+        self._threads = threads
+        self._tables = {name: plan.mechanisms[name].embedding for name in MECHANISMS}
+        self._engines: dict[str, Engine] = {}
+
+    def empty(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+        return np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
+
+    def shown(self, pixels: PixelFormat, images: Any) -> Any:
+        bits = pixels.dtype == "bfloat16" and isinstance(images, np.ndarray)
+        return BFloat16Array(images) if bits else images
+
+    def upload(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return list(arrays)
+
+    def draw_noise(self, draw: NoiseDraw, seed: int, indices: np.ndarray, uploaded: Any) -> Any:
+        return draw.draw(seed, indices)
+
+    def scale_rows(self, rows: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = rows * factors
+        return scaled
+
+    def embedding(self, mechanism: str, labels: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = self._tables[mechanism][labels]
+        return rows
+
+    def run(
+        self, mechanism: str, inputs: Mapping[str, Any], into: Mapping[str, Any] | None = None
+    ) -> dict[str, np.ndarray]:
+        if (
+            not self._engines
+        ):  # only now: what merely checks a request opens none, so that a process can still fork
+            self._engines = self._load()
+        return self._engines[mechanism].run(inputs, into)
+
+    def _load(self) -> dict[str, Engine]:
+        engines = {}
+        for name in MECHANISMS:
+            engines[name] = self._choice.load(name, self._threads)
+            # An engine that keeps reading the plan gets its pages back; one with a copy of its own frees them.
+            self._plan.release_pages()
+        return engines
+
+    def put(self, source: np.ndarray, target: np.ndarray, rows: np.ndarray) -> None:
+        target[rows] = source
+
+    def compose(
+        self,
+        pixels: PixelFormat,
+        pictures: Mapping[str, np.ndarray],
+        index: np.ndarray | None,
+        rolls: np.ndarray | None,
+        images: Any,
+    ) -> None:
+        ops.compose(
+            pictures["mask"],
+            pictures["foreground"],
+            pictures["background"],
+            index,
+            rolls=rolls,
+            out=images,
+            threads=self._threads or 0,
+            **pixels.compose_options,
+        )
+
+    def keep(
+        self,
+        pictures: Mapping[str, np.ndarray],
+        rows: np.ndarray | None,
+        rolls: np.ndarray | None,
+        parts: Mapping[str, np.ndarray],
+    ) -> None:
+        for name, part in parts.items():
+            picture = pictures[name] if rows is None else pictures[name][rows[:, COLUMNS[name]]]
+            if rolls is not None and name in ROLLS:
+                picture = roll_each(picture, rolls[:, ROLLS[name]])
+            part[...] = picture
+
+
+def roll_each(pictures: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Shift picture i of (n, c, h, w) cyclically by `shifts[i]` = (dy, dx)."""
+    n, _, height, width = pictures.shape
+    rows = (np.arange(height) - shifts[:, :1]) % height
+    columns = (np.arange(width) - shifts[:, 1:]) % width
+    rolled: np.ndarray = pictures[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return rolled.transpose(0, 3, 1, 2)
