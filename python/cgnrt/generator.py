@@ -15,7 +15,6 @@ from cgnrt.pipeline import GeneratorOptions, Pipeline
 from cgnrt.plan import Plan
 from cgnrt.render.renderer import Counterfactuals
 from cgnrt.request import Request, merge_requests
-from cgnrt.request.interpolation import Interpolation
 from cgnrt.request.labels import Label
 from cgnrt.request.options import OPTION_NAMES, SampleOptions, check_names
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
@@ -314,6 +313,8 @@ class Generator:
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
         """
+        from cgnrt.request.interpolation import Interpolation  # few programs need it: others start faster
+
         path = Interpolation(
             frames=frames,
             mechanisms=mechanisms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from typing import Any
 
@@ -45,8 +46,10 @@ def _flags(fields: dict[str, str]) -> set[str]:
 def _cpuinfo() -> dict[str, str]:
     try:
         with open("/proc/cpuinfo") as file:
-            first, _, _ = file.read().partition("\n\n")
+            first = list(
+                itertools.takewhile(str.strip, file)
+            )  # of one processor: the kernel makes the rest slowly
     except FileNotFoundError:  # not Linux
         return {}
-    pairs = (line.partition(":") for line in first.splitlines())
+    pairs = (line.partition(":") for line in first)
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cgnrt.errors import COPY_AGAIN, refuse, show
 from cgnrt.plan.limits import ALIGNMENT, MAX_FILE_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MEMBER_NAME
@@ -29,8 +29,7 @@ _PADDING_ID = b"CG"
 _REWRITTEN = "Plans cannot be repacked by other tools: export it again with cgnrt-export."
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where a member lies in the file."""
 
     name: str

@@ -1,10 +1,13 @@
-"""What `manifest.json` says, as frozen dataclasses. `schema.py` makes them from JSON and checks them."""
+"""What `manifest.json` says, as immutable records. `schema.py` makes them from JSON and checks them.
+
+Short records are named tuples: Python makes their classes faster than dataclasses when a process starts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 
@@ -14,8 +17,7 @@ Distribution = Literal["normal", "truncated_normal"]
 DivideBy = Literal["maximum", "range"]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """A named input or output of a graph; the first dimension is `"n"`, the batch."""
 
     name: str
@@ -23,24 +25,21 @@ class TensorSpec:
     dtype: str = "float32"
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseSpec:
+class NoiseSpec(NamedTuple):
     """A mechanism's noise u: `size` numbers an image, drawn from `distribution`."""
 
     size: int
     distribution: Distribution = "normal"
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingSpec:
+class EmbeddingSpec(NamedTuple):
     """Where the class embedding table lies: little-endian float32, row-major, `shape` = (classes, e)."""
 
     member: str
     shape: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class MechanismSpec:
+class MechanismSpec(NamedTuple):
     """One mechanism: f_shape, f_text or f_bg (paper Sec. 3)."""
 
     graph: str  # member with the ONNX graph
@@ -54,8 +53,7 @@ class MechanismSpec:
     roll: bool  # the runtime rolls the picture on a torus (MNIST texture shuffle)
 
 
-@dataclass(frozen=True, slots=True)
-class Truncation:
+class Truncation(NamedTuple):
     """The factor that scales truncated noise: allowed range and default."""
 
     minimum: float
@@ -63,8 +61,7 @@ class Truncation:
     default: float
 
 
-@dataclass(frozen=True, slots=True)
-class MemberSpec:
+class MemberSpec(NamedTuple):
     """Size in bytes and SHA-256 (lower-case hex) of a member."""
 
     size: int
@@ -117,8 +114,7 @@ class CgnManifest:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class SaliencySpec:
+class SaliencySpec(NamedTuple):
     """A network that finds the object of a photo, and how photos go in and masks come out.
 
     A photo's pixels are divided by `divide_by`, then `mean` is subtracted and the result divided by `std`, for each

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.limits import (
@@ -45,8 +46,7 @@ _SUBGRAPH_STEP = "Export a feed-forward network without control flow."
 Attribute = int | float | str | list[int] | list[float] | list[str] | Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One operator of the graph."""
 
     op: str
@@ -56,8 +56,7 @@ class Node:
     attributes: Mapping[str, Attribute]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A graph input or output: dimensions are sizes, names of sizes, or None where nothing is said."""
 
     name: str

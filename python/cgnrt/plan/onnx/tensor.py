@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cgnrt.errors import refuse, show
 from cgnrt.plan.limits import MAX_ELEMENTS, MAX_NODE_LINKS, MAX_RANK
@@ -16,8 +16,7 @@ _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 9, 13, 14
 _EXTERNAL_KEYS = ("location", "offset", "length")
 
 
-@dataclass(frozen=True, slots=True)
-class DataType:
+class DataType(NamedTuple):
     """An element type that plans may use."""
 
     name: str
@@ -39,8 +38,7 @@ DATA_TYPES: Mapping[int, DataType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class External:
+class External(NamedTuple):
     """A piece of the weights member, as the graph names it."""
 
     location: str
@@ -48,8 +46,7 @@ class External:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """An initializer or a constant; its data is in one of three places, or it has no elements.
 
     `span` is where raw bytes lie in the graph, `numbers` are typed values, `external` a piece of the weights.
