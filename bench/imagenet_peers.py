@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cgnrt_export.graph import trace
 from cgnrt_export.onnx_writer import write_onnx
-from cgnrt_export.rewrites import fold_constants
+from cgnrt_export.rewrites.constants import fold_constants
 from cgnrt_training.imagenet.biggan import BigGAN
 from cgnrt_training.imagenet.cgn import CGN, MASK_RANGE
 from cgnrt_training.imagenet.checkpoints import load_cgn

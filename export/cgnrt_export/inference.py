@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,47 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgnrt_export.graph import tidy, trace
-from cgnrt_export.rewrites import (
-    fold_batch_norm,
-    fold_constants,
-    fold_pointwise,
-    fold_scales,
-    hoist_slices,
-    merge_duplicates,
-    merge_linears,
-    merge_lookups,
-    merge_upsampling,
-    move_pointwise_down,
-    name_factors,
-    remove_no_ops,
-    remove_writes,
-    shrink_fills,
-    slice_channels,
-    split_pointwise,
-)
-
-# In order: no-ops and calls in place stand between layers that belong together, and weights must be tensors
-# before anything is folded into them. Layers merge before the arithmetic on their results does. A 1x1
-# convolution has to reach the layer that it is folded into, and a batch norm goes into a convolution before
-# that becomes a transposed one.
-REWRITES: Mapping[str, Callable[[fx.GraphModule], int]] = {
-    "no-ops removed": remove_no_ops,
-    "writes in place removed": remove_writes,
-    "constants folded": fold_constants,
-    "duplicates merged": merge_duplicates,
-    "fills shrunk": shrink_fills,
-    "convolutions cut to the channels read": slice_channels,
-    "batch norms folded": fold_batch_norm,
-    "factors folded": fold_scales,
-    "linear layers merged": merge_linears,
-    "look-ups merged": merge_lookups,
-    "vector operations merged": hoist_slices,
-    "1x1 convolutions split": split_pointwise,
-    "1x1 convolutions moved down": move_pointwise_down,
-    "1x1 convolutions folded": fold_pointwise,
-    "up-samplings merged": merge_upsampling,
-    "sizes made factors": name_factors,
-}
+from cgnrt_export.rewrites import REWRITES
 
 
 @dataclass(frozen=True)

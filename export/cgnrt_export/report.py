@@ -148,11 +148,6 @@ class ParityReport:
             values["precision_plan"] = plan
         return values
 
-    def worst_psnr(self, precision: str) -> float | None:
-        """The lowest PSNR of the composite at a precision; None if every way to compute it is exact."""
-        found = [m.psnr_db for m in self.composite if m.precision == precision and m.psnr_db is not None]
-        return min(found, default=None)
-
     def table(self) -> str:
         """The report for people, as lines of text."""
         header = ["picture", "precision", "measured by", "max error", "to float64", "PSNR dB"]

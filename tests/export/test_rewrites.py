@@ -12,14 +12,10 @@ from torch import Tensor, fx, nn
 
 from cgnrt_export.graph import trace
 from cgnrt_export.inference import InferenceForm, count_macs, inference_form
-from cgnrt_export.rewrites import (
-    fold_batch_norm,
-    fold_constants,
-    fold_into_weights,
-    merge_upsampling,
-    remove_no_ops,
-    transposed_weight,
-)
+from cgnrt_export.rewrites.batch_norm import fold_batch_norm, fold_into_weights
+from cgnrt_export.rewrites.constants import fold_constants
+from cgnrt_export.rewrites.no_ops import remove_no_ops
+from cgnrt_export.rewrites.upsample import merge_upsampling, transposed_weight
 
 # Sums of some hundred products of numbers near 1: a few units in the 15th digit. Rounding in float32 (1e-7)
 # or a wrong tap (1e-1) would show.

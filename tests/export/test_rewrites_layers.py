@@ -10,19 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from cgnrt_export.inference import inference_form
-from cgnrt_export.rewrites import (
+from cgnrt_export.rewrites.channels import kept_weights, slice_channels
+from cgnrt_export.rewrites.duplicates import merge_duplicates
+from cgnrt_export.rewrites.in_place import remove_writes
+from cgnrt_export.rewrites.no_ops import remove_no_ops
+from cgnrt_export.rewrites.pointwise import (
     fold_pointwise,
-    fold_scales,
-    kept_weights,
-    merge_duplicates,
     merged_weights,
     move_pointwise_down,
-    name_factors,
-    remove_no_ops,
-    remove_writes,
-    slice_channels,
     split_pointwise,
 )
+from cgnrt_export.rewrites.scales import fold_scales
+from cgnrt_export.rewrites.sizes import name_factors
 
 Rewritten = Callable[..., fx.GraphModule]
 Calls = Callable[[fx.GraphModule], list[str]]

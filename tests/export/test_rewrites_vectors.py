@@ -10,14 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from cgnrt_export.inference import inference_form
-from cgnrt_export.rewrites import (
-    hoist_slices,
-    merge_duplicates,
-    merge_linears,
-    merge_lookups,
-    remove_no_ops,
-    shrink_fills,
-)
+from cgnrt_export.rewrites.duplicates import merge_duplicates
+from cgnrt_export.rewrites.fills import shrink_fills
+from cgnrt_export.rewrites.no_ops import remove_no_ops
+from cgnrt_export.rewrites.slices import hoist_slices
+from cgnrt_export.rewrites.wide import merge_linears, merge_lookups
 
 Rewritten = Callable[..., fx.GraphModule]
 Calls = Callable[[fx.GraphModule], list[str]]
