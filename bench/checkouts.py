@@ -42,7 +42,13 @@ class Checkout:
 
     def start(self, code: str, *arguments: object) -> subprocess.Popen[str]:
         """A fresh process that runs Python code; stdin and stdout are pipes, stderr is dropped."""
-        environment = {**os.environ, "PYTHONPATH": str(self.root / "python")}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(self.root / "python"),
+            # Both checkouts start from compiled modules, in whatever state their folders are.
+            "PYTHONPYCACHEPREFIX": str(Path(__file__).resolve().parents[1] / "out" / "pycache"),
+        }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         return subprocess.Popen(
             [self.python, "-c", code, *map(str, arguments)],
             env=environment,
