@@ -27,8 +27,7 @@ class Generator:
     Args:
       path: the plan file; or an open `Plan`, which has to stay open, so that the file is not read again.
       device: "auto" (cuda:0 where a GPU and an engine for it are there, else the CPU), "cpu", "cuda" or "cuda:1".
-      backend: "auto" (the fastest that runs the plan); "native", "openvino" or "onnxruntime" on the CPU; "tensorrt"
-        or "onnxruntime" on a GPU.
+      backend: "auto" (the fastest that runs the plan), or one by name, such as "native"; docs/devices.md lists them.
       precision: "auto" (the plan's default where the device runs it, else fp32), "fp32", "bf16" or "fp16".
       threads: of the engines and the composer on the CPU; None takes the cores that this process may use.
       dtype: of the images: "float32", "float16", "bfloat16" or "uint8" (0..255).

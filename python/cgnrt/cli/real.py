@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgnrt._support.files import refuse_existing, written_beside
+from cgnrt.backends.registry import backends_for
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
 
@@ -50,9 +51,8 @@ def add_parser(commands: Commands) -> None:
         "--size", type=int, default=256, help="side that photos are cropped and scaled to (256)"
     )
     parser.add_argument("--tile", type=int, default=128, help="pixels of a picture's side on a sheet (128)")
-    parser.add_argument(
-        "--backend", default="auto", help="of the saliency: auto, native, openvino or onnxruntime"
-    )
+    names = ", ".join(entry.name for entry in backends_for("cpu"))
+    parser.add_argument("--backend", default="auto", help=f"of the saliency: auto, {names}")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(run=_run)

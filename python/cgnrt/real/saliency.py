@@ -28,7 +28,7 @@ class Saliency:
 
     Args:
       path: a plan that `cgnrt-export u2netp.pth` wrote.
-      backend: "auto", "native", "openvino" or "onnxruntime".
+      backend: as for `Generator`; one that runs on the CPU.
       device: "auto" or "cpu"; photos are in the host's memory.
       precision: "auto", "fp32" or "bf16".
       threads: of the engine; None means all cores.
