@@ -265,7 +265,7 @@ def test_maps_and_residuals(isa: str, kind: str) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_concatenated_pictures(isa: str) -> None:
-    """Of every kind of step, in one buffer, the last of which is no multiple of 8; and parts of the whole."""
+    """Of every kind of step, in one buffer, the last of which is not a multiple of 8; and parts of the whole."""
     net = Net()
     x = net.start(16, 16, 16, where=(100, 0))
     small = net.max_pool(x)

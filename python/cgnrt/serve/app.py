@@ -30,7 +30,7 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server listens. Port 0 is any free port; None as the gRPC port is no gRPC.
+    """Where the server listens. Port 0 is any free port; None as the gRPC port turns gRPC off.
 
     Attributes:
       certificate, key: PEM files, for TLS on both ports.

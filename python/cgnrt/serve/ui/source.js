@@ -63,7 +63,7 @@ function inputs(setting, count) {
   return found;
 }
 
-/** A class as JSON; what is no index is a name, of which the server knows best. */
+/** A class as JSON; any other text is a name, which the server checks. */
 function label(text) {
   return isWhole(text) ? ["INT64", [whole(text)]] : ["BYTES", [JSON.stringify(text)]];
 }
