@@ -279,7 +279,7 @@ def test_an_engine_that_is_missing(golden_plan: Path, ready: ReadyEngines, tmp_p
         (lambda info: {**info, "batches": [1, 2]}, "expected three sizes in ascending order"),
         (lambda info: {**info, "batches": "123"}, "expected three sizes in ascending order"),
         (lambda info: {**info, "graphs": {}}, "graphs are not a digest for each mechanism"),
-        (lambda info: {**info, "parity": 1}, "parity is no object"),
+        (lambda info: {**info, "parity": 1}, "parity is not an object"),
         (lambda info: {**info, "device": "NVIDIA H200"}, "expected the folder that it lies in"),
     ],
 )
@@ -299,5 +299,5 @@ def test_a_description_that_is_none(
 
 def test_a_description_that_is_no_json(golden_plan: Path, ready: ReadyEngines, tmp_path: Path) -> None:
     path = with_members(golden_plan, tmp_path / "bad.plan", {f"{ready.folder}/engines.json": b"\xff"})
-    with Plan.open(path) as plan, pytest.raises(UnfitError, match="it is no JSON that a plan may hold"):
+    with Plan.open(path) as plan, pytest.raises(UnfitError, match="it is not JSON that a plan may hold"):
         find(plan)

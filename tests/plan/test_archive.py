@@ -196,7 +196,7 @@ def test_doubled_member(parts: Any) -> None:
     directory, header = layout.entries["mechanisms/shape.onnY"]
     for offset in (directory + CENTRAL.size, header + LOCAL.size):
         layout.raw[offset + 20] = ord("x")
-    assert f"member '{SHAPE}' is there twice, expected each name once" in parts.refusal(layout.bytes())
+    assert f"member '{SHAPE}' is present twice, expected each name once" in parts.refusal(layout.bytes())
 
 
 def test_overlapping_members(parts: Any) -> None:

@@ -85,7 +85,7 @@ def test_an_unknown_key_of_external_data(parts: Any) -> None:
 def test_a_doubled_key_of_external_data(parts: Any) -> None:
     model = parts.graph()
     model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
-    refused(parts, model, r"external_data 'location' is there twice")
+    refused(parts, model, r"external_data 'location' is present twice")
 
 
 def test_external_data_without_a_weights_member(parts: Any) -> None:
@@ -167,13 +167,16 @@ def test_tied_weights_are_fine(parts: Any) -> None:
         ({"data_type": 0}, r"data type is 0, expected one of"),
         ({"data_type": 14}, r"data type is 14, expected one of"),
         ({"data_type": 99}, r"data type is 99, expected one of"),
-        ({"raw_data": b"x" * 31}, r"bytes of data is 31|data is there twice"),
+        ({"raw_data": b"x" * 31}, r"bytes of data is 31|data is present twice"),
         ({"string_data": [b"x"]}, r"initializer field is 6, expected a field of ONNX"),
         ({"double_data": [1.0]}, r"initializer field is 10, expected a field of ONNX"),
         ({"name": ""}, r"initializer '' is an input or without a name"),
         ({"name": "noise"}, r"initializer 'noise' is an input or without a name"),
-        ({"name": "weight"}, r"initializer 'weight' is there twice"),
-        ({"float_data": [1.0]}, r"data is there twice, expected one of raw_data, typed data, external_data"),
+        ({"name": "weight"}, r"initializer 'weight' is present twice"),
+        (
+            {"float_data": [1.0]},
+            r"data is present twice, expected one of raw_data, typed data, external_data",
+        ),
     ],
 )
 def test_inline_tensors(parts: Any, change: dict[str, Any], message: str) -> None:
@@ -273,7 +276,7 @@ def edit(statement: str) -> Edit:
             r"operator domain is 'com\.microsoft', expected the default",
         ),
         (edit("m.opset_import.add(domain='evil', version=1)"), r"operator domain is 'evil'"),
-        (edit("m.opset_import.add(domain='ai.onnx', version=17)"), r"operator set '' is there twice"),
+        (edit("m.opset_import.add(domain='ai.onnx', version=17)"), r"operator set '' is present twice"),
         (edit("m.opset_import[0].version = 12"), r"operator set is ai\.onnx 12, expected ai\.onnx 13\.\.24"),
         (edit("m.opset_import[0].version = 99"), r"operator set is ai\.onnx 99"),
         (edit("m.opset_import[0].version = -1"), r"operator set is ai\.onnx 18446744073709551615"),
@@ -340,7 +343,7 @@ def edit(statement: str) -> Edit:
         (edit("g.node[0].attribute[0].type = 0"), r"attribute 'axis' is of type 0"),
         (
             edit("g.node[0].attribute.add().CopyFrom(g.node[0].attribute[0])"),
-            r"attribute 'axis' is there twice",
+            r"attribute 'axis' is present twice",
         ),
         (edit("g.node[1].name = 'x' * 2000"), r"name is 2000 bytes long, expected <= 1024"),
     ],
@@ -359,7 +362,7 @@ def test_counts_are_capped(parts: Any) -> None:
         (wire.message(1, node) * 20_001, "number of nodes is over 20000"),
         (wire.message(1, wire.message(1, b"x") * 4097), "links is over 4096"),
         (wire.message(13, b"\x0a\x01x\x12\x04\x0a\x02\x08\x01"), "without type or shape"),
-        (b"".join(wire.message(5, tensor + wire.message(16, b"")) for _ in range(2)), "is there twice"),
+        (b"".join(wire.message(5, tensor + wire.message(16, b"")) for _ in range(2)), "is present twice"),
     ]:
         model = parts.graph()
         model.ClearField("graph")
@@ -391,9 +394,9 @@ def test_protobuf_that_two_readers_could_understand_differently(parts: Any) -> N
         return rest.SerializeToString() + wire.message(7, body)
 
     cases = [
-        (raw + wire.message(7, graph), r"model field 7 is there twice, expected a singular field"),
-        (raw + wire.message(7, b""), r"model field 7 is there twice"),
-        (raw + b"\x08\x08", r"model field 1 is there twice"),
+        (raw + wire.message(7, graph), r"model field 7 is present twice, expected a singular field"),
+        (raw + wire.message(7, b""), r"model field 7 is present twice"),
+        (raw + b"\x08\x08", r"model field 1 is present twice"),
         (raw + wire.message(99, b"x"), r"model field is 99, expected a field of ONNX"),
         (raw + b"\x0b", r"wire type 3, expected 0, 1, 2 or 5"),
         (raw + b"\x0f", r"wire type 7"),
@@ -412,13 +415,13 @@ def test_protobuf_that_two_readers_could_understand_differently(parts: Any) -> N
         (b"", r"graph member is without a graph"),
         (b"\x08" + raw, r"expected"),
         (head, r"expected"),
-        (with_graph(graph + wire.message(2, b"again")), r"graph field 2 is there twice"),
+        (with_graph(graph + wire.message(2, b"again")), r"graph field 2 is present twice"),
         (with_graph(graph + b"\x08\x01"), r"graph field 1 is a varint, expected a bytes"),
         (
             with_graph(graph + wire.message(5, tensor + wire.message(8, b"other"))),
-            r"initializer field 8 is there twice",
+            r"initializer field 8 is present twice",
         ),
-        (with_graph(graph + wire.message(5, tensor + b"\x10\x01")), r"initializer field 2 is there twice"),
+        (with_graph(graph + wire.message(5, tensor + b"\x10\x01")), r"initializer field 2 is present twice"),
         (
             with_graph(graph + wire.message(1, b"\x0a\x02\xff\xfe")),
             r"input name is b'\\xff\\xfe', expected UTF-8",

@@ -278,7 +278,7 @@ def member_entry(data: bytes, **other: Any) -> dict[str, Any]:
         (
             "engines/x",
             None,
-            r"member 'engines/x' is in the file alone, expected every member in the manifest",
+            r"member 'engines/x' is not in the manifest, expected only members of the manifest",
         ),
         (
             "engines/y",

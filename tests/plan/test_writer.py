@@ -1,4 +1,4 @@
-"""A plan appears whole or not at all: full disks, kills, files that are there already."""
+"""A plan appears whole or not at all: full disks, kills, files that exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def test_an_existing_file_is_kept(parts: Any, folder: Path) -> None:
     target = folder / "cgn.plan"
     target.write_bytes(b"mine")
     with pytest.raises(
-        PlanError, match=r"write '.*cgn.plan': file is there already, expected a new name.*force=True"
+        PlanError,
+        match=r"write '.*cgn.plan': path is the name of an existing file, expected a new name.*force=True",
     ):
         write_plan(target, parts.manifest, parts.members)
     assert target.read_bytes() == b"mine"
@@ -40,7 +41,7 @@ def test_an_existing_file_is_kept(parts: Any, folder: Path) -> None:
 
 def test_a_dangling_link_is_kept(parts: Any, folder: Path) -> None:
     (folder / "cgn.plan").symlink_to("nowhere")
-    with pytest.raises(PlanError, match="file is there already"):
+    with pytest.raises(PlanError, match="path is the name of an existing file"):
         write_plan(folder / "cgn.plan", parts.manifest, parts.members)
 
 
@@ -53,7 +54,7 @@ def test_a_name_that_is_taken_meanwhile(parts: Any, folder: Path, monkeypatch: p
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(PlanError, match="file is there already"):
+    with pytest.raises(PlanError, match="path is the name of an existing file"):
         write_plan(target, parts.manifest, parts.members)
     assert target.read_bytes() == b"theirs"
     assert os.listdir(folder) == ["cgn.plan"]
@@ -240,5 +241,5 @@ def test_two_writers_at_once(parts: Any, folder: Path) -> None:
     digests = [result for result in results if len(result) == 64]
     assert len(digests) == 5
     assert len(set(digests)) == 1
-    assert sum("there already" in result for result in results) == 3
+    assert sum("existing file" in result for result in results) == 3
     assert os.listdir(folder) == ["a.plan"]

@@ -168,7 +168,7 @@ class TestErrors:
     def test_textures_class_twice(self, mnist: Path, textures: Path) -> None:
         source = next((textures / "object").glob("3_*"))
         (textures / "object" / "3_again.png").write_bytes(source.read_bytes())
-        with pytest.raises(ValueError, match="class 3 is there twice"):
+        with pytest.raises(ValueError, match="class 3 is present twice"):
             VariantMnist("wildlife", mnist, textures=textures)
 
     def test_textures_broken_picture(self, mnist: Path, textures: Path) -> None:

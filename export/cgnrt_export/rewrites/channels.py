@@ -25,7 +25,7 @@ _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def kept_weights(
     weight: Tensor, bias: Tensor | None, start: int, end: int, *, transposed: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of the output channels start..end - 1 alone.
+    """Weight and bias of only the output channels start..end - 1.
 
     Args:
       weight: (out, in, ...), or (in, out, ...) if `transposed`.

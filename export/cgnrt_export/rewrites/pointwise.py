@@ -1,6 +1,6 @@
 """1x1 convolutions to where they cost least.
 
-A 1x1 convolution is a map over channels, the same at every pixel, so it changes places with whatever treats
+A 1x1 convolution is a map over channels, the same at every pixel, so it can change places with everything that treats
 all channels alike: nearest and bilinear up-sampling (whose weights sum to one, so that a bias passes too) and
 concatenation. And two convolutions in a row are one, if the second is 1x1. U2-Net's fused mask is a 1x1
 convolution over six up-sampled side outputs: it becomes a sum of up-sampled pictures of one channel.
@@ -70,7 +70,7 @@ def split_pointwise(module: fx.GraphModule) -> int:
 
 
 def move_pointwise_down(module: fx.GraphModule) -> int:
-    """Move each 1x1 convolution that alone reads an up-sampling to before it."""
+    """Move each 1x1 convolution that is the only reader of an up-sampling to before it."""
     if writes_in_place(module):
         return 0
     moved = 0
@@ -111,7 +111,7 @@ def move_pointwise_down(module: fx.GraphModule) -> int:
 
 
 def fold_pointwise(module: fx.GraphModule) -> int:
-    """Fold each 1x1 convolution into the convolution before it, where that is no more work."""
+    """Fold each 1x1 convolution into the convolution before it, where that does not add work."""
     if writes_in_place(module):
         return 0
     folded = 0
@@ -179,7 +179,7 @@ def _split(
 ) -> None:
     weight = constant(module, given["weight"])
     if weight is None:
-        raise TypeError(f"the weight of {convolution} is no constant, expected one")
+        raise TypeError(f"the weight of {convolution} is not a constant, expected one")
     shape = shape_of(convolution)
     parts: list[fx.Node] = list(arguments(joined)["tensors"])
     columns: dict[fx.Node, Tensor] = {}

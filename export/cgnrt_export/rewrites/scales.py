@@ -38,7 +38,7 @@ def fold_scales(module: fx.GraphModule) -> int:
 
 
 def _scale(module: fx.GraphModule, layer: object, factor: object) -> Tensor | None:
-    """One factor for each output channel, float64, or None where this is no such product."""
+    """One factor for each output channel, float64, or None where this is not such a product."""
     if not isinstance(layer, fx.Node) or not is_call(layer, "conv1d", "conv2d", "conv3d"):
         return None
     channels = shape_of(layer)[1]

@@ -58,7 +58,7 @@ class _Part:
 class _Member:
     node: fx.Node
     width: int
-    parts: tuple[_Part, ...]  # its operands that are no common ones, in order
+    parts: tuple[_Part, ...]  # its operands that are not shared, in order
 
 
 def hoist_slices(module: fx.GraphModule) -> int:
@@ -83,7 +83,7 @@ def _hoist_once(module: fx.GraphModule) -> int:
             _merge(module, key, run)
             hoisted += len(run)
         if hoisted:
-            return hoisted  # the graph is another one now: describe it anew
+            return hoisted  # the graph has changed: describe it again
     return 0
 
 

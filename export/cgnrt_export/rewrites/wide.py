@@ -76,7 +76,7 @@ def merge_lookups(module: fx.GraphModule) -> int:
         first = found[0][0]
         joined = torch.cat([tables[lookup] for lookup in lookups], 1)
         wide = add_constant(module, "wide_table", joined, before=first)
-        # Indexing alone counts negative rows from the end; the ONNX form of `embedding` is the plainest.
+        # Only indexing counts negative rows from the end; the ONNX form of `embedding` is the simplest.
         counts_back = any(is_call(lookup, "index") for lookup in lookups)
         target = torch.ops.aten.index.Tensor if counts_back else torch.ops.aten.embedding.default
         args = (wide, [index] if counts_back else index)
@@ -88,7 +88,7 @@ def merge_lookups(module: fx.GraphModule) -> int:
 def _read(module: fx.GraphModule, node: object) -> Tensor:
     value = constant(module, node)
     if value is None:
-        raise TypeError(f"{node} is no constant, expected one")
+        raise TypeError(f"{node} is not a constant, expected one")
     return value
 
 

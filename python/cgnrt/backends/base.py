@@ -90,7 +90,7 @@ class Engine(Protocol):
         Args:
           inputs: every named input of the manifest, float32, C-contiguous, one batch size for all: NumPy arrays, or
             `cgnrt.cuda.DeviceArray`s on the engine's device.
-          outputs: arrays to write into, by output name; None leaves the choice to the engine, on the CPU alone.
+          outputs: arrays to write into, by output name; None leaves the choice to the engine (only on the CPU).
           stream: the `cgnrt.cuda.Stream` to enqueue on, without waiting; None on the CPU. The caller orders streams.
         Returns:
           Every named output, on the engine's device. Arrays that the engine chose itself are only good until

@@ -57,7 +57,7 @@ def choose(
         runs the plan, else the CPU.
       precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the device cannot
         run that, or not fast: on a CPU without AMX the native engine in fp32 is faster than the libraries in bf16. On
-        a GPU whose backend has no bf16, fp16 is tried in its place: as fast, and with three more bits.
+        a GPU whose backend has no bf16, fp16 is tried instead: as fast, and with three more bits.
       default_precision: the plan's.
       networks: what is to be run, since a backend may not support a graph.
       plan, options: where they are from, and what the caller said of engines on a GPU.

@@ -25,7 +25,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 @functools.cache
 def _library() -> Any:
-    """The package, without its telemetry: that forks the process from a thread to call home, under whatever runs."""
+    """The package without its telemetry, which forks the process from a thread to send data."""
     silenced = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
     if silenced:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # to import it fails

@@ -107,7 +107,7 @@ def index_members(data: memoryview) -> dict[str, Entry]:
     for _ in range(count):
         entry, position = _read_central(data, position, directory_start + directory_size)
         if entry.name in entries:
-            raise refuse(f"member {entry.name!r}", "there twice", "each name once")
+            raise refuse(f"member {entry.name!r}", "present twice", "each name once")
         expected = _check_local(data, entry, expected, directory_start)
         entries[entry.name] = entry
     if position != directory_start + directory_size:

@@ -154,7 +154,7 @@ def parse_tensors(
 
 
 def _same(found: list[Any], rule: tuple[int | str, ...]) -> bool:
-    """Equal in value and type: 1.0 and true are equal to 1 in Python, but are no dimensions."""
+    """Equal in value and type: in Python 1.0 and true are equal to 1, but they are not dimensions."""
     return len(found) == len(rule) and all(
         type(a) is type(b) and a == b for a, b in zip(found, rule, strict=True)
     )

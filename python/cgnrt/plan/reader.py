@@ -319,7 +319,7 @@ def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry
     """The archive and the manifest list the same members, of the same sizes."""
     for name in entries:
         if name != MANIFEST_NAME and name not in listed:
-            raise refuse(f"member {name!r}", "in the file alone", "every member in the manifest")
+            raise refuse(f"member {name!r}", "not in the manifest", "only members of the manifest")
     for name, spec in listed.items():
         if name not in entries:
             raise refuse(f"member {name!r}", "missing", "every member of the manifest", COPY_AGAIN)
@@ -331,7 +331,7 @@ def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry
 
 
 def _release(mapping: mmap.mmap) -> None:
-    # Safe for a read-only mapping of a file alone: anonymous memory would lose its content.
+    # Safe only for a read-only mapping of a file: anonymous memory would lose its content.
     if hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
 

@@ -125,7 +125,12 @@ def _manifest_bytes(
 
 def _refuse_existing(target: str) -> None:
     if os.path.lexists(target):
-        raise refuse("file", "there already", "a new name", "Give another name, or force=True (--force).")
+        raise refuse(
+            "path",
+            "the name of an existing file",
+            "a new name",
+            "Give another name, or force=True (--force).",
+        )
 
 
 def _publish(temporary: str, target: str, force: bool, operation: str) -> None:

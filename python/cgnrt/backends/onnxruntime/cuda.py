@@ -173,7 +173,7 @@ class OnnxRuntimeCudaEngine:
                 graph=graph,
                 weights=self._weights,
                 threads=threads,
-                # Weights beside the arena, which then holds activations alone.
+                # Weights outside the arena, which then holds only activations.
                 config={"session.use_device_allocator_for_initializers": "1"},
             )
         self._reads = {port.name for port in self._session.get_inputs()}

@@ -45,7 +45,7 @@ def build_engine(
       library: what to build with.
       architecture: "sm_90".
       fp32_layers: as for `typed_graph`.
-      timing_cache: file of measured tactics that spares measuring them again; made or added to. TensorRT for RTX
+      timing_cache: file of measured tactics, which are not measured again; made or extended. TensorRT for RTX
         measures none.
       workspace_bytes: most scratch memory that a tactic may take; None is all of the device.
       progress: told of each step.
@@ -126,7 +126,7 @@ def _profile(builder: Any, mechanism: Network, network: Any, batches: Batches) -
 
 
 def _read_timings(config: Any, path: Path) -> None:
-    """Timings of another version or card, or damaged ones, are refused by the library, which then measures anew."""
+    """The library refuses timings of another version or card, or damaged ones, and then measures again."""
     known = path.read_bytes() if path.is_file() else b""
     if not config.set_timing_cache(config.create_timing_cache(known), False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
@@ -187,7 +187,7 @@ def make_monitor(api: Any, progress: Progress | None, subject: str) -> Any:
 
 @contextlib.contextmanager
 def bar() -> Iterator[Progress]:
-    """A progress bar on stderr, silent where that is no terminal."""
+    """A progress bar on stderr, silent if that is not a terminal."""
     from tqdm import tqdm
 
     with tqdm(unit="step", disable=None, leave=False) as shown:

@@ -74,7 +74,7 @@ def timing_cache(target: Target) -> Path:
 
 
 def read_entry(key: CacheKey) -> bytes | None:
-    """The engine of a key; None where there is none that can be used, and the log says why."""
+    """The engine of a key; None if the cache has none that can be used: the log says why."""
     try:
         with key.path.open("rb") as file:
             owner = os.fstat(file.fileno()).st_uid
@@ -95,7 +95,7 @@ def read_entry(key: CacheKey) -> bytes | None:
 
 
 def write_entry(key: CacheKey, data: bytes) -> None:
-    """Keep an engine. A cache that cannot be written costs time the next time, and is no error."""
+    """Keep an engine. A cache that cannot be written is not an error: the engine is built again the next time."""
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         with written_beside(key.path, force=True) as beside, beside.open("xb") as file:

@@ -90,7 +90,7 @@ class _Replay:
         self._inputs = {name: allocate(a.shape, a.dtype, stream) for name, a in inputs.items()}
         self._outputs = {name: allocate(a.shape, a.dtype, stream) for name, a in outputs.items()}
         context.bind(self._inputs, self._outputs, block)
-        # What a context does at a new shape alone must not be in the graph.
+        # What a context does only at a new shape must not be in the graph.
         context.enqueue(stream)
         stream.begin_capture()
         try:

@@ -79,7 +79,7 @@ def load() -> Library:
     """Import the installed package.
 
     Raises:
-      BackendError: there is none, it cannot be imported, or it is too old.
+      BackendError: none is installed, it cannot be imported, or it is too old.
     """
     name = installed()
     if name is None:

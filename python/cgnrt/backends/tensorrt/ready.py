@@ -143,7 +143,7 @@ def _parse(name: str, raw: bytes) -> ReadyEngines:
     try:
         value = parse_json(raw)
     except PlanError as error:
-        raise refusal(f"it is no JSON that a plan may hold ({error})") from error
+        raise refusal(f"it is not JSON that a plan may hold ({error})") from error
     if not isinstance(value, dict) or sorted(value) != sorted(_FIELDS):
         raise refusal(f"fields are not {', '.join(_FIELDS)}")
     if value["format"] != FORMAT:
@@ -152,7 +152,7 @@ def _parse(name: str, raw: bytes) -> ReadyEngines:
         raise refusal(f"{', '.join(_FIELDS[1:6])} are not all strings")
     graphs, parity, batches = value["graphs"], value["parity"], value["batches"]
     if not isinstance(graphs, dict) or sorted(graphs) != sorted(MECHANISMS) or not isinstance(parity, dict):
-        raise refusal("graphs are not a digest for each mechanism, or parity is no object")
+        raise refusal("graphs are not a digest for each mechanism, or parity is not an object")
     try:
         profile = Batches.of(batches if isinstance(batches, list) and len(batches) == 3 else [])
     except ValueError as error:

@@ -68,7 +68,7 @@ class Batches:
 
     @classmethod
     def of(cls, sizes: Sequence[int]) -> Batches:
-        """From one size (that one alone), two (the ends, tuned for the larger) or three.
+        """From one size (only that one), two (the ends, tuned for the larger) or three.
 
         Raises:
           ValueError: other numbers of sizes, or sizes that are not positive integers in ascending order.

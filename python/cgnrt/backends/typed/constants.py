@@ -45,7 +45,7 @@ class Constants:
                 continue
             raw = self._external(tensor)
             if raw.nbytes <= _SIZES_BYTES:
-                # Shapes are worked out from what lies in the graph alone.
+                # Shapes are inferred only from constants inside the graph.
                 tensor.raw_data = raw.tobytes()
                 del tensor.external_data[:]
                 tensor.data_location = onnx.TensorProto.DEFAULT

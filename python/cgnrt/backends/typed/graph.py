@@ -54,7 +54,7 @@ _FOLLOWERS = frozenset(
 )
 # The activations that make an output: in half, a mask's bound of 0.9999 would be 1.
 _ACTIVATIONS = ("Clip", "HardSigmoid", "Sigmoid", "Tanh")
-# Inputs that are float32 whatever the others are.
+# Inputs that are always float32.
 _ALWAYS_FLOAT = {("Resize", 1), ("Resize", 2)}
 # The operator set from which convolutions may be bfloat16, and the IR version that it needs.
 _BF16_OPSET, _BF16_IR = 22, 10

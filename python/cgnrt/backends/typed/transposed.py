@@ -31,7 +31,7 @@ _TAPS = ([3, 1], [2, 0])
 
 
 def split_transposed(model: onnx.ModelProto, constants: Constants, kept: Collection[str]) -> None:
-    """Replace the transposed convolutions that double a picture, but for those whose weights are to be kept."""
+    """Replace the transposed convolutions that double a picture, except those whose weights are to be kept."""
     nodes: list[Any] = []
     for node in model.graph.node:
         if _doubles(node, constants) and node.input[1] not in kept:

@@ -59,7 +59,7 @@ def validate_graph(
     """
     model = parse_model(bytes(graph))
     if weights is not None:
-        weights = memoryview(weights).cast("B")  # its length is in bytes, whatever it is a view of
+        weights = memoryview(weights).cast("B")  # so that its length is in bytes
     _check_weights(model.initializers.values(), location, weights)
     _check_interface(model.inputs, inputs, "input")
     _check_interface(model.outputs, outputs, "output")

@@ -120,7 +120,9 @@ def _concat(op: Operands) -> list[Info]:
     for info in operands:
         rest = info.dims[:axis] + info.dims[axis + 1 :]
         if len(info.dims) != len(first) or rest != first[:axis] + first[axis + 1 :]:
-            raise refuse("shapes", show([list(item.dims) for item in operands]), f"alike but for axis {axis}")
+            raise refuse(
+                "shapes", show([list(item.dims) for item in operands]), f"equal except on axis {axis}"
+            )
     dims = (*first[:axis], sum(info.dims[axis] for info in operands), *first[axis + 1 :])
     values: Values | None = None
     if elements(dims) <= MAX_VALUES:

@@ -105,7 +105,7 @@ def parse_model(data: bytes) -> Model:
         elif item.number == _MODEL_OPSET:
             domain, version = _parse_opset(data, item)
             if domain in opsets:
-                raise refuse(f"operator set {domain!r}", "there twice", "each domain once")
+                raise refuse(f"operator set {domain!r}", "present twice", "each domain once")
             opsets[domain] = version
     if model.graph == (0, 0):
         raise refuse("graph member", "without a graph", "an ONNX model")
@@ -162,7 +162,7 @@ def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
                 raise refuse("number of initializers", f"over {MAX_TENSORS}", f"<= {MAX_TENSORS}")
             tensor = parse_tensor(data, item, "initializer")
             if tensor.name in model.initializers:
-                raise refuse(f"initializer {show(tensor.name)}", "there twice", "each name once")
+                raise refuse(f"initializer {show(tensor.name)}", "present twice", "each name once")
             model.initializers[tensor.name] = tensor
         elif item.number == _GRAPH_INPUT:
             model.inputs.append(_parse_value(data, item, "input"))
@@ -202,7 +202,7 @@ def _parse_node(data: bytes, item: Field, index: int) -> Node:
             elif part.number == 5:
                 key, value = _parse_attribute(data, part)
                 if key in attributes:
-                    raise refuse(f"attribute {show(key)}", "there twice", "each name once")
+                    raise refuse(f"attribute {show(key)}", "present twice", "each name once")
                 attributes[key] = value
             elif part.number == 7:
                 check_domain(wire.text(data, part, "operator domain"))

@@ -181,7 +181,7 @@ def _apply(rule: Rule, operands: Operands) -> list[Info]:
     try:
         return rule(operands)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        # A rule calculates with what a stranger wrote: whatever does not fit its arithmetic is malformed.
+        # A rule calculates with numbers from the file: those that its arithmetic cannot take are malformed.
         raise refuse("operands", f"malformed ({error})", f"those of {operands.node.op}") from None
 
 

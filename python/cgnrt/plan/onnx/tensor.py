@@ -77,7 +77,7 @@ class Once:
             raise refuse(f"{self.what} field", number, "a field of ONNX IR version 4..13 that plans use")
         if number not in self.repeated:
             if self.seen >> number & 1:
-                raise refuse(f"{self.what} field {number}", "there twice", "a singular field")
+                raise refuse(f"{self.what} field {number}", "present twice", "a singular field")
             self.seen |= 1 << number
 
 
@@ -124,7 +124,7 @@ def parse_tensor(data: bytes, item: Field, what: str) -> Tensor:
         elif part.number == _TENSOR_EXTERNAL:
             key, value = parse_pair(data, part, "external_data")
             if key in pairs:
-                raise refuse(f"{what} external_data {show(key)}", "there twice", "each key once")
+                raise refuse(f"{what} external_data {show(key)}", "present twice", "each key once")
             if len(pairs) >= len(_EXTERNAL_KEYS):
                 raise refuse(f"{what} external_data", "over three keys", ", ".join(_EXTERNAL_KEYS))
             pairs[key] = value
@@ -147,7 +147,7 @@ def parse_tensor(data: bytes, item: Field, what: str) -> Tensor:
         )
     stores = (span is not None) + len(typed) + bool(pairs)
     if stores > 1:
-        raise refuse(f"{subject}: data", "there twice", "one of raw_data, typed data, external_data")
+        raise refuse(f"{subject}: data", "present twice", "one of raw_data, typed data, external_data")
     external = _parse_external(pairs, subject) if pairs else None
     numbers: tuple[int | float, ...] | None = None
     if external is not None:

@@ -62,7 +62,7 @@ class NativeDeepEngine:
         return dict(zip(self._outputs, found, strict=True))
 
     def _rows(self, inputs: Mapping[str, np.ndarray], n: int) -> list[np.ndarray]:
-        if n == 0:  # of which a Reshape could not tell what its -1 stands for
+        if n == 0:  # a Reshape could not compute the size that its -1 asks for
             return [np.empty((0, vector.width), np.float32) for vector in self._vectors]
         given = {name: inputs[name] for name in self._inputs}
         values = evaluate(self._graph, self._nodes, given)

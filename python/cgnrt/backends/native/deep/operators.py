@@ -48,7 +48,7 @@ def _convolution(state: Compiler, node: Node) -> None:
 
 
 def _take_map(state: Compiler, name: str, step: Step) -> None:
-    """Let a 1x1 convolution map its input itself, where a pointwise step did nothing else for it alone."""
+    """Let a 1x1 convolution map its own input, in place of a pointwise step before it that nothing else reads."""
     maker = state.maker.get(step.inputs[0])
     if maker is None or maker != len(state.steps) - 1 or state.readers[name] > 1:
         return

@@ -13,7 +13,7 @@ from cgnrt.plan.onnx.model import Node
 SCALE, SHIFT, ACT, RESIDUAL, LAST_SCALE, LAST_SHIFT, LAST_ACT = range(7)
 
 WHOLE_CHANNELS = 8  # a picture that shares a buffer begins at a multiple of these
-TRY = 0  # images that the small part of a graph is evaluated for while it is compiled, for the shapes alone
+TRY = 0  # the batch size at which the small part of a graph is evaluated while it is compiled, to get its shapes
 
 
 @dataclass

@@ -73,7 +73,7 @@ def _reshape(node: Node, x: Arrays) -> Any:
     sizes = [int(size) for size in wanted]
     if not node.attributes.get("allowzero", 0):
         copied = {k for k, size in enumerate(sizes) if size == 0}
-        if -1 in sizes:  # not left to NumPy, which cannot tell where there are no images
+        if -1 in sizes:  # NumPy cannot compute it for a batch of 0
             left = math.prod(size for k, size in enumerate(array.shape) if k not in copied)
             sizes[sizes.index(-1)] = left // math.prod(size for size in sizes if size > 0)
         sizes = [array.shape[k] if k in copied else size for k, size in enumerate(sizes)]
