@@ -63,7 +63,7 @@ function inputs(setting, count) {
   return found;
 }
 
-/** A class as JSON; any other text is a name, which the server checks. */
+/** A class as JSON: digits are an index, any other text is a name, which the server checks. */
 function label(text) {
   return isWhole(text) ? ["INT64", [whole(text)]] : ["BYTES", [JSON.stringify(text)]];
 }
