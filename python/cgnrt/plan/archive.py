@@ -3,6 +3,9 @@
 `index_members` checks a mapped file and says where each member lies; `archive_layout` makes the same headers
 for writing. The order of the checks is part of the specification: sizes before offsets, offsets before
 contents, and nothing is allocated by a number that was not compared with the file's size first.
+
+Python's zipfile is not used: it does not compare a member's two headers, accepts gaps, overlaps and bytes around the
+archive, and cannot place members at aligned offsets, from which engines read them in the mapped file.
 """
 
 from __future__ import annotations
