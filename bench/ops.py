@@ -99,7 +99,7 @@ class Inputs:
         self.out = np.ones(shape, "uint16" if self.dtype == "bfloat16" else self.dtype)
 
     def ours(self, threads: int) -> object:
-        return _core.compose(
+        return ops.compose(
             self.masks,
             self.foregrounds,
             self.backgrounds,

@@ -86,4 +86,24 @@ std::size_t choice_argument(const py::handle& object, const std::string& subject
   refuse(subject, field_of(subject), "'" + given + "'", "one of " + rule);
 }
 
+PixelForm form_argument(const std::string& operation, const py::object& dtype, const py::object& layout,
+                        const py::object& scale, const py::object& bias, const py::object& clamp) {
+  static constexpr DType kOutputs[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kUInt8};
+  PixelForm form;
+  form.output =
+      kOutputs[choice_argument(dtype, operation + " dtype", {"float32", "float16", "bfloat16", "uint8"})];
+  form.layout =
+      choice_argument(layout, operation + " layout", {"NCHW", "NHWC"}) == 0 ? Layout::kNCHW : Layout::kNHWC;
+  form.scale = floats_argument(scale, operation + " scale");
+  form.bias = floats_argument(bias, operation + " bias");
+  if (!clamp.is_none()) {
+    const std::vector<float> values = floats_argument(clamp, operation + " clamp");
+    if (values.size() != 2) {
+      refuse(operation + " clamp", "length", std::to_string(values.size()), "2, (low, high)");
+    }
+    form.clamp = std::make_pair(values[0], values[1]);
+  }
+  return form;
+}
+
 }  // namespace cgnrt

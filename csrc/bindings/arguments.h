@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "ops/pixels.h"
+
 namespace cgnrt {
 
 // Anything with __index__, within low..high.
@@ -22,6 +24,12 @@ std::vector<float> floats_argument(const pybind11::handle& object, const std::st
 // The position of a string among `choices`.
 std::size_t choice_argument(const pybind11::handle& object, const std::string& subject,
                             const std::vector<std::string>& choices);
+
+// The arguments that all ops on pictures share. `dtype` is "float32", "float16", "bfloat16" or "uint8",
+// `layout` "NCHW" or "NHWC", `clamp` None or (low, high).
+PixelForm form_argument(const std::string& operation, const pybind11::object& dtype,
+                        const pybind11::object& layout, const pybind11::object& scale,
+                        const pybind11::object& bias, const pybind11::object& clamp);
 
 // Whether the object is a sequence with a length (not a 0-d array).
 bool has_length(const pybind11::handle& object);

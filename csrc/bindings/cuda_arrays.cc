@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "bindings/arguments.h"
-#include "bindings/cuda_exchange.h"
-#include "bindings/cuda_module.h"
+#include "bindings/cuda_call.h"
 #include "bindings/lend.h"
+#include "bindings/module.h"
 #include "cuda/check.h"
 
 namespace py = pybind11;

@@ -1,8 +1,7 @@
-#include "bindings/cuda_module.h"
-
 #include <pybind11/stl.h>
 
 #include "bindings/arguments.h"
+#include "bindings/module.h"
 #include "cuda/check.h"
 #include "cuda/memory.h"
 #include "cuda/runtime.h"
@@ -33,7 +32,7 @@ py::dict info() {
 
 py::dict device(const py::object& index) {
   const int devices = cuda_runtime().devices;
-  if (devices == 0) refuse("device", "index", std::string(py::str(index)), "none: no CUDA device is there");
+  if (devices == 0) refuse("device", "index", std::string(py::str(index)), "none: no CUDA device is found");
   const CudaDevice found =
       cuda_device(static_cast<int>(integer_argument(index, "device index", 0, devices - 1)));
   py::dict facts;
@@ -52,7 +51,7 @@ void translate(std::exception_ptr pointer) {
   } catch (const DeviceMemoryError& error) {
     PyErr_SetString(PyExc_MemoryError, error.what());
   } catch (const CudaError& error) {
-    // The package's own type; where the package is gone already, at the interpreter's end, any will do.
+    // The package's own type, or any other once the package is gone, at the end of the interpreter.
     py::object type = py::reinterpret_borrow<py::object>(PyExc_RuntimeError);
     try {
       type = py::module_::import("cgnrt.errors").attr("BackendError");
@@ -66,13 +65,11 @@ void translate(std::exception_ptr pointer) {
 }  // namespace cgnrt
 
 PYBIND11_MODULE(_cuda, module) {
-  module.doc() = "The CUDA part of cgnrt. cgnrt.cuda and cgnrt.ops are its public faces.";
+  module.doc() = "The CUDA part of cgnrt. cgnrt.cuda and cgnrt.ops are its public interface.";
   pybind11::register_local_exception_translator(&cgnrt::translate);
   cgnrt::bind_cuda_streams(module);
   cgnrt::bind_cuda_arrays(module);
-  cgnrt::bind_cuda_compose(module);
-  cgnrt::bind_cuda_noise(module);
-  cgnrt::bind_cuda_patch_grid(module);
+  cgnrt::Binding::add_all(module);
   module.def("info", &cgnrt::info, "What this build is, and the driver and devices found now.");
   module.def("device", &cgnrt::device, pybind11::arg("index") = 0, "The facts of a device.");
   module.def(

@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "bindings/arguments.h"
-#include "bindings/cuda_exchange.h"
-#include "bindings/cuda_module.h"
+#include "bindings/cuda_call.h"
+#include "bindings/module.h"
 #include "cuda/graph.h"
 
 namespace py = pybind11;

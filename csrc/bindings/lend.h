@@ -1,4 +1,4 @@
-// Memory of ours that leaves as a DLPack capsule.
+// What the modules hand out: new NumPy arrays, and DLPack capsules.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/dlpack.h"
+#include "common/scalar.h"
 
 namespace cgnrt {
 
@@ -23,5 +24,13 @@ struct Lent {
 // the consumer gave to __dlpack__: None or (major, minor); only a versioned capsule can be read-only.
 pybind11::capsule lend(std::unique_ptr<Lent> lent, dlpack::DLTensor tensor, bool readonly,
                        const pybind11::object& max_version, const std::string& subject);
+
+// A new NumPy array of uninitialised memory aligned to 64 bytes; bfloat16 becomes uint16. Throws
+// std::bad_alloc.
+pybind11::object new_array(DType dtype, const std::vector<std::int64_t>& shape);
+
+// A DLPack capsule of dtype bfloat16 over the memory of `bits`, a C-contiguous uint16 array, which it keeps
+// alive. `max_version` is what the consumer gave to __dlpack__: None or (major, minor).
+pybind11::capsule bfloat16_dlpack(const pybind11::object& bits, const pybind11::object& max_version);
 
 }  // namespace cgnrt

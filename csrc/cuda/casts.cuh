@@ -11,8 +11,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "common/convert.h"
-#include "common/dtype.h"
+#include "common/scalar.h"
 
 namespace cgnrt {
 

@@ -12,11 +12,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "cuda/compose.h"
-#include "cuda/compose_item.cuh"
-#include "cuda/launch.h"
+#include "cuda/compose.cuh"
+#include "cuda/launch.cuh"
 #include "cuda/pixel_vectors.cuh"
-#include "ops/compose_pixel.h"
+#include "ops/compose.h"
 
 namespace cgnrt {
 namespace {
@@ -302,10 +301,6 @@ void launch_form(const ComposeDeviceArgs& a, cudaStream_t stream) {
   CGNRT_LAUNCH(compose_kernel<F>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, a, d);
 }
 
-bool is_aligned(const void* address, std::int64_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(address) % static_cast<std::uintptr_t>(bytes) == 0;
-}
-
 template <DType in, DType out, bool rolls>
 void launch_dtypes(const ComposeDeviceArgs& a, cudaStream_t stream) {
   constexpr int in_bytes = sizeof(Stored<in>), out_bytes = sizeof(Stored<out>);
@@ -326,19 +321,49 @@ void launch_dtypes(const ComposeDeviceArgs& a, cudaStream_t stream) {
   launch_form<Form<in, out, 1, 1, rolls, false>>(a, stream);
 }
 
+ComposeDeviceArgs device_args(const ComposeCall& call, const DeviceFinish& finish, const Tensor& out) {
+  ComposeDeviceArgs args{};
+  static_cast<DeviceFinish&>(args) = finish;
+  args.masks = call.masks.data;
+  args.foregrounds = call.foregrounds.data;
+  args.backgrounds = call.backgrounds.data;
+  if (call.index) {
+    args.index = call.index->data;
+    args.index_is_wide = call.index->dtype == DType::kInt64;
+  }
+  if (call.rolls) {
+    args.rolls = call.rolls->data;
+    args.rolls_are_wide = call.rolls->dtype == DType::kInt64;
+  }
+  args.masks_count = call.masks.shape[0];
+  args.foregrounds_count = call.foregrounds.shape[0];
+  args.backgrounds_count = call.backgrounds.shape[0];
+  args.out = out.data;
+  args.n = call.shape[0];
+  args.channels = call.foregrounds.shape[1];
+  args.height = call.masks.shape[2];
+  args.width = call.masks.shape[3];
+  args.input = call.masks.dtype;
+  return args;
+}
+
 }  // namespace
 
-void compose_cuda(const ComposeDeviceArgs& args, cudaStream_t stream) {
+void compose(const ComposeCall& call, const Tensor& out) {
+  const DeviceFinish finish = device_finish("compose foregrounds", call.form, call.foregrounds.shape[1]);
+  require_compose_out(call, out);
+  const ComposeDeviceArgs args = device_args(call, finish, out);
   if (args.n == 0) return;
+  const auto stream = static_cast<cudaStream_t>(call.target.stream);
   with_output(args.output, [&](auto output) {
-    constexpr DType out = decltype(output)::value;
+    constexpr DType out_type = decltype(output)::value;
     const bool rolls = args.rolls != nullptr;
     if (args.input == DType::kFloat16) {
-      rolls ? launch_dtypes<DType::kFloat16, out, true>(args, stream)
-            : launch_dtypes<DType::kFloat16, out, false>(args, stream);
+      rolls ? launch_dtypes<DType::kFloat16, out_type, true>(args, stream)
+            : launch_dtypes<DType::kFloat16, out_type, false>(args, stream);
     } else {
-      rolls ? launch_dtypes<DType::kFloat32, out, true>(args, stream)
-            : launch_dtypes<DType::kFloat32, out, false>(args, stream);
+      rolls ? launch_dtypes<DType::kFloat32, out_type, true>(args, stream)
+            : launch_dtypes<DType::kFloat32, out_type, false>(args, stream);
     }
   });
 }

@@ -2,9 +2,8 @@
 // sample, all channels: the source rows that it needs are scaled across into shared memory, then down. Same
 // operations in the same order as mosaic_ref.
 #include "cuda/casts.cuh"
-#include "cuda/launch.h"
+#include "cuda/launch.cuh"
 #include "cuda/mosaic_rows.cuh"
-#include "ops/compose_pixel.h"
 
 namespace cgnrt {
 namespace {
@@ -197,13 +196,10 @@ int slots_for(int rows, double scale) {
   return between < rows * kTaps ? static_cast<int>(between) : rows * kTaps;
 }
 
-bool is_aligned(const void* memory, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(memory) % bytes == 0;
-}
-
 Form form_of(const PatchGridDeviceArgs& args) {
   const bool quads = args.result_width % kQuad == 0 && is_aligned(args.blend_masks, 16) &&
-                     is_aligned(args.backgrounds, 16) && is_aligned(args.out, kQuad * size_of(args.output));
+                     is_aligned(args.backgrounds, 16) &&
+                     is_aligned(args.out, kQuad * static_cast<std::int64_t>(size_of(args.output)));
   if (quads && (args.layout == Layout::kNCHW || args.channels == 1)) return Form::kPlanes;
   return quads && args.channels == 3 ? Form::kPixelsOfThree : Form::kSingle;
 }

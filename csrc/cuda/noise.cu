@@ -1,28 +1,26 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "cuda/integers.cuh"
-#include "cuda/launch.h"
-#include "cuda/noise.h"
+#include "cuda/launch.cuh"
+#include "ops/noise.h"
 #include "ops/noise_math.h"
 
 namespace cgnrt {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr std::int64_t kWaves = 16;  // times the blocks that fill the device; threads go round for more
+constexpr int kMaxDeviceBounds = 64;  // they are passed with the launch
 
-bool is_aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
-
-unsigned blocks_for(std::int64_t work) {
-  const std::int64_t blocks = (work + kThreads - 1) / kThreads;
-  return static_cast<unsigned>(std::min(blocks, kWaves * persistent_blocks(blocks, kThreads)));
-}
-
-__device__ __forceinline__ std::int64_t first_of_thread() {
-  return std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-}
-__device__ __forceinline__ std::int64_t threads_of_grid() { return std::int64_t{gridDim.x} * kThreads; }
+// A kernel's parameters.
+struct NoiseDeviceArgs {
+  std::uint64_t seed;
+  const std::int64_t* indices;  // (n)
+  std::int64_t n;
+  std::uint32_t slot;
+  std::int64_t size;          // numbers for each index
+  std::int64_t bounds_count;  // 1: one for all; else `size`; of kIntegers only
+  std::uint32_t bounds[kMaxDeviceBounds];
+  void* out;  // (n, size) uint32, float32, float32 or int32
+};
 
 // The bits of the number that a word makes.
 template <NoiseKind kind>
@@ -41,10 +39,10 @@ __device__ __forceinline__ std::uint32_t number_of(const NoiseDeviceArgs& a, std
 
 // A thread makes the four numbers of one Philox block.
 template <NoiseKind kind>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kLoopThreads)
     noise_kernel(const __grid_constant__ NoiseDeviceArgs a, std::int64_t row_blocks, bool stores_vectors) {
   const std::int64_t blocks = a.n * row_blocks;
-  for (std::int64_t at = first_of_thread(); at < blocks; at += threads_of_grid()) {
+  for (std::int64_t at = loop_first(); at < blocks; at += loop_step()) {
     const std::int64_t row = quotient(at, row_blocks);
     const std::int64_t block = at - row * row_blocks;
     const auto index = static_cast<std::uint64_t>(a.indices[row]);
@@ -68,47 +66,31 @@ __global__ void __launch_bounds__(kThreads)
 template <NoiseKind kind>
 void launch_noise(const NoiseDeviceArgs& a, cudaStream_t stream) {
   const std::int64_t row_blocks = (a.size + 3) / 4;
-  const bool stores_vectors = a.size % 4 == 0 && is_aligned(a.out);
-  CGNRT_LAUNCH(noise_kernel<kind>, dim3(blocks_for(a.n * row_blocks)), dim3(kThreads), 0, stream, a,
+  const bool stores_vectors = a.size % 4 == 0 && is_aligned(a.out, 16);
+  CGNRT_LAUNCH(noise_kernel<kind>, loop_blocks(a.n * row_blocks), dim3(kLoopThreads), 0, stream, a,
                row_blocks, stores_vectors);
-}
-
-__device__ __forceinline__ void set(float& to, float value) { to = value; }
-__device__ __forceinline__ void set(float4& to, float value) { to = make_float4(value, value, value, value); }
-__device__ __forceinline__ float times(float a, float factor) { return a * factor; }
-__device__ __forceinline__ float4 times(float4 a, float factor) {
-  return make_float4(a.x * factor, a.y * factor, a.z * factor, a.w * factor);
-}
-
-// `columns` counts vectors in both.
-template <typename Vector>
-__global__ void __launch_bounds__(kThreads)
-    gather_kernel(const Vector* table, std::int64_t rows, std::int64_t columns, const std::int64_t* index,
-                  std::int64_t n, Vector* out) {
-  for (std::int64_t at = first_of_thread(); at < n * columns; at += threads_of_grid()) {
-    const std::int64_t row = quotient(at, columns);
-    const std::int64_t from = index[row];
-    if (from >= 0 && from < rows) {
-      out[at] = __ldg(table + from * columns + (at - row * columns));
-    } else {
-      set(out[at], float_of(0x7fc00000u));
-    }
-  }
-}
-
-template <typename Vector>
-__global__ void __launch_bounds__(kThreads) scale_kernel(const Vector* values, const float* factors,
-                                                         std::int64_t n, std::int64_t columns, Vector* out) {
-  for (std::int64_t at = first_of_thread(); at < n * columns; at += threads_of_grid()) {
-    out[at] = times(values[at], factors[quotient(at, columns)]);
-  }
 }
 
 }  // namespace
 
-void noise_cuda(const NoiseDeviceArgs& args, cudaStream_t stream) {
+void noise(const NoiseCall& call, const Tensor& out) {
+  require_noise_out(call, out);
+  if (call.bounds.size() > kMaxDeviceBounds) {
+    refuse(std::string(call.operation) + " bound", "length", std::to_string(call.bounds.size()),
+           "at most " + std::to_string(kMaxDeviceBounds) + " on a GPU", "Draw on the CPU.");
+  }
+  NoiseDeviceArgs args{};
+  args.seed = call.seed;
+  args.indices = static_cast<const std::int64_t*>(call.indices.data);
+  args.n = call.shape[0];
+  args.slot = call.slot;
+  args.size = call.size;
+  args.bounds_count = static_cast<std::int64_t>(call.bounds.size());
+  std::copy(call.bounds.begin(), call.bounds.end(), args.bounds);
+  args.out = out.data;
   if (args.n == 0 || args.size == 0) return;
-  switch (args.kind) {
+  const auto stream = static_cast<cudaStream_t>(call.target.stream);
+  switch (call.kind) {
     case NoiseKind::kWords:
       return launch_noise<NoiseKind::kWords>(args, stream);
     case NoiseKind::kNormal:
@@ -117,32 +99,6 @@ void noise_cuda(const NoiseDeviceArgs& args, cudaStream_t stream) {
       return launch_noise<NoiseKind::kTruncatedNormal>(args, stream);
     case NoiseKind::kIntegers:
       return launch_noise<NoiseKind::kIntegers>(args, stream);
-  }
-}
-
-void gather_rows_cuda(const float* table, std::int64_t rows, std::int64_t columns, const std::int64_t* index,
-                      std::int64_t n, float* out, cudaStream_t stream) {
-  if (n == 0 || columns == 0) return;
-  if (columns % 4 == 0 && is_aligned(table) && is_aligned(out)) {
-    CGNRT_LAUNCH(gather_kernel<float4>, dim3(blocks_for(n * (columns / 4))), dim3(kThreads), 0, stream,
-                 reinterpret_cast<const float4*>(table), rows, columns / 4, index, n,
-                 reinterpret_cast<float4*>(out));
-  } else {
-    CGNRT_LAUNCH(gather_kernel<float>, dim3(blocks_for(n * columns)), dim3(kThreads), 0, stream, table, rows,
-                 columns, index, n, out);
-  }
-}
-
-void scale_rows_cuda(const float* values, const float* factors, std::int64_t n, std::int64_t columns,
-                     float* out, cudaStream_t stream) {
-  if (n == 0 || columns == 0) return;
-  if (columns % 4 == 0 && is_aligned(values) && is_aligned(out)) {
-    CGNRT_LAUNCH(scale_kernel<float4>, dim3(blocks_for(n * (columns / 4))), dim3(kThreads), 0, stream,
-                 reinterpret_cast<const float4*>(values), factors, n, columns / 4,
-                 reinterpret_cast<float4*>(out));
-  } else {
-    CGNRT_LAUNCH(scale_kernel<float>, dim3(blocks_for(n * columns)), dim3(kThreads), 0, stream, values,
-                 factors, n, columns, out);
   }
 }
 

@@ -1,7 +1,7 @@
 // The best windows of masks: sums by a summed-area pass in exact integers, then the highest keys by a radix
 // selection. A key is a window's sum above its place counted from the end: keys differ, and their order is
 // that of the ranks.
-#include "cuda/launch.h"
+#include "cuda/launch.cuh"
 #include "cuda/patch_grid.cuh"
 
 namespace cgnrt {

@@ -3,16 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "common/hd.h"
+#include "common/scalar.h"
 
 namespace cgnrt {
 
 constexpr int kTaps = 4;
 
 // Value x of the result is the sum over k, in order, of weights[x * kTaps + k] * source[firsts[x] + k], where
-// places before 0 and beyond the end stand for the first and the last. firsts[x] is within -2..source - 2.
+// a place before the source or behind it means its first or last. firsts[x] is within -2..source - 2.
 struct Axis {
   std::int64_t source;  // length of the source
   std::int64_t length;  // of the result
@@ -21,17 +20,6 @@ struct Axis {
 };
 
 constexpr std::int64_t kPadding = 2;  // places that a source is read beyond its ends
-
-// An axis with its memory.
-struct BicubicTaps {
-  std::int64_t source = 0;
-  std::vector<std::int32_t> firsts;
-  std::vector<float> weights;
-
-  Axis axis() const {
-    return {source, static_cast<std::int64_t>(firsts.size()), firsts.data(), weights.data()};
-  }
-};
 
 CGNRT_HD std::int64_t tap_place(const Axis& axis, std::int64_t x, int tap) {
   const std::int64_t place = axis.firsts[x] + tap;
@@ -72,7 +60,5 @@ CGNRT_HD BicubicTap bicubic_tap(std::int64_t from, double scale, std::int64_t x)
 CGNRT_HD double bicubic_scale(std::int64_t from, std::int64_t to) {
   return static_cast<double>(from) / static_cast<double>(to);
 }
-
-BicubicTaps bicubic_taps(std::int64_t from, std::int64_t to);
 
 }  // namespace cgnrt

@@ -1,54 +1,66 @@
+// compose on the CPU: checks index and rolls, chooses the implementation, and divides the work among threads.
 #include <algorithm>
 #include <cstdint>
 
 #include "common/cpu.h"
 #include "common/thread_pool.h"
 #include "ops/compose.h"
-#include "ops/compose_kernel.h"
 
 namespace cgnrt {
 namespace {
 
-// A thread is worth waking for this many bytes read and written (some 100 us of work).
+// One more thread is woken for each this many bytes read and written (some 100 us of work).
 constexpr std::int64_t kBytesPerThread = 1 << 20;
-// Tasks are this large, so that threads that lag behind can be evened out.
+// Size of a task: small enough that a slow thread delays the others little.
 constexpr std::int64_t kBytesPerTask = 2 << 20;
 
-// A larger batch would not stay in the cache until it is read. Half of what a group of cores commonly shares:
-// what the system says of its caches varies with the virtual machine more than with the hardware.
+// A larger batch would not stay in the cache until it is read. Half of the cache that a group of cores
+// commonly shares: what the system reports of its caches depends on the virtual machine more than on the
+// hardware.
 constexpr std::int64_t kCachedBytes = 16 << 20;
 
-ComposeBlocks blocks_for(Isa isa) {
-  switch (isa) {
-#if defined(CGNRT_HAVE_X86_VARIANTS)
-    case Isa::kX86V4:
-      return x86_v4::compose_blocks;
-    case Isa::kX86V3:
-      return x86_v3::compose_blocks;
-#endif
-    default:
-      return baseline::compose_blocks;
-  }
+std::int32_t offset_at(const Tensor& rolls, std::int64_t at, std::int64_t period) {
+  const std::int64_t remainder = integer_at(rolls, at) % period;
+  return static_cast<std::int32_t>(remainder < 0 ? remainder + period : remainder);
 }
 
-}  // namespace
+// Reads index and rolls once, into memory of our own: another thread that writes to them cannot change what
+// was checked.
+std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
+  const std::int64_t height = call.masks.shape[2];
+  const std::int64_t width = call.masks.shape[3];
+  std::vector<ComposeItem> items(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) {
+    ComposeItem& item = items[static_cast<std::size_t>(i)];
+    if (call.index) {
+      item.mask = entry_at("compose", *call.index, i, 0, call.masks.shape[0], "masks");
+      item.foreground = entry_at("compose", *call.index, i, 1, call.foregrounds.shape[0], "foregrounds");
+      item.background = entry_at("compose", *call.index, i, 2, call.backgrounds.shape[0], "backgrounds");
+    } else {
+      item.mask = item.foreground = item.background = static_cast<std::int32_t>(i);
+    }
+    if (call.rolls) {
+      item.foreground_dy = offset_at(*call.rolls, i * 4, height);
+      item.foreground_dx = offset_at(*call.rolls, i * 4 + 1, width);
+      item.background_dy = offset_at(*call.rolls, i * 4 + 2, height);
+      item.background_dx = offset_at(*call.rolls, i * 4 + 3, width);
+    }
+  }
+  return items;
+}
 
-void compose_cpu(const ComposeArgs& given, const char* isa) {
-  ComposeArgs a = given;
-  const ComposeBlocks run = blocks_for(pick_isa(isa));
-  const std::int64_t per_sample = blocks_per_sample(a);
-  const std::int64_t blocks = a.n * per_sample;
+void run_on_threads(ComposeArgs a, Isa isa, std::int64_t threads) {
+  const ComposeKernel& kernel = CGNRT_PICK_VARIANT(kCompose, isa);
+  const std::int64_t blocks = a.n * blocks_per_sample(a);
   if (blocks == 0) return;
-  const std::int64_t pixel_bytes = (1 + 2 * a.channels) * static_cast<std::int64_t>(size_of(a.input)) +
-                                   a.channels * static_cast<std::int64_t>(size_of(a.output));
-  const std::int64_t bytes = a.n * a.height * a.width * pixel_bytes;
+  const std::int64_t pixels = a.n * a.height * a.width;
+  const std::int64_t out_bytes = pixels * a.channels * static_cast<std::int64_t>(size_of(a.output));
+  const std::int64_t bytes =
+      pixels * (1 + 2 * a.channels) * static_cast<std::int64_t>(size_of(a.input)) + out_bytes;
   if (a.streaming == Streaming::kBySize) {
-    const std::int64_t out_bytes =
-        a.n * a.height * a.width * a.channels * static_cast<std::int64_t>(size_of(a.output));
     a.streaming = out_bytes > kCachedBytes ? Streaming::kAlways : Streaming::kNever;
   }
   const std::int64_t block_bytes = std::max<std::int64_t>(1, bytes / blocks);
-  std::int64_t threads = a.threads;
   if (threads == 0) threads = std::min<std::int64_t>(available_cpus(), bytes / kBytesPerThread);
   threads = std::clamp<std::int64_t>(threads, 1, blocks);
   const std::int64_t blocks_per_task =
@@ -56,8 +68,37 @@ void compose_cpu(const ComposeArgs& given, const char* isa) {
   const std::int64_t tasks = (blocks + blocks_per_task - 1) / blocks_per_task;
   parallel_for(tasks, static_cast<int>(threads), [&](std::int64_t task) {
     const std::int64_t first = task * blocks_per_task;
-    run(a, first, std::min(blocks, first + blocks_per_task));
+    kernel.blocks(a, first, std::min(blocks, first + blocks_per_task));
   });
+}
+
+}  // namespace
+
+void compose(const ComposeCall& call, const Tensor& out) {
+  require_compose_out(call, out);
+  const std::optional<Isa> isa = pick_implementation(call.target.implementation);
+  const std::int64_t n = call.shape[0];
+  const std::int64_t channels = call.foregrounds.shape[1];
+  const std::vector<ComposeItem> items = items_of(call, n);
+  const PixelForm form = for_each_channel(call.form, channels);
+  ComposeArgs args{};
+  static_cast<PixelFinish&>(args) = finish_of(form);
+  args.masks = call.masks.data;
+  args.foregrounds = call.foregrounds.data;
+  args.backgrounds = call.backgrounds.data;
+  args.items = items.data();
+  args.out = out.data;
+  args.n = n;
+  args.channels = channels;
+  args.height = call.masks.shape[2];
+  args.width = call.masks.shape[3];
+  args.input = call.masks.dtype;
+  args.streaming = call.streaming;
+  if (isa) {
+    run_on_threads(args, *isa, call.target.threads);
+  } else {
+    compose_ref(args);
+  }
 }
 
 }  // namespace cgnrt

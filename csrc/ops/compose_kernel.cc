@@ -1,16 +1,13 @@
-// Compiled once for every instruction set, with CGNRT_ISA naming the namespace. Nothing here may have
-// external linkage but compose_blocks, and no header's inline function may be called unless it is CGNRT_HD:
-// the linker would keep one copy for all instruction sets.
+// Compiled once for every instruction set, with CGNRT_ISA naming the namespace. Only kCompose may have
+// external linkage here, and a function of a header may be called only if it is CGNRT_HD: of an inline
+// function the linker would keep one copy for all instruction sets.
 //
-// A block passes tile by tile through short loops that the compiler vectorises, from one small buffer to the
-// next, all in the first-level cache, and leaves in whole lines. Meanwhile the planes that come next are
-// fetched. All of it is bound by memory: the loops cost less than the waiting that they hide.
-#include "ops/compose_kernel.h"
-
-#include "ops/casts.h"
-#include "ops/compose_pixel.h"
+// A block goes tile by tile through short loops that the compiler vectorises, from one small buffer to the
+// next, all in the first-level cache, and is written in whole lines. Meanwhile the next planes are fetched.
+// Memory limits the speed: the loops cost less than the waiting that they hide.
+#include "ops/compose.h"
 #include "ops/compose_roll.h"
-#include "ops/compose_write.h"
+#include "ops/pixel_runs.h"
 
 namespace cgnrt {
 namespace CGNRT_ISA {
@@ -359,13 +356,7 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
     compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
     if (planar || interleaves) continue;
     unsigned char* strided = out + (first * a.channels + c) * size;
-    if (size == 4) {
-      scatter<float>(strided, buffer, count, a.channels);
-    } else if (size == 2) {
-      scatter<std::uint16_t>(strided, buffer, count, a.channels);
-    } else {
-      scatter<std::uint8_t>(strided, buffer, count, a.channels);
-    }
+    scatter(size, strided, buffer, count, a.channels);
   }
   if (!interleaves) return;
   unsigned char* to = out + first * a.channels * size;
@@ -377,8 +368,6 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
     interleave<std::uint8_t>(to, s.planes, kBlockPixels, count, streams);
   }
 }
-
-}  // namespace
 
 void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last) {
   Scratch scratch;
@@ -393,6 +382,10 @@ void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last)
   if (a.streaming == Streaming::kAlways) _mm_sfence();
 #endif
 }
+
+}  // namespace
+
+const ComposeKernel kCompose = {compose_blocks};
 
 }  // namespace CGNRT_ISA
 }  // namespace cgnrt

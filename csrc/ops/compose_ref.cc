@@ -1,9 +1,6 @@
 #include <cstdint>
 
-#include "common/convert.h"
 #include "ops/compose.h"
-#include "ops/compose_pixel.h"
-#include "ops/store.h"
 
 namespace cgnrt {
 namespace {
@@ -13,7 +10,7 @@ float load(const void* data, std::int64_t at, DType dtype) {
   return static_cast<const float*>(data)[at];
 }
 
-// Offset of pixel (y, x) of the rolled texture within the texture as it is stored.
+// Offset of pixel (y, x) of the rolled texture within the texture in memory.
 std::int64_t rolled(const ComposeArgs& a, std::int64_t y, std::int64_t x, std::int64_t dy, std::int64_t dx) {
   const std::int64_t source_y = (y - dy + a.height) % a.height;
   const std::int64_t source_x = (x - dx + a.width) % a.width;
@@ -34,15 +31,13 @@ void compose_ref(const ComposeArgs& a) {
                                              rolled(a, y, x, item.foreground_dy, item.foreground_dx);
           const std::int64_t background_at = (item.background * a.channels + c) * plane +
                                              rolled(a, y, x, item.background_dy, item.background_dx);
-          float value = blend(load(a.masks, mask_at, a.input), load(a.foregrounds, foreground_at, a.input),
-                              load(a.backgrounds, background_at, a.input));
-          if (a.clamp) value = clamp_to(value, a.clamp_low, a.clamp_high);
-          if (a.scale != nullptr) value = value * a.scale[c];
-          if (a.bias != nullptr) value = value + a.bias[c];
+          const float value =
+              blend(load(a.masks, mask_at, a.input), load(a.foregrounds, foreground_at, a.input),
+                    load(a.backgrounds, background_at, a.input));
           const std::int64_t at = a.layout == Layout::kNCHW
                                       ? (i * a.channels + c) * plane + y * a.width + x
                                       : ((i * a.height + y) * a.width + x) * a.channels + c;
-          store(a.out, at, a.output, value);
+          store_as(a.output, a.out, at, finish_value(a, c, value));
         }
       }
     }

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "common/hd.h"
+#include "common/scalar.h"
 
 namespace cgnrt {
 

@@ -1,7 +1,6 @@
 #include <limits>
 
-#include "ops/checks.h"
-#include "ops/compose_call.h"
+#include "ops/compose.h"
 
 namespace cgnrt {
 namespace {
@@ -24,7 +23,7 @@ void require_picture(const char* name, const Tensor& t, DType dtype, const std::
 
 void require_one_device(const ComposeCall& call) {
   const Device& first = call.masks.device;
-  require_device("compose masks", call.masks, call.device);
+  require_device("compose masks", call.masks, call.target.device);
   const auto require_same = [&](const char* name, const Tensor& t) {
     if (t.device.name != first.name) {
       refuse(std::string("compose ") + name, "device", t.device.name, "that of masks, " + first.name);
@@ -38,8 +37,8 @@ void require_one_device(const ComposeCall& call) {
 
 }  // namespace
 
-std::vector<std::int64_t> compose_shape(const ComposeCall& call) {
-  require_one_device(call);  // first: of a tensor elsewhere nothing else is known
+void check_compose(ComposeCall& call) {
+  require_one_device(call);
   const DType dtype = call.masks.dtype;
   require_picture("masks", call.masks, dtype, "(M, 1, h, w)");
   const std::vector<std::int64_t>& m = call.masks.shape;
@@ -57,10 +56,7 @@ std::vector<std::int64_t> compose_shape(const ComposeCall& call) {
     refuse("compose backgrounds", "shape", to_string(b),
            "(B, " + channels + ", " + size + " and foregrounds");
   }
-  require_channels("compose scale", call.scale, f[1]);
-  require_channels("compose bias", call.bias, f[1]);
-  require_clamp("compose clamp", call.clamp);
-  if (call.threads < 0) refuse("compose threads", "threads", std::to_string(call.threads), ">= 0");
+  require_form("compose", call.form, f[1]);
   std::int64_t n = m[0];
   if (call.index) {
     require_rows("compose index", *call.index, {3}, "(n, 3)");
@@ -76,15 +72,14 @@ std::vector<std::int64_t> compose_shape(const ComposeCall& call) {
       refuse("compose rolls", "length", std::to_string(call.rolls->shape[0]), std::to_string(n));
     }
   }
-  if (call.layout == Layout::kNHWC) return {n, m[2], m[3], f[1]};
-  return {n, f[1], m[2], m[3]};
+  call.shape = batch_shape(call.form, n, f[1], m[2], m[3]);
 }
 
-void require_compose_out(const ComposeCall& call, const Tensor& out, const std::vector<std::int64_t>& shape) {
+void require_compose_out(const ComposeCall& call, const Tensor& out) {
   if (out.device.name != call.masks.device.name) {
     refuse("compose out", "device", out.device.name, "that of masks, " + call.masks.device.name);
   }
-  require_out("compose out", out, call.output, shape);
+  require_out("compose out", out, call.form.output, call.shape);
   require_apart("compose", out, "masks", call.masks);
   require_apart("compose", out, "foregrounds", call.foregrounds);
   require_apart("compose", out, "backgrounds", call.backgrounds);

@@ -1,20 +1,49 @@
 // noise: Philox 4x32-10 words of sample indices, and the numbers made of them.
 //
 // Element e of sample i's draw in a slot is word e % 4 of the block with the key (seed low, seed high) and
-// the counter (i low, i high, slot, e / 4): a function of (seed, i, slot, e) and of nothing else. noise_ref
-// is the specification, noise_cpu the vectorised and threaded version; noise() validates a call and runs it.
+// the counter (i low, i high, slot, e / 4): a function of (seed, i, slot, e) only. Python calls noise();
+// noise_validate.cc checks a call on every device. On the CPU noise_cpu.cc runs either noise_ref, which is
+// the specification, or the loops of noise_kernel.cc on several threads. On a GPU noise() is in
+// cuda/noise.cu.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "common/cpu.h"
 #include "common/tensor.h"
 
 namespace cgnrt {
 
 enum class NoiseKind { kWords, kNormal, kTruncatedNormal, kIntegers };
 
+// A call as Python makes it. Not checked yet.
+struct NoiseCall {
+  const char* operation = "";  // the public function's name, for messages
+  Target target;
+  NoiseKind kind = NoiseKind::kWords;
+  std::uint64_t seed = 0;
+  Tensor indices;  // (n) int64
+  std::uint32_t slot = 0;
+  std::int64_t size = 0;
+  std::vector<std::uint32_t> bounds;  // (size) or (1)
+  std::vector<std::int64_t> shape;    // of the result; check_noise sets it
+};
+
+DType noise_dtype(NoiseKind kind);
+
+// Checks the inputs and sets the call's shape. Throws std::invalid_argument.
+void check_noise(NoiseCall& call);
+
+// Checks where the numbers are written to. Throws std::invalid_argument.
+void require_noise_out(const NoiseCall& call, const Tensor& out);
+
+// Checks the rest of a call that check_noise accepted, and runs it. Throws std::invalid_argument before
+// anything is written. On a GPU it enqueues the work and does not wait.
+void noise(const NoiseCall& call, const Tensor& out);
+
+// A checked call: the variants on the CPU trust it.
 struct NoiseArgs {
   NoiseKind kind;
   std::uint64_t seed;
@@ -28,32 +57,11 @@ struct NoiseArgs {
 
 void noise_ref(const NoiseArgs& args);
 
-// `isa` is one of the names in cpu_isas() (common/cpu.h), or null for the best.
-void noise_cpu(const NoiseArgs& args, const char* isa);
-
-// A call as it comes from outside; nothing in it is trusted.
-struct NoiseCall {
-  const char* operation = "";  // the public function's name, for messages
-  Device device;               // where it is to run
-  NoiseKind kind = NoiseKind::kWords;
-  std::uint64_t seed = 0;
-  Tensor indices;  // (n) int64
-  std::uint32_t slot = 0;
-  std::int64_t size = 0;
-  std::vector<std::uint32_t> bounds;    // (size) or (1)
-  std::string implementation = "auto";  // "auto", "reference" or a name in cpu_isas()
+struct NoiseKernel {
+  // Draws for indices first..last-1, by their positions.
+  void (*rows)(const NoiseArgs& args, std::int64_t first, std::int64_t last);
 };
 
-DType noise_dtype(NoiseKind kind);
-
-// Checks the inputs but for the indices' values, and gives the shape of the result. Throws
-// std::invalid_argument.
-std::vector<std::int64_t> noise_shape(const NoiseCall& call);
-
-// Checks where numbers of that shape are to be written. Throws std::invalid_argument.
-void require_noise_out(const NoiseCall& call, const Tensor& out, const std::vector<std::int64_t>& shape);
-
-// On the CPU: checks the rest and draws into `out`. Throws std::invalid_argument before anything is written.
-void noise(const NoiseCall& call, const Tensor& out);
+CGNRT_DECLARE_VARIANTS(NoiseKernel, kNoise)
 
 }  // namespace cgnrt

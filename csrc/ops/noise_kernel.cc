@@ -1,8 +1,7 @@
 // Compiled once for every instruction set; the rules at the top of compose_kernel.cc hold here too.
-#include "ops/noise_kernel.h"
-
 #include <cstring>
 
+#include "ops/noise.h"
 #include "ops/noise_math.h"
 
 namespace cgnrt {
@@ -55,8 +54,6 @@ inline void convert(Batch& b, NoiseKind kind) {
   }
 }
 
-}  // namespace
-
 void noise_rows(const NoiseArgs& a, std::int64_t first, std::int64_t last) {
   Batch b{};
   unsigned char* out = static_cast<unsigned char*>(a.out);
@@ -102,6 +99,10 @@ void noise_rows(const NoiseArgs& a, std::int64_t first, std::int64_t last) {
     }
   }
 }
+
+}  // namespace
+
+const NoiseKernel kNoise = {noise_rows};
 
 }  // namespace CGNRT_ISA
 }  // namespace cgnrt

@@ -7,8 +7,7 @@
 
 #include <cstdint>
 
-#include "common/convert.h"
-#include "common/hd.h"
+#include "common/scalar.h"
 
 namespace cgnrt {
 

@@ -1,4 +1,3 @@
-#include "ops/checks.h"
 #include "ops/noise.h"
 
 namespace cgnrt {
@@ -19,10 +18,10 @@ DType noise_dtype(NoiseKind kind) {
   }
 }
 
-std::vector<std::int64_t> noise_shape(const NoiseCall& call) {
+void check_noise(NoiseCall& call) {
   const std::string operation = call.operation;
   const std::string subject = operation + " indices";
-  require_device(subject, call.indices, call.device);
+  require_device(subject, call.indices, call.target.device);
   if (call.indices.dtype != DType::kInt64) refuse(subject, "dtype", call.indices.dtype_name, "int64");
   if (call.indices.shape.size() != 1) refuse(subject, "shape", to_string(call.indices.shape), "(n,)");
   require_plain(subject, call.indices);
@@ -41,13 +40,13 @@ std::vector<std::int64_t> noise_shape(const NoiseCall& call) {
       }
     }
   }
-  return {call.indices.shape[0], call.size};
+  call.shape = {call.indices.shape[0], call.size};
 }
 
-void require_noise_out(const NoiseCall& call, const Tensor& out, const std::vector<std::int64_t>& shape) {
+void require_noise_out(const NoiseCall& call, const Tensor& out) {
   const std::string operation = call.operation;
-  require_device(operation + " out", out, call.device);
-  require_out(operation + " out", out, noise_dtype(call.kind), shape);
+  require_device(operation + " out", out, call.target.device);
+  require_out(operation + " out", out, noise_dtype(call.kind), call.shape);
   require_apart(operation, out, "indices", call.indices);
 }
 

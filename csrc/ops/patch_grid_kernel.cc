@@ -1,10 +1,8 @@
 // Compiled once for every instruction set; the rules at the top of compose_kernel.cc hold here too.
-#include "ops/patch_grid_kernel.h"
-
 #include <cstring>
 
-#include "ops/compose_pixel.h"
-#include "ops/compose_write.h"
+#include "ops/patch_grid.h"
+#include "ops/pixel_runs.h"
 
 namespace cgnrt {
 namespace CGNRT_ISA {
@@ -35,7 +33,7 @@ void window_sums(const float* mask, std::int64_t height, std::int64_t width, std
   }
 }
 
-// Row y of a sample's grid of tiles, as yet unscaled, its ends repeated as far as they are read.
+// Row y of a sample's grid of tiles before scaling, its ends repeated as far as they are read.
 inline void lay_tiles(const MosaicArgs& a, std::int64_t sample, std::int64_t c, std::int64_t y, float* to) {
   const std::int64_t* places = a.places + (sample * a.rows + y / a.tile_height) * a.columns;
   const float* plane = a.images + (a.items[sample].image * a.channels + c) * a.height * a.width;
@@ -95,7 +93,7 @@ inline void scale_down(float* __restrict to, const float* const rows[kTaps], con
   }
 }
 
-// The rest of a value's way, in the order of compose: blend, clamp, scale and bias.
+// What follows the scaling, in the order of compose: blend, clamp, scale and bias.
 inline void finish(const MosaicArgs& a, const MosaicItem& item, std::int64_t c, std::int64_t y,
                    float* __restrict line) {
   const std::int64_t width = a.across.length;
@@ -129,13 +127,7 @@ inline void put(const MosaicArgs& a, std::int64_t sample, std::int64_t c, std::i
   }
   unsigned char* to = out + ((sample * plane + y * width) * a.channels + c) * size;
   cast_run(bytes, line, width, a.output);
-  if (size == 4) {
-    scatter<float>(to, bytes, width, a.channels);
-  } else if (size == 2) {
-    scatter<std::uint16_t>(to, bytes, width, a.channels);
-  } else {
-    scatter<std::uint8_t>(to, bytes, width, a.channels);
-  }
+  scatter(size, to, bytes, width, a.channels);
 }
 
 void mosaic_rows(const MosaicArgs& a, std::int64_t sample, std::int64_t first, std::int64_t last,
@@ -166,7 +158,7 @@ void mosaic_rows(const MosaicArgs& a, std::int64_t sample, std::int64_t first, s
 
 }  // namespace
 
-extern const PatchGridKernels patch_grid_kernels = {window_sums, mosaic_rows};
+const PatchGridKernel kPatchGrid = {window_sums, mosaic_rows};
 
 }  // namespace CGNRT_ISA
 }  // namespace cgnrt

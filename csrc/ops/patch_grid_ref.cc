@@ -2,14 +2,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "ops/compose_pixel.h"
 #include "ops/patch_grid.h"
-#include "ops/store.h"
 
 namespace cgnrt {
 namespace {
 
-// Pixel (y, x) of one channel of a sample's grid of tiles, as yet unscaled.
+// Pixel (y, x) of one channel of a sample's grid of tiles, before scaling.
 float tile_pixel(const MosaicArgs& a, std::int64_t sample, std::int64_t c, std::int64_t y, std::int64_t x) {
   const std::int64_t tile = y / a.tile_height * a.columns + x / a.tile_width;
   const std::int64_t place = a.places[sample * a.rows * a.columns + tile];
@@ -76,12 +74,9 @@ void mosaic_ref(const MosaicArgs& a) {
             value = blend(a.masks[item.mask * plane + pixel], value,
                           a.backgrounds[(item.background * a.channels + c) * plane + pixel]);
           }
-          if (a.clamp) value = clamp_to(value, a.clamp_low, a.clamp_high);
-          if (a.scale != nullptr) value = value * a.scale[c];
-          if (a.bias != nullptr) value = value + a.bias[c];
           const std::int64_t at = a.layout == Layout::kNCHW ? (i * a.channels + c) * plane + pixel
                                                             : (i * plane + pixel) * a.channels + c;
-          store(a.out, at, a.output, value);
+          store_as(a.output, a.out, at, finish_value(a, c, value));
         }
       }
     }

@@ -1,8 +1,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "ops/checks.h"
-#include "ops/patch_grid_call.h"
+#include "ops/patch_grid.h"
 
 namespace cgnrt {
 namespace {
@@ -10,7 +9,7 @@ namespace {
 // (any, channels, height, width) float32; 0 channels or extents: any number from 1 on.
 void require_picture(const std::string& subject, const Tensor& t, const Device& device, std::int64_t channels,
                      std::int64_t height, std::int64_t width, const std::string& rule) {
-  require_device(subject, t, device);  // first: of a tensor elsewhere nothing else is known
+  require_device(subject, t, device);
   if (t.dtype != DType::kFloat32) refuse(subject, "dtype", t.dtype_name, "float32");
   const auto fits = [](std::int64_t got, std::int64_t wanted) {
     return wanted == 0 ? got >= 1 : got == wanted;
@@ -31,17 +30,6 @@ std::string sides(std::int64_t height, std::int64_t width) {
   return std::to_string(height) + ", " + std::to_string(width) + ")";
 }
 
-void require_form(const std::string& operation, const MosaicForm& form, std::int64_t channels) {
-  require_channels(operation + " scale", form.scale, channels);
-  require_channels(operation + " bias", form.bias, channels);
-  require_clamp(operation + " clamp", form.clamp);
-}
-
-std::vector<std::int64_t> shape_of(const MosaicForm& form, std::int64_t n, std::int64_t channels) {
-  if (form.layout == Layout::kNHWC) return {n, form.height, form.width, channels};
-  return {n, channels, form.height, form.width};
-}
-
 void require_within(const char* name, std::int64_t value, std::int64_t low, std::int64_t high,
                     const char* what) {
   if (value < low || value > high) {
@@ -52,10 +40,10 @@ void require_within(const char* name, std::int64_t value, std::int64_t low, std:
 
 }  // namespace
 
-std::vector<std::int64_t> patch_grid_shape(const PatchGridCall& call) {
-  require_picture("patch_grid masks", call.masks, call.form.device, 1, 0, 0, "(S, 1, h, w)");
+void check_patch_grid(PatchGridCall& call) {
+  require_picture("patch_grid masks", call.masks, call.target.device, 1, 0, 0, "(S, 1, h, w)");
   const std::vector<std::int64_t>& m = call.masks.shape;
-  require_picture("patch_grid images", call.images, call.form.device, 0, m[2], m[3],
+  require_picture("patch_grid images", call.images, call.target.device, 0, m[2], m[3],
                   "(S, c, " + sides(m[2], m[3]) + " like masks");
   const std::vector<std::int64_t>& s = call.images.shape;
   if (s[0] != m[0]) {
@@ -67,18 +55,18 @@ std::vector<std::int64_t> patch_grid_shape(const PatchGridCall& call) {
   require_within("top", call.top, 1,
                  std::min<std::int64_t>(windows, std::numeric_limits<std::int32_t>::max()),
                  " (the windows of a mask)");
-  require_device("patch_grid picks", call.picks, call.form.device);
+  require_device("patch_grid picks", call.picks, call.target.device);
   require_rows("patch_grid picks", call.picks, {call.grid * call.grid}, "(n, grid * grid)");
   const std::int64_t n = call.picks.shape[0];
   if (call.over) {
-    const std::string size = sides(call.form.height, call.form.width) + " like the result";
-    require_picture("patch_grid over's masks", *call.over, call.form.device, 1, call.form.height,
-                    call.form.width, "(M, 1, " + size);
-    require_picture("patch_grid over's backgrounds", *call.grounds, call.form.device, s[1], call.form.height,
-                    call.form.width, "(B, " + std::to_string(s[1]) + ", " + size);
+    const std::string size = sides(call.height, call.width) + " like the result";
+    require_picture("patch_grid over's masks", *call.over, call.target.device, 1, call.height, call.width,
+                    "(M, 1, " + size);
+    require_picture("patch_grid over's backgrounds", *call.grounds, call.target.device, s[1], call.height,
+                    call.width, "(B, " + std::to_string(s[1]) + ", " + size);
   }
   if (call.index) {
-    require_device("patch_grid index", *call.index, call.form.device);
+    require_device("patch_grid index", *call.index, call.target.device);
     require_rows("patch_grid index", *call.index, {call.over ? 3 : 1},
                  call.over ? "(n, 3), since over is given" : "(n, 1), since over is None");
     if (call.index->shape[0] != n) {
@@ -96,19 +84,18 @@ std::vector<std::int64_t> patch_grid_shape(const PatchGridCall& call) {
     }
   }
   require_form("patch_grid", call.form, s[1]);
-  return shape_of(call.form, n, s[1]);
+  call.shape = batch_shape(call.form, n, s[1], call.height, call.width);
 }
 
-std::vector<std::int64_t> resize_shape(const ResizeCall& call) {
-  require_picture("resize images", call.images, call.form.device, 0, 0, 0, "(n, c, h, w)");
+void check_resize(ResizeCall& call) {
+  require_picture("resize images", call.images, call.target.device, 0, 0, 0, "(n, c, h, w)");
   require_form("resize", call.form, call.images.shape[1]);
-  return shape_of(call.form, call.images.shape[0], call.images.shape[1]);
+  call.shape = batch_shape(call.form, call.images.shape[0], call.images.shape[1], call.height, call.width);
 }
 
-void require_patch_grid_out(const PatchGridCall& call, const Tensor& out,
-                            const std::vector<std::int64_t>& shape) {
-  require_device("patch_grid out", out, call.form.device);
-  require_out("patch_grid out", out, call.form.output, shape);
+void require_patch_grid_out(const PatchGridCall& call, const Tensor& out) {
+  require_device("patch_grid out", out, call.target.device);
+  require_out("patch_grid out", out, call.form.output, call.shape);
   require_apart("patch_grid", out, "masks", call.masks);
   require_apart("patch_grid", out, "images", call.images);
   require_apart("patch_grid", out, "picks", call.picks);
@@ -117,9 +104,9 @@ void require_patch_grid_out(const PatchGridCall& call, const Tensor& out,
   if (call.over) require_apart("patch_grid", out, "over's backgrounds", *call.grounds);
 }
 
-void require_resize_out(const ResizeCall& call, const Tensor& out, const std::vector<std::int64_t>& shape) {
-  require_device("resize out", out, call.form.device);
-  require_out("resize out", out, call.form.output, shape);
+void require_resize_out(const ResizeCall& call, const Tensor& out) {
+  require_device("resize out", out, call.target.device);
+  require_out("resize out", out, call.form.output, call.shape);
   require_apart("resize", out, "images", call.images);
 }
 

@@ -1,11 +1,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-# A tensor is a DeviceArray or any object on a CUDA device with DLPack or __cuda_array_interface__. `stream` is a
-# Stream, the handle of somebody else's, or None: that of the first tensor if it is a DeviceArray, else the legacy
-# default stream. Only `synchronize` and `numpy` wait for the device.
+# The ops have the same signatures in both modules.
+from cgnrt._core import compose as compose
+from cgnrt._core import integers as integers
+from cgnrt._core import normal as normal
+from cgnrt._core import patch_grid as patch_grid
+from cgnrt._core import philox as philox
+from cgnrt._core import resize as resize
+from cgnrt._core import truncated_normal as truncated_normal
 
-PerChannel = float | Sequence[float] | None
+# A tensor is a DeviceArray or any object on a CUDA device with DLPack or __cuda_array_interface__. `stream` is a
+# Stream, the handle of another library's stream, or None: that of the first tensor if it is a DeviceArray, else the
+# legacy default stream. Only `synchronize` and `numpy` wait for the device.
 
 class Event:
     def query(self) -> bool: ...
@@ -73,89 +80,6 @@ def device(index: int = 0) -> dict[str, Any]: ...
 def set_device(index: int) -> int: ...
 def copy(source: Any, out: Any, stream: Stream | int | None = None) -> None: ...
 def copy_unordered(source: DeviceArray, out: DeviceArray, stream: Stream) -> None: ...
-def compose(
-    masks: Any,
-    foregrounds: Any,
-    backgrounds: Any,
-    index: Any | None = None,
-    *,
-    rolls: Any | None = None,
-    dtype: str = "float32",
-    layout: str = "NCHW",
-    scale: PerChannel = None,
-    bias: PerChannel = None,
-    clamp: tuple[float, float] | None = None,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
-def patch_grid(
-    masks: Any,
-    images: Any,
-    picks: Any,
-    index: Any | None = None,
-    *,
-    size: int | tuple[int, int] = 256,
-    patch: int = 15,
-    grid: int = 6,
-    top: int = 100,
-    over: tuple[Any, Any] | None = None,
-    dtype: str = "float32",
-    layout: str = "NCHW",
-    scale: PerChannel = None,
-    bias: PerChannel = None,
-    clamp: tuple[float, float] | None = None,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
-def resize(
-    images: Any,
-    size: int | tuple[int, int],
-    *,
-    dtype: str = "float32",
-    layout: str = "NCHW",
-    scale: PerChannel = None,
-    bias: PerChannel = None,
-    clamp: tuple[float, float] | None = None,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
-def normal(
-    seed: int,
-    indices: Any,
-    slot: int,
-    size: int,
-    *,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
-def truncated_normal(
-    seed: int,
-    indices: Any,
-    slot: int,
-    size: int,
-    *,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
-def integers(
-    seed: int,
-    indices: Any,
-    slot: int,
-    bound: int | Sequence[int],
-    size: int = 1,
-    *,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
-def philox(
-    seed: int,
-    indices: Any,
-    slot: int,
-    blocks: int,
-    *,
-    out: Any | None = None,
-    stream: Stream | int | None = None,
-) -> Any: ...
 def gather_rows(
     table: Any, index: Any, *, out: Any | None = None, stream: Stream | int | None = None
 ) -> Any: ...

@@ -1,21 +1,22 @@
 """The compiled ops: the composer of Eq. 2, patch grids (App. C.2), and noise as a function of (seed, sample, slot).
 
 Tensors come in by the buffer protocol, DLPack or the CUDA array interface, without copies: NumPy, torch, CuPy and JAX
-arrays and others, read-only ones too. They must be C-contiguous and all on one device, the CPU or a CUDA device. What
-is made anew is a NumPy array, or a `cgnrt.cuda.DeviceArray`, on memory of its own. The ops release the GIL and give
-the same bits on every instruction set, for every number of threads and on a GPU (but for the payload of NaNs).
+arrays and others, read-only ones too. They must be C-contiguous and all on one device, the CPU or a CUDA device. A new
+result is a NumPy array, or a `cgnrt.cuda.DeviceArray`, with memory of its own. The ops release the GIL and give the
+same bits on every instruction set, for every number of threads and on a GPU (except the payload of NaNs).
 
-On a CUDA device an op enqueues its work on `stream` and returns; nothing waits. `stream` is a `cgnrt.cuda.Stream` or
+On a CUDA device an op enqueues its work on `stream` and returns without waiting. `stream` is a `cgnrt.cuda.Stream` or
 another library's handle as an int (`torch.cuda.current_stream().cuda_stream`); None is the stream of the first tensor
-if that is a DeviceArray, else the legacy default stream, which is torch's and CuPy's own default. Hand in the stream
-that your tensors' library uses: it may give their memory to others as soon as you let go of them. What would need the
-values of index, rolls or picks to refuse cannot be refused without waiting: a sample of an entry that is not there
-comes out as NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and 2^30 pixels of a picture to be scaled.
+if that is a DeviceArray, else the legacy default stream, which is torch's and CuPy's own default. Pass the stream that
+your tensors' library uses: the library may give their memory to others as soon as you delete them. To check the values
+of index, rolls or picks an op would have to wait, so there it does not: a sample with an entry that does not exist is
+NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and 2^30 pixels of a picture that is scaled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from cgnrt import _core, cuda
@@ -60,20 +61,20 @@ def compose(
       masks: (M, 1, h, w) float32 or float16, by intent in [0, 1].
       foregrounds: (F, c, h, w), same dtype, any number of channels; on a GPU at most 16.
       backgrounds: (B, c, h, w), same dtype.
-      index: (n, 3) int32 or int64 rows of (mask, foreground, background): the pools' entries that make each
+      index: (n, 3) int32 or int64 rows of (mask, foreground, background): the entries of the pools that make each
         sample. None pairs them in order, and M, F and B must then be equal.
       rolls: (n, 2, 2) int32 or int64: (dy, dx) of the foreground, then of the background, any integers. The
         texture moves on the torus, as ``numpy.roll`` by (dy, dx) does (the MNIST CGN's texture shuffle, Sec. 3).
       dtype: "float32", "float16", "bfloat16" (rounded to nearest, ties to even) or "uint8" (likewise, within
         0..255; a NaN becomes 0).
       layout: "NCHW" or "NHWC".
-      scale: A number or one for each channel; None multiplies by nothing.
-      bias: A number or one for each channel; None adds nothing.
+      scale: A number or one for each channel; None: no multiplication.
+      bias: A number or one for each channel; None: no addition.
       clamp: (low, high) for the blend, before scale and bias.
       out: A writable tensor of the result's shape and dtype, apart from the inputs; uint16 does for bfloat16.
       threads: At most this many; 0 chooses by size, up to the CPUs this process may run on. While another
-        thread's call has the pool of threads, a call runs on its own thread alone. Of no meaning on a GPU.
-      stream: of a CUDA device, as the module has it; None otherwise.
+        thread's call uses the pool of threads, a call runs on its own thread only. Ignored on a GPU.
+      stream: On a CUDA device, as the module's text says; None otherwise.
 
     Returns:
       `out` itself, or a new array (n, c, h, w) or (n, h, w, c); for "bfloat16" a uint16 array of the bits.
@@ -81,39 +82,12 @@ def compose(
 
     Raises:
       ValueError: a shape, dtype, device, layout, index or other value is not as above; the message names it.
-      TypeError: an argument is no tensor, number or string at all.
-      MemoryError: there is no memory for the result.
+      TypeError: an argument is not a tensor, a number or a string.
+      MemoryError: the memory for the result is not available.
       BackendError: a tensor is on a CUDA device, and cgnrt cannot use it here.
     """
-    if cuda.is_cuda(masks):
-        return cuda.module().compose(
-            masks,
-            foregrounds,
-            backgrounds,
-            index,
-            rolls=rolls,
-            dtype=dtype,
-            layout=layout,
-            scale=scale,
-            bias=bias,
-            clamp=clamp,
-            out=out,
-            stream=stream,
-        )
-    _refuse_stream("compose", stream)
-    return _core.compose(
-        masks,
-        foregrounds,
-        backgrounds,
-        index,
-        rolls=rolls,
-        dtype=dtype,
-        layout=layout,
-        scale=scale,
-        bias=bias,
-        clamp=clamp,
-        out=out,
-        threads=threads,
+    return _module(masks).compose(
+        masks, foregrounds, backgrounds, index, rolls, dtype, layout, scale, bias, clamp, out, threads, stream
     )
 
 
@@ -140,7 +114,7 @@ def patch_grid(
     """Make textures of objects' own pixels (App. C.2): windows where the mask is highest, as a grid, scaled up.
 
     Of each source the `top` windows of `patch` x `patch` pixels with the highest mean mask are ranked; of equal
-    ones the first in row-major order of their corners is ahead. Means are exact for masks in steps of 2^-24: finer
+    ones the first in row-major order of their corners comes first. Means are exact for masks in steps of 2^-24: finer
     differences do not count. Picked windows are laid out row by row, and the grid is scaled bicubically as torch's
     ``interpolate(mode="bicubic", align_corners=False)`` does (a = -0.75; it may overshoot the range of the pixels).
 
@@ -168,43 +142,24 @@ def patch_grid(
       ValueError, TypeError, MemoryError: as for `compose`; on the CPU also for a mask of a source that is used
         with a value outside [0, 1], NaN among them (a GPU clamps them, NaN to 0).
     """
-    if cuda.is_cuda(masks):
-        return cuda.module().patch_grid(
-            masks,
-            images,
-            picks,
-            index,
-            size=size,
-            patch=patch,
-            grid=grid,
-            top=top,
-            over=over,
-            dtype=dtype,
-            layout=layout,
-            scale=scale,
-            bias=bias,
-            clamp=clamp,
-            out=out,
-            stream=stream,
-        )
-    _refuse_stream("patch_grid", stream)
-    return _core.patch_grid(
+    return _module(masks).patch_grid(
         masks,
         images,
         picks,
         index,
-        size=size,
-        patch=patch,
-        grid=grid,
-        top=top,
-        over=over,
-        dtype=dtype,
-        layout=layout,
-        scale=scale,
-        bias=bias,
-        clamp=clamp,
-        out=out,
-        threads=threads,
+        size,
+        patch,
+        grid,
+        top,
+        over,
+        dtype,
+        layout,
+        scale,
+        bias,
+        clamp,
+        out,
+        threads,
+        stream,
     )
 
 
@@ -234,30 +189,7 @@ def resize(
     Raises:
       ValueError, TypeError, MemoryError: as for `compose`.
     """
-    if cuda.is_cuda(images):
-        return cuda.module().resize(
-            images,
-            size,
-            dtype=dtype,
-            layout=layout,
-            scale=scale,
-            bias=bias,
-            clamp=clamp,
-            out=out,
-            stream=stream,
-        )
-    _refuse_stream("resize", stream)
-    return _core.resize(
-        images,
-        size,
-        dtype=dtype,
-        layout=layout,
-        scale=scale,
-        bias=bias,
-        clamp=clamp,
-        out=out,
-        threads=threads,
-    )
+    return _module(images).resize(images, size, dtype, layout, scale, bias, clamp, out, threads, stream)
 
 
 def normal(
@@ -268,23 +200,20 @@ def normal(
     Args:
       seed: 0..2^64-1.
       indices: (n,) int64, the samples' numbers in the stream; negative ones count as their 64 bits.
-      slot: 0..2^32-1, what the draw is for: draws of different slots are independent.
+      slot: 0..2^32-1, the purpose of the draw: draws of different slots are independent.
       size: Numbers for each sample.
       out: A writable (n, size) float32 tensor.
       stream: As for `compose`.
 
     Returns:
-      `out`, or a new (n, size) float32 array, within +-6.34. Row i depends on (seed, indices[i], slot) alone,
+      `out`, or a new (n, size) float32 array, within +-6.34. Row i depends on (seed, indices[i], slot) only,
       and its first numbers do not depend on `size`.
 
     Raises:
       ValueError: a value, shape or dtype is not as above; the message names which.
-      TypeError: an argument is no tensor or no integer.
+      TypeError: an argument is not a tensor, or not an integer.
     """
-    if cuda.is_cuda(indices):
-        return cuda.module().normal(seed, indices, slot, size, out=out, stream=stream)
-    _refuse_stream("normal", stream)
-    return _core.normal(seed, indices, slot, size, out=out)
+    return _module(indices).normal(seed, indices, slot, size, out, stream)
 
 
 def truncated_normal(
@@ -294,10 +223,7 @@ def truncated_normal(
 
     Arguments, result and errors are those of `normal`.
     """
-    if cuda.is_cuda(indices):
-        return cuda.module().truncated_normal(seed, indices, slot, size, out=out, stream=stream)
-    _refuse_stream("truncated_normal", stream)
-    return _core.truncated_normal(seed, indices, slot, size, out=out)
+    return _module(indices).truncated_normal(seed, indices, slot, size, out, stream)
 
 
 def integers(
@@ -325,10 +251,7 @@ def integers(
     Raises:
       ValueError, TypeError: as for `normal`.
     """
-    if cuda.is_cuda(indices):
-        return cuda.module().integers(seed, indices, slot, bound, size, out=out, stream=stream)
-    _refuse_stream("integers", stream)
-    return _core.integers(seed, indices, slot, bound, size, out=out)
+    return _module(indices).integers(seed, indices, slot, bound, size, out, stream)
 
 
 def philox(seed: int, indices: Any, slot: int, blocks: int, *, stream: Any | None = None) -> Any:
@@ -340,10 +263,7 @@ def philox(seed: int, indices: Any, slot: int, blocks: int, *, stream: Any | Non
     Raises:
       ValueError, TypeError: as for `normal`.
     """
-    if cuda.is_cuda(indices):
-        return cuda.module().philox(seed, indices, slot, blocks, stream=stream)
-    _refuse_stream("philox", stream)
-    return _core.philox(seed, indices, slot, blocks)
+    return _module(indices).philox(seed, indices, slot, blocks, stream)
 
 
 def bfloat16_dlpack(bits: Any, *, max_version: tuple[int, int] | None = None) -> Any:
@@ -351,30 +271,33 @@ def bfloat16_dlpack(bits: Any, *, max_version: tuple[int, int] | None = None) ->
 
     Args:
       bits: The C-contiguous uint16 array; the capsule keeps it alive.
-      max_version: What the consumer passed to ``__dlpack__``: from (1, 0) on the capsule is a versioned one,
-        which can also be read-only.
+      max_version: What the consumer passed to ``__dlpack__``: from (1, 0) on the capsule is a versioned one, which
+        can also be read-only.
 
     Returns:
       The capsule, for ``__dlpack__`` of a wrapper or for ``torch.utils.dlpack.from_dlpack``.
 
     Raises:
       ValueError: `bits` is not a contiguous uint16 array, or is read-only and `max_version` is below (1, 0).
-      TypeError: `bits` is no tensor.
+      TypeError: `bits` is not a tensor.
     """
     return _core.bfloat16_dlpack(bits, max_version=max_version)
 
 
 def build_info() -> dict[str, Any]:
-    """Tell what the compiled part of this installation is and what it uses on this machine.
+    """Describe the compiled part of this installation and what it uses on this machine.
 
     Returns:
       "version"; "compiler"; "cpu": {"isa" in use, "isas" that would run, "features" of the CPU, vector and
       matrix extensions among them, "cpus" this process may use}; "cuda": None in a build without CUDA, else
-      as `cgnrt.cuda.info` has it.
+      the result of `cgnrt.cuda.info`.
     """
     return {**_core.build_info(), "cuda": cuda.info()}
 
 
-def _refuse_stream(operation: str, stream: object) -> None:
-    if stream is not None:
-        raise ValueError(f"{operation} stream: stream is {stream!r}, expected None for tensors on the CPU.")
+def _module(tensor: Any) -> ModuleType:
+    """The compiled module for a tensor's device. Both have the ops of this module, with the same parameters.
+
+    Arguments are passed by position: for pybind11 each keyword costs as much as the rest of a small call.
+    """
+    return cuda.module() if cuda.is_cuda(tensor) else _core

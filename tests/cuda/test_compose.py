@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 from compose_cases import SPECIAL, ComposeCase
 from device_arrays import ByDlpack, ByInterface, array_of, assert_equal_but_for_payloads, shifted_array_of
+from module_ops import ModuleOps, core
 
-from cgnrt import _core, cuda, ops
+from cgnrt import cuda, ops
 
 DTYPES = ["float32", "float16", "bfloat16", "uint8"]
 RNG = np.random.default_rng(0)
@@ -39,12 +40,14 @@ def compose(
     def put(array: Any) -> Any:
         return None if array is None else shifted_array_of(array, shift, stream)
 
-    batch: npt.NDArray[Any] = module.compose(*map(put, arrays), rolls=put(rolls), **options).numpy()
+    batch: npt.NDArray[Any] = (
+        ModuleOps(module).compose(*map(put, arrays), rolls=put(rolls), **options).numpy()
+    )
     return batch
 
 
 def reference(*arrays: Any, **options: Any) -> npt.NDArray[Any]:
-    batch: npt.NDArray[Any] = _core.compose(*arrays, implementation="reference", **options)
+    batch: npt.NDArray[Any] = core.compose(*arrays, implementation="reference", **options)
     return batch
 
 
@@ -85,7 +88,7 @@ def test_an_out_at_an_odd_address(device_module: ModuleType, dtype: str, layout:
         start = items * expected.itemsize
         memory = array_of(np.full(expected.nbytes + 2 * start, 0x5A, np.uint8), stream)
         out = memory.view(start, expected.shape, dtype)
-        assert device_module.compose(*given, dtype=dtype, layout=layout, out=out) is out
+        assert ModuleOps(device_module).compose(*given, dtype=dtype, layout=layout, out=out) is out
         np.testing.assert_array_equal(out.numpy(), expected)
         around = memory.numpy()
         assert (np.r_[around[:start], around[start + expected.nbytes :]] == 0x5A).all()
@@ -235,7 +238,9 @@ def test_by_the_public_function_and_on_its_stream(device_module: ModuleType) -> 
 def test_inputs_may_go_at_once(device_module: ModuleType) -> None:
     arrays = pools(3, 8, 8, (2, 2, 2))
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
-    batch = device_module.compose(*(ByDlpack(array_of(x, producer)) for x in arrays), stream=consumer)
+    batch = ModuleOps(device_module).compose(
+        *(ByDlpack(array_of(x, producer)) for x in arrays), stream=consumer
+    )
     gc.collect()
     producer.synchronize()
     np.testing.assert_array_equal(batch.numpy(), reference(*arrays))
@@ -245,7 +250,7 @@ def test_nothing_waits(emulated: ModuleType) -> None:
     stream = cuda.Stream(0)
     given = [array_of(x, stream) for x in pools(3, 8, 8, (2, 2, 2))]
     before = emulated.emulator_counters()[0]
-    emulated.compose(*given, rolls=array_of(np.ones((2, 2, 2), np.int32), stream), dtype="uint8")
+    ModuleOps(emulated).compose(*given, rolls=array_of(np.ones((2, 2, 2), np.int32), stream), dtype="uint8")
     assert emulated.emulator_counters()[0] == before
 
 
@@ -259,7 +264,9 @@ def test_out_in_all_its_forms(device_module: ModuleType, dtype: str) -> None:
     for form in forms:
         array = cuda.DeviceArray.empty(expected.shape, dtype, stream)
         out = form(array)
-        assert device_module.compose(*given, dtype=dtype, scale=100.0, out=out, stream=stream) is out
+        assert (
+            ModuleOps(device_module).compose(*given, dtype=dtype, scale=100.0, out=out, stream=stream) is out
+        )
         np.testing.assert_array_equal(array.numpy(), expected)
 
 
@@ -270,14 +277,16 @@ def test_inputs_in_all_their_forms(device_module: ModuleType) -> None:
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     for form in (ByDlpack, ByInterface):
         given = [form(array_of(x, producer)) for x in (*arrays, index)]
-        batch = device_module.compose(*given, rolls=form(array_of(rolls, producer)), stream=consumer)
+        batch = ModuleOps(device_module).compose(
+            *given, rolls=form(array_of(rolls, producer)), stream=consumer
+        )
         np.testing.assert_array_equal(batch.numpy(), expected)
 
 
 def test_on_a_second_device(emulated: ModuleType) -> None:
     arrays = pools(3, 8, 8, (2, 2, 2))
     stream = cuda.Stream(1)
-    batch = emulated.compose(*(array_of(x, stream) for x in arrays))
+    batch = ModuleOps(emulated).compose(*(array_of(x, stream) for x in arrays))
     assert batch.device == 1
     np.testing.assert_array_equal(batch.numpy(), reference(*arrays))
 
@@ -323,9 +332,9 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     ]  # fmt: skip
     for given, options, error, message in cases:
         with pytest.raises(error, match=message):
-            emulated.compose(*given, **options)
+            ModuleOps(emulated).compose(*given, **options)
     assert (out.numpy() == 7).all()  # nothing was enqueued
-    np.testing.assert_array_equal(emulated.compose(m, f, b, out=out).numpy(), reference(*host))
+    np.testing.assert_array_equal(ModuleOps(emulated).compose(m, f, b, out=out).numpy(), reference(*host))
 
 
 def test_a_batch_beyond_the_memory(emulated: ModuleType) -> None:
@@ -334,8 +343,8 @@ def test_a_batch_beyond_the_memory(emulated: ModuleType) -> None:
     given = [array_of(x, stream) for x in pools(3, 8, 8)]
     index = array_of(np.zeros((2000, 3), np.int32), stream)
     with pytest.raises(MemoryError, match=r"1536000 bytes are wanted, \d+ of 1048576 are free on cuda:0"):
-        emulated.compose(*given, index)
-    assert emulated.compose(*given, index[:2]).shape == (2, 3, 8, 8)
+        ModuleOps(emulated).compose(*given, index)
+    assert ModuleOps(emulated).compose(*given, index[:2]).shape == (2, 3, 8, 8)
 
 
 def test_the_cpu_knows_no_stream() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from device_arrays import array_of
+from module_ops import core
 
-from cgnrt import _core, cuda, ops
+from cgnrt import cuda, ops
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.gpu
@@ -17,7 +18,7 @@ RNG = np.random.default_rng(0)
 M, F, B = (RNG.random((8, c, 64, 64), dtype=np.float32) for c in (1, 3, 3))
 INDEX = RNG.integers(0, 8, (20, 3)).astype(np.int32)
 ROLLS = RNG.integers(-99, 99, (20, 2, 2)).astype(np.int32)
-EXPECTED = _core.compose(M, F, B, INDEX, rolls=ROLLS)
+EXPECTED = core.compose(M, F, B, INDEX, rolls=ROLLS)
 
 
 def composed(m: Any, f: Any, b: Any) -> Any:
@@ -54,7 +55,7 @@ def test_torch_on_a_stream_of_its_own() -> None:
         given[1] = given[1] * 2
         batch = torch.from_dlpack(ops.compose(*given, rolls=rolls, stream=side.cuda_stream))
         result = batch.cpu()
-    expected = _core.compose(M, F * 2, B, INDEX, rolls=ROLLS)
+    expected = core.compose(M, F * 2, B, INDEX, rolls=ROLLS)
     np.testing.assert_array_equal(result.numpy(), expected)
 
 
@@ -63,7 +64,7 @@ def test_torch_noise() -> None:
     for kind in ("normal", "truncated_normal"):
         drawn = torch.from_dlpack(getattr(ops, kind)(3, indices, 1, 130))
         np.testing.assert_array_equal(
-            drawn.cpu().numpy(), getattr(_core, kind)(3, indices.cpu().numpy(), 1, 130)
+            drawn.cpu().numpy(), getattr(core, kind)(3, indices.cpu().numpy(), 1, 130)
         )
 
 
@@ -84,7 +85,7 @@ def test_a_graph_of_torch() -> None:
         out.zero_()
         graph.replay()
         np.testing.assert_array_equal(out.cpu().numpy(), EXPECTED)
-        np.testing.assert_array_equal(noise.cpu().numpy(), _core.normal(7, np.arange(20) + shift, 0, 32))
+        np.testing.assert_array_equal(noise.cpu().numpy(), core.normal(7, np.arange(20) + shift, 0, 32))
 
 
 def test_memory_freed_while_torch_captures() -> None:
@@ -163,5 +164,5 @@ def test_every_device_of_the_machine() -> None:
         np.testing.assert_array_equal(batch.numpy(), EXPECTED)
         drawn = ops.normal(1, torch.arange(9, device=f"cuda:{device}"), 0, 8)
         assert drawn.device == device
-        np.testing.assert_array_equal(drawn.numpy(), _core.normal(1, np.arange(9), 0, 8))
+        np.testing.assert_array_equal(drawn.numpy(), core.normal(1, np.arange(9), 0, 8))
     assert torch.cuda.current_device() == 0

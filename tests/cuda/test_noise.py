@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from device_arrays import ByDlpack, ByInterface, array_of, shifted_array_of
+from module_ops import ModuleOps, core
 
-from cgnrt import _core, cuda, ops
+from cgnrt import cuda, ops
 
 GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "ops" / "noise_golden.json").read_text()
@@ -30,10 +31,10 @@ def arguments(kind: str, indices: Any, size: int) -> tuple[Any, ...]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 31, 32, 64])
 def test_the_bits_are_the_references(device_module: ModuleType, kind: str, size: int) -> None:
-    expected = getattr(_core, kind)(*arguments(kind, INDICES, size), implementation="reference")
+    expected = getattr(core, kind)(*arguments(kind, INDICES, size), implementation="reference")
     for shift in (0, 1):
         indices = shifted_array_of(INDICES, shift, cuda.Stream(0))
-        got = getattr(device_module, kind)(*arguments(kind, indices, size)).numpy()
+        got = getattr(ModuleOps(device_module), kind)(*arguments(kind, indices, size)).numpy()
         assert got.shape == expected.shape
         np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
 
@@ -42,8 +43,8 @@ def test_the_bits_are_the_references(device_module: ModuleType, kind: str, size:
 def test_many_numbers(device_module: ModuleType, kind: str) -> None:
     """More blocks of four than the emulated device takes at once, and words from everywhere."""
     indices = np.arange(1100)
-    expected = getattr(_core, kind)(9, indices, 2, 1024)
-    got = getattr(device_module, kind)(9, array_of(indices, cuda.Stream(0)), 2, 1024).numpy()
+    expected = getattr(core, kind)(9, indices, 2, 1024)
+    got = getattr(ModuleOps(device_module), kind)(9, array_of(indices, cuda.Stream(0)), 2, 1024).numpy()
     np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
 
 
@@ -52,19 +53,19 @@ def test_golden_draws(device_module: ModuleType) -> None:
     for draw in GOLDEN:
         indices = array_of(np.array([draw["index"]]), stream)
         key, size = (draw["seed"], indices, draw["slot"]), len(draw["words"])
-        words = device_module.philox(*key, 2).numpy()[0, :size]
+        words = ModuleOps(device_module).philox(*key, 2).numpy()[0, :size]
         assert [f"{word:08x}" for word in words] == draw["words"]
         for kind in ("normal", "truncated_normal"):
-            drawn = getattr(device_module, kind)(*key, size).numpy()[0]
+            drawn = getattr(ModuleOps(device_module), kind)(*key, size).numpy()[0]
             assert [f"{bits:08x}" for bits in drawn.view(np.uint32)] == draw[kind]
         for bound in (10, 1000):
-            drawn = device_module.integers(*key, bound, size).numpy()[0]
+            drawn = ModuleOps(device_module).integers(*key, bound, size).numpy()[0]
             assert drawn.tolist() == draw[f"integers_below_{bound}"]
 
 
 def test_out_and_streams(device_module: ModuleType) -> None:
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
-    expected = _core.normal(5, INDICES, 3, 6)
+    expected = core.normal(5, INDICES, 3, 6)
     for form in (lambda array: array, ByDlpack, ByInterface):
         indices = form(array_of(INDICES, producer))
         for shift in (0, 1):
@@ -75,17 +76,17 @@ def test_out_and_streams(device_module: ModuleType) -> None:
             np.testing.assert_array_equal(array.numpy(), expected)
     drawn = ops.truncated_normal(5, array_of(INDICES, producer), 3, 6, stream=consumer)
     assert drawn.stream.ptr == consumer.ptr
-    np.testing.assert_array_equal(drawn.numpy(), _core.truncated_normal(5, INDICES, 3, 6))
+    np.testing.assert_array_equal(drawn.numpy(), core.truncated_normal(5, INDICES, 3, 6))
 
 
 def test_no_samples(device_module: ModuleType) -> None:
     none = array_of(np.zeros(0, np.int64), cuda.Stream(0))
-    assert device_module.normal(0, none, 0, 32).shape == (0, 32)
-    assert device_module.truncated_normal(0, none, 0, 32).shape == (0, 32)
-    assert device_module.integers(0, none, 0, 10).shape == (0, 1)
-    assert device_module.philox(0, none, 0, 2).shape == (0, 8)
+    assert ModuleOps(device_module).normal(0, none, 0, 32).shape == (0, 32)
+    assert ModuleOps(device_module).truncated_normal(0, none, 0, 32).shape == (0, 32)
+    assert ModuleOps(device_module).integers(0, none, 0, 10).shape == (0, 1)
+    assert ModuleOps(device_module).philox(0, none, 0, 2).shape == (0, 8)
     some = array_of(np.arange(3), cuda.Stream(0))
-    assert device_module.integers(0, some, 0, [], 0).shape == (3, 0)
+    assert ModuleOps(device_module).integers(0, some, 0, [], 0).shape == (3, 0)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 128])
@@ -128,20 +129,21 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     floats = array_of(np.ones((3, 4), np.float32), stream)
     factors = array_of(np.ones(3, np.float32), stream)
     host = ByInterface(some, data=(INDICES.ctypes.data, False))
+    noise = ModuleOps(emulated)
     cases: list[tuple[Callable[[], Any], type[Exception], str]] = [
-        (lambda: emulated.normal(-1, some, 0, 4), ValueError, "normal seed: seed is -1, expected 0..2"),
-        (lambda: emulated.normal(0, np.arange(3), 0, 4), ValueError, "normal indices: device is cpu, expected a CUDA"),
-        (lambda: emulated.normal(0, host, 0, 4), ValueError, "normal indices: address is that of host memory"),
-        (lambda: emulated.normal(0, factors, 0, 4), ValueError, "normal indices: dtype is float32, expected int64"),
-        (lambda: emulated.normal(0, some, 0, 4, stream=other), ValueError, "normal stream: device is cuda:1, expected"),
-        (lambda: emulated.normal(0, away, 0, 4, out=floats), ValueError, "normal out: device is cuda:0, expected"),
-        (lambda: emulated.normal(0, some, 0, 5, out=floats), ValueError, r"normal out: shape is \(3, 4\), expected"),
-        (lambda: emulated.normal(0, some, 0, 4, out=some), ValueError, "normal out: dtype is int64, expected float32"),
-        (lambda: emulated.integers(0, some, 0, 0), ValueError, "integers bound: bound is 0, expected 1..2147483648"),
-        (lambda: emulated.integers(0, some, 0, [5] * 65, 65), ValueError,
+        (lambda: noise.normal(-1, some, 0, 4), ValueError, "normal seed: seed is -1, expected 0..2"),
+        (lambda: noise.normal(0, np.arange(3), 0, 4), ValueError, "normal indices: device is cpu, expected a CUDA"),
+        (lambda: noise.normal(0, host, 0, 4), ValueError, "normal indices: address is that of host memory"),
+        (lambda: noise.normal(0, factors, 0, 4), ValueError, "normal indices: dtype is float32, expected int64"),
+        (lambda: noise.normal(0, some, 0, 4, stream=other), ValueError, "normal stream: device is cuda:1, expected"),
+        (lambda: noise.normal(0, away, 0, 4, out=floats), ValueError, "normal out: device is cuda:0, expected"),
+        (lambda: noise.normal(0, some, 0, 5, out=floats), ValueError, r"normal out: shape is \(3, 4\), expected"),
+        (lambda: noise.normal(0, some, 0, 4, out=some), ValueError, "normal out: dtype is int64, expected float32"),
+        (lambda: noise.integers(0, some, 0, 0), ValueError, "integers bound: bound is 0, expected 1..2147483648"),
+        (lambda: noise.integers(0, some, 0, [5] * 65, 65), ValueError,
          "integers bound: length is 65, expected at most 64 on a GPU. Draw on the CPU."),
-        (lambda: emulated.integers(0, some, 0, [5, 6], 3), ValueError, "integers bound: length is 2, expected 3"),
-        (lambda: emulated.philox(0, some, 0, -1), ValueError, "philox blocks: blocks is -1, expected 0.."),
+        (lambda: noise.integers(0, some, 0, [5, 6], 3), ValueError, "integers bound: length is 2, expected 3"),
+        (lambda: noise.philox(0, some, 0, -1), ValueError, "philox blocks: blocks is -1, expected 0.."),
         (lambda: emulated.gather_rows(some, some), ValueError, "gather_rows table: dtype is int64, expected float32"),
         (lambda: emulated.gather_rows(factors, some), ValueError,
          r"gather_rows table: shape is \(3,\), expected \(rows, columns\)"),
@@ -160,4 +162,4 @@ def test_what_is_refused(emulated: ModuleType) -> None:
 
 def test_numbers_beyond_the_memory(emulated: ModuleType) -> None:
     with pytest.raises(MemoryError, match="51539607540 bytes are wanted"):
-        emulated.normal(0, array_of(np.arange(3), cuda.Stream(0)), 0, 2**32 - 1)
+        ModuleOps(emulated).normal(0, array_of(np.arange(3), cuda.Stream(0)), 0, 2**32 - 1)

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from device_arrays import ByDlpack, ByInterface, array_of, assert_equal_but_for_payloads, shifted_array_of
+from module_ops import ModuleOps, core
 from patch_grid_cases import CASES, PatchGridCase
 
-from cgnrt import _core, cuda, ops
+from cgnrt import cuda, ops
 
 DTYPES = ["float32", "float16", "bfloat16", "uint8"]
 RNG = np.random.default_rng(0)
@@ -29,13 +30,13 @@ def on_device(module: ModuleType, operation: str, *arrays: Any, shift: int = 0, 
 
     if options.get("over") is not None:
         options["over"] = tuple(map(put, options["over"]))
-    result: Array = getattr(module, operation)(*map(put, arrays), **options).numpy()
+    result: Array = getattr(ModuleOps(module), operation)(*map(put, arrays), **options).numpy()
     return result
 
 
 def check(module: ModuleType, operation: str, *arrays: Any, shift: int = 0, **options: Any) -> Array:
     got = on_device(module, operation, *arrays, shift=shift, **options)
-    expected = getattr(_core, operation)(*arrays, implementation="reference", **options)
+    expected = getattr(core, operation)(*arrays, implementation="reference", **options)
     assert got.shape == expected.shape
     assert_equal_but_for_payloads(got, expected, options.get("dtype", "float32"))
     return got
@@ -118,7 +119,7 @@ def test_masks_are_clamped(device_module: ModuleType) -> None:
     picks = RNG.integers(0, 30, (2, 16))
     options = {"patch": 5, "grid": 4, "top": 30, "size": 24}
     got = on_device(device_module, "patch_grid", wrong, images, picks, **options)
-    np.testing.assert_array_equal(got, _core.patch_grid(masks, images, picks, **options))
+    np.testing.assert_array_equal(got, core.patch_grid(masks, images, picks, **options))
 
 
 @pytest.mark.parametrize("blends", [False, True])
@@ -141,7 +142,7 @@ def test_what_is_not_there(device_module: ModuleType, dtype: str, layout: str, w
     picks = RNG.integers(0, 50, (14, 36))
     index = RNG.integers(0, 3, (14, 3))
     options: dict[str, Any] = {"size": (16, width), "top": 50, "dtype": dtype, "layout": layout, "over": pair}
-    expected = _core.patch_grid(masks, images, picks, index, **options)
+    expected = core.patch_grid(masks, images, picks, index, **options)
     wrong = [(1, 0, -1), (2, 0, 4), (4, 1, 3), (5, 1, -(2**63)), (7, 2, 5), (8, 2, 2**32), (9, 1, 2**32)]
     for row, column, value in wrong:
         index[row, column] = value
@@ -169,14 +170,14 @@ def test_odd_addresses(device_module: ModuleType, shift: int) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_an_out_at_an_odd_address(device_module: ModuleType, dtype: str, layout: str) -> None:
     images = uniform(2, 3, 6, 7)
-    expected = _core.resize(images, (9, 12), dtype=dtype, layout=layout)
+    expected = core.resize(images, (9, 12), dtype=dtype, layout=layout)
     stream = cuda.Stream(0)
     for items in (1, 2, 4, 8):
         start = items * expected.itemsize
         memory = array_of(np.full(expected.nbytes + 2 * start, 0x5A, np.uint8), stream)
         out = memory.view(start, expected.shape, dtype)
         given = array_of(images, stream)
-        assert device_module.resize(given, (9, 12), dtype=dtype, layout=layout, out=out) is out
+        assert ModuleOps(device_module).resize(given, (9, 12), dtype=dtype, layout=layout, out=out) is out
         np.testing.assert_array_equal(out.numpy(), expected)
         around = memory.numpy()
         assert (np.r_[around[:start], around[start + expected.nbytes :]] == 0x5A).all()
@@ -247,7 +248,7 @@ def test_empty_batches(device_module: ModuleType) -> None:
 
 def test_by_the_public_functions_and_on_their_stream(device_module: ModuleType) -> None:
     arrays = (*sources(2, 3, 20, 24), RNG.integers(0, 50, (2, 36)))
-    expected = _core.patch_grid(*arrays, size=8, top=50), _core.resize(arrays[1], 8)
+    expected = core.patch_grid(*arrays, size=8, top=50), core.resize(arrays[1], 8)
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     given = [array_of(x, producer) for x in arrays]
     for stream, where in ((None, producer), (consumer, consumer), (consumer.ptr, consumer)):
@@ -265,10 +266,10 @@ def test_inputs_may_go_at_once(device_module: ModuleType) -> None:
     arrays = (*sources(2, 3, 20, 24), RNG.integers(0, 50, (2, 36)))
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     given = (ByDlpack(array_of(x, producer)) for x in arrays)
-    result = device_module.patch_grid(*given, size=8, top=50, stream=consumer)
+    result = ModuleOps(device_module).patch_grid(*given, size=8, top=50, stream=consumer)
     gc.collect()
     producer.synchronize()
-    np.testing.assert_array_equal(result.numpy(), _core.patch_grid(*arrays, size=8, top=50))
+    np.testing.assert_array_equal(result.numpy(), core.patch_grid(*arrays, size=8, top=50))
 
 
 @pytest.mark.parametrize("form", [ByDlpack, ByInterface])
@@ -279,12 +280,14 @@ def test_inputs_and_out_of_others(device_module: ModuleType, form: Any) -> None:
         np.array([[0, 1, 2], [2, 0, 1], [1, 1, 0]]),
     )
     pair = over(3, 3, 3, 8, 8)
-    expected = _core.patch_grid(*arrays, size=8, top=50, over=pair)
+    expected = core.patch_grid(*arrays, size=8, top=50, over=pair)
     producer, consumer = cuda.Stream(0), cuda.Stream(0)
     given, others = ([form(array_of(x, producer)) for x in group] for group in (arrays, pair))
     array = cuda.DeviceArray.empty(expected.shape, "float32", consumer)
     out = form(array)
-    kept = device_module.patch_grid(*given, size=8, top=50, over=tuple(others), out=out, stream=consumer)
+    kept = ModuleOps(device_module).patch_grid(
+        *given, size=8, top=50, over=tuple(others), out=out, stream=consumer
+    )
     assert kept is out
     np.testing.assert_array_equal(array.numpy(), expected)
 
@@ -295,17 +298,17 @@ def test_nothing_waits_and_scratch_goes_back(emulated: ModuleType) -> None:
     given = [array_of(x, stream) for x in (masks, images, picks)]
     out = cuda.DeviceArray.empty((2, 3, 8, 8), "float32", stream)
     before = emulated.emulator_counters()[:3]
-    emulated.patch_grid(*given, size=8, top=50, out=out)
-    emulated.resize(given[1], 8, out=out)
+    ModuleOps(emulated).patch_grid(*given, size=8, top=50, out=out)
+    ModuleOps(emulated).resize(given[1], 8, out=out)
     assert emulated.emulator_counters()[:3] == before
 
 
 def test_on_a_second_device(emulated: ModuleType) -> None:
     arrays = (*sources(2, 3, 20, 24), RNG.integers(0, 50, (2, 36)))
     stream = cuda.Stream(1)
-    result = emulated.patch_grid(*(array_of(x, stream) for x in arrays), size=8, top=50)
+    result = ModuleOps(emulated).patch_grid(*(array_of(x, stream) for x in arrays), size=8, top=50)
     assert result.device == 1
-    np.testing.assert_array_equal(result.numpy(), _core.patch_grid(*arrays, size=8, top=50))
+    np.testing.assert_array_equal(result.numpy(), core.patch_grid(*arrays, size=8, top=50))
 
 
 def test_what_is_refused(emulated: ModuleType) -> None:
@@ -347,7 +350,7 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     ]  # fmt: skip
     for given, options, error, message in cases:
         with pytest.raises(error, match=message):
-            emulated.patch_grid(*given, **{"size": 8, "top": 50} | options)
+            ModuleOps(emulated).patch_grid(*given, **{"size": 8, "top": 50} | options)
     resizes: list[tuple[Any, dict[str, Any], str]] = [
         (host[1], {}, "resize images: device is cpu, expected a CUDA device"),
         (many, {}, "resize images: channels is 17, expected at most 16 on a GPU"),
@@ -361,18 +364,20 @@ def test_what_is_refused(emulated: ModuleType) -> None:
     ]
     for images, options, message in resizes:
         with pytest.raises(ValueError, match=message):
-            emulated.resize(images, 8, **options)
+            ModuleOps(emulated).resize(images, 8, **options)
     assert (out.numpy() == 7).all()  # nothing was enqueued
-    expected = _core.patch_grid(*host, size=8, top=50)
-    np.testing.assert_array_equal(emulated.patch_grid(m, x, p, size=8, top=50, out=out).numpy(), expected)
+    expected = core.patch_grid(*host, size=8, top=50)
+    np.testing.assert_array_equal(
+        ModuleOps(emulated).patch_grid(m, x, p, size=8, top=50, out=out).numpy(), expected
+    )
 
 
 def test_a_result_beyond_the_memory(emulated: ModuleType) -> None:
     emulated.emulator_configure(memory_bytes=1 << 20)
     images = array_of(uniform(1, 1, 4, 4), cuda.Stream(0))
     with pytest.raises(MemoryError, match=r"1048576 bytes are wanted, \d+ of 1048576 are free on cuda:0"):
-        emulated.resize(images, 512)
-    assert emulated.resize(images, 8).shape == (1, 1, 8, 8)
+        ModuleOps(emulated).resize(images, 512)
+    assert ModuleOps(emulated).resize(images, 8).shape == (1, 1, 8, 8)
 
 
 @pytest.mark.gpu
@@ -391,7 +396,7 @@ def test_lists_beyond_the_scratch_are_ranked_after_each_other() -> None:
     masks, images = sources(6000, 1, 128, 128)  # 312 MB of sums
     picks = RNG.integers(0, 100, (6000, 36))
     got = on_device(cuda.module(), "patch_grid", masks, images, picks, size=8)
-    np.testing.assert_array_equal(got, _core.patch_grid(masks, images, picks, size=8))
+    np.testing.assert_array_equal(got, core.patch_grid(masks, images, picks, size=8))
 
 
 def test_in_a_graph(device_module: ModuleType) -> None:
@@ -400,13 +405,13 @@ def test_in_a_graph(device_module: ModuleType) -> None:
     given = [array_of(x, stream) for x in host]
     out = cuda.DeviceArray.empty((2, 3, 96, 96), "float32", stream)
     stream.begin_capture()
-    module.patch_grid(*given, size=96, out=out)
+    ModuleOps(module).patch_grid(*given, size=96, out=out)
     graph = stream.end_capture()
     for _ in range(2):
         host[0][...] = RNG.random(host[0].shape)
         given[0].upload(host[0])
         graph.launch(stream)
-        np.testing.assert_array_equal(out.numpy(), _core.patch_grid(*host, size=96))
+        np.testing.assert_array_equal(out.numpy(), core.patch_grid(*host, size=96))
 
 
 @pytest.mark.gpu

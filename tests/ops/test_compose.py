@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from compose_cases import SPECIAL, ComposeCase
+from module_ops import core
 
 from cgnrt import _core, ops
 
@@ -37,7 +38,7 @@ def test_a_batch_beyond_the_cache(implementation: str) -> None:
     rng = np.random.default_rng(0)
     m, f, b = (rng.random((64, c, 32, 32), dtype=np.float32) for c in (1, 3, 3))
     index = rng.integers(0, 64, (4000, 3)).astype(np.int32)
-    batch = _core.compose(m, f, b, index, implementation=implementation)
+    batch = core.compose(m, f, b, index, implementation=implementation)
     for start in range(0, 4000, 500):
         part = slice(start, start + 500)
         expected = m[index[part, 0]] * f[index[part, 1]]
@@ -48,7 +49,7 @@ def test_a_batch_beyond_the_cache(implementation: str) -> None:
 def as_mask_one(values: npt.NDArray[np.float32], **options: Any) -> npt.NDArray[Any]:
     """`values` through the op's cast: mask 1 and a background of -0 leave every value as it is."""
     pixels = values.reshape(1, 1, 1, -1)
-    result: npt.NDArray[Any] = _core.compose(
+    result: npt.NDArray[Any] = core.compose(
         np.ones_like(pixels), pixels, np.full_like(pixels, -0.0), **options
     )
     return result.reshape(-1)
@@ -76,9 +77,9 @@ def test_special_values(implementation: str, dtype: str) -> None:
 def test_every_half_is_read_exactly(implementation: str) -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(16, 1, 64, 64)
     ones, zeros = np.ones_like(halves), np.full_like(halves, -0.0)
-    got = _core.compose(ones, halves, zeros, implementation=implementation)
+    got = core.compose(ones, halves, zeros, implementation=implementation)
     np.testing.assert_array_equal(got, halves.astype(np.float32))
-    back = _core.compose(ones, halves, zeros, dtype="float16", implementation=implementation)
+    back = core.compose(ones, halves, zeros, dtype="float16", implementation=implementation)
     finite = ~np.isnan(halves)
     np.testing.assert_array_equal(back.view(np.uint16)[finite], halves.view(np.uint16)[finite])
 
@@ -104,7 +105,7 @@ def test_flushing_of_denormals_elsewhere_changes_nothing() -> None:
     if not torch.set_flush_denormal(True):
         pytest.fail("this test knows only machines whose denormals can be flushed")
     try:
-        batches = [_core.compose(ones, tiny, tiny, threads=threads) for threads in (1, 2)]
+        batches = [core.compose(ones, tiny, tiny, threads=threads) for threads in (1, 2)]
     finally:
         torch.set_flush_denormal(False)
     for batch in batches:
@@ -168,7 +169,7 @@ def test_the_gil_is_released() -> None:
 
     def work() -> None:
         started.set()
-        _core.compose(m, f, b, implementation="reference")
+        core.compose(m, f, b, implementation="reference")
         finished.set()
 
     worker = threading.Thread(target=work)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from module_ops import core
 
-from cgnrt import _core, ops
+from cgnrt import ops
 
 RNG = np.random.default_rng(0)
 M = RNG.random((4, 1, 16, 24), dtype=np.float32)
@@ -111,7 +112,7 @@ def test_out_at_any_item_address() -> None:
             out = memory[offset : offset + EXPECTED.size].reshape(EXPECTED.shape)
             for streams in (False, True):
                 memory[:] = 7
-                _core.compose(M, F, B, dtype=dtype, scale=100, bias=100, out=out, streams=streams)
+                core.compose(M, F, B, dtype=dtype, scale=100, bias=100, out=out, streams=streams)
                 np.testing.assert_array_equal(out, ops.compose(M, F, B, dtype=dtype, scale=100, bias=100))
                 assert (memory[:offset] == 7).all()
                 assert (memory[offset + EXPECTED.size :] == 7).all()

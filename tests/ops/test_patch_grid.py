@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
+from module_ops import core
 from patch_grid_cases import CASES, PatchGridCase
 
-from cgnrt import _core, ops
+from cgnrt import ops
 from cgnrt.sampling import patch_picks
 
 # To torch in float64: float32 sums of four products twice. Between torch in float32 and float64 the source's places
@@ -114,11 +115,11 @@ def test_nans_of_images_pass_and_those_of_unused_masks_too() -> None:
 @pytest.mark.parametrize("size", [(64, 64), (50, 70), (7, 300), (128, 96), (1, 1), 33])
 def test_resize_equals_torch(size: Any, implementation: str) -> None:
     images = np.random.default_rng(0).uniform(-1, 1, (3, 2, 64, 48)).astype(np.float32)
-    got = _core.resize(images, size, implementation=implementation)
+    got = core.resize(images, size, implementation=implementation)
     sides = (size, size) if isinstance(size, int) else size
     expected = F.interpolate(torch.from_numpy(images).double(), size=sides, mode="bicubic")
     np.testing.assert_allclose(got, expected.numpy(), rtol=0, atol=TOLERANCE)
-    np.testing.assert_array_equal(got, _core.resize(images, size, implementation="reference"))
+    np.testing.assert_array_equal(got, core.resize(images, size, implementation="reference"))
 
 
 def test_resize_of_one_pixel_and_to_the_same_size() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import pybind11
 import pytest
 
-from cgnrt import _core, ops
+from cgnrt import ops
 
 CSRC = Path(__file__).parents[2] / "csrc"
 
@@ -98,7 +100,7 @@ def test_forks_while_another_thread_has_the_pool() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["ops/compose_kernel.cc", "ops/noise_kernel.cc", "ops/copy.cc", "common/cpu.cc"]
+    "source", ["ops/compose_kernel.cc", "ops/noise_kernel.cc", "bindings/core_copy.cc", "common/cpu.cc"]
 )
 def test_the_portable_build_has_no_intrinsics(source: str) -> None:
     """What other machines compile: the plain loops, without any x86 header."""
@@ -110,16 +112,9 @@ def test_the_portable_build_has_no_intrinsics(source: str) -> None:
         "-E",
         "-DCGNRT_PORTABLE",
         "-DCGNRT_ISA=baseline",
-        f"-I{CSRC}",
+        *(f"-I{folder}" for folder in (CSRC, sysconfig.get_path("include"), pybind11.get_include())),
         str(CSRC / source),
     ]
     lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert "immintrin.h" not in lines
     assert "emmintrin.h" not in lines
-
-
-def test_the_stub_names_what_the_module_has() -> None:
-    stub = (Path(ops.__file__).parent / "_core.pyi").read_text()
-    for name in dir(_core):
-        if not name.startswith("_"):
-            assert f" {name}" in stub, name

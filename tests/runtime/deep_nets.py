@@ -1,4 +1,4 @@
-"""A network for `_core.DeepEngine` and, step by step, what torch makes of it in float64."""
+"""A network for `_core.PictureNetwork` and, step by step, what torch makes of it in float64."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Net:
     # Runs.
 
     def engine(self, isa: str | None = None) -> Any:
-        return _core.DeepEngine(
+        return _core.PictureNetwork(
             [vector.shape[1] for vector in self.vectors],
             self.pictures,
             self.steps,

@@ -37,7 +37,7 @@ def engine(**change: Any) -> Any:
         "steps": [START, CONV, POOL],
         "outputs": [1, 2],
     }
-    return _core.DeepEngine(**{**arguments, **change})
+    return _core.PictureNetwork(**{**arguments, **change})
 
 
 def after(step: dict[str, Any], **change: Any) -> dict[str, Any]:

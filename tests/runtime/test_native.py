@@ -49,7 +49,7 @@ def test_layers_are_torchs(isa: str, n: int, channels: int, size: tuple[int, int
             {"kind": "clip", "low": -0.5, "high": 0.25},
         ]
         weights = linear.weight.numpy(), linear.bias.numpy()
-    engine = _core.Engine([4, 2], *weights, [channels, *size], layers, isa=isa)
+    engine = _core.SmallGenerator([4, 2], *weights, [channels, *size], layers, isa=isa)
     for threads in (1, 3):
         found = engine.run([a.numpy(), b.numpy()], threads=threads)
         np.testing.assert_allclose(found, expected.numpy(), atol=TOLERANCE)
@@ -124,11 +124,13 @@ def test_bad_networks(change: dict[str, Any], message: str) -> None:
         "layers": [],
     }
     with pytest.raises(ValueError, match=message):
-        _core.Engine(**{**arguments, **change})
+        _core.SmallGenerator(**{**arguments, **change})
 
 
 def test_bad_inputs() -> None:
-    engine = _core.Engine([1], np.zeros((64, 1), np.float32), np.arange(64, dtype=np.float32), [1, 8, 8], [])
+    engine = _core.SmallGenerator(
+        [1], np.zeros((64, 1), np.float32), np.arange(64, dtype=np.float32), [1, 8, 8], []
+    )
     one = np.zeros((1, 1), np.float32)
     np.testing.assert_array_equal(engine.run([one]).ravel(), np.arange(64))
     assert engine.run([one[:0]]).shape == (0, 1, 8, 8)

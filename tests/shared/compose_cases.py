@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from cgnrt import _core
+from module_ops import core
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "ops" / "compose_cases.json").read_text()
@@ -61,7 +60,7 @@ class ComposeCase:
 
     def run(self, **options: Any) -> npt.NDArray[Any]:
         """The compiled op on this case."""
-        result: npt.NDArray[Any] = _core.compose(
+        result: npt.NDArray[Any] = core.compose(
             *self.pools, self.index, rolls=self.rolls, **self.options, **options
         )
         return result

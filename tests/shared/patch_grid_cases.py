@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-
-from cgnrt import _core
+from module_ops import core
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "ops" / "patch_grid_cases.json").read_text()
@@ -57,7 +56,7 @@ class PatchGridCase:
             "top": self.top,
             "over": self.over,
         }
-        result: npt.NDArray[Any] = _core.patch_grid(
+        result: npt.NDArray[Any] = core.patch_grid(
             self.masks, self.images, self.picks, self.index, **settings, **self.form | options
         )
         return result

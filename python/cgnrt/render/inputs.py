@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cgnrt.plan import MECHANISMS, Mechanism
+from cgnrt.plan import Mechanism
 from cgnrt.render.device import RenderDevice
-from cgnrt.request import Request
-from cgnrt.sampling import Labels, NoiseDraw
+from cgnrt.sampling import NoiseDraw
 
 
 class Uploaded:
@@ -60,50 +59,6 @@ class NoiseInput:
         if self.truncation is None:
             return noise
         return device.scale_rows(noise, uploaded[self.truncation][part])
-
-
-class RequestInputs:
-    """What the networks read for requests that differ in labels only, on the host.
-
-    Attributes:
-      rolls: int32 (n, 2, 2), None where nothing is rolled.  truncation: float32 (n, 1), or None.
-      labels: of each request, int64 (n,) each.
-      embeddings: float32 (n, e) by mechanism, instead of those of the labels; empty: those of the labels.
-    """
-
-    def __init__(
-        self,
-        requests: Sequence[Request],
-        embeddings: Mapping[str, np.ndarray],
-        *,
-        has_rolls: bool,
-    ) -> None:
-        first = requests[0]
-        rolls = first.rolls()
-        self.rolls = rolls if has_rolls or rolls.any() else None
-        self.truncation = first.truncation
-        self.labels = [Labels(*(np.asarray(c, np.int64) for c in request.labels)) for request in requests]
-        self.embeddings = {name: np.asarray(rows, np.float32) for name, rows in embeddings.items()}
-        self._indices = first.indices
-        self._noise: dict[str, NoiseInput] = {}  # one object where it is the same
-        grouped: dict[int, np.ndarray] = {}
-        for column, name in enumerate(MECHANISMS):
-            given, draw = first.given[column], first.sampler.noise_draw(first.options, name)
-            if draw.group not in grouped:
-                grouped[draw.group] = draw.indices(first.indices)
-            read = NoiseInput(first.options.seed, draw, grouped[draw.group], given, first.truncation)
-            self._noise[name] = next((r for r in self._noise.values() if r.same(read)), read)
-
-    def arrays(self) -> list[np.ndarray | None]:
-        """What has to be uploaded first."""
-        columns = [column for labels in self.labels for column in labels]
-        noise = [array for read in self._noise.values() for array in read.arrays()]
-        return [self._indices, self.rolls, *columns, *self.embeddings.values(), *noise]
-
-    def draw(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> dict[str, Any]:
-        """Each mechanism's noise for some of the samples; what several share is drawn once."""
-        made = {read: read.make(device, uploaded, part) for read in dict.fromkeys(self._noise.values())}
-        return {name: made[read] for name, read in self._noise.items()}
 
 
 def network_inputs(

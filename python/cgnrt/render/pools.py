@@ -37,8 +37,8 @@ class PoolKey:
 class PoolLayout:
     """Which entries the samples of a pool are composed from, and how many are held.
 
-    A sample has a pick for each mechanism, below the pool's size. In a fixed pool the pick is the entry; in a renewing
-    pool sample i is composed from entry `i // refresh + pick`.
+    Sample i of a fixed pool is composed from the entries that its picks, below the pool's sizes, say; of a renewing
+    pool from entries `i // refresh + pick`.
 
     Attributes:
       chunk: how many entries the engines take at once.
@@ -67,11 +67,10 @@ class PoolLayout:
 
     def windows(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """For each mechanism the first entry that these samples may be composed from, and the one after the last."""
-        low, high = self._first(int(indices.min())), self._first(int(indices.max()))
+        if self.refresh is None:
+            return [(0, size) for size in self.sizes]
+        low, high = int(indices.min()) // self.refresh, int(indices.max()) // self.refresh
         return [(low, high + size) for size in self.sizes]
-
-    def _first(self, index: int) -> int:
-        return 0 if self.refresh is None else index // self.refresh
 
     def parts(self, n: int) -> Iterator[slice]:
         """Cut n samples so that each part's entries fit the rows, whatever its indices are.
@@ -89,7 +88,7 @@ class Places:
 
     Attributes:
       index: int32 (n,) slots, one for each sample.
-      missing, slots: int64 (m,): the entries that are to be made, and their slots; both in rising order.
+      missing, slots: int64 (m,) the entries that are to be made, and the slots that they go to; both in order.
     """
 
     index: np.ndarray
@@ -100,8 +99,8 @@ class Places:
 class Slots:
     """Where the entries of one mechanism of a renewing pool are held: entry numbers to rows of its memory.
 
-    An entry is recorded only when its picture is there: a network that fails, or a fork in between, leaves no entry
-    without one.
+    Entries are told of only when their pictures are there, so that a network that fails, or a fork in between, leaves
+    no entry that is none.
     """
 
     def __init__(self, count: int) -> None:
@@ -109,9 +108,9 @@ class Slots:
         self._free = set(range(count))
 
     def place(self, entries: np.ndarray, window: tuple[int, int]) -> Places:
-        """Slots for the entries of samples, one each. If there are not enough, other entries leave.
+        """Slots for one entry a sample. If there are not enough, other entries leave.
 
-        First all outside the window (first, last + 1) leave; if that is not enough, the oldest inside.
+        First all that are outside the window (first, last + 1); if that is not enough, the oldest in it.
         """
         wanted = set(entries.tolist())
         missing = sorted(wanted - self._slots.keys())
@@ -129,7 +128,7 @@ class Slots:
         return Places(index, np.array(missing, np.int64), slots)
 
     def fill(self, slots: np.ndarray, entries: np.ndarray) -> None:
-        """Record that the pictures of these entries are there."""
+        """The pictures of these entries are there now."""
         self._free.difference_update(slots.tolist())
         self._slots.update(zip(entries.tolist(), slots.tolist(), strict=True))
 
@@ -168,7 +167,7 @@ class Pool:
         self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._sampler = sampler
-        self._slots: dict[str, Slots] = {}  # of a renewing pool
+        self._slots: dict[str, Slots] = {}
         self._labels = {name: np.empty(count, np.int64) for name, count in self._counts()}
         self._complete = False
 
@@ -188,9 +187,8 @@ class Pool:
                 continue
             for output in outputs.keys() - self.pictures.keys():
                 self.pictures[output] = device.empty((count, *outputs[output]))
-            if self.key.refresh is not None:
-                self._slots[name] = Slots(count)  # without those that were made before
-            else:
+            self._slots[name] = Slots(count)
+            if self.key.refresh is None:
                 numbers = np.arange(count, dtype=np.int64)
                 new.append(self._new(name, numbers, numbers))
         if new:
@@ -259,8 +257,7 @@ class Pool:
                     for name, pictures in outputs.items():
                         device.put(pictures, self.pictures[name], e.rows[part])
                     self._labels[e.mechanism][e.rows[part]] = e.labels[part]
-                    if e.mechanism in self._slots:
-                        self._slots[e.mechanism].fill(e.rows[part], e.entries[part])
+                    self._slots[e.mechanism].fill(e.rows[part], e.entries[part])
         return uploaded
 
     def _start(

@@ -24,7 +24,7 @@ from cgnrt.plan.onnx.model import Node
 
 @dataclass
 class LayerProgram:
-    """Constructor arguments of `_core.Engine`. `inputs` are the graph's, in the order of their concatenation."""
+    """Constructor arguments of `_core.SmallGenerator`. `inputs` are the graph's, in the order that joins them."""
 
     inputs: list[str]
     widths: list[int]
@@ -183,7 +183,7 @@ class NativeEngine:
     """A small generator."""
 
     def __init__(self, network: Network, program: LayerProgram, threads: int | None) -> None:
-        self._engine = _core.Engine(
+        self._engine = _core.SmallGenerator(
             program.widths, program.weight, program.bias, program.shape, program.layers
         )
         wanted = tuple(network.spec.outputs[0].shape[1:])

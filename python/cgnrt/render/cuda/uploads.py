@@ -11,7 +11,7 @@ from cgnrt import cuda
 
 _ALIGNMENT = 256
 # Uploads that may be on their way at once: the host waits only when it is this many ahead.
-_SLOTS = 8
+_SLOTS = 4
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A plan's graph for `_core.DeepEngine`: vectors by NumPy, pictures by our own engine.
+"""A plan's graph for `_core.PictureNetwork`: vectors by NumPy, pictures by our own engine.
 
 A generator like BigGAN starts with vectors (noise, class embedding, the scales and shifts of every batch norm),
 which are a thousandth of the work, and goes on with pictures. `vectors` evaluates the first part, `compile` turns

@@ -1,4 +1,4 @@
-"""The native engine for deep networks: vectors by NumPy, pictures by `_core.DeepEngine`."""
+"""The native engine for deep networks: vectors by NumPy, pictures by `_core.PictureNetwork`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NativeDeepEngine:
     """
 
     def __init__(self, network: Network, program: PictureProgram, threads: int | None) -> None:
-        self._engine = _core.DeepEngine(
+        self._engine = _core.PictureNetwork(
             [vector.width for vector in program.vectors],
             program.picture_arguments(),
             [step.arguments() for step in program.steps],

@@ -30,7 +30,7 @@ class Picture:
 
 @dataclass
 class Step:
-    """One step of `_core.DeepEngine`. Scales and shifts are indices of the program's vectors."""
+    """One step of `_core.PictureNetwork`. Scales and shifts are indices of the program's vectors."""
 
     kind: str
     inputs: list[int]
@@ -72,7 +72,7 @@ class Vector:
 
 @dataclass
 class PictureProgram:
-    """Constructor arguments of `_core.DeepEngine`, and how to get its vectors.
+    """Constructor arguments of `_core.PictureNetwork`, and how to get its vectors.
 
     `nodes` are those of the graph that the vectors need, in order. `outputs` are (name, picture).
     """
