@@ -15,7 +15,7 @@ PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all lint format bench bench-imagenet bench-gpu clean
+.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -26,6 +26,10 @@ test: $(VENV)/.full
 
 test-all: $(VENV)/.full $(VENV)/.extended $(VENV)-triton/.ready
 	$(BIN)/python -m pytest -m "not gpu"
+
+# The extension compiled by clang (Debian's `clang`), and the tests that face it.
+test-clang: $(VENV)-clang/.ready
+	$(VENV)-clang/bin/python -m pytest tests/ops tests/runtime/test_native.py tests/runtime/test_deep_*.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -54,7 +58,7 @@ bench-gpu:
 	$(VENV)-gpu/bin/python bench/gpu.py --resume
 
 clean:
-	rm -rf $(VENV) $(VENV)-gpu $(VENV)-triton build out
+	rm -rf $(VENV) $(VENV)-clang $(VENV)-gpu $(VENV)-triton build out
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"cgnrt: Python is {v[0]}.{v[1]}, expected 3.11 or newer. Run: make PYTHON=python3.12 ...")'
@@ -86,6 +90,15 @@ $(VENV)/.extended: $(VENV)/.full
 $(VENV)-triton/.ready: $(SOURCES)
 	SKBUILD_BUILD_DIR=build/triton SKBUILD_CMAKE_DEFINE=CGNRT_CUDA=OFF $(MAKE) VENV=$(VENV)-triton $(VENV)-triton/.runtime
 	$(VENV)-triton/bin/python -m pip install -q nvidia-pytriton==0.7.0 prometheus-client
+	touch $@
+
+# cgnrt as clang compiles it, warnings as errors; all other packages are those of $(VENV).
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(VENV)-clang/.ready: $(VENV)/.full
+	$(BIN)/python -m venv --without-pip $(VENV)-clang
+	$(BIN)/python $(PURELIB) > "$$($(VENV)-clang/bin/python $(PURELIB))/packages.pth"
+	CXX=clang++ SKBUILD_BUILD_DIR=build/clang SKBUILD_CMAKE_DEFINE='CGNRT_CUDA=OFF;CGNRT_WERROR=ON' \
+	  $(PIP) --python $(VENV)-clang/bin/python install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.full
