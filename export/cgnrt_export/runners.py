@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from cgnrt import ops
 from cgnrt.backends import backends_for, load_engine, supports
-from cgnrt.plan import Plan
+from cgnrt.plan import MECHANISMS, Plan
 from cgnrt_export.emulation import emulate, layers_of
 from cgnrt_export.inference import InferenceForm
 from cgnrt_export.mechanism import CheckedMechanism
@@ -105,7 +105,7 @@ def draw_inputs(
 
 def composite(pictures: Pictures, rolls: NDArray[np.int32]) -> Floats:
     """The composer's picture of a batch (Eq. 2), as the runtime computes it; float32 (n, 3, h, w)."""
-    parts = (np.ascontiguousarray(pictures[name], np.float32) for name in ("shape", "texture", "background"))
+    parts = (np.ascontiguousarray(pictures[name], np.float32) for name in MECHANISMS)
     return np.asarray(ops.compose(*parts, rolls=rolls))
 
 

@@ -27,7 +27,7 @@ from cgnrt.backends.tensorrt.ready import ReadyEngines
 from cgnrt.backends.tensorrt.target import Batches, Target, graph_digest, usual_batches
 from cgnrt.backends.typed import planned_fp32_layers
 from cgnrt.errors import BackendError
-from cgnrt.plan import Mechanism, Plan, write_plan
+from cgnrt.plan import MECHANISMS, Mechanism, Plan, write_plan
 from cgnrt_export.errors import ExportError
 
 # Below it an engine does not draw what the plan draws: float16 overflowed, or the library computes something else.
@@ -280,7 +280,7 @@ def _run_on_card(
 
 
 def _composite(pictures: Pictures) -> np.ndarray:
-    return np.asarray(ops.compose(*(pictures[name] for name in ("shape", "texture", "background"))))
+    return np.asarray(ops.compose(*(pictures[name] for name in MECHANISMS)))
 
 
 def _measure(

@@ -13,6 +13,7 @@ from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt.backends.registry import backends_for
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
+from cgnrt.plan import MECHANISMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,7 +217,7 @@ def _write_index(target: Path, rows: Iterable[list[object]], force: bool) -> Non
         beside.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["file", "index", "seed", "shape", "texture", "background"])
+        writer.writerow(["file", "index", "seed", *MECHANISMS])
         writer.writerows(rows)
 
 

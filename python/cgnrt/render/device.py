@@ -14,7 +14,7 @@ import numpy as np
 
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import Plan
+from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Plan
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
@@ -29,8 +29,8 @@ DEVICES: dict[str, str] = {
 CACHED_PIXELS = 128 * 32 * 32
 
 # The column of a pool index that picks each output, and the row of a sample's rolls that shifts it.
-COLUMNS = {"mask": 0, "pre_mask": 0, "foreground": 1, "background": 2}
-ROLLS = {"foreground": 0, "background": 1}
+COLUMNS = {PICTURES[name]: column for column, name in enumerate(MECHANISMS)} | {PRE_MASK: 0}
+ROLLS = {PICTURES["texture"]: 0, PICTURES["background"]: 1}
 
 
 class RenderDevice(ABC):

@@ -10,15 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cgnrt.batch import Batch
+from cgnrt.batch import PICTURE_NAMES, Batch
 from cgnrt.generator import Generator
 from cgnrt.request import Request
 from cgnrt.request.options import SampleOptions
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.protocol import ServeError
-
-_PARTS = ("mask", "foreground", "background", "pre_mask")
 
 # After a refusal the queue is kept short until none was refused for the first time: when requests come too fast, a
 # long queue makes all answers late. After the second time it may be full again, for clients that never stop.
@@ -66,7 +64,7 @@ class QueueEntry:
     @property
     def parts(self) -> bool:
         """Whether outputs other than images and labels are wanted."""
-        return any(name in _PARTS for name in self.names)
+        return any(name in PICTURE_NAMES for name in self.names)
 
     def turn(self, batch: int) -> int:
         """How many images its next turn makes. This is also its size in the queue."""

@@ -164,15 +164,14 @@ def _audits(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for variant, rows in found.items():
         if not rows:
             continue
-        names = ("shape", "texture", "background")
         head = [
             f"{variant}",
-            *(f"follows {name}" for name in names),
-            *(f"changes with {name}" for name in names),
+            *(f"follows {name}" for name in MECHANISMS),
+            *(f"changes with {name}" for name in MECHANISMS),
         ]
         lines = [head]
         for row, audit in rows.items():
-            values = [audit[kind][name] for kind in ("follows", "changes") for name in names]
+            values = [audit[kind][name] for kind in ("follows", "changes") for name in MECHANISMS]
             lines.append([ROW_TITLES.get(row, row), *map(_rate, values)])
         yield markdown(lines)
 
