@@ -13,7 +13,6 @@ from cgnrt.backends import EngineOptions, choose
 from cgnrt.batch import Batch
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan
-from cgnrt.render import make_renderer
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import PoolKey
 from cgnrt.render.renderer import Renderer
@@ -176,7 +175,7 @@ class Pipeline:
         return other
 
     def _make_renderer(self) -> Renderer:
-        return make_renderer(
+        return Renderer(
             self.plan,
             self.resolver.sampler,
             self.pixels,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cgnrt.batch import Batch
-from cgnrt.render.cuda.device import CudaColumns
+from cgnrt.render.cuda import CudaColumns
 from cgnrt.sampling import Labels
 
 

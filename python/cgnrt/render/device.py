@@ -1,4 +1,4 @@
-"""What a device supplies to the renderer: memory, noise, the networks, and the composer of Eq. 2."""
+"""What a device supplies to the renderer, and how what the networks read gets to it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import importlib
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Plan
+from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
 from cgnrt.render.pixels import PixelFormat
-from cgnrt.sampling import NoiseDraw
+from cgnrt.request import Request
+from cgnrt.sampling import Labels, NoiseDraw
 
 # The class of each kind of device, imported when it is chosen: sampling on the CPU loads no CUDA code.
 DEVICES: dict[str, str] = {
     "cpu": "cgnrt.render.host:HostDevice",
-    "cuda": "cgnrt.render.cuda.device:CudaDevice",
+    "cuda": "cgnrt.render.cuda:CudaDevice",
 }
 
 # More than some 64 pictures of 32 x 32 at once made no engine faster on a CPU, and the activations of twice as many
@@ -201,6 +203,113 @@ class Opening:
             if self._opened is None or self._opened[0] != pid:
                 self._opened = pid, self.kind(*self._arguments)
             return self._opened[1]
+
+
+class Uploaded:
+    """Host arrays and their copies on the device, made in one upload. `uploaded[array]` is the copy of an array."""
+
+    def __init__(self, device: RenderDevice, arrays: Iterable[np.ndarray | None]) -> None:
+        here = {id(array): array for array in arrays if array is not None}
+        self._here = here  # keeps them alive: their ids are the keys
+        self._there = dict(zip(here, device.upload(list(here.values())), strict=True))
+
+    def __getitem__(self, array: np.ndarray) -> Any:
+        return self._there[id(array)]
+
+
+@dataclass(eq=False)
+class NoiseInput:
+    """The noise that one mechanism reads for n samples.
+
+    Attributes:
+      indices: int64 (n,), what it is drawn for.
+      given: float32 (n, z), which is read instead.
+      truncation: float32 (n, 1) factors, or None.
+    """
+
+    seed: int
+    draw: NoiseDraw
+    indices: np.ndarray
+    given: np.ndarray | None = None
+    truncation: np.ndarray | None = None
+
+    def arrays(self) -> list[np.ndarray | None]:
+        """What has to be uploaded first."""
+        return [self.indices if self.given is None else self.given, self.truncation]
+
+    def same(self, other: NoiseInput) -> bool:
+        """Whether another mechanism of the same request reads the same noise."""
+        return self.given is None and other.given is None and self.draw.slot == other.draw.slot
+
+    def make(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> Any:
+        """The noise of some of the samples on the device, float32 (n, z) after truncation."""
+        if self.given is None:
+            drawn_for = self.indices[part]
+            noise = device.draw_noise(self.draw, self.seed, drawn_for, uploaded[self.indices][part])
+        else:
+            noise = uploaded[self.given][part]
+        if self.truncation is None:
+            return noise
+        return device.scale_rows(noise, uploaded[self.truncation][part])
+
+
+class RequestInputs:
+    """What the networks read for requests that differ in labels only, on the host.
+
+    Attributes:
+      rolls: int32 (n, 2, 2), None where nothing is rolled.  truncation: float32 (n, 1), or None.
+      labels: of each request, int64 (n,) each.
+      embeddings: float32 (n, e) by mechanism, instead of those of the labels; empty: those of the labels.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        embeddings: Mapping[str, np.ndarray],
+        *,
+        has_rolls: bool,
+    ) -> None:
+        first = requests[0]
+        rolls = first.rolls()
+        self.rolls = rolls if has_rolls or rolls.any() else None
+        self.truncation = first.truncation
+        self.labels = [Labels(*(np.asarray(c, np.int64) for c in request.labels)) for request in requests]
+        self.embeddings = {name: np.asarray(rows, np.float32) for name, rows in embeddings.items()}
+        self._indices = first.indices
+        self._noise: dict[str, NoiseInput] = {}  # one object where it is the same
+        grouped: dict[int, np.ndarray] = {}
+        for column, name in enumerate(MECHANISMS):
+            given, draw = first.given[column], first.sampler.noise_draw(first.options, name)
+            if draw.group not in grouped:
+                grouped[draw.group] = draw.indices(first.indices)
+            read = NoiseInput(first.options.seed, draw, grouped[draw.group], given, first.truncation)
+            self._noise[name] = next((r for r in self._noise.values() if r.same(read)), read)
+
+    def arrays(self) -> list[np.ndarray | None]:
+        """What has to be uploaded first."""
+        columns = [column for labels in self.labels for column in labels]
+        noise = [array for read in self._noise.values() for array in read.arrays()]
+        return [self._indices, self.rolls, *columns, *self.embeddings.values(), *noise]
+
+    def draw(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> dict[str, Any]:
+        """Each mechanism's noise for some of the samples; what several share is drawn once."""
+        made = {read: read.make(device, uploaded, part) for read in dict.fromkeys(self._noise.values())}
+        return {name: made[read] for name, read in self._noise.items()}
+
+
+def network_inputs(
+    mechanism: Mechanism, noise: Any, embedding: Any, truncation: Any | None
+) -> dict[str, Any]:
+    """The named inputs of a mechanism's graph; `truncation`, (n, 1), only where it reads that."""
+    inputs = {"noise": noise, "class_embedding": embedding}
+    if truncation is not None and any(spec.name == "truncation" for spec in mechanism.spec.inputs):
+        inputs["truncation"] = truncation
+    return inputs
+
+
+def output_shapes(mechanism: Mechanism) -> dict[str, tuple[int, ...]]:
+    """Name and shape (c, h, w) of a mechanism's outputs."""
+    return {spec.name: tuple(int(size) for size in spec.shape[1:]) for spec in mechanism.spec.outputs}
 
 
 def largest_chunk(resolution: tuple[int, int], pixels: int = CACHED_PIXELS) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
-from cgnrt.render.device import RenderDevice
-from cgnrt.render.inputs import NoiseInput, Uploaded, network_inputs, output_shapes
+from cgnrt.render.device import NoiseInput, RenderDevice, Uploaded, network_inputs, output_shapes
 from cgnrt.sampling import DrawOptions, Labels, Noise, Sampler
 
 _LEAST_EXTRA = 64  # so that a renewing pool of few entries is not made one by one
@@ -37,8 +36,8 @@ class PoolKey:
 class PoolLayout:
     """Which entries the samples of a pool are composed from, and how many are held.
 
-    Sample i of a fixed pool is composed from the entries that its picks, below the pool's sizes, say; of a renewing
-    pool from entries `i // refresh + pick`.
+    A sample has a pick for each mechanism, below the pool's size. In a fixed pool the pick is the entry; in a renewing
+    pool sample i is composed from entry `i // refresh + pick`.
 
     Attributes:
       chunk: how many entries the engines take at once.
@@ -67,10 +66,11 @@ class PoolLayout:
 
     def windows(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """For each mechanism the first entry that these samples may be composed from, and the one after the last."""
-        if self.refresh is None:
-            return [(0, size) for size in self.sizes]
-        low, high = int(indices.min()) // self.refresh, int(indices.max()) // self.refresh
+        low, high = self._first(int(indices.min())), self._first(int(indices.max()))
         return [(low, high + size) for size in self.sizes]
+
+    def _first(self, index: int) -> int:
+        return 0 if self.refresh is None else index // self.refresh
 
     def parts(self, n: int) -> Iterator[slice]:
         """Cut n samples so that each part's entries fit the rows, whatever its indices are.
@@ -88,7 +88,7 @@ class Places:
 
     Attributes:
       index: int32 (n,) slots, one for each sample.
-      missing, slots: int64 (m,) the entries that are to be made, and the slots that they go to; both in order.
+      missing, slots: int64 (m,): the entries that are to be made, and their slots; both in rising order.
     """
 
     index: np.ndarray
@@ -99,8 +99,8 @@ class Places:
 class Slots:
     """Where the entries of one mechanism of a renewing pool are held: entry numbers to rows of its memory.
 
-    Entries are told of only when their pictures are there, so that a network that fails, or a fork in between, leaves
-    no entry that is none.
+    An entry is recorded only when its picture is there: a network that fails, or a fork in between, leaves no entry
+    without one.
     """
 
     def __init__(self, count: int) -> None:
@@ -108,9 +108,9 @@ class Slots:
         self._free = set(range(count))
 
     def place(self, entries: np.ndarray, window: tuple[int, int]) -> Places:
-        """Slots for one entry a sample. If there are not enough, other entries leave.
+        """Slots for the entries of samples, one each. If there are not enough, other entries leave.
 
-        First all that are outside the window (first, last + 1); if that is not enough, the oldest in it.
+        First all outside the window (first, last + 1) leave; if that is not enough, the oldest inside.
         """
         wanted = set(entries.tolist())
         missing = sorted(wanted - self._slots.keys())
@@ -128,7 +128,7 @@ class Slots:
         return Places(index, np.array(missing, np.int64), slots)
 
     def fill(self, slots: np.ndarray, entries: np.ndarray) -> None:
-        """The pictures of these entries are there now."""
+        """Record that the pictures of these entries are there."""
         self._free.difference_update(slots.tolist())
         self._slots.update(zip(entries.tolist(), slots.tolist(), strict=True))
 
@@ -167,7 +167,7 @@ class Pool:
         self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._sampler = sampler
-        self._slots: dict[str, Slots] = {}
+        self._slots: dict[str, Slots] = {}  # of a renewing pool
         self._labels = {name: np.empty(count, np.int64) for name, count in self._counts()}
         self._complete = False
 
@@ -187,8 +187,9 @@ class Pool:
                 continue
             for output in outputs.keys() - self.pictures.keys():
                 self.pictures[output] = device.empty((count, *outputs[output]))
-            self._slots[name] = Slots(count)
-            if self.key.refresh is None:
+            if self.key.refresh is not None:
+                self._slots[name] = Slots(count)  # without those that were made before
+            else:
                 numbers = np.arange(count, dtype=np.int64)
                 new.append(self._new(name, numbers, numbers))
         if new:
@@ -257,7 +258,8 @@ class Pool:
                     for name, pictures in outputs.items():
                         device.put(pictures, self.pictures[name], e.rows[part])
                     self._labels[e.mechanism][e.rows[part]] = e.labels[part]
-                    self._slots[e.mechanism].fill(e.rows[part], e.entries[part])
+                    if e.mechanism in self._slots:
+                        self._slots[e.mechanism].fill(e.rows[part], e.entries[part])
         return uploaded
 
     def _start(

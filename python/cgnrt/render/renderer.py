@@ -11,24 +11,34 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt.backends import Choice
 from cgnrt.batch import Batch
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
-from cgnrt.render.device import Opening, RenderDevice, largest_chunk
-from cgnrt.render.inputs import NoiseInput, Uploaded, network_inputs, output_shapes
+from cgnrt.render.device import (
+    Opening,
+    RenderDevice,
+    RequestInputs,
+    Uploaded,
+    largest_chunk,
+    network_inputs,
+    output_shapes,
+)
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import Pool, PoolKey, PoolLayout, PoolNoise
 from cgnrt.request import Request
-from cgnrt.sampling import Labels, Noise, Sampler
+from cgnrt.sampling import Labels, Sampler
 
 
 class Renderer:
-    """Renders the requests of one Generator on one device; keeps its last pool."""
+    """Renders the requests of one Generator on the chosen device, which is opened on first use. Keeps its last pool."""
 
-    def __init__(self, plan: Plan, sampler: Sampler, pixels: PixelFormat, opening: Opening) -> None:
+    def __init__(
+        self, plan: Plan, sampler: Sampler, pixels: PixelFormat, choice: Choice, threads: int | None
+    ) -> None:
         self._plan = plan
         self._sampler = sampler
         self._pixels = pixels
-        self._opening = opening
+        self._opening = Opening(plan, choice, threads)
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._shapes = {
             output: shape for m in plan.mechanisms.values() for output, shape in output_shapes(m).items()
@@ -108,9 +118,18 @@ class Renderer:
                         device.keep(pool.pictures, rows, moved, _cut(kept, part))
                     for column, chosen in zip(labels, pool.labels(rows), strict=True):
                         column[part] = chosen
-            there = (device.upload(labels), uploaded[where], uploaded[entries])
-            noise = PoolNoise(self._sampler, options, entries, where)
-            return self._batch(device, there, images, labels, options.seed, where, noise, kept, entries)
+            return Batch(
+                images=device.shown(self._pixels, images),
+                labels=labels,
+                seed=options.seed,
+                indices=where,
+                index=entries,
+                draw_noise=PoolNoise(self._sampler, options, entries, where),
+                on_device=device.hand_out(
+                    device.upload(labels), uploaded[where], uploaded[entries], [images, *kept.values()]
+                ),
+                **kept,
+            )
 
     def check_out(self, out: Any) -> None:
         """Refuse memory for images that has another form than they have, however many they are."""
@@ -130,7 +149,7 @@ class Renderer:
         """Batches of requests that differ in labels only; arguments as for `render`."""
         first = requests[0]
         n = len(first.indices)
-        read = _Read(first, requests, embeddings or {}, self._has_rolls)
+        read = RequestInputs(requests, embeddings or {}, has_rolls=self._has_rolls)
         with self._call(n * len(requests), (), parts) as device:
             images = [self._images(device, n, out) for _ in requests]
             kept = self._parts(device, n) if parts else {}
@@ -139,7 +158,7 @@ class Renderer:
                 noise = read.draw(device, uploaded, part)
                 rolls = None if read.rolls is None else uploaded[read.rolls][part]
                 with device.lock:
-                    found = self._run(device, read, noise, uploaded, part)
+                    found = self._pictures(device, read, noise, uploaded, part)
                     device.join()
                     for pictures, target in zip(found, images, strict=True):
                         device.compose(self._pixels, pictures, None, rolls, target[part])
@@ -147,23 +166,31 @@ class Renderer:
                         device.keep(found[0], None, rolls, _cut(kept, part))
                 if progress is not None:
                     progress(part.stop - part.start)
-            indices = uploaded[first.indices]
             return [
-                self._batch(
-                    device,
-                    ([uploaded[column] for column in labels], indices, None),
-                    target,
-                    labels,
-                    request.options.seed,
-                    first.indices,
-                    request.noise,
-                    kept,
+                Batch(
+                    images=device.shown(self._pixels, target),
+                    labels=labels,
+                    seed=request.options.seed,
+                    indices=request.indices,
+                    draw_noise=request.noise,
+                    on_device=device.hand_out(
+                        [uploaded[column] for column in labels],
+                        uploaded[first.indices],
+                        None,
+                        [target, *kept.values()],
+                    ),
+                    **kept,
                 )
                 for request, labels, target in zip(requests, read.labels, images, strict=True)
             ]
 
-    def _run(
-        self, device: RenderDevice, read: _Read, noise: Mapping[str, Any], uploaded: Uploaded, part: slice
+    def _pictures(
+        self,
+        device: RenderDevice,
+        read: RequestInputs,
+        noise: Mapping[str, Any],
+        uploaded: Uploaded,
+        part: slice,
     ) -> list[dict[str, Any]]:
         """The pictures of one chunk for each of the requests; a mechanism runs once for those of equal labels."""
         pictures: list[dict[str, Any]] = [{} for _ in read.labels]
@@ -220,29 +247,6 @@ class Renderer:
         """Memory for every named output of the plan, float32 (n, c, h, w)."""
         return {name: device.empty((n, *shape)) for name, shape in self._shapes.items()}
 
-    def _batch(
-        self,
-        device: RenderDevice,
-        there: tuple[Sequence[Any], Any, Any],
-        images: Any,
-        labels: Labels,
-        seed: int,
-        where: np.ndarray,
-        draw_noise: Callable[[], Noise],
-        parts: Mapping[str, Any],
-        index: np.ndarray | None = None,
-    ) -> Batch:
-        return Batch(
-            images=device.shown(self._pixels, images),
-            labels=labels,
-            seed=seed,
-            indices=where,
-            index=index,
-            draw_noise=draw_noise,
-            on_device=device.hand_out(*there, [images, *parts.values()]),
-            **parts,
-        )
-
     @contextmanager
     def _call(self, n: int, pool_rows: tuple[int, ...], parts: bool) -> Iterator[RenderDevice]:
         """Around everything that one request for n images does; lack of memory says what would fit."""
@@ -277,49 +281,6 @@ class Renderer:
             f"sample: {n} images need {n * image_bytes:,} bytes, and {beside} {fixed_bytes:,}; {free_bytes:,} are free "
             f"on {self._opening.name}, which holds {fits} images beside them."
         )
-
-
-class _Read:
-    """What the networks read for requests that differ in labels only, on the host.
-
-    Attributes:
-      rolls: int32 (n, 2, 2), None where nothing is rolled.  truncation: float32 (n, 1), or None.
-      labels: of each request, int64 (n,) each.
-      embeddings: float32 (n, e) by mechanism, instead of those of the labels; empty: those of the labels.
-    """
-
-    def __init__(
-        self,
-        first: Request,
-        requests: Sequence[Request],
-        embeddings: Mapping[str, np.ndarray],
-        has_rolls: bool,
-    ) -> None:
-        rolls = first.rolls()
-        self.rolls = rolls if has_rolls or rolls.any() else None
-        self.truncation = first.truncation
-        self.labels = [Labels(*(np.asarray(c, np.int64) for c in request.labels)) for request in requests]
-        self.embeddings = {name: np.asarray(rows, np.float32) for name, rows in embeddings.items()}
-        self._indices = first.indices
-        self._noise: dict[str, NoiseInput] = {}  # one object where it is the same
-        grouped: dict[int, np.ndarray] = {}
-        for column, name in enumerate(MECHANISMS):
-            given, draw = first.given[column], first.sampler.noise_draw(first.options, name)
-            if draw.group not in grouped:
-                grouped[draw.group] = draw.indices(first.indices)
-            read = NoiseInput(first.options.seed, draw, grouped[draw.group], given, first.truncation)
-            self._noise[name] = next((r for r in self._noise.values() if r.same(read)), read)
-
-    def arrays(self) -> list[np.ndarray | None]:
-        """What has to be uploaded first."""
-        columns = [column for labels in self.labels for column in labels]
-        noise = [array for read in self._noise.values() for array in read.arrays()]
-        return [self._indices, self.rolls, *columns, *self.embeddings.values(), *noise]
-
-    def draw(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> dict[str, Any]:
-        """Each mechanism's noise for some of the samples; what several share is drawn once."""
-        made = {read: read.make(device, uploaded, part) for read in set(self._noise.values())}
-        return {name: made[read] for name, read in self._noise.items()}
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cgnrt import cuda, ops
-from cgnrt.backends import Choice
+from cgnrt.backends import Choice, Engine
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import Plan
-from cgnrt.render.cuda.networks import CudaNetworks
-from cgnrt.render.cuda.uploads import Uploads
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice
+from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, output_shapes
 from cgnrt.render.pixels import PixelFormat
 from cgnrt.sampling import NoiseDraw
+
+_ALIGNMENT = 256
+# Uploads that may be on their way at once: the host waits only when it is this many ahead.
+_SLOTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,3 +167,96 @@ class CudaDevice(RenderDevice):
                 array.ready(event)
         shape, texture, background = labels
         return CudaColumns((shape, texture, background), indices, index, self.stream)
+
+
+class CudaNetworks:
+    """Engines and embedding tables of a plan's three mechanisms, each on a stream of its own.
+
+    What a mechanism reads and writes belongs to `stream`. The mechanism runs on its own stream, after what `stream`
+    was given before the start; `join` makes `stream` wait for everything that was started.
+    """
+
+    def __init__(self, plan: Plan, choice: Choice, stream: cuda.Stream) -> None:
+        self._stream = stream
+        self._outputs = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
+        self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
+        self._engines: dict[str, Engine] = {}
+        self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
+        self.tables: dict[str, cuda.DeviceArray] = {}
+        for name in MECHANISMS:
+            mechanism = plan.mechanisms[name]
+            table = np.ascontiguousarray(mechanism.embedding, np.float32)
+            self.tables[name] = cuda.DeviceArray.empty(table.shape, "float32", stream)
+            self.tables[name].upload(table)
+            self._engines[name] = choice.load(name, stream=self._streams[name])
+            plan.release_pages()
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most samples that `start` takes; None: any number."""
+        limits = (getattr(engine, "largest_batch", None) for engine in self._engines.values())
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def start(
+        self, name: str, inputs: Mapping[str, cuda.DeviceArray], into: Mapping[str, cuda.DeviceArray] | None
+    ) -> dict[str, cuda.DeviceArray]:
+        """Enqueue one mechanism for one chunk; its named outputs are good for `stream` after `join`.
+
+        Args:
+          into: where outputs go; new memory for those that are not named.
+        """
+        outputs: dict[str, Any] = dict(into or {})
+        for output, shape in self._outputs[name].items():
+            if output not in outputs:
+                shape = (len(inputs["noise"]), *shape)
+                outputs[output] = cuda.DeviceArray.empty(shape, "float32", self._stream)
+        own = self._streams[name]
+        own.wait_for(self._stream)  # after the allocations: their memory may have been others' until now
+        # Before it runs: one that fails may have enqueued some of its work.
+        self._started.append((own, [*inputs.values(), *outputs.values()]))
+        self._engines[name].run(inputs, outputs, own)
+        return outputs
+
+    def join(self) -> None:
+        """Make `stream` wait for what was started. Until then nothing that was used may go back to it."""
+        for own, _ in self._started:
+            self._stream.wait_for(own)
+        self._started.clear()
+
+
+@dataclass
+class _Slot:
+    buffer: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    done: cuda.Event | None = None
+
+
+class Uploads:
+    """A ring of page-locked buffers of one stream, from which small host arrays go to the GPU: many in one copy."""
+
+    def __init__(self, stream: cuda.Stream) -> None:
+        self._stream = stream
+        self._slots = [_Slot() for _ in range(_SLOTS)]
+        self._next = 0
+
+    def send(self, arrays: Sequence[np.ndarray]) -> list[cuda.DeviceArray]:
+        """Copies of the arrays on the device, in the order of the stream; one copy for all."""
+        offsets = [0]
+        for array in arrays:
+            offsets.append(offsets[-1] + -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT)
+        total = offsets.pop()
+        slot = self._slots[self._next]
+        self._next = (self._next + 1) % _SLOTS
+        if slot.done is not None:
+            slot.done.synchronize()  # before what it holds is overwritten
+        if len(slot.buffer) < total:
+            slot.buffer = np.asarray(memoryview(cuda.PinnedBuffer(2 * total)))
+        for offset, array in zip(offsets, arrays, strict=True):
+            place = slot.buffer[offset : offset + array.nbytes]
+            place[...] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        packed = cuda.DeviceArray.empty((total,), "uint8", self._stream)
+        packed.upload(slot.buffer[:total])
+        slot.done = self._stream.record()
+        return [
+            packed.view(offset, array.shape, str(array.dtype))
+            for offset, array in zip(offsets, arrays, strict=True)
+        ]

@@ -1,1 +1,0 @@
-"""The renderer's part on an NVIDIA GPU."""
