@@ -62,7 +62,7 @@ class BFloat16Array:
 
 @dataclass(frozen=True, eq=False)
 class DeviceColumns(ABC):
-    """What a batch on another device than the CPU also holds there, and how it leaves.
+    """The columns of a batch on its device, where that is not the CPU, and how the batch leaves it.
 
     Attributes:
       labels: int64 (n,) each.  indices: int64 (n,).  index: (n, 3), or None without a pool.
@@ -191,7 +191,7 @@ class Batch:
         if there is not None:
             found |= {"indices": there.indices, "index": there.index}
             labels = there.labels
-            if isinstance(self.images, torch.Tensor):  # it was `out`, whose owner knows nothing of our work
+            if isinstance(self.images, torch.Tensor):  # it was `out`: its owner does not know our stream
                 there.order_before(self.images)
         shared = {name: share(array) for name, array in found.items()}
         return replace(self, labels=Labels(*map(share, labels)), on_device=None, **shared)

@@ -50,19 +50,19 @@ class CudaColumns(DeviceColumns):
 class CudaDevice(RenderDevice):
     """One stream of a GPU, and on it the engines and the composer. Arrays are `cgnrt.cuda.DeviceArray`s.
 
-    All memory is of the stream's pool, which keeps what it was given back for the next batch. Requests take turns as
-    a whole: the order of the stream is theirs.
+    All memory comes from the stream's pool, which keeps what is returned for the next batch. One request at a time is
+    enqueued: `call` holds the lock for all of it.
     """
 
     chunk_pixels = BUSY_PIXELS
 
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
         super().__init__(plan, choice, threads)
-        cuda.module()  # says why where there is none
+        cuda.module()  # an error where there is no GPU
         self._index = choice.device.index
         self.stream: cuda.Stream = cuda.Stream(self._index)
         self._uploads = Uploads(self.stream)
-        # Masks of zero and of one: a picture under the one, or behind the other, comes through unchanged.
+        # Masks of zero and of one, with which the composer copies a background or a foreground unchanged.
         resolution = plan.manifest.resolution
         ends = np.stack([np.zeros((1, *resolution), np.float32), np.ones((1, *resolution), np.float32)])
         self._ends = self.empty(ends.shape)
@@ -79,7 +79,7 @@ class CudaDevice(RenderDevice):
             try:
                 yield
             finally:
-                self._networks.join()  # also behind a network that failed half-way
+                self._networks.join()  # also after a network that failed
 
     def free_bytes(self) -> int:
         self.stream.synchronize()
@@ -148,7 +148,7 @@ class CudaDevice(RenderDevice):
         rolls: cuda.DeviceArray | None,
         parts: Mapping[str, Any],
     ) -> None:
-        # The composer copies and rolls: a foreground under a mask of one, anything else behind a mask of zero.
+        # The composer copies and rolls: a foreground with a mask of one, anything else with a mask of zero.
         triples = []
         for name, part in parts.items():
             taken = np.arange(len(part)) if rows is None else rows[:, COLUMNS[name]]
@@ -211,14 +211,16 @@ class CudaNetworks:
                 shape = (len(inputs["noise"]), *shape)
                 outputs[output] = cuda.DeviceArray.empty(shape, "float32", self._stream)
         own = self._streams[name]
-        own.wait_for(self._stream)  # after the allocations: their memory may have been others' until now
-        # Before it runs: one that fails may have enqueued some of its work.
+        own.wait_for(
+            self._stream
+        )  # after the allocations: earlier work on `stream` may still use their memory
+        # Recorded before it runs: one that fails may have enqueued some of its work.
         self._started.append((own, [*inputs.values(), *outputs.values()]))
         self._engines[name].run(inputs, outputs, own)
         return outputs
 
     def join(self) -> None:
-        """Make `stream` wait for what was started. Until then nothing that was used may go back to it."""
+        """Make `stream` wait for what was started. Until then no memory that was used may be returned to it."""
         for own, _ in self._started:
             self._stream.wait_for(own)
         self._started.clear()

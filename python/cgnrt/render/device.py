@@ -1,4 +1,4 @@
-"""What a device supplies to the renderer, and how what the networks read gets to it."""
+"""What a device supplies to the renderer, and what is sent to it for the networks to read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RenderDevice(ABC):
     chunk_pixels: ClassVar[int] = CACHED_PIXELS
 
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
-        """Make ready for a plan. On a device that is always there the engines may be left to the first `run`.
+        """Prepare for a plan. A device that is always available may load the engines at the first `run`.
 
         Raises:
           BackendError: the device cannot be used, or an engine refuses its graph.

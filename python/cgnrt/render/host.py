@@ -53,7 +53,7 @@ class HostDevice(RenderDevice):
     ) -> dict[str, np.ndarray]:
         if (
             not self._engines
-        ):  # only now: what merely checks a request opens none, so that a process can still fork
+        ):  # not before: checking a request must start no threads, since the process may fork later
             self._engines = self._load()
         return self._engines[mechanism].run(inputs, into)
 

@@ -55,7 +55,7 @@ class PixelFormat:
         if layout not in _LAYOUTS:
             raise ValueError(f"load: layout is {layout!r}, expected one of {', '.join(_LAYOUTS)}.")
         if dtype == "uint8" and (normalize is not None or (range is not None and tuple(range) != (0, 255))):
-            raise ValueError("load: dtype is uint8 beside a range or normalize, expected 0..255 alone.")
+            raise ValueError("load: dtype is uint8 beside a range or normalize, expected 0..255 only.")
         if range is not None and normalize is not None:
             raise ValueError("load: both range and normalize are given, expected one of the two.")
         if normalize is not None:
