@@ -168,7 +168,7 @@ bool Borrowed::borrow_buffer(const py::handle& object) {
   describe_format(view_.format, item_bytes, tensor_);
   std::vector<std::int64_t> strides(static_cast<std::size_t>(view_.ndim));
   for (std::size_t i = 0; i < strides.size(); ++i) {
-    // A stride that is no whole number of items cannot be the contiguous one.
+    // -1: not a whole number of items, so not contiguous.
     const std::int64_t bytes = view_.strides[i];
     strides[i] = item_bytes > 0 && bytes % item_bytes == 0 ? bytes / item_bytes : -1;
   }

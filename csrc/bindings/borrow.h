@@ -16,8 +16,8 @@ namespace cgnrt {
 // Another owner's tensor, kept alive and in place while this lives. Destroy it with the GIL held.
 class Borrowed {
  public:
-  // Throws TypeError for an object that is no tensor and ValueError for one that cannot be lent; `subject`
-  // begins the message. A tensor on another device than the CPU is described by its device alone.
+  // Throws TypeError for an object that is not a tensor and ValueError for one that cannot be lent; `subject`
+  // begins the message. Of a tensor that is not on the CPU only the device is known.
   Borrowed(const pybind11::handle& object, const std::string& subject);
   // Also a tensor on a CUDA device, to be used on that stream: the owner makes the stream wait for the work
   // on the tensor. By the CUDA array interface the device stays unknown (index -1), and the caller has to

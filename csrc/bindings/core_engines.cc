@@ -280,10 +280,10 @@ class PictureNetwork {
     return found;
   }
 
-  // Of each step of the last run.
+  // Seconds of each step in the last run.
   std::vector<double> seconds() const { return seconds_; }
 
-  // Of the pictures between steps.
+  // Memory of the pictures between steps.
   std::int64_t workspace_bytes() const { return deep::workspace_floats(network_) * 4; }
 
  private:

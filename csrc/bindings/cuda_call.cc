@@ -16,8 +16,8 @@ constexpr std::int64_t kPerThreadStream = 2;
 
 Device cuda(int index) { return {DeviceKind::kCuda, index, "cuda:" + std::to_string(index)}; }
 
-// Where memory that is said to be on a device really is. Kernels would fault on anything else, and take the
-// process's use of the device with them.
+// The device that memory is really on. A kernel that reads other memory faults, and the process can then no
+// longer use the device.
 Device place_of(const Tensor& tensor, const std::string& subject) {
   if (tensor.bytes() == 0) return tensor.device;
   cudaPointerAttributes attributes{};

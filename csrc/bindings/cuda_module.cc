@@ -81,7 +81,7 @@ PYBIND11_MODULE(_cuda, module) {
     return pybind11::make_tuple(found.synchronisations, found.used_bytes[0], found.used_bytes[1],
                                 found.mappings);
   });
-  // Python code in the place of an engine: runs when the stream gets there.
+  // Python code instead of an engine: it runs when the stream reaches it.
   module.def("emulator_enqueue", [](const cgnrt::Stream& stream, const pybind11::function& call) {
     auto held = std::make_shared<pybind11::function>(call);
     emulator::enqueue(stream.handle(), [held]() mutable {

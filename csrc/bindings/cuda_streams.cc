@@ -28,7 +28,7 @@ std::shared_ptr<Stream> borrow_stream(const py::object& device, const py::object
   return stream_argument(handle, device_argument(device, "Stream.borrow device"), "Stream.borrow handle");
 }
 
-// Also of a stream on another device, whose events are recorded there.
+// The other stream may be on another device: its events are then recorded there.
 void wait_for(Stream& stream, Stream& other) {
   if (stream.device() == other.device()) {
     stream.wait_for(other.handle());
@@ -37,7 +37,7 @@ void wait_for(Stream& stream, Stream& other) {
   }
 }
 
-// Whatever blocks the host lets other Python threads go on meanwhile.
+// Other Python threads run while a call blocks the host.
 using Unlocked = py::call_guard<py::gil_scoped_release>;
 
 }  // namespace

@@ -20,8 +20,8 @@ struct Lent {
   std::vector<std::int64_t> strides;  // in items; filled in by lend()
 };
 
-// A capsule over `tensor`, whose shape and strides are taken from `lent`, C-contiguous. `max_version` is what
-// the consumer gave to __dlpack__: None or (major, minor); only a versioned capsule can be read-only.
+// A capsule of `tensor`, C-contiguous, with the shape of `lent`. `max_version` is the consumer's argument of
+// __dlpack__: None or (major, minor); only a versioned capsule can be read-only.
 pybind11::capsule lend(std::unique_ptr<Lent> lent, dlpack::DLTensor tensor, bool readonly,
                        const pybind11::object& max_version, const std::string& subject);
 
@@ -30,7 +30,7 @@ pybind11::capsule lend(std::unique_ptr<Lent> lent, dlpack::DLTensor tensor, bool
 pybind11::object new_array(DType dtype, const std::vector<std::int64_t>& shape);
 
 // A DLPack capsule of dtype bfloat16 over the memory of `bits`, a C-contiguous uint16 array, which it keeps
-// alive. `max_version` is what the consumer gave to __dlpack__: None or (major, minor).
+// alive. `max_version` is as for lend().
 pybind11::capsule bfloat16_dlpack(const pybind11::object& bits, const pybind11::object& max_version);
 
 }  // namespace cgnrt

@@ -24,7 +24,7 @@ class Binding {
   }
 };
 
-// Types that others name in their signatures, so they come first, in this order. Of cgnrt._cuda.
+// For cgnrt._cuda: types that the signatures of others name, so they are bound first, in this order.
 void bind_cuda_streams(pybind11::module_& module);
 void bind_cuda_arrays(pybind11::module_& module);
 

@@ -74,7 +74,7 @@ std::int32_t entry_at(const char* operation, const Tensor& index, std::int64_t r
     refuse(std::string(operation) + " index",
            "index[" + std::to_string(row) + ", " + std::to_string(column) + "]", std::to_string(value),
            entries > 0 ? "0.." + std::to_string(entries - 1)
-                       : std::string("no row at all, since ") + pool + " is empty");
+                       : std::string("no row, since ") + pool + " is empty");
   }
   return static_cast<std::int32_t>(value);
 }

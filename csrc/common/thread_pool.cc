@@ -15,7 +15,7 @@
 namespace cgnrt {
 namespace {
 
-// The ops' bits must not depend on what another library did to rounding or to denormals in this thread.
+// The bits of the ops must not depend on how another library set rounding or denormals in this thread.
 class DefaultFloatEnvironment {
  public:
   DefaultFloatEnvironment() {
@@ -79,7 +79,7 @@ class ThreadPool {
     try {
       for (; size_ < size; ++size_) std::thread([this] { work(); }).detach();
     } catch (const std::system_error&) {
-      // No more threads to be had: those there are, and the caller, do the work.
+      // The system gives no more threads: the existing ones and the caller do the work.
     }
   }
 
@@ -108,7 +108,7 @@ class ThreadPool {
   }
 
   std::mutex turn_;   // held by the call that has the pool
-  std::mutex mutex_;  // guards what follows, but for next_
+  std::mutex mutex_;  // guards the members below, except next_
   std::condition_variable wake_;
   std::condition_variable done_;
   const std::function<void(std::int64_t)>* body_ = nullptr;
@@ -122,8 +122,8 @@ class ThreadPool {
 // Never destroyed: its threads outlive static destruction.
 std::atomic<ThreadPool*> g_pool{nullptr};
 
-// A forked child has the pool's memory but none of its threads, and perhaps a lock that nobody will release:
-// it leaves that pool alone and makes another.
+// A forked child has the pool's memory but none of its threads, and perhaps a lock that is never released: it
+// leaves that pool and makes another.
 void forget_pool() { g_pool.store(nullptr); }
 
 [[maybe_unused]] const int g_fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);

@@ -13,7 +13,7 @@ int available_cpus();
 // returns when all have finished. The body must not throw. Tasks are handed out in order, one at a time.
 //
 // The pool starts with the first parallel call and grows to the largest number asked for. While another
-// thread's call holds it, a call runs on its own thread alone. A forked child starts a pool of its own.
+// thread's call holds it, a call runs on its own thread only. A forked child starts a pool of its own.
 void parallel_for(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body);
 
 }  // namespace cgnrt

@@ -1,4 +1,4 @@
-// What tensors hold, to floats and back, in kernels: the bits of common/convert.h but for the payload of NaNs
+// Values of tensors to floats and back, in kernels: the bits of common/scalar.h, except the payload of NaNs
 // in half precision, which the hardware's conversions do not keep.
 #pragma once
 

@@ -17,7 +17,7 @@ class CudaError : public std::runtime_error {
 
 inline void cuda_check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // take it off the thread: what comes next starts without it, if the device still works
+  cudaGetLastError();  // clears it, so that later calls do not report it, if the device still works
   throw CudaError(status, std::string(call) + ": " + cudaGetErrorName(status) + " (" +
                               cudaGetErrorString(status) + ") at " + file + ":" + std::to_string(line));
 }

@@ -4,11 +4,11 @@
 // vectors of the mask and of all channels in flight at once.
 //
 // A rolled row is a torus of whole units: a unit of the result lies in two neighbouring units of the row, the
-// first following the last, and as far into the first as all of the sample's. Both are read, aligned, the
-// second from the first-level cache, where a neighbour's load has put it; and shifted. Unaligned scalar loads
-// would take `pixels` times the requests.
+// first one follows the last, and the offset into them is the same for the whole sample. Both are read
+// aligned, the second from the first-level cache, where a neighbour's load has put it, and then shifted.
+// Unaligned scalar loads would take `pixels` times the requests.
 //
-// Where width or addresses allow no vectors, a unit is one pixel.
+// If width or addresses allow no vectors, a unit is one pixel.
 #include <algorithm>
 #include <cstdint>
 
@@ -25,7 +25,7 @@ constexpr int kWarps = 4;  // of a block
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kMaxRounds = 8;
 constexpr std::int64_t kWaves =
-    16;  // times the blocks that fill the device; warps go round for more than these
+    16;  // times the blocks that fill the device, at most; then warps take several segments
 
 // How a sample is divided.
 struct Division {
@@ -127,8 +127,8 @@ struct Sources {
   typename F::Out* out;
 };
 
-// Channels `channel`.. of one unit, as they leave but for the cast. All loads come first, with the mask's:
-// they are waited for together.
+// Channels `channel`.. of one unit, blended. All loads come first, with the mask's: the warp waits once for
+// all of them.
 template <typename F>
 __device__ __forceinline__ void compose_unit(const ComposeDeviceArgs& a, const ComposeDeviceItem& item,
                                              const Sources<F>& from, const std::uint32_t* mask_words,
@@ -287,7 +287,7 @@ void launch_form(const ComposeDeviceArgs& a, cudaStream_t stream) {
   d.rounds = kMaxRounds;
   const auto segments_of = [&](int rounds) { return (d.units + rounds * kWarp - 1) / (rounds * kWarp); };
   const std::int64_t resident = persistent_blocks(std::int64_t{1} << 62, kThreads);
-  // A small batch in shorter segments, as long as there are processors without one.
+  // A small batch in shorter segments, as long as some processors have none.
   while (d.rounds > 1 && segments_of(d.rounds) < (resident * kWarps + a.n - 1) / a.n) d.rounds /= 2;
   d.segments = segments_of(d.rounds);
   if (d.columns > 0) {

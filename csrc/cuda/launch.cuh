@@ -30,7 +30,7 @@ void launch(const char* file, int line, const char* name, void (*kernel)(P...), 
   cuda_check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), name, file, line);
 }
 
-// How many blocks of `threads` threads fill the current device, and no more than there is work for.
+// How many blocks of `threads` threads fill the current device, at most one for each piece of work.
 inline unsigned persistent_blocks(std::int64_t work, int threads) {
   int device = 0, processors = 0, resident = 0;
   CGNRT_CUDA_CHECK(cudaGetDevice(&device));

@@ -8,7 +8,7 @@
 namespace cgnrt {
 namespace {
 
-constexpr int kLeastRows = 8;  // fewer, and most rows of the source are scaled for each anew
+constexpr int kLeastRows = 8;  // with fewer, most rows of the source are scaled again for each block
 constexpr int kQuad = 4;
 constexpr std::int64_t kScaledBytes = 24 << 10;  // so that several blocks share a multiprocessor
 constexpr std::int64_t kMaxGridY = 65535;        // of a launch
@@ -105,7 +105,7 @@ __device__ __forceinline__ void finish(const MosaicWork& work, const Run<kPixels
   }
 }
 
-// Gives the values of each channel to the result, as `value_of(channel, value)` has them.
+// Writes the values of each channel, which `value_of(channel, value)` computes.
 template <DType output, Form form, int kPixels, typename ValueOf>
 __device__ __forceinline__ void write(const MosaicWork& work, std::int64_t sample, std::int64_t pixel,
                                       const ValueOf& value_of) {
@@ -190,7 +190,8 @@ __global__ void __launch_bounds__(kMosaicThreads, kBlocks<form>)
   }
 }
 
-// How many rows of the source a block of `rows` holds at most: all between, or those of the taps alone.
+// How many rows of the source a block of `rows` holds at most: all between its first and last, or only those
+// of the taps.
 int slots_for(int rows, double scale) {
   const double between = scale * (rows - 1) + 7;
   return between < rows * kTaps ? static_cast<int>(between) : rows * kTaps;
@@ -237,7 +238,7 @@ void mosaic(const PatchGridDeviceArgs& args, const std::int32_t* places, cudaStr
   const auto bands_of = [&](int rows) { return (args.result_height + rows - 1) / rows; };
   work.rows = kMosaicMaxRows;
   while (work.rows > 1 && scaled_bytes(work.rows) > kScaledBytes) work.rows /= 2;
-  // A small batch in smaller blocks, as long as there are processors without one.
+  // A small batch in smaller blocks, as long as some processors have none.
   const std::int64_t resident = persistent_blocks(std::int64_t{1} << 62, kMosaicThreads);
   while (work.rows > kLeastRows && args.n * work.pieces * bands_of(work.rows) < resident) work.rows /= 2;
   work.slots = slots_for(work.rows, work.down);

@@ -98,7 +98,7 @@ __device__ __forceinline__ int prepare(const MosaicWork& work, int x0, int y0, i
   return held;
 }
 
-// What makes one sample; an entry that is not there is -1.
+// The entries that make one sample; -1: one that does not exist.
 struct Entries {
   int source;
   int mask;
@@ -111,7 +111,7 @@ __device__ __forceinline__ Entries entries_of(const PatchGridDeviceArgs& args, s
           blends ? entry_of(args, sample, Pool::kBackgrounds) : 0};
 }
 
-// Looks a sample's tiles up, one thread each; gives whether all are there, once all threads have theirs.
+// Looks up a sample's tiles, one thread each. Returns whether all exist, once all threads are done.
 __device__ __forceinline__ bool find_tiles(const MosaicWork& work, std::int64_t sample,
                                            const Entries& entries, int* places) {
   const PatchGridDeviceArgs& args = work.args;

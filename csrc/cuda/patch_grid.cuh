@@ -9,7 +9,7 @@
 
 namespace cgnrt {
 
-// Of a picture, so that 32 bits count its pixels and those that a block's threads reach beyond them.
+// Pixels of a picture, at most: 32 bits then count them and those that a block's threads reach beyond them.
 constexpr std::int64_t kMaxDevicePixels = std::int64_t{1} << 30;
 
 // Indices and picks stay on the device: to check their values the host would have to wait.

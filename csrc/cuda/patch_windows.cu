@@ -207,7 +207,7 @@ struct Selection {
   bool is_done;
 };
 
-// One warp takes the bins from the top until they hold what is wanted.
+// One warp adds up the bins from the top until they hold `wanted` keys.
 template <typename Key>
 __device__ __forceinline__ void choose_bin(const unsigned* bins, int shift, int lane,
                                            Selection<Key>& selection) {
@@ -234,7 +234,7 @@ __device__ __forceinline__ void choose_bin(const unsigned* bins, int shift, int 
   selection.is_done = bins[bin] == wanted - above;
 }
 
-// Sorts a power of two of keys in falling order; what else the block wrote before it sees.
+// Sorts a power of two of keys in falling order, and synchronises the block.
 template <typename Key>
 __device__ __forceinline__ void sort_keys(Key* keys, unsigned count) {
   for (unsigned run = 2; run != 0 && run <= count; run *= 2) {

@@ -7,7 +7,7 @@
 
 namespace cgnrt {
 
-// Words of `pixels` values of a dtype; a single narrow value has one of its own.
+// Words that hold `pixels` values of a dtype; a single narrow value takes a whole word.
 template <DType dtype, int pixels>
 constexpr int kWordsOf = (pixels + kPerWord<dtype> - 1) / kPerWord<dtype>;
 

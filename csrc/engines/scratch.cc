@@ -16,7 +16,7 @@ void parallel_with_scratch(std::int64_t tasks, int threads, std::size_t floats,
     thread_local std::size_t held = 0;
     if (held < floats) {
       held = 0;
-      scratch = Floats();  // before the larger one is there
+      scratch = Floats();  // frees the memory first
       try {
         scratch = Floats(floats);
       } catch (const std::bad_alloc&) {

@@ -19,7 +19,7 @@ inline Run load(const float* p) { return *reinterpret_cast<const RunAt*>(p); }
 inline void store(float* p, Run v) { *reinterpret_cast<RunAt*>(p) = v; }
 inline Run all(float x) { return Run{x, x, x, x, x, x, x, x}; }
 
-// The widest vector there is: what matrix tiles are made of.
+// The widest vector of the instruction set, for matrix tiles.
 #if defined(__AVX512F__)
 constexpr int kWide = 16;
 typedef float Wide __attribute__((vector_size(64)));
@@ -40,7 +40,7 @@ inline Run leaky(Run v, float slope) {
   return v > 0 ? v : scaled;
 }
 
-// Of a value and a limit; NaN stays NaN.
+// The larger or smaller of a value and a limit; a NaN value stays NaN.
 inline Run larger(Run a, Run limit) { return limit > a ? limit : a; }
 inline Run smaller(Run a, Run limit) { return limit < a ? limit : a; }
 

@@ -42,8 +42,8 @@ CGNRT_HD float bicubic_far(float x) {  // 1 <= |x| <= 2
   return ((kBicubicA * x - 5.0f * kBicubicA) * x + 8.0f * kBicubicA) * x - 4.0f * kBicubicA;
 }
 
-// Of value x of a result `scale` times shorter than its source of `from` values. In double, so that the
-// places of a long source are not coarser than the values.
+// The taps of value x of a result `scale` times shorter than its source of `from` values. In double: places
+// in a long source would otherwise be rounded to coarse steps.
 CGNRT_HD BicubicTap bicubic_tap(std::int64_t from, double scale, std::int64_t x) {
   const double place = scale * (static_cast<double>(x) + 0.5) - 0.5;
   std::int64_t first = static_cast<std::int64_t>(place);

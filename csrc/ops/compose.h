@@ -16,7 +16,7 @@
 
 namespace cgnrt {
 
-// Whether the CPU writes the batch around the cache: faster where it would not stay there.
+// Whether the CPU writes the batch around the cache: faster for a batch that the cache does not hold.
 enum class Streaming { kBySize, kNever, kAlways };
 
 // A call as Python makes it. Not checked yet.

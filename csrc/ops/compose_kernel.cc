@@ -62,8 +62,8 @@ inline void blend_run(float* __restrict to, const float* __restrict mask, const 
   }
 }
 
-// What comes next, fetched a line at a time while the planes before it are computed: the next channel's
-// planes, or the next block's mask and first planes.
+// Memory that is prefetched a line at a time during the computation: the next channel's planes, or the next
+// block's mask and first planes.
 struct Ahead {
   const char* mask;
   const char* foreground;
@@ -77,7 +77,7 @@ inline void fetch(const Ahead& ahead, std::int64_t at, std::int64_t count) {
   for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
     __builtin_prefetch(ahead.foreground + byte);
     __builtin_prefetch(ahead.background + byte);
-    __asm__ volatile("");  // a loop of prefetches alone would be dropped as without effect
+    __asm__ volatile("");  // else the compiler drops a loop of prefetches as without effect
   }
   if (ahead.mask == nullptr) return;
   for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
@@ -203,7 +203,7 @@ inline std::int64_t place(const ComposeArgs& a, std::int64_t plane, std::int64_t
   return (plane * a.height + y) * a.width + x;
 }
 
-// The wraps of rolls are left out of account: good enough to fetch by.
+// Ignores the wraps of rolls: a prefetch need not be exact.
 inline Ahead ahead_of(const ComposeArgs& a, const Span& span, std::int64_t channel, bool with_mask) {
   const std::int64_t size = a.input == DType::kFloat16 ? 2 : 4;
   const Texture f = foreground_of(a, span.sample);
@@ -225,7 +225,7 @@ inline const float* floats_at(const ComposeArgs& a, const void* pool, std::int64
   return buffer;
 }
 
-// Whether the span's rows are moved in a way that is read in place, a vector at a time.
+// Whether rolled rows of the span can be read in place, a vector at a time.
 inline bool rolls_by_vectors(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
   if (span.width != a.width || a.width % kVector != 0 || a.width < kMinRolledWidth) return false;
   const std::int64_t end = span.y + span.rows;
@@ -264,8 +264,7 @@ inline const float* rolled_plane(const ComposeArgs& a, const Span& span, const T
   return from;
 }
 
-// The largest part from (span.y, span.x) on within which neither texture wraps, but for the wrap within whole
-// rows.
+// The largest part from (span.y, span.x) on in which neither texture wraps, except within whole rows.
 inline Span first_part(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
   Span part = span;
   std::int64_t end = span.y + span.rows;
@@ -287,7 +286,7 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
   const Texture b = background_of(a, span.sample);
   Part part{};
   part.sink = sink;
-  // A product with 1 and a sum with -0 change no bit of any value: they stand for no scale and no bias.
+  // No scale is a product with 1, no bias a sum with -0: neither changes a bit of any value.
   part.form = {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
                a.bias != nullptr ? a.bias[channel] : -0.0f};
   part.ahead = ahead;

@@ -1,9 +1,9 @@
 // Rolled rows read in place, a vector at a time. For the files that are compiled once for every instruction
 // set: the rules at the top of compose_kernel.cc hold here too.
 //
-// Of a row rolled by dx the first dx pixels are the row's end and the others its beginning, so all vectors of
-// eight pixels but one lie in one piece somewhere in the row as stored. The one across the seam is read from
-// a small copy of the row's end and beginning, side by side.
+// A row rolled by dx begins with the last dx pixels of the row in memory, and the others follow. So every
+// vector of eight pixels is contiguous in memory, except the one across the seam, which is read from a small
+// copy of the row's end and beginning, side by side.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +33,7 @@ struct RollTable {
   std::int64_t wrap;
 };
 
-// For `rows` rows of `width` pixels, a multiple of kVector. The vectors across the seam are left to
-// stage_seams.
+// For `rows` rows of `width` pixels, a multiple of kVector. stage_seams does the vectors across the seam.
 CGNRT_HD void fill_roll_table(RollTable& table, std::int64_t rows, std::int64_t width, std::int64_t dx,
                               std::int64_t rows_before_wrap, std::int64_t wrap) {
   const std::int64_t vectors = width / kVector;

@@ -45,7 +45,7 @@ CGNRT_HD std::int32_t uniform_below(std::uint32_t word, std::uint32_t bound) {
   return static_cast<std::int32_t>((static_cast<std::uint64_t>(word) * bound) >> 32);
 }
 
-// Correctly rounded in IEEE arithmetic, so it is no libm: one instruction where there is one.
+// IEEE rounds it correctly, so every implementation gives the same bits.
 CGNRT_HD float square_root(float value) {
 #if defined(__CUDA_ARCH__)
   return __fsqrt_rn(value);

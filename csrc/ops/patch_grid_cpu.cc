@@ -26,8 +26,8 @@ int threads_for(int asked, std::int64_t work, std::int64_t per_thread, std::int6
   return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, tasks)));
 }
 
-// Runs body(task, worker) for each task, worker below `threads`: what a task needs is allocated for each
-// worker beforehand, since a body must not throw.
+// Runs body(task, worker) for each task, worker below `threads`. The memory of a task is allocated
+// for each worker beforehand, since a body must not throw.
 template <typename Body>
 void for_each_task(std::int64_t tasks, int threads, const Body& body) {
   std::atomic<std::int64_t> next{0};

@@ -8,7 +8,7 @@ namespace cgnrt {
 namespace CGNRT_ISA {
 namespace {
 
-// Adds a row to the columns' sums, and takes one away where there is one.
+// Adds a row to the sums of the columns, and subtracts `leaves` unless it is null.
 inline void slide(std::uint32_t* __restrict columns, const float* __restrict enters,
                   const float* __restrict leaves, std::int64_t width) {
   if (leaves == nullptr) {

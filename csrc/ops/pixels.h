@@ -43,7 +43,7 @@ std::vector<std::int64_t> batch_shape(const PixelForm& form, std::int64_t n, std
 // The same form with a scale and a bias for each channel, where it has one at all.
 PixelForm for_each_channel(PixelForm form, std::int64_t channels);
 
-// Of a form from for_each_channel, which must outlive the result.
+// `form` comes from for_each_channel and must outlive the result.
 PixelFinish finish_of(const PixelForm& form);
 
 // Eq. 2: two products and one sum, each rounded, since the ops are compiled with -ffp-contract=off.
@@ -59,7 +59,7 @@ CGNRT_HD float clamp_to(float value, float low, float high) {
   return raised > high ? high : raised;
 }
 
-// The value of one channel, finished but for the cast: for the scalar references.
+// The value of one channel, finished except for the cast: for the scalar references.
 CGNRT_HD float finish_value(const PixelFinish& finish, std::int64_t channel, float value) {
   if (finish.clamp) value = clamp_to(value, finish.clamp_low, finish.clamp_high);
   if (finish.scale != nullptr) value = value * finish.scale[channel];

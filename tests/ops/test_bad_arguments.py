@@ -216,7 +216,7 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "empty pool",
         {"foregrounds": F[:0], "index": INDEX},
         ValueError,
-        "compose index: index[0, 1] is 1, expected no row at all, since foregrounds is empty.",
+        "compose index: index[0, 1] is 1, expected no row, since foregrounds is empty.",
     ),
     (
         "rolls shape",

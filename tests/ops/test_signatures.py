@@ -11,8 +11,12 @@ from stubs import differences, parameters_of
 import cgnrt
 from cgnrt import _core, ops
 
-OPS = ["compose", "patch_grid", "resize", "normal", "truncated_normal", "integers", "philox"]
 FOR_TESTS = ["implementation='auto'", "streams=None"]
+OPS = [name for name in ops.__all__ if FOR_TESTS[0] in parameters_of(getattr(_core, name))]
+
+
+def test_the_ops_are_found() -> None:
+    assert {"compose", "patch_grid", "resize", "normal", "truncated_normal", "integers", "philox"} <= set(OPS)
 
 
 def test_the_stub_is_that_of_the_module() -> None:

@@ -57,7 +57,7 @@ def picture(k: int, *content: int) -> dict[str, Any]:
         ({"vector_widths": [0]}, r"deep vectors: width is 0, expected 1 to 268435456"),
         ({"vector_widths": [1 << 29]}, r"deep vectors: width is 536870912, expected 1 to"),
         ({"vector_widths": [128]}, None),
-        (after(POOL, vector=1 << 30), r"deep step 1: vector is 1073741824, expected none: a start alone"),
+        (after(POOL, vector=1 << 30), r"deep step 1: vector is 1073741824, expected none: only a start"),
         ({"image": 99}, r"deep network: image is 99, expected the picture of an image step"),
         (
             picture(0, 8, 4, 4),
@@ -117,9 +117,9 @@ def picture(k: int, *content: int) -> dict[str, Any]:
         (after(CONV, bias=np.zeros(16)), r"deep step 1 bias: dtype is float64, expected float32"),
         (
             after(CONV, before=(None, None, ("tanh",))),
-            r"deep step 1: map of the input is there, expected one of 1x1",
+            r"deep step 1: map of the input is set, expected none: only 1x1",
         ),
-        (after(POOL, before=(1, None, None)), r"deep step 1: map of the input is there"),
+        (after(POOL, before=(1, None, None)), r"deep step 1: map of the input is set"),
         (after(ONE, before=(1, None, None)), r"deep step 1: vector width is 16, expected 8"),
         (after(CONV, after=(3, None, None)), r"deep step 1: vector is 3, expected one of 3"),
         (after(CONV, after=(None, 0, None)), r"deep step 1: vector width is 128, expected 16"),

@@ -96,7 +96,7 @@ def test_another_graph_is_refused_by_name(golden_plan: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shape": [1, 8, 12]}, r"picture is 1 x 8 x 12, expected a width that 8 divides"),
+        ({"shape": [1, 8, 12]}, r"picture is 1 x 8 x 12, expected a width divisible by 8"),
         ({"shape": [1, 8]}, r"engine shape: length is 2, expected 3"),
         ({"shape": [2, 8, 8]}, r"engine linear: weight is 64 numbers, expected 128"),
         ({"shape": [1 << 20, 8, 8]}, r"expected sizes from 1 to 4096"),

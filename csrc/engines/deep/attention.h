@@ -50,7 +50,7 @@ inline void pack_attention(const Frame& f, const Cut&, std::int64_t task) {
     for (int k = 0; k < sizes.depth; ++k) {
       for (int lane = 0; lane < kTile; ++lane) {
         const std::int64_t pixel = task * kTile + lane;
-        // Beyond its channels lies what is not its own; a zero there keeps the query's neighbours out, too.
+        // Behind the key's channels may lie another picture's: zeros there also cancel the query's.
         const bool own = pixel < sizes.keys && k < key.channels;
         *to++ = own ? f.data(key)[pixel * key.stride + k] : 0;
       }

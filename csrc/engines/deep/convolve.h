@@ -17,7 +17,7 @@ constexpr std::int64_t kBlockFloats = 80 * 1024;
 // Tasks for each thread, so that none waits long for the last one.
 constexpr std::int64_t kTasksPerThread = 4;
 
-// Divides panels among tasks where there are too few rows to keep the threads busy.
+// Divides panels among tasks if the rows alone are too few to keep the threads busy.
 inline void share_panels(Cut& cut, std::int64_t row_tasks, int panels, int threads) {
   const std::int64_t wanted = threads > 1 ? threads * kTasksPerThread : 1;
   const std::int64_t parts = std::clamp<std::int64_t>((wanted + row_tasks - 1) / row_tasks, 1, panels);
@@ -41,7 +41,7 @@ inline int depth_of(const Step& step, const Picture& in) {
   return step.method == Method::kGathered ? 9 * in.channels : whole_lines(in.channels);
 }
 
-// What a task of rows works out once for all panels.
+// The addresses of a task's rows, computed once for all panels.
 struct Rows {
   Place* places;
   const float** pixels;  // kRows by kRows: of every tap, then of every row of the tile

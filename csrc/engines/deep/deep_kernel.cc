@@ -1,6 +1,6 @@
 // Compiled once for every instruction set, with CGNRT_ISA naming the namespace, and with contraction to FMA:
 // engines agree to a tolerance, unlike the ops. Only kDeep may have external linkage here, and every function
-// of a header must be inlined: of one that is not, the linker would keep one copy for all instruction sets.
+// of a header must be inlined: else the linker keeps one copy of it for all instruction sets.
 #include "engines/deep/attention.h"
 #include "engines/deep/convolve.h"
 #include "engines/deep/kernel.h"

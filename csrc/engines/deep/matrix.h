@@ -1,4 +1,4 @@
-// The matrix tile, and what happens to a result on its way to memory. Included by deep_kernel.cc only, once
+// The matrix tile, and the steps between its sums and memory. Included by deep_kernel.cc only, once
 // for every instruction set.
 #pragma once
 
@@ -86,14 +86,14 @@ inline Run activate(const Act& act, Run v) {
   }
 }
 
-// Where a pixel's result goes and the residual that it meets there; pointers to the first channel.
+// Where a pixel's result is written, and the residual that is added; pointers to the first channel.
 struct Place {
   float* out;
   const float* residual;
 };
 
-// What happens to sums on their way to memory. `rows` does it for pixels of a matrix tile; a step has few of
-// the things that there are, so the loop is made for those it has.
+// The steps between a sum and memory. `rows` does them for pixels of a matrix tile; most steps need few of
+// them, so the loop is compiled for each combination.
 struct Finish {
   const Frame& frame;
   const Step& step;

@@ -84,7 +84,7 @@ class Workspace {
       std::swap(held_, kept_floats_);
     }
     if (held_ < floats_) {
-      memory_ = Floats();  // before the new one is there
+      memory_ = Floats();  // frees the memory first
       memory_ = Floats(floats_);
       held_ = floats_;
     }

@@ -90,7 +90,7 @@ struct Step {
   Floats packed;
 };
 
-// "3x3 direct", "3x3 F(4x4)", ...; what has no weights has the name of its kind.
+// "3x3 direct", "3x3 F(4x4)", ...; for a step without weights, its kind.
 const char* name_of_method(const Step& step);
 
 struct PictureNetwork {

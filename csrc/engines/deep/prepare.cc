@@ -89,7 +89,7 @@ void check_sizes(const std::string& subject, const PictureNetwork& net, const St
   require(step.in.size() == wanted, subject, "inputs", std::to_string(step.in.size()),
           std::to_string(wanted));
   require(step.kind == StepKind::kStart || step.vector == -1, subject, "vector", std::to_string(step.vector),
-          "none: a start alone has one");
+          "none: only a start has one");
   bool fits = true;
   switch (step.kind) {
     case StepKind::kStart:
@@ -126,7 +126,8 @@ void check_sizes(const std::string& subject, const PictureNetwork& net, const St
   require(fits, subject, "result", text(out), "the size that its input gives");
   if (!step.before.idle()) {
     const bool can = step.kind == StepKind::kPointwise || (step.kind == StepKind::kConv && step.kernel == 1);
-    require(can, subject, "map of the input", "there", "one of 1x1 convolutions and pointwise steps alone");
+    require(can, subject, "map of the input", "set",
+            "none: only 1x1 convolutions and pointwise steps have one");
     check_act(subject, step.before, net, in(0).channels);
   }
   check_act(subject, step.after, net, out.channels);
@@ -203,8 +204,8 @@ std::vector<Life> check_order(const PictureNetwork& net, int buffers) {
   return lives;
 }
 
-// Buffers that are not in use together share memory: each takes the tightest slot that is free, or the
-// largest, enlarged.
+// Buffers that are not in use at the same time share memory: each takes the smallest free slot that holds it,
+// or else the largest free one, enlarged.
 void share_memory(PictureNetwork& net, const std::vector<Life>& lives,
                   const std::vector<std::int64_t>& floats) {
   std::vector<int> order;
@@ -246,7 +247,7 @@ Method choose_method(const Step& step, const Picture& in, const Picture& out) {
   return side >= 32 ? Method::kTile4 : side >= 16 ? Method::kTile2 : Method::kDirect;
 }
 
-// Of an output and a pair of channels.
+// Multiply-adds for an output and a pair of channels.
 double products_per_pair(const Step& step) {
   switch (step.method) {
     case Method::kTile2:

@@ -36,8 +36,8 @@ void require_fit(const std::string& subject, const PictureShape& shape, int tile
   }
   if (shape.width % kRun != 0 || shape.pixels() % tile != 0) {
     refuse(subject, "picture", text,
-           "a width that " + std::to_string(kRun) + " divides and pixels that " + std::to_string(tile) +
-               " divides");
+           "a width divisible by " + std::to_string(kRun) + " and a number of pixels divisible by " +
+               std::to_string(tile));
   }
 }
 
