@@ -52,10 +52,11 @@ bench: $(VENV)/.full
 bench-imagenet: $(VENV)/.full
 	$(BIN)/python bench/imagenet.py
 
-# With an NVIDIA GPU and nvcc, under an hour: an environment of its own, and 2 GB of weights in out/.
+# With an NVIDIA GPU and nvcc: an environment of its own, then nine minutes (docs/performance.md). Where PyTorch for the GPU
+# is installed already, `python bench/gpu/first.py` alone does.
 bench-gpu:
 	$(MAKE) VENV=$(VENV)-gpu ENGINES=gpu $(VENV)-gpu/.full
-	$(VENV)-gpu/bin/python bench/gpu.py --resume
+	$(VENV)-gpu/bin/python bench/gpu/first.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-clang $(VENV)-gpu $(VENV)-triton build out

@@ -69,14 +69,14 @@ def prepare(folder: Path, checkpoint: Path | None) -> tuple[Path, Path]:
     return plan, checkpoint
 
 
-def random_cgn(samples: int = 256) -> CGN:
+def random_cgn() -> CGN:
     """Random weights, and the batch-norm statistics of a net that has seen data."""
     torch.manual_seed(0)
     cgn = CGN()
     cgn.train()
     with torch.no_grad():
         for _ in range(20):
-            cgn(torch.randint(10, (samples,)))
+            cgn(torch.randint(10, (256,)))
     return cgn.eval()
 
 
@@ -165,16 +165,15 @@ def serve_eager(checkpoint: Path, pipe: Connection) -> None:
         pipe.send(True)
 
 
-def eager_batch(cgn: CGN, n: int = BATCH) -> Callable[[], object]:
-    """A batch of n counterfactuals as PyTorch users make it, on the CGN's device."""
-    device = cgn.label_emb.weight.device
+def eager_batch(cgn: CGN) -> Callable[[], object]:
+    """A batch of counterfactuals as PyTorch users make it."""
 
     def run() -> object:
         with torch.no_grad():
             pictures = []
             for module in (cgn.f_shape, cgn.f_text1, cgn.f_text2):
-                labels = torch.randint(10, (n,), device=device)
-                noise = torch.randn(n, 32, device=device)
+                labels = torch.randint(10, (BATCH,))
+                noise = torch.randn(BATCH, 32)
                 pictures.append(module(torch.cat([noise, cgn.label_emb(labels)], 1)))
             mask = pictures[0].clamp(1e-4, 0.9999)
             return mask * pictures[1] + (1 - mask) * pictures[2]

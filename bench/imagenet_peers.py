@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,30 +45,19 @@ def reference_biggan(model: BigGAN) -> nn.Module:
     return reference.eval()
 
 
-def without_spectral_norm(module: nn.Module) -> nn.Module:
-    """A copy with the weights that spectral norm gives, which it would compute again for every batch."""
-    folded = copy.deepcopy(module)
-    for layer in folded.modules():
-        if hasattr(layer, "weight_orig"):
-            nn.utils.remove_spectral_norm(layer)
-    return folded
-
-
 class Peers:
     """`reference` and `needed` are (a) and (b) of bench/imagenet.py; `optional` has the torch peers of (c).
 
     Args:
       compiled: make them.
-      device: where everything is drawn and run; the CGN's U2-Net is moved there.
     """
 
-    def __init__(self, cgn: CGN, *, compiled: bool = False, device: torch.device | str = "cpu") -> None:
+    def __init__(self, cgn: CGN, *, compiled: bool = False) -> None:
         models = (cgn.f_shape, cgn.f_text, cgn.f_bg)
-        self._generators: list[Any] = [reference_biggan(model).to(device) for model in models]
-        self._u2net = cgn.u2net.to(device)
-        self._device = torch.device(device)
+        self._generators: list[Any] = [reference_biggan(model) for model in models]
+        self._u2net = cgn.u2net
         self._sizes = cgn.f_shape.config.z_dim, cgn.f_shape.config.num_classes
-        self._random = torch.Generator(device).manual_seed(0)
+        self._random = torch.Generator().manual_seed(0)
         self.optional: dict[str, Callable[[int], object]] = {}
         if compiled:
             modules = [torch.compile(module) for module in self._generators]
@@ -88,24 +76,6 @@ class Peers:
     def needed(self, n: int) -> Tensor:
         return self._draw(n, self._generators, self._u2net)
 
-    def needed_through(
-        self, wrap: Callable[[Any], Any], *, dtype: torch.dtype = torch.bfloat16
-    ) -> Callable[[int], Tensor]:
-        """(b) as one function that went through `wrap`: channels last, in `dtype`, without spectral norm."""
-        modules = [
-            without_spectral_norm(module).to(dtype=dtype, memory_format=torch.channels_last)
-            for module in (*self._generators, self._u2net)
-        ]
-        whole = wrap(lambda noise, labels: self._compose(noise, labels, modules[:3], modules[3])[0])
-
-        def call(n: int) -> Tensor:
-            noise, labels = self._inputs(n)
-            with torch.no_grad():
-                image: Tensor = whole(noise.to(dtype), labels.to(dtype))
-            return image
-
-        return call
-
     def _draw(self, n: int, modules: Sequence[Any], head: Any) -> Tensor:
         noise, labels = self._inputs(n)
         with torch.no_grad():
@@ -114,9 +84,9 @@ class Peers:
     def _inputs(self, n: int) -> tuple[Tensor, Tensor]:
         """Truncated noise (n, z), and one-hot labels (3, n, classes)."""
         size, classes = self._sizes
-        noise = torch.empty(n, size, device=self._device)
+        noise = torch.empty(n, size)
         nn.init.trunc_normal_(noise, a=-2, b=2, generator=self._random)
-        labels = torch.randint(classes, (3, n), generator=self._random, device=self._device)
+        labels = torch.randint(classes, (3, n), generator=self._random)
         return noise * TRUNCATION, nn.functional.one_hot(labels, classes).float()
 
     @staticmethod
@@ -189,13 +159,12 @@ def as_exported(cgn: CGN) -> dict[str, Callable[[int], object]]:
 
 def composite(cgn: CGN, labels: Sequence[np.ndarray], noise: Sequence[Tensor], truncation: float) -> Tensor:
     """The counterfactuals that the torch modules draw for these labels and this noise (before truncation)."""
-    device = next(cgn.parameters()).device
-    indices = [torch.from_numpy(label).to(device) for label in labels]
+    indices = [torch.from_numpy(label) for label in labels]
     with torch.no_grad():
         parts = cgn(
             *indices,
-            noise=torch.stack([u * truncation for u in noise], dim=1).to(device),
-            truncation=torch.full((len(noise[0]), 1), truncation, device=device),
+            noise=torch.stack([u * truncation for u in noise], dim=1),
+            truncation=torch.full((len(noise[0]), 1), truncation),
         )
         return parts.mask * parts.foreground + (1 - parts.mask) * parts.background
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from gpu_results import Recorder, first_line
-from gpu_setting import Setting, clocks
-from ops import CASES, GRID_CASES, object_masks, torch_patch_grid
+from gpu.results import Recorder
+from gpu.setting import Setting, matrix_product
+from ops import GRID_CASES, object_masks, torch_patch_grid
 from report import median_ratio
 from torch import Tensor
 
@@ -24,35 +22,33 @@ NORMALIZE = {"scale": [2.2, 2.2, 2.3], "bias": [0.1, 0.2, 0.4], "clamp": (-1.0, 
 WRONG = "its images differ from those of the CPU's op"
 
 
+def measure_kernels(setting: Setting, recorder: Recorder) -> None:
+    """The card's copy and matrix rates, and compose, patch_grid and noise against them and against torch."""
+    setting.wait_for_turn(recorder)
+    setting.need_kernels()
+    measure_device(setting, recorder)
+    measure_compose(setting, recorder)
+    measure_patch_grid(setting, recorder)
+    measure_noise(setting, recorder)
+
+
 def measure_device(setting: Setting, recorder: Recorder) -> None:
-    """Copy bandwidth, read and written, and the rate of a large bf16 matrix product on random data."""
-    recorder.fact("clocks before", clocks(setting.dry))
+    """Copy bandwidth, read and written, and the rate of a large float16 matrix product on random data."""
     count = setting.sizes.copy_bytes // 2
     source = torch.randint(256, (count,), dtype=torch.uint8, device=setting.device)
     target = torch.empty_like(source)
-    for name, dtype in (("float32", torch.float32), ("float16", torch.float16)):
-        pair = target.view(dtype), source.view(dtype)
-        times = setting.turns({"copy": lambda pair=pair: pair[0].copy_(pair[1])}, limit_s=10, calls=CALLS)
-        rate = 2 * count / statistics.median(times["copy"]) / 1e9
-        note = f"{2 * count:,} bytes read and written"
-        recorder.row(f"torch copy_, {name}", times["copy"], rate=rate, unit="GB/s", note=note)
-    del source, target
-    product = matrix_product(setting)
-    times = setting.turns({"product": product}, limit_s=10, calls=CALLS)["product"]
+    times = setting.turns({"copy": lambda: target.copy_(source)}, limit_s=3, calls=CALLS)["copy"]
+    note = f"{2 * count:,} bytes read and written"
+    recorder.row("torch copy_", times, count=2 * count / 1e9, unit="GB/s", note=note)
+    times = setting.turns({"product": matrix_product(setting)}, limit_s=3, calls=CALLS)["product"]
     size = setting.sizes.product
-    rate = size**3 / statistics.median(times) / 1e12
     recorder.row(
-        "bf16 matrix product", times, rate=rate, unit="T multiply-adds/s", note=f"{size}^3, random data"
+        "float16 matrix product",
+        times,
+        count=size**3 / 1e12,
+        unit="T multiply-adds/s",
+        note=f"{size}^3, random data",
     )
-    recorder.fact("clocks after", clocks(setting.dry))
-
-
-def matrix_product(setting: Setting) -> Callable[[], Tensor]:
-    """The product whose rate counts as the card's."""
-    size = setting.sizes.product
-    a, b = (torch.randn(size, size, device=setting.device).bfloat16() for _ in range(2))
-    out = torch.empty_like(a)
-    return lambda: torch.matmul(a, b, out=out)
 
 
 class Composition:
@@ -115,33 +111,20 @@ def measure_compose(setting: Setting, recorder: Recorder) -> None:
     """Bytes read and written over those of a copy of as many, in the same rounds."""
     n, side = setting.sizes.compose
     base: dict[str, Any] = {"size": [3, side, side], "output": "float16", "clamp": (-1.0, 1.0)}
-    share = compose_row(setting, recorder, f"{side} px, float16 out", n, base)
-    if share is None:
-        recorder.not_run("compose", WRONG)
-    else:
+    share = compose_row(setting, recorder, "compose, float16 out", n, base)
+    if share is not None:
         recorder.result("compose", share, f"float32 pools of {n:,} entries, each read once")
     variants: dict[str, dict[str, Any]] = {
-        f"{side} px, float16 out, mean and std": base | NORMALIZE,
-        f"{side} px, float16 out, NHWC": base | {"layout": "NHWC"},
-        f"{side} px, bfloat16 out, NHWC, mean and std": base
-        | NORMALIZE
-        | {"layout": "NHWC", "output": "bfloat16"},
-        f"{side} px, float16 pools and out": base | {"input": "float16"},
-        f"{side} px, uint8 out": base | {"output": "uint8", "scale": 127.5, "bias": 127.5},
-        f"{side} px, float32 out": base | {"output": "float32"},
-        f"{side} px, float16 out, rolled": base | {"rolls": True},
+        "mean and std, bfloat16 out, NHWC": base | NORMALIZE | {"layout": "NHWC", "output": "bfloat16"},
+        "float16 pools and out": base | {"input": "float16"},
+        "uint8 out": base | {"output": "uint8", "scale": 127.5, "bias": 127.5},
+        "float32 out": base | {"output": "float32"},
+        "float16 out, rolled": base | {"rolls": True},
     }
     for name, case in variants.items():
-        setting.budget.require(5, name)
-        compose_row(setting, recorder, name, n, case)
+        compose_row(setting, recorder, f"compose, {name}", n, case)
     eighth = max(1, n // 8)
-    compose_row(setting, recorder, f"{side} px, pools of {eighth}", n, base, pools=(eighth,) * 3)
-    for case in json.loads(CASES.read_text()):
-        if "bench" in case:
-            setting.budget.require(5, case["name"])
-            c, h, w = case["size"]
-            images = max(1, setting.sizes.case_bytes // (4 * (1 + 3 * c) * h * w))
-            compose_row(setting, recorder, case["name"], images, case, pools=case["bench"].get("pools"))
+    compose_row(setting, recorder, f"compose, pools of {eighth}", n, base, pools=(eighth,) * 3)
 
 
 def compose_row(
@@ -160,60 +143,44 @@ def compose_row(
         return None
     source = torch.randint(256, (composition.bytes // 2,), dtype=torch.uint8, device=setting.device)
     target = torch.empty_like(source)
-    times = setting.turns(
-        {"ours": composition, "copy": lambda: target.copy_(source)}, limit_s=15, calls=CALLS
-    )
+    times = setting.turns({"ours": composition, "copy": lambda: target.copy_(source)}, limit_s=2, calls=CALLS)
     share = median_ratio(times["copy"], times["ours"])
     note = f"n {n:,}, " + ("each entry once" if pools is None else f"pools of {pools[0]}, drawn at random")
-    copied = composition.bytes / statistics.median(times["copy"]) / 1e9
-    rate = composition.bytes / statistics.median(times["ours"]) / 1e9
-    recorder.row(
-        name,
-        times["ours"],
-        rate=rate,
-        unit="GB/s",
-        ratio=share,
-        figures={"copy GB/s": copied},
-        note=note,
-    )
+    recorder.row(name, times["ours"], count=composition.bytes / 1e9, unit="GB/s", ratio=share, note=note)
     return share
 
 
 def measure_patch_grid(setting: Setting, recorder: Recorder) -> None:
     """Patch grids stored, blended, and blended to bytes, against the same steps in torch; ratio is torch to ours."""
-    cases = [case for case in json.loads(GRID_CASES.read_text()) if "bench" in case]
-    for compiled, case in itertools.product((False, True), cases):
-        if compiled and "over" not in case:
+    for case in json.loads(GRID_CASES.read_text()):
+        if "bench" not in case:
             continue
-        setting.budget.require(90 if compiled else 10, case["name"])
+        name, n = f"patch_grid, {case['name']}", setting.sizes.patch_grid[0]
         grids = Grids(setting, case)
         if grids.differs():
-            recorder.skipped(case["name"], WRONG)
-            if case["name"] == HEADLINE and not compiled:
-                recorder.not_run("patch_grid", WRONG)
+            recorder.skipped(name, WRONG)
             continue
-        peer = setting.compile(grids.in_torch()) if compiled else grids.in_torch()
-        try:
-            times = setting.turns({"ours": grids, "torch": peer}, limit_s=20, calls=3, warmup=3)
-        except RuntimeError as error:
-            if not compiled:
-                raise
-            recorder.skipped(f"{case['name']}, against torch.compile", first_line(error))
-            continue
+        times = setting.turns({"ours": grids, "torch": grids.in_torch()}, limit_s=3, calls=3, warmup=3)
         ratio = median_ratio(times["torch"], times["ours"])
-        name, n = case["name"], setting.sizes.patch_grid[0]
-        against = "torch.compile" if compiled else "torch"
-        rate = n / statistics.median(times["ours"])
-        recorder.row(
-            f"{name}, against {against}",
-            times["ours"],
-            rate=rate,
-            unit="images/s",
-            ratio=ratio,
-            note=f"n {n}",
-        )
-        if name == HEADLINE and not compiled:
+        recorder.row(name, times["ours"], count=n, ratio=ratio, note=f"n {n}, against torch eager")
+        if case["name"] == HEADLINE:
             recorder.result("patch_grid", ratio, f"fused blend of {n} images to float32, torch eager")
+
+
+def measure_noise(setting: Setting, recorder: Recorder) -> None:
+    """Numbers a second, beside torch's own; ratio is torch to ours."""
+    n, size = setting.sizes.noise
+    indices = torch.arange(n, device=setting.device)
+    out = torch.zeros(n, size, device=setting.device)
+    cases: dict[str, Callable[[], object]] = {
+        kind: lambda kind=kind: getattr(ops, kind)(7, indices, 0, size, out=out, stream=setting.stream)
+        for kind in ("normal", "truncated_normal")
+    }
+    cases["torch normal_"] = out.normal_
+    times = setting.turns(cases, limit_s=4, calls=CALLS)
+    for name, seconds in times.items():
+        ratio = median_ratio(times["torch normal_"], seconds)
+        recorder.row(f"noise, {name}", seconds, count=n * size / 1e9, unit="G numbers/s", ratio=ratio)
 
 
 class Grids:
