@@ -216,7 +216,7 @@ def test_folders_that_are_refused(settings: Settings, tmp_path: Path) -> None:
         ),
         (
             lambda s: moment(s, torch.zeros(3)),
-            r"exp_avg of parameter 0 is \(3,\), expected torch.Size\(\[4, 4\]\)",
+            r"exp_avg of parameter 0 is \(3,\), expected \(4, 4\)",
         ),
     ],
 )

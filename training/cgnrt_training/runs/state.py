@@ -112,6 +112,10 @@ class Gradients:
             parameter.grad = state[name].to(parameter, copy=True) if name in state else None
 
 
+# Those that have the shape of their parameter, of Adam and its kin and of SGD.
+_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
+
+
 def _optional(part: Part) -> bool:
     return isinstance(part, RandomState) and part.device.type != "cpu"
 
@@ -135,7 +139,7 @@ def _restore(name: str, part: Part, state: Any, subject: str) -> None:
             if isinstance(part, Optimizer):
                 _check_optimizer(part, state)
             part.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise _misfit(
                 name, f"of another run ({first_line(error)}), expected this run's", subject
             ) from error
@@ -145,10 +149,10 @@ def _check_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Check the shapes of the moments, which torch's own `load_state_dict` leaves unchecked."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, moments in state["state"].items():
-        for name, moment in moments.items():
-            expected = parameters[index].shape if index < len(parameters) else None
-            if isinstance(moment, Tensor) and moment.dim() and moment.shape != expected:
-                raise ValueError(f"{name} of parameter {index} is {tuple(moment.shape)}, expected {expected}")
+        expected = tuple(parameters[index].shape)
+        for name in _MOMENTS & set(moments):
+            if (found := tuple(moments[name].shape)) != expected:
+                raise ValueError(f"{name} of parameter {index} is {found}, expected {expected}")
 
 
 def _checked(name: str, value: Any, start: Any, subject: str) -> Any:
