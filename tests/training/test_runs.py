@@ -110,11 +110,13 @@ def test_killed_anywhere_and_resumed_it_ends_alike(settings: Settings, tmp_path:
         train(tmp_path / "parts", settings, kill)
     with (tmp_path / "parts" / "scalars.jsonl").open("a") as file:
         file.write('{"step": 99, "lo')  # the line that was being written
-    (tmp_path / "parts" / ".resume.pt.77.abcd.tmp").write_bytes(b"half")
+    (tmp_path / "parts" / "samples").mkdir()
+    for name in (".resume.pt.77.0123abcd.tmp", "samples/.step-1.png.77.0123abcd.tmp", ".mine.tmp"):
+        (tmp_path / "parts" / name).write_bytes(b"half")
     train(tmp_path / "parts", settings, resume=True)
     same(tmp_path / "whole", tmp_path / "parts")
-    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [
-        *("config.json", "model.pt", "resume.pt", "scalars.jsonl")
+    assert sorted(path.name for path in (tmp_path / "parts").rglob("*")) == [
+        *(".mine.tmp", "config.json", "model.pt", "resume.pt", "samples", "scalars.jsonl")
     ]
 
 

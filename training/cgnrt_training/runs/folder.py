@@ -7,6 +7,7 @@ that goes on from the last checkpoint drops the scalars of the steps that it doe
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from ..settings import differences, from_dict, to_dict
 from .state import State
 
 Settings = TypeVar("Settings")
+
+_UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # as `written_beside` names its files
 
 
 class RunFolder:
@@ -60,8 +63,9 @@ class RunFolder:
         if force:  # first of all what a later --resume must not mistake for the new run's
             folder._state.unlink(missing_ok=True)
             folder._scalars.unlink(missing_ok=True)
-        for left in path.glob(f".{state_file}.*.tmp"):  # of a run that was killed while it wrote
-            left.unlink(missing_ok=True)
+        for left in path.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            if _UNFINISHED.fullmatch(left.name):
+                left.unlink(missing_ok=True)
         write_text(path / "config.json", json.dumps(to_dict(settings), indent=2) + "\n")
         return folder
 
