@@ -34,6 +34,14 @@ bool has(const Feature& feature) {
   const unsigned value = feature.reg == 'a' ? a : feature.reg == 'b' ? b : feature.reg == 'c' ? c : d;
   return ((value >> feature.bit) & 1u) != 0;
 }
+
+// Whether the system saves the registers of AMX (XCR0, bits 17 and 18): older kernels do not.
+bool saves_tiles() {
+  if (!has({"osxsave", 1, 0, 'c', 27})) return false;
+  unsigned low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & 0x60000u) == 0x60000u;
+}
 #endif
 
 #if defined(CGNRT_HAVE_X86_VARIANTS)
@@ -100,7 +108,8 @@ std::vector<std::string> cpu_features() {
   std::vector<std::string> features;
 #if defined(__x86_64__)
   for (const Feature& feature : kFeatures) {
-    if (has(feature)) features.emplace_back(feature.name);
+    const bool tiles = std::strncmp(feature.name, "amx", 3) == 0;
+    if (has(feature) && (!tiles || saves_tiles())) features.emplace_back(feature.name);
   }
 #elif defined(__aarch64__)
   features.emplace_back("asimd");

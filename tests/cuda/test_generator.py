@@ -17,8 +17,8 @@ import pytest
 import cgnrt
 from cgnrt import cuda, shards
 from cgnrt.backends import BACKENDS, Device, EngineOptions, Setup
+from cgnrt.backends.choice import Registration
 from cgnrt.backends.native import examine
-from cgnrt.backends.registry import Registration
 from cgnrt.plan import Network
 
 PLAN = Path(__file__).parents[2] / "plans" / "double-colored.plan"

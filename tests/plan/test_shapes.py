@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cgnrt.errors import PlanError
+from cgnrt.plan.onnx.graph import BATCH
 from cgnrt.plan.onnx.model import parse_model
 from cgnrt.plan.onnx.rules import RULES
-from cgnrt.plan.onnx.shapes import BATCH, Info, Operands
+from cgnrt.plan.onnx.shapes import Info, Operands
 
 FLOAT, INT = np.float32, np.int64
 

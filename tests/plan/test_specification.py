@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from cgnrt.plan import limits
+from cgnrt.plan.onnx.graph import BATCH
 from cgnrt.plan.onnx.rules import RULES
-from cgnrt.plan.onnx.shapes import BATCH, MAX_VALUES
-from cgnrt.plan.onnx.tensor import DATA_TYPES
+from cgnrt.plan.onnx.shapes import MAX_VALUES
+from cgnrt.plan.onnx.wire import DATA_TYPES
 
 
 def page(root: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cgnrt import BackendError, Generator, MissingDependencyError
-from cgnrt.backends import BACKENDS, choose, load_engine, registry, supports
+from cgnrt.backends import BACKENDS, choose, load_engine, supports
 from cgnrt.plan import Plan
 
 
@@ -92,14 +92,14 @@ def test_the_plans_precision_gives_way_to_fp32_and_says_so(monkeypatch: pytest.M
 
 def test_the_plans_precision_is_taken_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(monkeypatch, lambda device, precision: None)
-    monkeypatch.setattr(registry, "has_amx", lambda: True)
+    monkeypatch.setattr("cgnrt.backends.choice.has_amx", lambda: True)
     assert choose("'x'", default_precision="bf16").precision == "bf16"
     assert choose("'x'", default_precision="bf16", precision="fp32").precision == "fp32"
 
 
 def test_without_amx_native_fp32_goes_before_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(monkeypatch, lambda device, precision: None)
-    monkeypatch.setattr(registry, "has_amx", lambda: False)
+    monkeypatch.setattr("cgnrt.backends.choice.has_amx", lambda: False)
     choice = choose("'x'", default_precision="bf16")
     assert (choice.backend.name, choice.precision) == ("native", "fp32")
     assert "not bf16: fp32 on native is faster on this machine" in choice.reason

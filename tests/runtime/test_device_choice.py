@@ -13,8 +13,8 @@ import pytest
 
 from cgnrt import BackendError, Generator, MissingDependencyError, cuda
 from cgnrt.backends import BACKENDS, Device, backends_for, choose
+from cgnrt.backends.choice import Registration
 from cgnrt.backends.onnxruntime import cuda as onnxruntime_cuda
-from cgnrt.backends.registry import Registration
 from cgnrt.cli import main
 from cgnrt.plan import Plan
 from cgnrt.real import Saliency

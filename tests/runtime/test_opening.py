@@ -13,8 +13,8 @@ import pytest
 
 from cgnrt import Generator, audit, shards
 from cgnrt.backends import BACKENDS
+from cgnrt.backends.native.backend import compile_layers
 from cgnrt.backends.native.deep import compile_pictures
-from cgnrt.backends.native.layers import compile_layers
 from cgnrt.cli import main
 from cgnrt.plan import Plan
 from cgnrt.plan.onnx.model import parse_model
@@ -141,7 +141,5 @@ def test_only_the_backend_that_runs_is_imported(demo_plan: Path) -> None:
             "native",
             "native.backend",
             "native.graph",
-            "native.layers",
-            "registry",
         )
     ]

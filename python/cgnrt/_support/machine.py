@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 from typing import Any
@@ -17,7 +16,7 @@ def describe_machine() -> dict[str, Any]:
     import platform
 
     fields = _cpuinfo()
-    flags = _flags(fields)
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
     return {
         "cpu": fields.get("model name") or platform.processor() or platform.machine(),
         "cores": available_cores(),
@@ -31,16 +30,6 @@ def describe_machine() -> dict[str, Any]:
 def available_cores() -> int:
     """The number of cores that this process may use; in a container there may be more in the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.cache
-def has_amx() -> bool:
-    """Whether the processor multiplies bf16 matrices in hardware."""
-    return "amx_bf16" in _flags(_cpuinfo())
-
-
-def _flags(fields: dict[str, str]) -> set[str]:
-    return set(fields.get("flags", fields.get("Features", "")).split())
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -115,7 +115,7 @@ class Candidate(Protocol):
 
 
 class Backend(Protocol):
-    """An engine library. `registry` says what is known of it without importing it."""
+    """An engine library. `choice.BACKENDS` says what is known of it without importing it."""
 
     def version(self) -> str:
         """The version of the engine library."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cgnrt.backends.registry import BACKENDS
+from cgnrt.backends.choice import BACKENDS
 from cgnrt.request.options import LABELS, OPTION_NAMES, SampleOptions
 
 if TYPE_CHECKING:

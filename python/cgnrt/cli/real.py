@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgnrt._support.files import refuse_existing, written_beside
-from cgnrt.backends.registry import backends_for
+from cgnrt.backends.choice import backends_for
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import MECHANISMS

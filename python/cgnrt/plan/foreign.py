@@ -25,11 +25,10 @@ _MAGIC = (
 )
 
 
-def recognize(data: memoryview) -> None:
-    """Return for what may be a plan, raise `PlanError` with its name for anything else."""
+def recognize(data: memoryview) -> PlanError | None:
+    """The error that names a file which is no plan; None for one that starts as plans do."""
     found, step = _identify(data)
-    if found:
-        raise refuse("file", found, "a plan (ZIP with manifest.json first)", step)
+    return refuse("file", found, "a plan (ZIP with manifest.json first)", step) if found else None
 
 
 def _identify(data: memoryview) -> tuple[str, str]:

@@ -40,6 +40,6 @@ MAX_NODE_LINKS: Final = 4096  # inputs, outputs or attributes of one node
 MAX_RANK: Final = 8
 # Elements of one tensor anywhere in a graph, per image of the batch: 512 MiB as float32.
 MAX_ELEMENTS: Final = 1 << 27
-# Lowest and highest version of the default ONNX operator set that the shape rules of `onnx.shapes` cover.
+# Lowest and highest version of the default ONNX operator set that the shape rules of `onnx` cover.
 MIN_OPSET: Final = 13
 MAX_OPSET: Final = 24

@@ -17,13 +17,12 @@ import numpy as np
 
 from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
 from cgnrt.plan.archive import Entry, index_members
-from cgnrt.plan.foreign import recognize
+from cgnrt.plan.fields import parse_json
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
 from cgnrt.plan.manifest import CgnManifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
 from cgnrt.plan.onnx.graph import validate_graph
 from cgnrt.plan.onnx.model import Model
 from cgnrt.plan.schema import parse_manifest
-from cgnrt.plan.strict_json import parse_json
 
 _HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member is hashed
 
@@ -250,11 +249,7 @@ def open_plan(path: str, verify: bool, operation: str) -> Plan | SaliencyPlan:
 def _load(path: str, verify: bool) -> Plan | SaliencyPlan:
     mapping = _map(path)
     data = memoryview(mapping)
-    recognize(data)
-    entries = index_members(data)
-    first = next(iter(entries))
-    if first != MANIFEST_NAME:
-        raise refuse("first member", repr(first), repr(MANIFEST_NAME))
+    entries = _index(data)
     members = {name: data[entry.start : entry.start + entry.size] for name, entry in entries.items()}
     raw = _manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
     digest = hashlib.sha256(raw).hexdigest()
@@ -303,6 +298,19 @@ def _map(path: str) -> mmap.mmap:
         raise refuse("file", f"not mappable ({error})", "a plan on a local disk", COPY_AGAIN) from error
     finally:
         os.close(descriptor)
+
+
+def _index(data: memoryview) -> dict[str, Entry]:
+    """Where each member lies; the error for a file of another kind says what it is."""
+    try:
+        entries = index_members(data)
+        if (first := next(iter(entries))) != MANIFEST_NAME:
+            raise refuse("first member", repr(first), repr(MANIFEST_NAME))
+    except PlanError as error:
+        from cgnrt.plan.foreign import recognize  # here, because it is needed only for errors
+
+        raise (recognize(data) or error) from None
+    return entries
 
 
 def _manifest_bytes(entry: Entry, data: memoryview) -> bytes:

@@ -10,11 +10,11 @@ from typing import Any
 
 from cgnrt.errors import PlanError, refuse, within
 from cgnrt.plan.archive import archive_layout
+from cgnrt.plan.fields import check_json
 from cgnrt.plan.limits import FORMAT_VERSION, MANIFEST_NAME, STREAM_VERSION
 from cgnrt.plan.manifest import CgnManifest, SaliencyManifest
 from cgnrt.plan.reader import open_plan
 from cgnrt.plan.schema import parse_manifest
-from cgnrt.plan.strict_json import check_json
 
 Buffer = bytes | bytearray | memoryview
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cgnrt.plan import Network
 from cgnrt.plan.onnx.model import Node
-from cgnrt.plan.onnx.tensor import Tensor
+from cgnrt.plan.onnx.wire import Tensor
 
 # The taps of a transposed convolution that stands for up-sampling and a 3x3 convolution satisfy t0 + t2 = t1 + t3
 # along each axis; so far apart, relative to the largest tap, may rounding put the two sides.

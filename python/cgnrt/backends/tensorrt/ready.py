@@ -15,7 +15,7 @@ from typing import Any
 from cgnrt.backends.tensorrt.target import Batches, Target, graph_digest
 from cgnrt.errors import PlanError, show
 from cgnrt.plan import MECHANISMS, Network, Plan
-from cgnrt.plan.strict_json import parse_json
+from cgnrt.plan.fields import parse_json
 
 FORMAT = 1
 _INFO = "engines.json"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cgnrt.errors import refuse, show
-from cgnrt.plan.limits import ALIGNMENT
+from cgnrt.errors import PlanError, refuse, show, within
+from cgnrt.plan.limits import ALIGNMENT, MAX_ELEMENTS, MAX_RANK
 from cgnrt.plan.manifest import TensorSpec
 from cgnrt.plan.onnx import wire
-from cgnrt.plan.onnx.model import Model, Value, parse_model
+from cgnrt.plan.onnx.model import Model, Node, Value, parse_model
 from cgnrt.plan.onnx.rules import RULES
-from cgnrt.plan.onnx.shapes import check_shapes
-from cgnrt.plan.onnx.tensor import Tensor, parse_tensor
+from cgnrt.plan.onnx.shapes import MAX_VALUES, Info, Operands, Rule, tensor_info
+from cgnrt.plan.onnx.wire import External, Tensor, parse_tensor
+
+# A prime that is seldom a network's own size, so that a batch baked into a Reshape does not fit by accident.
+BATCH = 11
 
 
 class ExternalInitializer(NamedTuple):
@@ -64,7 +67,7 @@ def validate_graph(
     _check_interface(model.inputs, inputs, "input")
     _check_interface(model.outputs, outputs, "output")
     _check_links(model)
-    check_shapes(model, weights, inputs, outputs, RULES)
+    _check_shapes(model, weights, inputs, outputs)
     return model
 
 
@@ -78,20 +81,10 @@ def _check_weights(
         external = tensor.external
         if external is None:
             continue
-        what = f"initializer {show(tensor.name)}: external data"
-        if location is None:
-            raise refuse(
-                f"{what} location", show(external.location), "none (the mechanism has no weights member)"
-            )
-        if external.location != location:
-            raise refuse(
-                f"{what} location", show(external.location), f"{location!r}, the graph's own weights"
-            )
-        if external.offset % ALIGNMENT:
-            raise refuse(f"{what} offset", external.offset, f"a multiple of {ALIGNMENT}")
-        if external.length < 1 or external.offset > size or external.length > size - external.offset:
-            found = f"bytes {external.offset}..{external.offset + external.length}"
-            raise refuse(what, found, f"a part of the {size} bytes of {location!r}")
+        try:
+            _check_external(external, location, size)
+        except PlanError as error:
+            raise within(f"initializer {show(tensor.name)}", error) from None
         ranges.add((external.offset, external.offset + external.length))
     covered = 0
     for start, end in sorted(ranges):
@@ -102,6 +95,21 @@ def _check_weights(
         covered = end
     if size - covered >= ALIGNMENT:
         raise refuse(f"weights bytes {covered}..{size}", "used by no initializer", "no gaps")
+
+
+def _check_external(external: External, location: str | None, size: int) -> None:
+    """A piece of the weights member, which has `size` bytes, lies in it."""
+    if location is None:
+        rule = "none (the mechanism has no weights member)"
+        raise refuse("external data location", show(external.location), rule)
+    if external.location != location:
+        rule = f"{location!r}, the graph's own weights"
+        raise refuse("external data location", show(external.location), rule)
+    if external.offset % ALIGNMENT:
+        raise refuse("external data offset", external.offset, f"a multiple of {ALIGNMENT}")
+    if external.length < 1 or external.offset > size or external.length > size - external.offset:
+        found = f"bytes {external.offset}..{external.offset + external.length}"
+        raise refuse("external data", found, f"a part of the {size} bytes of {location!r}")
 
 
 def _check_interface(values: Sequence[Value], specs: Sequence[TensorSpec], what: str) -> None:
@@ -134,19 +142,98 @@ def _check_links(model: Model) -> None:
     if not model.nodes:
         raise refuse("graph", "without nodes", "a network")
     for index, node in enumerate(model.nodes):
-        subject = f"node {index} ({show(node.op)})"
-        for name in node.inputs:
-            if name and name not in made:
-                raise refuse(f"{subject}: input", show(name), "a value made before")
-        if not node.outputs or not node.outputs[0]:
-            raise refuse(f"{subject}: outputs", "none", ">= 1")
-        for name in node.outputs:
-            if name and name in made:
-                raise refuse(f"{subject}: output", f"{show(name)} again", "each value once")
-            made.add(name)
+        try:
+            _check_node(node, made)
+        except PlanError as error:
+            raise within(f"node {index} ({show(node.op)})", error) from None
     for value in model.outputs:
         if value.name not in made:
             raise refuse(f"graph output {show(value.name)}", "made by no node", "a node's output")
+
+
+def _check_node(node: Node, made: set[str]) -> None:
+    """A node reads values that are made, and adds its own to them."""
+    for name in node.inputs:
+        if name and name not in made:
+            raise refuse("input", show(name), "a value made before")
+    if not node.outputs or not node.outputs[0]:
+        raise refuse("outputs", "none", ">= 1")
+    for name in node.outputs:
+        if name and name in made:
+            raise refuse("output", f"{show(name)} again", "each value once")
+        made.add(name)
+
+
+def _check_shapes(
+    model: Model,
+    weights: bytes | memoryview | None,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> None:
+    """No tensor is larger than the limit, by rules that run once with a batch of `BATCH` images.
+
+    The links must be sound. Refused are also unknown operators, operands that do not fit theirs, and outputs of
+    another shape than the manifest's.
+    """
+    known: dict[str, Info | None] = {"": None}
+    for spec in inputs:
+        known[spec.name] = Info(_concrete(spec))
+    for name, tensor in model.initializers.items():
+        known[name] = tensor_info(tensor, model.data, weights)
+    folded = 0
+    for index, node in enumerate(model.nodes):
+        try:
+            rule = RULES.get(node.op)
+            if rule is None:
+                raise refuse("operator", show(node.op), "one that docs/plan-format.md lists")
+            operands = Operands(node, [known[name] for name in node.inputs], model.data)
+            constant = all(info is None or info.constant for info in operands.inputs)
+            results = _apply(rule, operands)
+            if len(node.outputs) > len(results):
+                raise refuse("number of outputs", len(node.outputs), f"<= {len(results)}")
+            for name, info in zip(node.outputs, results, strict=False):
+                elements = _check_size(info.dims, constant)
+                if constant:
+                    folded += elements
+                known[name] = Info(info.dims, info.values if elements <= MAX_VALUES else None, constant)
+            known[""] = None
+            if folded > MAX_ELEMENTS:
+                raise refuse("constants computed so far", f"{folded} elements", f"<= {MAX_ELEMENTS} in all")
+        except PlanError as error:
+            raise within(f"node {index} ({show(node.op)})", error) from None
+    for spec in outputs:
+        result = known[spec.name]
+        if result is None or result.dims != _concrete(spec):
+            found = show(list(result.dims)) if result else "unknown"
+            rule_text = f"{list(_concrete(spec))} for a batch of {BATCH}"
+            raise refuse(f"graph output {spec.name!r}: computed shape", found, rule_text)
+
+
+def _concrete(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(dim if isinstance(dim, int) else BATCH for dim in spec.shape)
+
+
+def _apply(rule: Rule, operands: Operands) -> list[Info]:
+    try:
+        return rule(operands)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        # A rule calculates with numbers from the file: those that its arithmetic cannot take are malformed.
+        raise refuse("operands", f"malformed ({error})", f"those of {operands.node.op}") from None
+
+
+def _check_size(dims: tuple[int, ...], constant: bool) -> int:
+    if len(dims) > MAX_RANK:
+        raise refuse("rank of the result", len(dims), f"<= {MAX_RANK}")
+    limit = MAX_ELEMENTS if constant else MAX_ELEMENTS * BATCH
+    elements = 1
+    for dim in dims:
+        if dim < 0:
+            raise refuse("shape of the result", show(list(dims)), "sizes >= 0")
+        elements *= dim
+    if elements > limit or any(dim > limit for dim in dims):
+        found = f"{show(list(dims))}, {elements} elements"
+        raise refuse("shape of the result", found, f"<= {limit} elements")
+    return elements
 
 
 def relocate(model: Model, location: str, base_address: int) -> bytes:

@@ -26,8 +26,18 @@ from cgnrt.plan.limits import (
     MIN_OPSET,
 )
 from cgnrt.plan.onnx import wire
-from cgnrt.plan.onnx.tensor import DATA_TYPES, DataType, Once, Tensor, floats, parse_tensor
-from cgnrt.plan.onnx.wire import BYTES, FIXED32, VARINT, Field
+from cgnrt.plan.onnx.wire import (
+    BYTES,
+    DATA_TYPES,
+    FIXED32,
+    VARINT,
+    DataType,
+    Field,
+    Once,
+    Tensor,
+    floats,
+    parse_tensor,
+)
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25

@@ -14,10 +14,20 @@ from typing import Any
 import numpy as np
 
 from cgnrt.errors import refuse, show
-from cgnrt.plan.onnx.layout import LAYOUT_RULES, Values, broadcast, elements, resolve_axes, resolve_axis
-from cgnrt.plan.onnx.shapes import MAX_VALUES, Info, Operands, Rule
-from cgnrt.plan.onnx.tensor import DATA_TYPES
+from cgnrt.plan.onnx.shapes import (
+    LAYOUT_RULES,
+    MAX_VALUES,
+    Info,
+    Operands,
+    Rule,
+    Values,
+    broadcast,
+    elements,
+    resolve_axes,
+    resolve_axis,
+)
 from cgnrt.plan.onnx.windows import WINDOW_RULES
+from cgnrt.plan.onnx.wire import DATA_TYPES
 
 
 def _first(op: Operands) -> list[Info]:

@@ -1,26 +1,23 @@
-"""How large every tensor of a graph becomes, worked out before an engine sees the graph.
+"""How large the tensors of a graph become: what a rule sees of a node, and rules for operators that move elements.
 
-Engines fold constants and reserve memory while they load, so a few bytes of a hostile graph (a
-ConstantOfShape, an Expand, a Concat of a Concat ...) could ask for terabytes. Every operator that plans
-may use has a rule in `rules`; the rules are run once with a batch of `BATCH` images, the values of small
-tensors carried along where sizes are computed from them, and each result is compared with the format's limit.
+Engines fold constants and reserve memory while they load, so a few bytes of a hostile graph (a ConstantOfShape, an
+Expand, a Concat of a Concat ...) could ask for terabytes. Every operator that plans may use has a rule, from the
+operands' dimensions to those of the results; `rules` lists them, `graph` runs them before an engine sees the graph.
+The values of small tensors are carried along, because sizes are computed from them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cgnrt.errors import PlanError, refuse, show, within
-from cgnrt.plan.limits import MAX_ELEMENTS, MAX_RANK
-from cgnrt.plan.manifest import TensorSpec
-from cgnrt.plan.onnx.model import Model, Node
-from cgnrt.plan.onnx.tensor import Tensor
+from cgnrt.errors import refuse, show
+from cgnrt.plan.onnx.model import Node
+from cgnrt.plan.onnx.wire import Tensor
 
-# A prime that is seldom a network's own size, so that a batch baked into a Reshape does not fit by accident.
-BATCH = 11
 # Sizes are integers, Resize's scales float32, conditions bool. Arithmetic in other types wraps and rounds in its
 # own way, so that their values are not followed.
 _VALUE_TYPES = ("int64", "int32", "float32", "bool")
@@ -107,6 +104,7 @@ class Operands:
 
 
 Rule = Callable[[Operands], list[Info]]
+Values = np.ndarray
 
 
 def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None) -> Info:
@@ -126,75 +124,230 @@ def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None
     return Info(tensor.dims, values, True)
 
 
-def check_shapes(
-    model: Model,
-    weights: bytes | memoryview | None,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    rules: Mapping[str, Rule],
-) -> None:
-    """Run the rules over a graph whose links are sound.
-
-    Raises:
-      PlanError: an operator is unknown, its operands do not fit it, a tensor is larger than the limit, or an
-        output has not the manifest's shape.
-    """
-    known: dict[str, Info | None] = {"": None}
-    for spec in inputs:
-        known[spec.name] = Info(_concrete(spec))
-    for name, tensor in model.initializers.items():
-        known[name] = tensor_info(tensor, model.data, weights)
-    folded = 0
-    for index, node in enumerate(model.nodes):
-        try:
-            rule = rules.get(node.op)
-            if rule is None:
-                raise refuse("operator", show(node.op), "one that docs/plan-format.md lists")
-            operands = Operands(node, [known[name] for name in node.inputs], model.data)
-            constant = all(info is None or info.constant for info in operands.inputs)
-            results = _apply(rule, operands)
-            if len(node.outputs) > len(results):
-                raise refuse("number of outputs", len(node.outputs), f"<= {len(results)}")
-            for name, info in zip(node.outputs, results, strict=False):
-                elements = _check_size(info.dims, constant)
-                if constant:
-                    folded += elements
-                known[name] = Info(info.dims, info.values if elements <= MAX_VALUES else None, constant)
-            known[""] = None
-            if folded > MAX_ELEMENTS:
-                raise refuse("constants computed so far", f"{folded} elements", f"<= {MAX_ELEMENTS} in all")
-        except PlanError as error:
-            raise within(f"node {index} ({show(node.op)})", error) from None
-    for spec in outputs:
-        result = known[spec.name]
-        if result is None or result.dims != _concrete(spec):
-            found = show(list(result.dims)) if result else "unknown"
-            rule_text = f"{list(_concrete(spec))} for a batch of {BATCH}"
-            raise refuse(f"graph output {spec.name!r}: computed shape", found, rule_text)
+def resolve_axis(axis: int, rank: int) -> int:
+    """A non-negative axis."""
+    if not -rank <= axis < rank:
+        raise refuse("axis", axis, f"{-rank}..{rank - 1}")
+    return axis % rank
 
 
-def _concrete(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(dim if isinstance(dim, int) else BATCH for dim in spec.shape)
+def broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """NumPy's broadcasting."""
+    rank = max(len(dims) for dims in shapes)
+    result = [1] * rank
+    for dims in shapes:
+        for index, dim in enumerate(dims, rank - len(dims)):
+            if dim != 1 and result[index] not in (1, dim):
+                raise refuse("shapes", show([list(item) for item in shapes]), "ones that broadcast together")
+            if dim != 1:
+                result[index] = dim
+    return tuple(result)
 
 
-def _apply(rule: Rule, operands: Operands) -> list[Info]:
-    try:
-        return rule(operands)
-    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        # A rule calculates with numbers from the file: those that its arithmetic cannot take are malformed.
-        raise refuse("operands", f"malformed ({error})", f"those of {operands.node.op}") from None
+def elements(dims: tuple[int, ...]) -> int:
+    return math.prod(dims)
 
 
-def _check_size(dims: tuple[int, ...], constant: bool) -> int:
-    if len(dims) > MAX_RANK:
-        raise refuse("rank of the result", len(dims), f"<= {MAX_RANK}")
-    limit = MAX_ELEMENTS if constant else MAX_ELEMENTS * BATCH
-    elements = 1
-    for dim in dims:
-        if dim < 0:
-            raise refuse("shape of the result", show(list(dims)), "sizes >= 0")
-        elements *= dim
-    if elements > limit or any(dim > limit for dim in dims):
-        found = f"{show(list(dims))}, {elements} elements"
-        raise refuse("shape of the result", found, f"<= {limit} elements")
-    return elements
+def _reshape(op: Operands) -> list[Info]:
+    source = op.dims(0)
+    wanted = op.sizes(1)
+    dims = list(wanted)
+    for index, dim in enumerate(wanted):
+        if dim == 0 and not op.integer("allowzero", 0):
+            dims[index] = source[index]
+        elif dim < -1:
+            raise refuse("shape", wanted, "sizes >= -1")
+    total = elements(source)
+    if dims.count(-1) == 1:
+        rest = elements(tuple(dim for dim in dims if dim != -1))
+        if rest == 0 or total % rest:
+            raise refuse("shape", wanted, f"a divisor of {total} elements")
+        dims[dims.index(-1)] = total // rest
+    if -1 in dims or elements(tuple(dims)) != total:
+        raise refuse("shape", wanted, f"{total} elements")
+    return [_shaped(op, tuple(dims))]
+
+
+def _shaped(op: Operands, dims: tuple[int, ...]) -> Info:
+    values = op[0].values
+    return Info(dims, values.reshape(dims) if values is not None else None)
+
+
+def _flatten(op: Operands) -> list[Info]:
+    dims = op.dims(0)
+    axis = op.integer("axis", 1)
+    if not -len(dims) <= axis <= len(dims):
+        raise refuse("axis", axis, f"{-len(dims)}..{len(dims)}")
+    axis = axis if axis >= 0 else axis + len(dims)
+    return [Info((elements(dims[:axis]), elements(dims[axis:])))]
+
+
+def resolve_axes(op: Operands, index: int, rank: int) -> list[int] | None:
+    """Axes from an attribute (older operator sets) or an input; None where neither is given."""
+    axes = op.integers("axes")
+    if axes is None and op.get(index) is not None:
+        axes = op.sizes(index)
+    if axes is None:
+        return None
+    resolved = [resolve_axis(axis, rank) for axis in axes]
+    if len(set(resolved)) != len(resolved):
+        raise refuse("axes", show(axes), "each axis once")
+    return resolved
+
+
+def _squeeze(op: Operands) -> list[Info]:
+    dims = op.dims(0)
+    axes = resolve_axes(op, 1, len(dims))
+    gone = [index for index, dim in enumerate(dims) if dim == 1] if axes is None else axes
+    if any(dims[index] != 1 for index in gone):
+        raise refuse("axes", show(axes), f"dimensions of size 1 in {list(dims)}")
+    return [_shaped(op, tuple(dim for index, dim in enumerate(dims) if index not in gone))]
+
+
+def _unsqueeze(op: Operands) -> list[Info]:
+    dims = op.dims(0)
+    count = len(op.integers("axes") or op.sizes(1))
+    axes = resolve_axes(op, 1, len(dims) + count) or []
+    rest = iter(dims)
+    return [_shaped(op, tuple(1 if index in axes else next(rest) for index in range(len(dims) + count)))]
+
+
+def _transpose(op: Operands) -> list[Info]:
+    dims = op.dims(0)
+    order = op.integers("perm")
+    if order is None:
+        order = list(range(len(dims)))[::-1]
+    if sorted(order) != list(range(len(dims))):
+        raise refuse("perm", show(order), f"a permutation of 0..{len(dims) - 1}")
+    values = op[0].values
+    moved = values.transpose(order) if values is not None else None
+    return [Info(tuple(dims[index] for index in order), moved)]
+
+
+def _concat(op: Operands) -> list[Info]:
+    operands = op.all()
+    first = op.dims(0, 1)
+    axis = resolve_axis(op.integer("axis", 0), len(first))
+    for info in operands:
+        rest = info.dims[:axis] + info.dims[axis + 1 :]
+        if len(info.dims) != len(first) or rest != first[:axis] + first[axis + 1 :]:
+            raise refuse(
+                "shapes", show([list(item.dims) for item in operands]), f"equal except on axis {axis}"
+            )
+    dims = (*first[:axis], sum(info.dims[axis] for info in operands), *first[axis + 1 :])
+    values: Values | None = None
+    if elements(dims) <= MAX_VALUES:
+        parts = [info.values for info in operands if info.values is not None]
+        values = np.concatenate(parts, axis) if len(parts) == len(operands) else None
+    return [Info(dims, values)]
+
+
+def _split(op: Operands) -> list[Info]:
+    dims = op.dims(0, 1)
+    axis = resolve_axis(op.integer("axis", 0), len(dims))
+    count = len(op.node.outputs)
+    if op.get(1) is not None:
+        parts = op.sizes(1)
+    else:
+        size = -(-dims[axis] // op.integer("num_outputs", count))
+        parts = [size] * (count - 1) + [dims[axis] - size * (count - 1)]
+    if len(parts) != count or sum(parts) != dims[axis] or min(parts) < 0:
+        raise refuse("parts", show(parts), f"{count} that make up {dims[axis]}")
+    values = op[0].values
+    results: list[Info] = []
+    start = 0
+    for size in parts:
+        piece = np.take(values, range(start, start + size), axis) if values is not None else None
+        results.append(Info((*dims[:axis], size, *dims[axis + 1 :]), piece))
+        start += size
+    return results
+
+
+def _slice(op: Operands) -> list[Info]:
+    dims = op.dims(0, 1)
+    starts, ends = op.sizes(1), op.sizes(2)
+    axes = op.sizes(3) if op.get(3) is not None else list(range(len(starts)))
+    steps = op.sizes(4) if op.get(4) is not None else [1] * len(starts)
+    pieces = [slice(None)] * len(dims)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        size = dims[resolve_axis(axis, len(dims))]
+        if step == 0:
+            raise refuse("step", 0, "another number")
+        # Positions count from the end only once: what is still negative then lies before the first element,
+        # which a Python slice says with None (as its end, going backwards) or not at all.
+        begin, stop = start + size * (start < 0), end + size * (end < 0)
+        if step > 0:
+            piece = slice(max(begin, 0), max(stop, 0), step)
+        elif begin < 0:
+            piece = slice(0, 0)
+        else:
+            piece = slice(begin, stop if stop >= 0 else None, step)
+        pieces[axis % len(dims)] = piece
+    shape = tuple(len(range(*piece.indices(dim))) for piece, dim in zip(pieces, dims, strict=True))
+    values = op[0].values
+    return [Info(shape, values[tuple(pieces)] if values is not None else None)]
+
+
+def _gather(op: Operands) -> list[Info]:
+    dims, index = op.dims(0, 1), op[1]
+    axis = resolve_axis(op.integer("axis", 0), len(dims))
+    values: Values | None = None
+    shape = dims[:axis] + index.dims + dims[axis + 1 :]
+    source = op[0].values
+    if source is not None and index.values is not None and elements(shape) <= MAX_VALUES:
+        where = np.array(index.values, dtype=np.int64)
+        values = np.array(np.take(source, where, axis), dtype=object).reshape(shape)
+    return [Info(shape, values)]
+
+
+def _gather_nd(op: Operands) -> list[Info]:
+    dims, index = op.dims(0, 1), op.dims(1, 1)
+    batch = op.integer("batch_dims", 0)
+    if not 0 <= batch + index[-1] <= len(dims) or not 0 <= batch < len(index):
+        raise refuse("indices", list(index), f"rows of up to {len(dims)} positions")
+    return [Info(index[:-1] + dims[batch + index[-1] :])]
+
+
+def _expand(op: Operands) -> list[Info]:
+    dims = broadcast([op[0].dims, tuple(op.sizes(1))])
+    if min(dims, default=0) < 0:
+        raise refuse("shape", list(dims), "sizes >= 0")
+    values = op[0].values
+    small = values is not None and elements(dims) <= MAX_VALUES
+    return [Info(dims, np.broadcast_to(values, dims) if small and values is not None else None)]
+
+
+def _tile(op: Operands) -> list[Info]:
+    dims, repeats = op.dims(0), op.sizes(1)
+    if len(repeats) != len(dims) or min(repeats, default=0) < 0:
+        raise refuse("repeats", show(repeats), f"{len(dims)} numbers >= 0")
+    return [Info(tuple(dim * count for dim, count in zip(dims, repeats, strict=True)))]
+
+
+def _pad(op: Operands) -> list[Info]:
+    dims, pads = op.dims(0), op.sizes(1)
+    axes = [resolve_axis(axis, len(dims)) for axis in op.sizes(3)] if op.get(3) else list(range(len(dims)))
+    if len(pads) != 2 * len(axes):
+        raise refuse("length of pads", len(pads), str(2 * len(axes)))
+    shape = list(dims)
+    for index, axis in enumerate(axes):
+        shape[axis] += pads[index] + pads[index + len(axes)]
+    return [Info(tuple(shape))]
+
+
+LAYOUT_RULES: Mapping[str, Rule] = {
+    "Concat": _concat,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "GatherElements": lambda op: [Info(op.dims(1))],
+    "GatherND": _gather_nd,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

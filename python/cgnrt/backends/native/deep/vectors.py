@@ -10,7 +10,7 @@ import numpy as np
 
 from cgnrt.backends.native.graph import Graph, UnsupportedGraphError, number
 from cgnrt.plan.onnx.model import Node
-from cgnrt.plan.onnx.tensor import DATA_TYPES, Tensor
+from cgnrt.plan.onnx.wire import DATA_TYPES, Tensor
 
 Arrays = Sequence[Any]  # operands; None where one is left out
 
