@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import Labels, check_index, check_span
 from cgnrt.stream import one_ahead
 from cgnrt.torch import transport
+from cgnrt.torch.epochs import Epochs, Position
 from cgnrt.torch.samples import Samples, samples_of
 from cgnrt.torch.sharding import LoaderProcess, batch_numbers, run_length
 
@@ -75,13 +77,12 @@ class CounterfactualDataset(IterableDataset[Any]):
         self._transform = transform
         self._prefetch = check_index("prefetch", prefetch)
         self._run = run_length(self._options, self._size)
-        # In shared memory, so that it reaches workers that live from one epoch to the next.
-        self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._epochs = Epochs()
         self._rank: tuple[int, int] | None = None
         self._own: tuple[int, Generator] | None = None
-        self._done = 0
-        self._resumed: Mapping[str, Any] | None = None
+        self._position: Position | None = None  # of the last iteration
+        self._resumed: Position | None = None  # where the next one begins
+        self._said: int | None = None  # what `set_epoch` said before a state was loaded
 
     @property
     def seed(self) -> int:
@@ -91,10 +92,13 @@ class CounterfactualDataset(IterableDataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Which samples the next iteration has: epoch e those from `start + e * n`, all of them new.
 
-        Without end (`n=None`) epochs are 2**40 samples apart. Reaches workers that live on, too.
+        Without end (`n=None`) epochs are 2**40 samples apart. Reaches workers that live on, too. After a state was
+        loaded, another epoch than the state's begins at its first sample.
         """
         check_span(self._n or 0, self._start + check_index("epoch", epoch) * (self._n or _EPOCH))
-        self._epoch.fill_(epoch)
+        self._epochs.say(epoch)
+        if self._position is not None and self._position.epoch != epoch:
+            self._position = self._resumed = None
 
     def __len__(self) -> int:
         """What this rank yields in an epoch: batches, or samples without a batch size."""
@@ -113,49 +117,57 @@ class CounterfactualDataset(IterableDataset[Any]):
         return len(numbers) * self._size - (count * self._size - self._n if last else 0)
 
     def __iter__(self) -> Iterator[Any]:
-        state, self._resumed = self._resumed, None
         process = self._find_process()
-        self._done = 0
-        if state is not None:
-            if tuple(state["place"]) != _numbers(process):
+        resumed, self._resumed = self._resumed, None
+        said, self._said = self._said, None
+        if resumed is not None:
+            found, expected = resumed.place.numbers, process.numbers
+            # A worker takes the part that its state is of: see `Epochs.take_turns`.
+            if (*found[:2], found[3]) != (*expected[:2], expected[3]):
                 raise ValueError(
-                    f"dataset: state is of (rank, ranks, worker, workers) {tuple(state['place'])}, expected "
-                    f"{_numbers(process)}. Resume with the same number of ranks and workers."
+                    f"dataset: state is of (rank, ranks, worker, workers) {found}, expected {expected}. "
+                    "Resume with the same number of ranks and workers."
                 )
-            self._done = int(state["done"])
-        return self._iterate(process)
+        # A worker whose part has ended has no more, while other workers go on.
+        if resumed is None or (resumed.ended and get_worker_info() is None):
+            resumed = Position(self._epochs.next if resumed is None else resumed.epoch, process)
+        self._epochs.heed()
+        self._position = resumed
+        return _Iteration(self, replace(resumed), said)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position of the last iteration in this process."""
-        return {
-            "seed": self.seed,
-            "epoch": int(self._epoch),
-            "done": self._done,
-            "place": list(_numbers(self._find_process())),
-        }
+        """The position of the last iteration in this process; the beginning of the epoch if `set_epoch` was later."""
+        position = self._position or Position(self._epochs.next, self._find_process())
+        return position.to_dict(self.seed)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration continue from a state; the iterations after it start from the beginning.
 
+        What is said last holds, this or `set_epoch`. But a `StatefulDataLoader` calls this only when it is iterated: an
+        epoch that was set before then, and was not iterated yet, holds if it is not the state's.
+
         Raises:
           ValueError: the state has another seed, or is not from `state_dict`.
         """
-        if not isinstance(state, Mapping) or set(state) != {"seed", "epoch", "done", "place"}:
-            raise ValueError(f"dataset: state is {state!r}, expected what state_dict() gave.")
-        if state["seed"] != self.seed:
-            raise ValueError(f"dataset: state is of seed {state['seed']}, expected {self.seed}.")
-        self.set_epoch(state["epoch"])
-        self._resumed, self._done = dict(state), int(state["done"])
+        resumed = Position.from_dict(state, self.seed)
+        check_span(self._n or 0, self._start + check_index("epoch", resumed.epoch) * (self._n or _EPOCH))
+        said = self._epochs.said()
+        if get_worker_info() is not None and said is not None and said != resumed.epoch:
+            resumed = Position(said, self._epochs.take_turns(resumed))
+        else:
+            self._epochs.resume(resumed.epoch)
+        self._resumed, self._position, self._said = resumed, replace(resumed), said
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned worker has no torch.distributed to ask for its rank.
         rank = self._find_rank() if _has_ranks() else None
         return {**self.__dict__, "_rank": rank, "_own": None}
 
-    def _iterate(self, process: LoaderProcess) -> Iterator[Any]:
-        begin = self._start + int(self._epoch) * (self._n or _EPOCH)
+    def _iterate(self, position: Position) -> Iterator[Any]:
+        process = position.place
+        begin = self._start + position.epoch * (self._n or _EPOCH)
         count = None if self._n is None else -(-self._n // self._size)
-        skipped, within = (self._done, 0) if self.batch_size else divmod(self._done, self._size)
+        skipped, within = (position.done, 0) if self.batch_size else divmod(position.done, self._size)
         numbers = itertools.islice(batch_numbers(count, self._run, process), skipped, None)
         generator = self._generator_of(process)
 
@@ -182,13 +194,19 @@ class CounterfactualDataset(IterableDataset[Any]):
             made = map(finish, samples())
         for length, item in made:
             if self.batch_size is not None:
-                self._done += 1
+                self._advance(position)
                 yield item
                 continue
             for k in range(within, length):
-                self._done += 1
+                self._advance(position)
                 yield row(item, k)
             within = 0
+        position.ended = True
+        self._position = replace(position)
+
+    def _advance(self, position: Position) -> None:
+        position.done += 1
+        self._position = replace(position)
 
     def _sends_batches(self) -> bool:
         """Whether the batches go to another process unchanged."""
@@ -226,6 +244,44 @@ class CounterfactualDataset(IterableDataset[Any]):
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+class _Iteration(Iterator[Any]):
+    """An iteration of a data set.
+
+    A `StatefulDataLoader` loads a state into the data set, iterates it, and loads the state of the iteration: that is
+    how a loader is told from a user, who loads only the first.
+
+    Args:
+      said: the epoch that `set_epoch` had said when a state was loaded, if no iteration had followed the call.
+    """
+
+    def __init__(self, dataset: CounterfactualDataset, position: Position, said: int | None) -> None:
+        self._dataset = dataset
+        self._position = position
+        self._said = said
+        self._items: Iterator[Any] | None = None
+
+    def __next__(self) -> Any:
+        if self._items is None:
+            if get_worker_info() is None:
+                self._begin_anew(self._dataset._epochs.said())  # since the iteration was made
+            self._items = self._dataset._iterate(self._position)
+        return next(self._items)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._position.to_dict(self._dataset.seed)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._begin_anew(self._said)
+
+    def _begin_anew(self, epoch: int | None) -> None:
+        if epoch is None or epoch == self._position.epoch:
+            return
+        self._dataset.set_epoch(epoch)
+        self._dataset._epochs.heed()
+        self._position = Position(epoch, self._position.place)
+        self._dataset._position = replace(self._position)
+
+
 def _has_ranks() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
@@ -252,10 +308,6 @@ class _Outbox:
             column.copy_(torch.as_tensor(values))
         labels: Any = columns[:3]
         return Samples(batch.images, Labels(*labels), columns[3])
-
-
-def _numbers(process: LoaderProcess) -> tuple[int, int, int, int]:
-    return process.rank, process.ranks, process.worker, process.workers
 
 
 def row(item: Any, key: Any) -> Any:

@@ -22,6 +22,10 @@ class LoaderProcess:
     worker: int = 0
     workers: int = 1
 
+    @property
+    def numbers(self) -> tuple[int, int, int, int]:
+        return self.rank, self.ranks, self.worker, self.workers
+
 
 def batch_numbers(count: int | None, run: int | None, process: LoaderProcess) -> Iterable[int]:
     """The numbers of the batches that a process takes. Together the processes take each batch once.
