@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cgnrt._support.values import refuse_masked
 from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK
 from cgnrt_export.causes import first_cause
 from cgnrt_export.graph import EXAMPLE_BATCH
@@ -175,7 +177,10 @@ def _check_embedding(subject: str, embedding: Any) -> Tensor:
 
 
 def _check_classes(subject: str, classes: Any, rows: int) -> tuple[str, ...]:
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
+    if isinstance(classes, np.ndarray) and classes.ndim == 1:
+        refuse_masked(subject, classes=classes)
+        classes = classes.tolist()
+    if not isinstance(classes, list | tuple):
         raise TypeError(f"{subject}: classes is a {type(classes).__name__}, expected a sequence of names.")
     names = tuple(classes)
     for position, label in enumerate(names):
@@ -195,6 +200,8 @@ def _check_range(subject: str, name: str, given: Any) -> tuple[float, float]:
     if given is None:
         return default
     try:
+        if isinstance(given, str | bytes):
+            raise TypeError("not numbers")
         low, high = (float(bound) for bound in given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{subject}: range is {given!r}, expected (low, high).") from error

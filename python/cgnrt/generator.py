@@ -81,7 +81,7 @@ class Generator:
                 shared_noise=shared_noise,
                 trust_engines=trust_engines,
                 rebuild=rebuild,
-                engine_batches=engine_batches,
+                engine_batches=engine_batches,  # type: ignore[arg-type]  # which it checks
             ),
         )
         self._absolute = os.path.join(os.getcwd(), self.plan.path)  # for workers, wherever they are started

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import check_threads, host_array, refuse_masked
 from cgnrt.backends import EngineOptions, choose
 from cgnrt.batch import Batch
 from cgnrt.errors import PlanError
@@ -37,18 +38,16 @@ class GeneratorOptions:
     shared_noise: bool | None
     trust_engines: bool
     rebuild: bool
-    engine_batches: Sequence[int] | None
+    engine_batches: tuple[int, ...] | None
 
     def __post_init__(self) -> None:
-        threads = self.threads
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+        object.__setattr__(self, "threads", check_threads(self.threads))
+        object.__setattr__(self, "engine_batches", _check_engine_batches(self.engine_batches))
 
     @property
     def engines(self) -> EngineOptions:
         """Those that backends read."""
-        batches = None if self.engine_batches is None else tuple(self.engine_batches)
-        return EngineOptions(bool(self.trust_engines), bool(self.rebuild), batches)
+        return EngineOptions(bool(self.trust_engines), bool(self.rebuild), self.engine_batches)
 
     def pixels(self, plan: Plan) -> PixelFormat:
         """The form of the images."""
@@ -147,7 +146,8 @@ class Pipeline:
         options = self.resolver.check(options, count, noise=noise)
         given = None if noise is None else self.resolver.noise(noise, count)
         each = options.pool is None and np.ndim(options.truncation) > 0
-        truncation = np.asarray(options.truncation, np.float32) if each else None
+        truncation = host_array("sample", "truncation", options.truncation) if each else None
+        refuse_masked("sample", out=out)
         if out is not None:
             room = min(size, count)
             if not len(getattr(out, "shape", ())) or len(out) < room:
@@ -182,6 +182,15 @@ class Pipeline:
             self.choice,
             self.options.threads,
         )
+
+
+def _check_engine_batches(sizes: Any) -> tuple[int, ...] | None:
+    if sizes is None:
+        return None
+    array = host_array("load", "engine_batches", sizes)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(f"load: engine_batches is {sizes!r}, expected a list of ints, or None.")
+    return tuple(array.tolist())
 
 
 def check_batch_size(batch_size: object) -> int:

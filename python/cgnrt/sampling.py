@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cgnrt import ops
+from cgnrt._support.values import host_array, is_int
 from cgnrt.plan.limits import MECHANISMS as MECHANISMS
 from cgnrt.plan.limits import STREAM_VERSION as STREAM_VERSION
 
@@ -196,7 +197,7 @@ def check_seed(seed: object) -> int:
     Raises:
       TypeError, ValueError: it is not an integer from 0 to 2**64 - 1.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+    if not is_int(seed):
         raise TypeError(f"sample: seed is {seed!r}, expected an int or None.")
     if not 0 <= seed <= _MAX_SEED:
         raise ValueError(f"sample: seed is {seed}, expected 0..2**64 - 1.")
@@ -210,7 +211,7 @@ def resolve_indices(n: int | None, start: int, indices: object) -> np.ndarray:
       TypeError, ValueError: n or start is negative or not an integer, or n is not the number of the indices.
     """
     if indices is not None:
-        array = np.asarray(indices)
+        array = host_array("sample", "indices", indices)
         if n is not None and n != array.size:
             raise ValueError(f"sample: n is {n} beside {array.size} indices, expected one of the two.")
         if array.ndim != 1 or (array.size and array.dtype.kind != "i"):
@@ -240,7 +241,7 @@ def check_index(name: str, value: object) -> int:
     Raises:
       TypeError, ValueError: it is not an integer, or negative or beyond int64.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if not is_int(value):
         raise TypeError(f"sample: {name} is {value!r}, expected an int.")
     if not 0 <= value <= _MAX_INDEX:
         raise ValueError(f"sample: {name} is {value}, expected 0 or more, and at most 2**63 - 1.")

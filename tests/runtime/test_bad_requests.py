@@ -86,7 +86,7 @@ U = np.zeros((2, 4), np.float32)
         ),
         (ValueError, {"n": 1, "pool": 1.5}, r"pool is 1\.5, expected three sizes"),
         (TypeError, {"n": 1, "do": 5}, r"do is 5, expected a mapping"),
-        (ValueError, {"n": 1, "classes": {"shape": 5}}, r"classes\['shape'\] is 5, expected a sequence"),
+        (TypeError, {"n": 1, "classes": {"shape": 5}}, r"classes\['shape'\] is 5, expected a sequence"),
         (ValueError, {"n": 2, "noise": (U, U, U.astype(int))}, r"noise of background is int64"),
         (
             ValueError,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array, is_int
 from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.auditing.result import Audit
 from cgnrt.batch import Batch
@@ -176,16 +177,14 @@ class _Asker:
 
 def _to_numpy(found: Any) -> np.ndarray:
     """The classifier's answer as an array. Does not import torch."""
-    if callable(getattr(found, "detach", None)):
-        found = found.detach().cpu()
-        if str(found.dtype) == "torch.bfloat16":  # which NumPy does not have
-            found = found.float()
-        return np.asarray(found.numpy())
+    if callable(getattr(found, "detach", None)) and str(found.dtype) == "torch.bfloat16":
+        found = found.float()  # NumPy does not have it
     try:
-        array = np.asarray(found)
-    except ValueError as error:  # rows of different lengths
+        array = host_array("audit", "answer of the classifier", found)
+    except TypeError as error:
+        why = f" ({error.__cause__})" if error.__cause__ else ""
         raise TypeError(
-            f"audit: answer of the classifier is {type(found).__name__} ({error}), expected an array."
+            f"audit: answer of the classifier is {type(found).__name__}{why}, expected an array."
         ) from error
     if array.dtype.kind == "O":
         raise TypeError(f"audit: answer of the classifier is {type(found).__name__}, expected an array.")
@@ -209,7 +208,7 @@ def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: An
             "audit: classifier is a module in training mode, expected evaluation mode. Call classifier.eval()."
         )
     for name, value in (("n", n), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        if not is_int(value):
             raise TypeError(f"audit: {name} is {value!r}, expected an int.")
         if value < 1:
             raise ValueError(f"audit: {name} is {value}, expected at least 1.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cgnrt import _core, cuda
+from cgnrt._support.values import check_threads
 from cgnrt.backends.base import (
     PRECISIONS,
     TENSORRT_PACKAGES,
@@ -201,7 +202,7 @@ def load_engine(
         precision=precision,
         networks=[network],
     )
-    return choice.load(network.name, threads)
+    return choice.load(network.name, check_threads(threads))
 
 
 def supports(backend: str, precision: str, *, device: str = "cpu", networks: Sequence[Network] = ()) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -46,11 +46,12 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
     parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
     parser.add_argument(
         "--do",
-        type=_do,
+        type=assignment,
         action="append",
         default=[],
         metavar="MECHANISM=CLASS",
-        help="intervene: fix a label, by index or name; may be given again",
+        help="intervene: fix a label, by name or index; may be given again. A class is the one of that name, where the "
+        "plan has one, else the one of that index; index:3 is always an index, name:3 always a name",
     )
     parser.add_argument(
         "--classes",
@@ -58,7 +59,8 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
         action="append",
         default=[],
         metavar="MECHANISM=A,B,...",
-        help="draw this mechanism's labels only from these classes; may be given again, to add to them",
+        help="draw this mechanism's labels only from these classes, written as for --do; may be given again, to add to "
+        "them",
     )
     parser.add_argument("--labels", choices=LABELS, default=SampleOptions.labels)
     parser.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
@@ -83,23 +85,35 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
 
 def sample_options(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What `add_sample_options` adds but --start, as arguments of `SampleOptions`; `classes` is the generator's."""
+    do = {m: label_of(text, classes.get(m, ())) for m, text in arguments.do}
     subsets: dict[str, list[int | str]] = {}
     for mechanism, text in arguments.classes:
         subsets.setdefault(mechanism, []).extend(labels_in(text, classes.get(mechanism, ())))
     found = {name: value for name, value in vars(arguments).items() if name in OPTION_NAMES}
-    return found | {"do": dict(arguments.do), "classes": subsets}
+    return found | {"do": do, "classes": subsets}
 
 
-def label_of(text: str) -> int | str:
-    """On the command line digits are an index; a class whose name is digits has that index in every plan of ours."""
-    return int(text) if text.removeprefix("-").isdecimal() else text
+def label_of(text: str, names: Collection[str]) -> int | str:
+    """What a text on the command line means: the class of that name where the plan has it, else an index.
+
+    `index:3` is always the index, `name:3` always the name. A text that is none of these is given back, for the error
+    that names close ones.
+    """
+    if text in names:
+        return text
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "name":
+        return rest
+    number = rest if colon and kind == "index" else text
+    digits = number.removeprefix("-")
+    return int(number) if digits.isascii() and digits.isdecimal() else text
 
 
-def labels_in(text: str, names: Iterable[str]) -> list[int | str]:
+def labels_in(text: str, names: Collection[str]) -> list[int | str]:
     """The labels in `A,B,...`. A text that is a class name as a whole, commas and all, is that one class."""
     if text in names:
-        return [label_of(text)]
-    return [label_of(piece.strip()) for piece in text.split(",")]
+        return [text]
+    return [label_of(piece if piece in names else piece.strip(), names) for piece in text.split(",")]
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -117,8 +131,3 @@ def _pool_sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not M,F,B") from None
     return sizes if len(sizes) != 1 else sizes * 3
-
-
-def _do(text: str) -> tuple[str, int | str]:
-    mechanism, label = assignment(text)
-    return mechanism, label_of(label)

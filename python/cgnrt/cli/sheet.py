@@ -73,7 +73,7 @@ def add_parser(commands: Commands) -> None:
         "--show",
         action="append",
         metavar="A,B,...",
-        help="classes, by index or name; may be given again "
+        help="classes, by name or index as for --do; may be given again "
         f"(all, of more than {_MOST_CLASSES} as many at random)",
     )
     path = parser.add_argument_group("--kind interpolation")
@@ -81,7 +81,7 @@ def add_parser(commands: Commands) -> None:
         "--path",
         action="append",
         metavar="[MECHANISM=]FROM,TO",
-        help="classes at the two ends, for one mechanism "
+        help="classes at the two ends, by name or index as for --do, for one mechanism "
         "or for all; one class stays (those of the two samples)",
     )
     path.add_argument("--frames", type=int, help="both ends included (8; with --gif 16)")
@@ -267,11 +267,11 @@ def _ends(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -
     ends: dict[str, Any] = {}
     for text in arguments.path or ():
         head, equals, tail = text.partition("=")
-        mechanisms = (head,) if equals else MECHANISMS
-        for mechanism in mechanisms:
-            if mechanism not in MECHANISMS:
-                raise ValueError(f"sheet: --path has {mechanism!r}, expected one of {', '.join(MECHANISMS)}.")
-            labels = labels_in(tail if equals else text, classes[mechanism])
+        if equals and head not in MECHANISMS and not any("=" in name for name in classes["shape"]):
+            raise ValueError(f"sheet: --path has {head!r}, expected one of {', '.join(MECHANISMS)}.")
+        own = equals and head in MECHANISMS
+        for mechanism in (head,) if own else MECHANISMS:
+            labels = labels_in(tail if own else text, classes[mechanism])
             ends[mechanism] = labels * 2 if len(labels) == 1 else labels
     return ends
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array
 from cgnrt.real.fill import free_rectangle
 
 OBJECT = 0.5  # a mask without a value of at least this has no object
@@ -38,7 +39,7 @@ def read_pictures(images: Any, operation: str, range: Sequence[float] | None = N
     Raises:
       TypeError, ValueError: images are not as above, or a pixel is NaN or outside the range.
     """
-    array = np.asarray(images)
+    array = host_array(operation, "images", images)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise TypeError(f"{operation} images: dtype is {array.dtype}, expected uint8 or floats.")
     if array.ndim != 4 or 3 not in (array.shape[1], array.shape[3]) or 0 in array.shape[1:]:
@@ -56,6 +57,11 @@ def read_pictures(images: Any, operation: str, range: Sequence[float] | None = N
 
 
 def _range(dtype: np.dtype[Any], given: Sequence[float] | None, operation: str) -> tuple[float, float]:
+    if given is not None:
+        bounds = host_array(operation, "range", given)
+        if bounds.shape != (2,) or bounds.dtype.kind not in "fiu":
+            raise TypeError(f"{operation} range: range is {given!r}, expected (low, high).")
+        given = bounds.tolist()
     if dtype == np.uint8:
         if given is not None and tuple(given) != (0, 255):
             raise ValueError(
@@ -78,7 +84,7 @@ def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
     Raises:
       TypeError, ValueError: masks are not as above, or differ from the photos in number or size.
     """
-    array = np.asarray(masks)
+    array = host_array(operation, "masks", masks)
     if array.dtype not in (np.uint8, np.bool_) and array.dtype.kind != "f":
         raise TypeError(f"{operation} masks: dtype is {array.dtype}, expected floats, bool or uint8.")
     n = len(pictures.pixels)
@@ -113,7 +119,7 @@ def usable(masks: Any) -> np.ndarray:
     Returns:
       (n,) bool.
     """
-    array = np.asarray(masks)
+    array = host_array("usable", "masks", masks)
     if array.ndim == 4 and array.shape[3] == 1 and array.shape[1] != 1:
         array = array[..., 0]
     h, w = array.shape[-2:]

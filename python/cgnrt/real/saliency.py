@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cgnrt._support.values import check_threads
 from cgnrt.backends import choose
 from cgnrt.backends.base import Device, Engine
 from cgnrt.errors import BackendError, PlanError
@@ -46,8 +47,7 @@ class Saliency:
         precision: str = "auto",
         threads: int | None = None,
     ) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"load: threads is {threads!r}, expected an int of at least 1, or None.")
+        threads = check_threads(threads)
         if device != "auto" and Device.parse(device).kind != "cpu":
             raise BackendError(
                 f"load '{path}': device is {device}, expected 'auto' or 'cpu'. Photos are masked on the CPU."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt import ops
+from cgnrt._support.values import host_array
 from cgnrt.real.fill import fill_object, free_rectangle
 from cgnrt.real.photos import Pictures, has_object, read_masks, read_pictures
 from cgnrt.sampling import Labels, donor_picks, patch_picks, resolve_indices, resolve_seed
@@ -157,7 +158,7 @@ def _check_masks(planes: np.ndarray, backgrounds: bool) -> None:
 def _labels(labels: Any, photos: int) -> np.ndarray | None:
     if labels is None:
         return None
-    array = np.asarray(labels)
+    array = host_array("counterfactuals", "labels", labels)
     if array.shape != (photos,) or array.dtype.kind not in "iu":
         raise ValueError(
             f"counterfactuals: labels are {array.dtype} {array.shape}, expected integers ({photos},), "

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array
+
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")
 _LAYOUTS = ("NCHW", "NHWC")
 _CHANNELS = 3
@@ -54,11 +56,16 @@ class PixelFormat:
             raise ValueError(f"load: dtype is {dtype!r}, expected one of {', '.join(_DTYPES)}.")
         if layout not in _LAYOUTS:
             raise ValueError(f"load: layout is {layout!r}, expected one of {', '.join(_LAYOUTS)}.")
-        if dtype == "uint8" and (normalize is not None or (range is not None and tuple(range) != (0, 255))):
+        bounds = None if range is None else _numbers("range", range)
+        if dtype == "uint8" and (
+            normalize is not None or (bounds is not None and bounds.tolist() != [0, 255])
+        ):
             raise ValueError("load: dtype is uint8 beside a range or normalize, expected 0..255 only.")
         if range is not None and normalize is not None:
             raise ValueError("load: both range and normalize are given, expected one of the two.")
         if normalize is not None:
+            if not isinstance(normalize, list | tuple | np.ndarray):
+                raise TypeError(f"load: normalize is {normalize!r}, expected (mean, std).")
             if len(normalize) != 2:
                 raise ValueError(f"load: normalize has {len(normalize)} parts, expected (mean, std).")
             mean, std = (_per_channel(name, v) for name, v in zip(("mean", "std"), normalize, strict=True))
@@ -66,9 +73,9 @@ class PixelFormat:
                 raise ValueError(f"load: normalize std is {std.tolist()}, expected positive numbers.")
             low, high = (0 - mean) / std, (1 - mean) / std
         else:
-            wanted = range if range is not None else (0, 255) if dtype == "uint8" else (-1, 1)
-            if len(wanted) != 2 or not np.isfinite(np.asarray(wanted, float)).all() or wanted[0] >= wanted[1]:
-                raise ValueError(f"load: range is {wanted}, expected (low, high) with low < high.")
+            wanted = np.asarray((0, 255) if dtype == "uint8" else (-1, 1)) if bounds is None else bounds
+            if wanted.shape != (2,) or not np.isfinite(wanted).all() or wanted[0] >= wanted[1]:
+                raise ValueError(f"load: range is {range}, expected (low, high) with low < high.")
             low, high = (np.full(_CHANNELS, float(end)) for end in wanted)
         scale = (high - low) / (source[1] - source[0])
         bias = low - scale * source[0]
@@ -98,7 +105,14 @@ class PixelFormat:
 
 
 def _per_channel(name: str, values: Sequence[float]) -> np.ndarray:
-    array = np.asarray(values, np.float64)
+    array = _numbers(f"normalize {name}", values)
     if array.shape != (_CHANNELS,) or not np.isfinite(array).all():
         raise ValueError(f"load: normalize {name} is {values}, expected {_CHANNELS} finite numbers.")
     return array
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    array = host_array("load", name, values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"load: {name} is {values!r}, expected numbers.")
+    return array.astype(np.float64)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array, refuse_masked
 from cgnrt.backends import Choice
 from cgnrt.batch import Batch
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
@@ -236,6 +237,7 @@ class Renderer:
         shape = self._pixels.shape(n, *self._resolution)
         if out is None:
             return device.empty(shape, self._pixels.dtype)
+        refuse_masked("sample", out=out)
         if tuple(getattr(out, "shape", ())) != shape:
             found = tuple(out.shape) if hasattr(out, "shape") else out
             raise ValueError(f"sample: out is {found!r}, expected shape {shape}.")
@@ -311,7 +313,9 @@ class Counterfactuals:
           ValueError: labels have another shape, or a class is not there.
         """
         n = len(self.request.indices)
-        variants = [Labels(*(np.asarray(column) for column in variant)) for variant in labels]
+        variants = [
+            Labels(*(host_array("render", "labels", column) for column in variant)) for variant in labels
+        ]
         for k, variant in enumerate(variants):
             for name, column in zip(MECHANISMS, variant, strict=True):
                 classes = self.request.sampler.mechanisms[name].classes

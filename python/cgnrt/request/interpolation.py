@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import is_int
 from cgnrt.request import Request
-from cgnrt.request.labels import ClassNames
+from cgnrt.request.labels import ClassNames, list_labels
 from cgnrt.request.options import SampleOptions
 from cgnrt.request.resolver import Resolver
 from cgnrt.sampling import MECHANISMS, Labels, check_index
@@ -34,7 +35,7 @@ class Interpolation:
 
     def __post_init__(self) -> None:
         frames, mechanisms = self.frames, self.mechanisms
-        if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 2:
+        if not is_int(frames) or frames < 2:
             raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
         if not self.moving or any(name not in MECHANISMS for name in self.moving):
             raise ValueError(
@@ -101,10 +102,11 @@ def slerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:
 def _label_pair(names: ClassNames, mechanism: str, given: Any, drawn: np.ndarray) -> tuple[int, int]:
     if given is None:
         return int(drawn[0]), int(drawn[1])
-    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
+    if isinstance(given, int | str | np.integer):
         label = names.index(mechanism, mechanism, given)
         return label, label
-    if len(given) != 2:
-        raise ValueError(f"interpolate: {mechanism} has {len(given)} labels, expected (from, to) or one.")
-    first, last = (names.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given))
+    labels = list_labels(mechanism, given)
+    if len(labels) != 2:
+        raise ValueError(f"interpolate: {mechanism} has {len(labels)} labels, expected (from, to) or one.")
+    first, last = (names.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(labels))
     return first, last

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array
 from cgnrt.sampling import MECHANISMS
 
 Label = int | str
@@ -43,16 +44,13 @@ class ClassNames:
         return int(label)
 
     def indices(self, mechanism: str, labels: Any) -> np.ndarray:
-        """Class indices of a sequence of labels, int64 (n,)."""
-        if isinstance(labels, np.ndarray) or not isinstance(labels, Sequence):
-            array = np.asarray(labels)
-            if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
-                raise TypeError(
-                    f"sample: {mechanism} is {array.dtype} {array.shape}, expected one dimension of class "
-                    "indices (int) or names (str)."
-                )
-            labels = array.tolist()
-        found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(labels)]
+        """Class indices of a list, array or tensor of labels, int64 (n,).
+
+        Raises:
+          TypeError, ValueError: it is something else, or one of the labels is not as for `index`.
+        """
+        given = list_labels(mechanism, labels)
+        found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given)]
         return np.asarray(found, np.int64)
 
     def intervention(self, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:
@@ -67,11 +65,32 @@ class ClassNames:
         found = []
         for mechanism, subset in sorted((classes or {}).items(), key=lambda item: MECHANISMS.index(item[0])):
             field = f"classes[{mechanism!r}]"
-            if isinstance(subset, str) or not isinstance(subset, Sequence | np.ndarray) or not len(subset):
+            labels = list_labels(field, subset)
+            if not labels:
                 raise ValueError(f"sample: {field} is {subset!r}, expected a sequence of classes.")
-            indices = (self.index(f"{field}[{i}]", mechanism, label) for i, label in enumerate(subset))
+            indices = (self.index(f"{field}[{i}]", mechanism, label) for i, label in enumerate(labels))
             found.append((mechanism, tuple(indices)))
         return tuple(found)
+
+
+def list_labels(field: str, labels: Any) -> list[Any]:
+    """The labels in a one-dimensional list, tuple, array or tensor; each of them is still to be checked.
+
+    Raises:
+      TypeError: it is something else: one label, text, bytes, a set; floats; more dimensions; a masked array.
+    """
+    if isinstance(labels, list | tuple):
+        return list(labels)
+    if isinstance(labels, str | int):
+        raise TypeError(f"sample: {field} is {labels!r}, expected a sequence of classes.")
+    array = host_array("sample", field, labels)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuUTO"):
+        raise TypeError(
+            f"sample: {field} is {array.dtype} {array.shape}, expected one dimension of class "
+            "indices (int) or names (str)."
+        )
+    found: list[Any] = array.tolist()
+    return found
 
 
 def close_names(label: str, names: Sequence[str], n: int = 3) -> list[str]:

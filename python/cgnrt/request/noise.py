@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array
 from cgnrt.sampling import MECHANISMS, Sampler
 
 
@@ -20,7 +20,7 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
         if array is None:
             checked.append(None)
             continue
-        array = np.asarray(array)
+        array = host_array("sample", f"noise of {name}", array)
         expected = (n, sampler.mechanisms[name].noise_size)
         if array.dtype.kind != "f" or array.shape != expected:
             raise ValueError(
@@ -33,7 +33,7 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
         checked.append(array)
     rolls = given[3]
     if rolls is not None:
-        rolls = np.asarray(rolls)
+        rolls = host_array("sample", "rolls", rolls)
         if rolls.dtype.kind != "i" or rolls.shape != (n, 2, 2):
             raise ValueError(f"sample: rolls are {rolls.dtype} {rolls.shape}, expected int32 {(n, 2, 2)}.")
         if rolls.size and not -(2**31) <= rolls.min() <= rolls.max() < 2**31:
@@ -44,7 +44,7 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
 
 def noise_parts(noise: Any) -> tuple[Any, Any, Any, Any]:
     """The three mechanisms' parts of a caller's noise, and its rolls or None."""
-    if not isinstance(noise, Sequence):
+    if not isinstance(noise, list | tuple):
         raise TypeError(f"sample: noise is {noise!r}, expected (shape, texture, background[, rolls]).")
     if len(noise) not in (3, 4):
         raise ValueError(
@@ -59,7 +59,10 @@ def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
         if truncation is not None:
             raise ValueError("sample: truncation is given, but this plan has no truncation. Leave it out.")
         return None
-    values = np.asarray(bounds.default if truncation is None else truncation, np.float32)
+    values = host_array("sample", "truncation", bounds.default if truncation is None else truncation)
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"sample: truncation is {truncation!r}, expected a number or ({n},) of them.")
+    values = values.astype(np.float32)
     if values.shape not in ((), (n,)):
         raise ValueError(f"sample: truncation has shape {values.shape}, expected a number or ({n},).")
     if not ((values >= bounds.minimum) & (values <= bounds.maximum)).all():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import is_int, refuse_masked
 from cgnrt.request.labels import Label, check_mechanism_keys
 from cgnrt.sampling import check_seed
 
@@ -121,14 +122,16 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _check_per_noise(per_noise: Any) -> int:
-    if not _is_int(per_noise) or per_noise < 1:
-        raise ValueError(f"sample: per_noise is {per_noise!r}, expected an int of at least 1.")
+    if not is_int(per_noise) or not 1 <= per_noise < 2**63:
+        raise ValueError(f"sample: per_noise is {per_noise!r}, expected an int of at least 1, below 2**63.")
     return int(per_noise)
 
 
 def _check_pool(pool: Any) -> tuple[int, int, int]:
-    sizes = tuple(pool) if isinstance(pool, Sequence | np.ndarray) else (pool,) * 3
-    if len(sizes) != 3 or not all(map(_is_int, sizes)) or min(sizes) < 1 or max(sizes) > 2**31 - 1:
+    refuse_masked("sample", pool=pool)
+    several = isinstance(pool, list | tuple) or (isinstance(pool, np.ndarray) and pool.ndim > 0)
+    sizes = tuple(pool) if several else (pool,) * 3
+    if len(sizes) != 3 or not all(map(is_int, sizes)) or min(sizes) < 1 or max(sizes) > 2**31 - 1:
         raise ValueError(
             f"sample: pool is {pool!r}, expected three sizes of at least 1 (shape, texture, background)."
         )
@@ -138,12 +141,8 @@ def _check_pool(pool: Any) -> tuple[int, int, int]:
 def _check_refresh(refresh: Any, pool: Any) -> int | None:
     if refresh is None:
         return None
-    if not _is_int(refresh) or not 1 <= refresh <= 2**62:
+    if not is_int(refresh) or not 1 <= refresh <= 2**62:
         raise ValueError(f"sample: refresh is {refresh!r}, expected an int of at least 1, or None.")
     if pool is None:
         raise ValueError(f"sample: refresh is {refresh} without a pool, expected pool=(M, F, B) beside it.")
     return int(refresh)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.values import host_array
 from cgnrt.plan import Plan, Truncation
 from cgnrt.request import Request
 from cgnrt.request.labels import ClassNames, Label
@@ -129,7 +130,11 @@ class Resolver:
         lengths = {m: len(v) for m, v in several.items()}
         if noise is not None:
             parts = zip(MECHANISMS, noise_parts(noise), strict=False)
-            lengths |= {f"noise of {m}": len(np.atleast_1d(u)) for m, u in parts if u is not None}
+            lengths |= {
+                f"noise of {m}": len(np.atleast_1d(host_array("sample", f"noise of {m}", u)))
+                for m, u in parts
+                if u is not None
+            }
         if indices is not None:
             lengths["indices"] = len(resolve_indices(None, 0, indices))
         if n is not None:

@@ -95,8 +95,8 @@ class Epochs:
     def said(self) -> int | None:
         """The epoch of the last `set_epoch`, if no iteration has followed it. Workers of one loader agree on it."""
         row = self._row()
-        heeded = self._cells[1:, 0].max() if row == (0, 2) else self._cells[row]
-        heeded = max(int(heeded), int(self._cells[0, 2]))
+        own = self._cells[1:, 0].max() if row == (0, 2) else self._cells[row]
+        heeded = max(int(own), int(self._cells[0, 2]))
         return self.next if int(self._cells[0, 1]) > heeded else None
 
     def take_turns(self, left: Position) -> LoaderProcess:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cgnrt import cuda
+from cgnrt._support.values import is_int
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.backends.tensorrt.library import Library
 from cgnrt.plan import Network
@@ -73,7 +74,7 @@ class Batches:
         Raises:
           ValueError: other numbers of sizes, or sizes that are not positive integers in ascending order.
         """
-        good = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= LARGEST for n in sizes)
+        good = all(is_int(n) and 1 <= n <= LARGEST for n in sizes)
         if not good or not 1 <= len(sizes) <= 3 or list(sizes) != sorted(sizes):
             raise ValueError(
                 f"build engines: batch is {list(sizes)}, expected one to three sizes of 1..{LARGEST} in ascending "

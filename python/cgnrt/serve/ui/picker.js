@@ -152,17 +152,18 @@ export class Picker {
   }
 }
 
-/** Indices of the classes that a query may mean: the class of that number, names that begin so, words, parts. */
+/** Indices of the classes that a query may mean: the class of that name, of that number, names that begin so, words, parts. */
 export function search(names, query) {
   const wanted = plain(query);
   if (wanted === "") return names.map((_, index) => index);
-  const ranked = [[], [], [], []];
+  const ranked = [[], [], [], [], []];
   names.forEach((name, index) => {
     const text = plain(name);
-    if (text === wanted || String(index) === wanted) ranked[0].push(index);
-    else if (text.startsWith(wanted)) ranked[1].push(index);
-    else if (text.includes(` ${wanted}`)) ranked[2].push(index);
-    else if (text.includes(wanted)) ranked[3].push(index);
+    if (text === wanted) ranked[0].push(index);
+    else if (String(index) === wanted) ranked[1].push(index);
+    else if (text.startsWith(wanted)) ranked[2].push(index);
+    else if (text.includes(` ${wanted}`)) ranked[3].push(index);
+    else if (text.includes(wanted)) ranked[4].push(index);
   });
   return ranked.flat();
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cgnrt._support.values import is_int
 from cgnrt.shards.encode import DEFAULT_QUALITY, QUALITY_BOUNDS
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
 from cgnrt.shards.formats.npz import Npz
@@ -35,12 +36,13 @@ def choose_storage(
         raise ValueError(f"generate: quality is {quality!r}, expected None: {image} is lossless.")
     else:
         low, high = QUALITY_BOUNDS[image]
-        if isinstance(quality, bool) or not isinstance(quality, int) or not low <= quality <= high:
+        if not is_int(quality) or not low <= quality <= high:
             raise ValueError(f"generate: quality is {quality!r}, expected {low}..{high} for {image}.")
+        quality = int(quality)
     return Storage(format, image, quality, bool(masks), check_positive("shard_size", shard_size))
 
 
 def check_positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_int(value) or value < 1:
         raise ValueError(f"generate: {name} is {value!r}, expected an int of at least 1.")
-    return value
+    return int(value)
