@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -30,13 +31,17 @@ CHECKED = [
     "tests/cuda/test_noise.py::test_rows_of_a_table[real-1-3]",
     "tests/cuda/test_capture.py::test_a_graph_runs_what_was_captured[real]",
 ]
-SANITIZER, TOOLS = "compute-sanitizer", ("memcheck", "racecheck")
+SANITIZER = "compute-sanitizer"
 
 
 def measure_tests(setting: Setting, recorder: Recorder) -> None:
     """The tests that need a card; of a dry run, that they are found."""
     setting.wait_for_turn(recorder)
-    parallel = ["-n", str(WORKERS)] if importlib.util.find_spec("xdist") and not setting.dry else []
+    parallel = (
+        ["-p", "xdist.plugin", "-n", str(WORKERS)]
+        if importlib.util.find_spec("xdist") and not setting.dry
+        else []
+    )
     words, failed = run_pytest(setting, "tests", FILES, parallel)
     recorder.row("tests that need a GPU", note=words)
     for name in failed:
@@ -45,21 +50,28 @@ def measure_tests(setting: Setting, recorder: Recorder) -> None:
         raise NotRunError(words)
 
 
-def measure_sanitizer(setting: Setting, recorder: Recorder) -> None:
-    """Kernels under memcheck and racecheck; of a dry run, that their tests are found."""
+def measure_memcheck(setting: Setting, recorder: Recorder) -> None:
+    """Accesses of our kernels beyond their memory; of a dry run, that the tests are found."""
+    _sanitize(setting, recorder, "memcheck")
+
+
+def measure_racecheck(setting: Setting, recorder: Recorder) -> None:
+    """Races of our kernels in shared memory; of a dry run, that the tests are found."""
+    _sanitize(setting, recorder, "racecheck")
+
+
+def _sanitize(setting: Setting, recorder: Recorder, tool: str) -> None:
     setting.wait_for_turn(recorder)
     setting.need_kernels()
     if not setting.dry and shutil.which(SANITIZER) is None:
         raise NotRunError(f"{SANITIZER} is not on the PATH")
-    wrong = []
-    for tool in TOOLS[:1] if setting.dry else TOOLS:
-        prefix = [SANITIZER, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
-        words, _ = run_pytest(setting, tool, CHECKED, (), () if setting.dry else prefix)
-        found = 0 if setting.dry else _errors(setting, tool)
-        recorder.row(f"{tool} of {len(CHECKED)} tests", errors=found, note=words)
-        wrong += [tool] if found else []
-    if wrong:
-        raise NotRunError(f"{', '.join(wrong)} found errors; see the logs")
+    prefix = [SANITIZER, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
+    words, _ = run_pytest(setting, tool, CHECKED, (), () if setting.dry else prefix)
+    text = (setting.out / f"{tool}.log").read_text(errors="replace")
+    errors = sum(map(int, re.findall(r"(?:ERROR|RACECHECK) SUMMARY\D*(\d+)", text)))
+    recorder.row(f"{tool} of {len(CHECKED)} tests", errors=errors, note=words)
+    if errors:
+        raise NotRunError(f"it found errors; see {tool}.log")
 
 
 def run_pytest(
@@ -68,7 +80,7 @@ def run_pytest(
     """Run tests in a process of their own, whose output is kept in NAME.log.
 
     Returns:
-      pytest's last line, and the names of failed tests.
+      pytest's last line, of a dry run without its time, and the names of failed tests.
     Raises:
       NotRunError: pytest could not be run, or the time was not enough; the end of its output.
     """
@@ -87,23 +99,16 @@ def run_pytest(
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 check=False,
+                # Of the plugins that are installed beside it only what is named: others import much or warn.
+                env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
                 timeout=setting.budget.left(),
             )
         except subprocess.TimeoutExpired:
             raise NotRunError(f"not done after {time.monotonic() - begin:.0f} s; see {log.name}") from None
     lines = log.read_text(errors="replace").splitlines()
     failed = [m[1] for line in lines if (m := re.match(r"(?:FAILED|ERROR) (\S+)", line))]
-    summaries = [
-        line for line in lines if re.search(r"\d+(/\d+)? (passed|failed|error|tests? collected)", line)
-    ]
-    if not summaries or (done.returncode not in (0, 1, 9)):
+    pattern = r"\d+(/\d+)? (passed|failed|error|tests? collected)"
+    summaries = [line.strip("= ") for line in lines if re.search(pattern, line)]
+    if not summaries or done.returncode not in (0, 1, 9):
         raise NotRunError(f"pytest ended with {done.returncode}: {' / '.join(lines[-3:])}")
-    return re.sub(r" in [\d.]+s.*", "", summaries[-1]).strip("= ") if setting.dry else summaries[-1].strip(
-        "= "
-    ), failed
-
-
-def _errors(setting: Setting, tool: str) -> int:
-    """What the sanitizer counted."""
-    text = (setting.out / f"{tool}.log").read_text(errors="replace")
-    return sum(int(found) for found in re.findall(r"(?:ERROR SUMMARY|RACECHECK SUMMARY)\D*(\d+)", text))
+    return re.sub(r" in [\d.]+s.*", "", summaries[-1]) if setting.dry else summaries[-1], failed

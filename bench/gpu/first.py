@@ -23,17 +23,8 @@ sys.path[0] = str(BENCH)  # these files are its package `gpu`
 
 from gpu.build import ended_by_signals, ready  # noqa: E402
 
-SECTIONS = (
-    "tests",
-    "sanitizer",
-    "imagenet",
-    "kernels",
-    "mnist",
-    "needed",
-    "imagenet-32",
-    "needed-32",
-    "engines",
-)
+SECTIONS = ("tests", "memcheck", "racecheck", "imagenet", "kernels", "mnist", "needed")
+SECTIONS += ("imagenet-32", "needed-32", "engines")
 WORK = BENCH.parent / "out" / "bench-gpu"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from gpu import results
 from gpu.build import Build, end_group
-from gpu.checks import measure_sanitizer, measure_tests
+from gpu.checks import measure_memcheck, measure_racecheck, measure_tests
 from gpu.engines import measure_engines
 from gpu.imagenet import measure_imagenet, measure_needed, measure_rewritten
 from gpu.kernels import measure_kernels
@@ -35,6 +35,7 @@ from cgnrt.errors import CgnrtError
 
 RESULT = "first.json"
 TICK_S = 0.5
+DRY_LIMIT_S = 3600  # of a section, on whatever machine
 READY_S = 100  # that a section may prepare once the tests are done
 
 
@@ -57,7 +58,8 @@ class Section:
 
 SECTIONS = (
     Section("tests", measure_tests, 75),
-    Section("sanitizer", measure_sanitizer, 50),
+    Section("memcheck", measure_memcheck, 25),
+    Section("racecheck", measure_racecheck, 25),
     Section("imagenet", measure_imagenet, 110, early=True),
     Section("kernels", measure_kernels, 60),
     Section("mnist", measure_mnist, 40, early=True),
@@ -268,7 +270,7 @@ def run_section(section: Section, options: argparse.Namespace, *, waits: bool) -
         min_psnr=35.0,
         compile_mode=None if options.no_compile else options.compile_mode,
         plan=options.plan or ROOT / "plans" / "double-colored.plan",
-        budget=Budget(section.limit_s),
+        budget=Budget(DRY_LIMIT_S if dry else section.limit_s),
         waits=waits,
     )
     recorder = Recorder(section.name, section_path(options, section.name), dry=dry)
