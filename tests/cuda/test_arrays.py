@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import importlib.util
 import os
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -280,6 +283,19 @@ def test_why_a_device_cannot_be_used(emulated: ModuleType) -> None:
     assert cuda.refusal() == "the NVIDIA driver runs CUDA 12.4, expected 13.0 or newer. Update it"
     emulated.emulator_configure(driver=0)
     assert cuda.refusal() == "no NVIDIA driver is there. Install one for CUDA 13.0"
+    with pytest.raises(cuda.BackendError, match="cuda: no NVIDIA driver is there"):
+        cuda.module()
+
+
+def test_without_a_driver_no_cuda_code_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", find)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "cgnrt._cuda")
+    monkeypatch.delitem(sys.modules, "cgnrt._cuda", raising=False)
+    assert cuda.refusal() == "no NVIDIA driver is there. Install one"
+    assert "cgnrt._cuda" not in sys.modules
     with pytest.raises(cuda.BackendError, match="cuda: no NVIDIA driver is there"):
         cuda.module()
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,8 @@ __all__ = [
 
 _CLASSES = ("DeviceArray", "Event", "Graph", "PinnedBuffer", "Stream")
 _CUDA_DEVICE = 2  # DLPack's number
+_MODULE = "cgnrt._cuda"
+_NO_DRIVER = "no NVIDIA driver is there"
 
 # The process that has found a device first.
 _first_pid: int | None = None
@@ -46,6 +50,9 @@ def refusal(index: int = 0) -> str | None:
             "this process was forked from one that used CUDA, which does not survive a fork. "
             "Start workers with multiprocessing_context='spawn'"
         )
+    # Told without CUDA code, which takes milliseconds to load.
+    if _MODULE not in sys.modules and importlib.util.find_spec(_MODULE) and not _finds_driver():
+        return f"{_NO_DRIVER}. Install one"
     try:
         found = info()
     except BackendError as error:
@@ -56,7 +63,7 @@ def refusal(index: int = 0) -> str | None:
             "again: pip install . -Ccmake.define.CGNRT_CUDA=ON"
         )
     if found["driver"] is None:
-        return f"no NVIDIA driver is there. Install one for CUDA {found['runtime']}"
+        return f"{_NO_DRIVER}. Install one for CUDA {found['runtime']}"
     if _version(found["driver"]) < _version(found["runtime"]) and not found["devices"]:
         return (
             f"the NVIDIA driver runs CUDA {found['driver']}, expected {found['runtime']} or newer. Update it"
@@ -87,7 +94,7 @@ def info() -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = _import().info()
     except ModuleNotFoundError as error:
-        if error.name != "cgnrt._cuda":
+        if error.name != _MODULE:
             raise
         return None
     return found
@@ -128,7 +135,18 @@ def is_cuda(tensor: Any) -> bool:
 
 
 def _import() -> ModuleType:
-    return importlib.import_module("cgnrt._cuda")
+    return importlib.import_module(_MODULE)
+
+
+def _finds_driver() -> bool:
+    """Whether the driver's library loads by the name that the CUDA runtime uses, in WSL and on Tegra, too."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _version(text: str) -> tuple[int, ...]:
