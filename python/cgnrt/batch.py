@@ -12,7 +12,7 @@ import numpy as np
 from cgnrt import _core
 from cgnrt.errors import MissingDependencyError
 from cgnrt.plan import PICTURES, PRE_MASK
-from cgnrt.request import Request
+from cgnrt.request.resolver import Request
 from cgnrt.sampling import Labels, Noise
 
 # The fields that are pictures of parts: those that are composed, then what only some plans have.

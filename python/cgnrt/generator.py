@@ -11,12 +11,12 @@ import numpy as np
 
 from cgnrt.batch import Batch
 from cgnrt.errors import PlanError
-from cgnrt.pipeline import GeneratorOptions, Pipeline
+from cgnrt.pipeline import Pipeline
 from cgnrt.plan import Plan
 from cgnrt.render.renderer import Counterfactuals
-from cgnrt.request import Request, merge_requests
 from cgnrt.request.labels import Label
-from cgnrt.request.options import OPTION_NAMES, SampleOptions, check_names
+from cgnrt.request.options import OPTION_NAMES, GeneratorOptions, SampleOptions, check_names
+from cgnrt.request.resolver import Request, merge_requests
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
 from cgnrt.stream import Stream
 

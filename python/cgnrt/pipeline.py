@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cgnrt._support.values import check_threads, host_array, refuse_masked
-from cgnrt.backends import EngineOptions, choose
+from cgnrt._support.values import host_array, refuse_masked
+from cgnrt.backends import choose
 from cgnrt.batch import Batch
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan
-from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import PoolKey
 from cgnrt.render.renderer import Renderer
-from cgnrt.request.options import SampleOptions, beside_pool
+from cgnrt.request.options import GeneratorOptions, SampleOptions, beside_pool
 from cgnrt.request.resolver import Resolver
 from cgnrt.sampling import STREAM_VERSION, check_index, check_span, resolve_indices
 from cgnrt.stream import one_ahead
-
-
-@dataclass(frozen=True)
-class GeneratorOptions:
-    """What `Generator` takes besides the plan; its docstring says what each option means, and has the defaults."""
-
-    device: str
-    backend: str
-    precision: str
-    threads: int | None
-    dtype: str
-    layout: str
-    range: Sequence[float] | None
-    normalize: tuple[Sequence[float], Sequence[float]] | None
-    shared_noise: bool | None
-    trust_engines: bool
-    rebuild: bool
-    engine_batches: tuple[int, ...] | None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "threads", check_threads(self.threads))
-        object.__setattr__(self, "engine_batches", _check_engine_batches(self.engine_batches))
-
-    @property
-    def engines(self) -> EngineOptions:
-        """Those that backends read."""
-        return EngineOptions(bool(self.trust_engines), bool(self.rebuild), self.engine_batches)
-
-    def pixels(self, plan: Plan) -> PixelFormat:
-        """The form of the images."""
-        return PixelFormat.make(
-            dtype=self.dtype,
-            layout=self.layout,
-            range=self.range,
-            normalize=self.normalize,
-            source=plan.mechanisms["texture"].spec.range,
-        )
 
 
 class Pipeline:
@@ -182,15 +144,6 @@ class Pipeline:
             self.choice,
             self.options.threads,
         )
-
-
-def _check_engine_batches(sizes: Any) -> tuple[int, ...] | None:
-    if sizes is None:
-        return None
-    array = host_array("load", "engine_batches", sizes)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise TypeError(f"load: engine_batches is {sizes!r}, expected a list of ints, or None.")
-    return tuple(array.tolist())
 
 
 def check_batch_size(batch_size: object) -> int:

@@ -19,8 +19,8 @@ from cgnrt.batch import DeviceColumns
 from cgnrt.plan import Plan
 from cgnrt.render.device import DEVICES, RenderDevice
 from cgnrt.render.host import HostDevice
-from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import PoolLayout
+from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
 

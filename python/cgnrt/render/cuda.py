@@ -15,7 +15,7 @@ from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, Plan
 from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, output_shapes
-from cgnrt.render.pixels import PixelFormat
+from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
 _ALIGNMENT = 256

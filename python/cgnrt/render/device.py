@@ -16,8 +16,8 @@ import numpy as np
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
-from cgnrt.render.pixels import PixelFormat
-from cgnrt.request import Request
+from cgnrt.request.options import PixelFormat
+from cgnrt.request.resolver import Request
 from cgnrt.sampling import Labels, NoiseDraw
 
 # The class of each kind of device, imported when it is chosen: sampling on the CPU loads no CUDA code.

@@ -12,7 +12,7 @@ from cgnrt.backends import Choice, Engine
 from cgnrt.batch import BFloat16Array
 from cgnrt.plan import MECHANISMS, Plan
 from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice
-from cgnrt.render.pixels import PixelFormat
+from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
 

@@ -24,9 +24,9 @@ from cgnrt.render.device import (
     network_inputs,
     output_shapes,
 )
-from cgnrt.render.pixels import PixelFormat
 from cgnrt.render.pools import Pool, PoolKey, PoolLayout, PoolNoise
-from cgnrt.request import Request
+from cgnrt.request.options import PixelFormat
+from cgnrt.request.resolver import Request
 from cgnrt.sampling import Labels, Sampler
 
 

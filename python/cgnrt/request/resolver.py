@@ -1,29 +1,72 @@
-"""`Resolver`: checks options against one plan, and makes requests of them."""
+"""From options to a checked request: `Resolver` knows what they mean for one plan."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cgnrt._support.values import host_array
 from cgnrt.plan import Plan, Truncation
-from cgnrt.request import Request
 from cgnrt.request.labels import ClassNames, Label
-from cgnrt.request.noise import check_noise, check_truncation, noise_parts
 from cgnrt.request.options import SampleOptions, beside_pool
 from cgnrt.sampling import (
     MECHANISMS,
     DrawOptions,
     Labels,
     MechanismDraws,
+    Noise,
     Sampler,
     check_index,
     resolve_indices,
     resolve_seed,
 )
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request for n images: labels are set, noise is drawn chunk by chunk.
+
+    Attributes:
+      indices: (n,) int64 stream indices.
+      options: what the draws depend on.
+      labels: int64 (n,) each.
+      given: the caller's noise; None entries are drawn.
+      truncation: (n, 1) float32 factor of the noise, None for plans without one.
+    """
+
+    sampler: Sampler
+    indices: np.ndarray
+    options: DrawOptions
+    labels: Labels
+    given: tuple[np.ndarray | None, ...]
+    truncation: np.ndarray | None
+
+    def noise(self, part: slice = slice(None)) -> Noise:
+        """Noise and rolls of some of the samples."""
+        indices = self.indices[part]
+        shape, texture, background = (
+            self.sampler.noise(self.options, name, indices) if given is None else given[part]
+            for name, given in zip(MECHANISMS, self.given[:3], strict=True)
+        )
+        return Noise(shape, texture, background, self.rolls(part))
+
+    def rolls(self, part: slice = slice(None)) -> np.ndarray:
+        """The rolls of some of the samples, int32 (n, 2, 2)."""
+        given = self.given[3]
+        return self.sampler.rolls(self.options, self.indices[part]) if given is None else given[part]
+
+    def cut(self, part: slice) -> Request:
+        """A request for some of the samples."""
+        return replace(
+            self,
+            indices=self.indices[part],
+            labels=Labels(*(column[part] for column in self.labels)),
+            given=tuple(None if array is None else array[part] for array in self.given),
+            truncation=None if self.truncation is None else self.truncation[part],
+        )
 
 
 class Resolver:
@@ -180,3 +223,79 @@ class Resolver:
             check_noise(self.sampler, noise, n),
             self.truncation(options.truncation, n),
         )
+
+
+def merge_requests(requests: Sequence[Request]) -> Request:
+    """One request for the samples of several, whose noise is drawn here: of one plan, whatever their seeds."""
+    first = requests[0]
+    noise = [request.noise() for request in requests]
+    truncation = None
+    if first.truncation is not None:
+        truncation = np.concatenate([request.truncation for request in requests])
+    return replace(
+        first,
+        indices=np.concatenate([request.indices for request in requests]),
+        labels=Labels(*map(np.concatenate, zip(*(request.labels for request in requests), strict=True))),
+        given=tuple(map(np.concatenate, zip(*noise, strict=True))),
+        truncation=truncation,
+    )
+
+
+def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None, ...]:
+    """A caller's (shape, texture, background[, rolls]) as float32 (n, z), int32 (n, 2, 2); None stays None."""
+    if noise is None:
+        return (None,) * 4
+    given = noise_parts(noise)
+    checked: list[np.ndarray | None] = []
+    for name, array in zip(MECHANISMS, given, strict=False):
+        if array is None:
+            checked.append(None)
+            continue
+        array = host_array("sample", f"noise of {name}", array)
+        expected = (n, sampler.mechanisms[name].noise_size)
+        if array.dtype.kind != "f" or array.shape != expected:
+            raise ValueError(
+                f"sample: noise of {name} is {array.dtype} {array.shape}, expected float32 {expected}."
+            )
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError(f"sample: noise of {name} has values that are not finite in float32.")
+        checked.append(array)
+    rolls = given[3]
+    if rolls is not None:
+        rolls = host_array("sample", "rolls", rolls)
+        if rolls.dtype.kind != "i" or rolls.shape != (n, 2, 2):
+            raise ValueError(f"sample: rolls are {rolls.dtype} {rolls.shape}, expected int32 {(n, 2, 2)}.")
+        if rolls.size and not -(2**31) <= rolls.min() <= rolls.max() < 2**31:
+            raise ValueError(f"sample: rolls are {rolls.min()}..{rolls.max()}, expected what int32 holds.")
+        rolls = np.ascontiguousarray(rolls, np.int32)
+    return (*checked, rolls)
+
+
+def noise_parts(noise: Any) -> tuple[Any, Any, Any, Any]:
+    """The three mechanisms' parts of a caller's noise, and its rolls or None."""
+    if not isinstance(noise, list | tuple):
+        raise TypeError(f"sample: noise is {noise!r}, expected (shape, texture, background[, rolls]).")
+    if len(noise) not in (3, 4):
+        raise ValueError(
+            f"sample: noise has {len(noise)} parts, expected 3 or 4 (shape, texture, background, rolls)."
+        )
+    return noise[0], noise[1], noise[2], noise[3] if len(noise) == 4 else None
+
+
+def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
+    """The truncation of every sample, float32 (n, 1), from a number or (n,); `bounds` is the manifest's."""
+    if bounds is None:
+        if truncation is not None:
+            raise ValueError("sample: truncation is given, but this plan has no truncation. Leave it out.")
+        return None
+    values = host_array("sample", "truncation", bounds.default if truncation is None else truncation)
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"sample: truncation is {truncation!r}, expected a number or ({n},) of them.")
+    values = values.astype(np.float32)
+    if values.shape not in ((), (n,)):
+        raise ValueError(f"sample: truncation has shape {values.shape}, expected a number or ({n},).")
+    if not ((values >= bounds.minimum) & (values <= bounds.maximum)).all():
+        raise ValueError(f"sample: truncation is {truncation}, expected {bounds.minimum}..{bounds.maximum}.")
+    return np.ascontiguousarray(np.broadcast_to(values, (n,)).reshape(n, 1))

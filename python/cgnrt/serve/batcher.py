@@ -12,8 +12,8 @@ import numpy as np
 
 from cgnrt.batch import PICTURE_NAMES, Batch
 from cgnrt.generator import Generator
-from cgnrt.request import Request
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.resolver import Request
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.protocol import ServeError

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cgnrt import ops
 from cgnrt.batch import Batch
-from cgnrt.render.pixels import PixelFormat
+from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import MECHANISMS
 from cgnrt.sheets.layout import Rows, picture_grid, resized, tiled
 
