@@ -256,15 +256,19 @@ with build.ended_by_signals():
     child = int(process.stdout.readline())
     waiting = options.work / "sections" / "tests.json"
     end = time.monotonic() + 300
-    while not waiting.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert waiting.exists()
-    process.send_signal(number)
-    process.wait(300)
-    process.stdout.close()
-    while is_running(child) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not is_running(child)
+    try:
+        while not waiting.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert waiting.exists()
+        process.send_signal(number)
+        process.wait(300)
+        while is_running(child) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not is_running(child)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def is_running(pid: int) -> bool:
