@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cgnrt.errors import CheckpointError
+from .maps import IMAGENET_MEAN, IMAGENET_STD, FeatureMaps, Stage, load_frozen, read_state
 
-from ..checkpoints import load_state, load_weights
-
-# The features end after a ReLU or a fire module, before the next pooling.
+_STARTS = (0, 2, 5, 8)  # a stage ends after a ReLU or a fire module, before the next pooling
 _ENDS = (2, 5, 8, 13)
-_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, on [0, 1]
-_STD = (0.229, 0.224, 0.225)
 
 
 class _Fire(nn.Module):
@@ -30,21 +27,11 @@ class _Fire(nn.Module):
         return torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1).relu()
 
 
-class SqueezeNetFeatures(nn.Module):
-    """Up to four feature maps, shallow to deep (64, 128, 256, 512 channels), frozen.
+class SqueezeNetFeatures(FeatureMaps):
+    """Up to four feature maps, shallow to deep (64, 128, 256, 512 channels), frozen."""
 
-    Args:
-      depth: how many of the maps are computed, 0..4.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, depth: int = 4) -> None:
-        super().__init__()
-        if not 0 <= depth <= len(_ENDS):
-            raise ValueError(f"build SqueezeNet: depth is {depth}, expected 0..{len(_ENDS)}.")
-        self.depth = depth
+    def __init__(self, depth: int = 4, normalise: bool = True) -> None:
+        super().__init__(IMAGENET_MEAN, IMAGENET_STD, depth, normalise)
         self.features = nn.Sequential(
             nn.Conv2d(3, 64, 3, stride=2),
             nn.ReLU(),
@@ -60,33 +47,26 @@ class SqueezeNetFeatures(nn.Module):
             _Fire(384, 64, 256),
             _Fire(512, 64, 256),
         )
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).reshape(1, 3, 1, 1), persistent=False)
-        self.eval().requires_grad_(False)
+        self.label = "SqueezeNet 1.1"
+        self.freeze()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], depth: int = 4) -> SqueezeNetFeatures:
+    def load(cls, path: str | os.PathLike[str], depth: int = 4, normalise: bool = True) -> SqueezeNetFeatures:
         """Load a state dict with torchvision's key names, half or single precision, without its classifier.
 
         Raises:
           CheckpointError: the file is unreadable or of another model.
         """
-        state = load_weights(path)
-        if not isinstance(state, Mapping):
-            raise CheckpointError(
-                f"load '{path}': content is {type(state).__name__}, expected a SqueezeNet 1.1 state dict."
-            )
-        model = cls(depth)
-        load_state(model, {k: v for k, v in state.items() if not str(k).startswith("classifier.")}, str(path))
+        return cls.of_state(read_state(path, "a SqueezeNet 1.1 state dict"), str(path), depth, normalise)
+
+    @classmethod
+    def of_state(
+        cls, state: Mapping[str, Any], subject: str, depth: int = 4, normalise: bool = True
+    ) -> SqueezeNetFeatures:
+        """As `load`, from what was in the file `subject`."""
+        model = cls(depth, normalise)
+        load_frozen(model, state, ("classifier.",), subject)
         return model
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """images (n, 3, h, w) in [-1, 1] -> `depth` maps of relu'd features, shallow to deep."""
-        x = ((images + 1) / 2 - self.mean) / self.std
-        maps = []
-        start = 0
-        for end in _ENDS[: self.depth]:
-            x = self.features[start:end](x)
-            maps.append(x)
-            start = end
-        return maps
+    def stages(self) -> Sequence[Stage]:
+        return [self.features[start:end] for start, end in zip(_STARTS, _ENDS, strict=True)]
