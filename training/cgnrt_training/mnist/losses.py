@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features.squeezenet import SqueezeNetFeatures
+from ..losses import entropy_bits, gram, interval_hinge
 from .config import LossConfig
 
 
@@ -20,7 +21,7 @@ def adversarial(scores: Tensor, *, real: bool) -> Tensor:
 
 def binary_entropy(mask: Tensor) -> Tensor:
     """Mean entropy of the mask's pixels in bits (Eq. 3, first line); the mask lies strictly within (0, 1)."""
-    return -(mask * mask.log2() + (1 - mask) * (1 - mask).log2()).mean()
+    return entropy_bits(mask).mean()
 
 
 def mask_interval(mask: Tensor, low: float = 0.1, high: float = 0.9) -> Tensor:
@@ -29,8 +30,7 @@ def mask_interval(mask: Tensor, low: float = 0.1, high: float = 0.9) -> Tensor:
     The paper's interval [tau, 1 - tau] forbids empty and full masks. A `high` below one half also decides which
     of two flat colours is the object: otherwise an inverted mask with exchanged colours draws the same image.
     """
-    mean = mask.flatten(1).mean(1)
-    return (F.relu(low - mean) + F.relu(mean - high)).mean()
+    return interval_hinge(mask, low, high).mean()
 
 
 def border(mask: Tensor, width: int = 2) -> Tensor:
@@ -83,10 +83,5 @@ class StyleLoss(nn.Module):
         loss = images.new_zeros(())
         for weight, a, b in zip(self.weights, self.features(images), wanted, strict=False):
             if weight:
-                loss = loss + weight * F.mse_loss(_gram(a), _gram(b), reduction="sum") / len(images)
+                loss = loss + weight * F.mse_loss(gram(a), gram(b), reduction="sum") / len(images)
         return loss
-
-
-def _gram(features: Tensor) -> Tensor:
-    flat = features.flatten(2)
-    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
