@@ -170,5 +170,5 @@ def test_sizes_of_the_published_models(resolution: int, millions: float) -> None
 
 
 def test_there_is_no_other_published_resolution() -> None:
-    with pytest.raises(ValueError, match="resolution is 64, expected 128, 256, 512"):
-        BigGANConfig.of_resolution(64)
+    with pytest.raises(ValueError, match="resolution is 96, expected 32, 64, 128, 256, 512"):
+        BigGANConfig.of_resolution(96)

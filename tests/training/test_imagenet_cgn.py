@@ -148,7 +148,7 @@ def test_a_cgn_has_one_resolution() -> None:
 def test_bad_sizes() -> None:
     with pytest.raises(ValueError, match="channel_width is 6, expected a positive multiple of 4"):
         random_cgn(128, channel_width=6)
-    with pytest.raises(ValueError, match="resolution is 100, expected 128, 256, 512"):
+    with pytest.raises(ValueError, match="resolution is 100, expected 32, 64, 128, 256, 512"):
         random_cgn(100, channel_width=4)
 
 

@@ -8,7 +8,7 @@ batch norm is one multiplication and addition, so that its small linear layers c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,11 +41,27 @@ _256: Blocks = (
     (False, 2, 2),
     (True, 2, 1),
 )
-BLOCKS: Mapping[int, Blocks] = {
+_64: Blocks = (
+    (False, 16, 16),
+    (True, 16, 8),
+    (False, 8, 8),
+    (True, 8, 4),
+    (False, 4, 4),
+    (True, 4, 2),
+    (False, 2, 2),
+    (True, 2, 1),
+)
+BLOCKS: Mapping[int, Blocks] = {  # 32 and 64 px are ours, the others are published
+    32: ((False, 16, 16), (True, 16, 8), (False, 8, 4), (True, 4, 2), (False, 2, 2), (True, 2, 1)),
+    64: _64,
     128: (*_TO_32, (True, 8, 4), (False, 4, 4), (True, 4, 2), (False, 2, 2), (True, 2, 1)),
     256: _256,
     512: (*_256, (False, 1, 1), (True, 1, 1)),
 }
+_ATTENTION = {
+    32: 3,
+    64: 4,
+}  # the block before which self-attention stands, at 8 and 16 px; elsewhere the default
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ class BigGANConfig:
 
     @classmethod
     def of_resolution(cls, resolution: int, **sizes: Any) -> BigGANConfig:
-        """The published generator of 128, 256 or 512 px.
+        """The published generator of 128, 256 or 512 px, or ours of 32 or 64 px.
 
         Raises:
           ValueError: there is none of this resolution.
@@ -85,7 +101,8 @@ class BigGANConfig:
             raise ValueError(
                 f"build BigGAN-deep: resolution is {resolution}, expected {', '.join(map(str, BLOCKS))}."
             )
-        return cls(blocks=BLOCKS[resolution], **sizes)
+        attention = _ATTENTION.get(resolution, cls.attention)
+        return replace(cls(blocks=BLOCKS[resolution], attention=attention), **sizes)
 
 
 class BatchNorm(nn.Module):

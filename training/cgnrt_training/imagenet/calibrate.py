@@ -21,7 +21,7 @@ from .biggan import BatchNorm, BigGAN, BigGANConfig, GenBlock, SelfAttention
 from .cgn import CGN
 from .spectral import SpectralConv2d, SpectralLinear
 from .statistics import Rows
-from .u2net import FULL, U2Net, U2NetConfig
+from .u2net import FULL, ResidualU, U2Net, U2NetConfig
 
 Progress = Callable[[str], None]
 
@@ -104,10 +104,16 @@ def random_biggan(
     return model.eval()
 
 
-def random_u2net(config: U2NetConfig, generator: torch.Generator, images: Tensor) -> U2Net:
+def random_u2net(
+    config: U2NetConfig, generator: torch.Generator, images: Tensor, *, inner_gain: float = 1.0
+) -> U2Net:
     """A U2-Net with random weights and the statistics that `images` (n, 3, h, w) give; its masks have both ends.
 
     It ends up where the images lie.
+
+    Args:
+      inner_gain: on what the U of each stage adds to the stage's input. A small one makes a smooth function of the
+        picture, through which a generator can be trained.
     """
     model = U2Net(config).eval()
     with torch.no_grad():
@@ -122,6 +128,9 @@ def random_u2net(config: U2NetConfig, generator: torch.Generator, images: Tensor
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.8, 1.2, generator=generator)
                 module.bias.normal_(_SHIFT, 0.1, generator=generator)
+        for module in model.modules():
+            if isinstance(module, ResidualU):
+                module.scale_inner(inner_gain)
         # A side output is a small difference of large features: without its mean it loses less by rounding.
         sides = {getattr(model, f"side{k}"): 1.0 for k in range(1, 7)}
         contrasts = sides | {model.outconv: _MASK_CONTRAST}

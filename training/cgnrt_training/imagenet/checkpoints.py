@@ -143,11 +143,12 @@ def build_cgn(
     content: Any,
     subject: str,
     *,
+    config: BigGANConfig | None = None,
     resolution: int | None = None,
     u2net: U2Net | None = None,
     training_parts: bool = False,
 ) -> CGN:
-    """As `load_cgn`, from what was in the file `subject`."""
+    """As `load_cgn`, from what was in the file `subject`; `config` is what it says of its BigGANs."""
     state = _state(content, subject, "imagenet-cgn", "an ImageNet CGN")
     parts = [name for name in (*_MECHANISMS, "biggan_GT") if _has(state, name)]
     if missing := [name for name in _MECHANISMS if name not in parts]:
@@ -155,12 +156,17 @@ def build_cgn(
             f"load '{subject}': parts missing are {', '.join(missing)}, expected {', '.join(_MECHANISMS)}. "
             "Check that it is a checkpoint of the whole CGN."
         )
-    configs = {name: _infer_biggan(state, f"{name}.", subject) for name in parts}
+    if config is None:
+        configs = {name: _infer_biggan(state, f"{name}.", subject) for name in parts}
+    else:
+        for name in parts:
+            _agree(config, state, subject, f"{name}.")
+        configs = dict.fromkeys(parts, config)
     first = configs["f_shape"]
-    for name, config in configs.items():
-        if config.resolution != first.resolution:
+    for name, each in configs.items():
+        if each.resolution != first.resolution:
             raise CheckpointError(
-                f"load '{subject}': {name} is of {config.resolution} px, expected {first.resolution} as f_shape is. "
+                f"load '{subject}': {name} is of {each.resolution} px, expected {first.resolution} as f_shape is. "
                 "Take all parts from one CGN."
             )
     if resolution is not None and first.resolution != resolution:
@@ -176,7 +182,7 @@ def build_cgn(
     else:
         head = u2net
         state |= {f"u2net.{key}": value for key, value in u2net.state_dict().items()}
-    model = CGN(**{name: BigGAN(config) for name, config in configs.items()}, u2net=head)
+    model = CGN(**{name: BigGAN(each) for name, each in configs.items()}, u2net=head)
     load_state(model, _with_counters(model, state), subject)
     if not training_parts:
         model.biggan_GT = None
@@ -296,14 +302,14 @@ def _sizes(state: Mapping[str, Any], prefix: str) -> dict[str, int]:
     return sizes
 
 
-def _agree(config: BigGANConfig, state: Mapping[str, Any], subject: str) -> None:
+def _agree(config: BigGANConfig, state: Mapping[str, Any], subject: str, prefix: str = "") -> None:
     """Check that the weights are of the size that their folder says, before memory of that size is asked for."""
     layers = len(config.blocks) + (config.attention < len(config.blocks))
-    found = {"number of layers": _layers(state, ""), **_sizes(state, "")}
+    found = {"number of layers": _layers(state, prefix), **_sizes(state, prefix)}
     for field, has in found.items():
         said = layers if field == "number of layers" else getattr(config, field)
         if said != has:
-            published = _resolution(state, "") if field == "number of layers" else None
+            published = _resolution(state, prefix) if field == "number of layers" else None
             which = f" (BigGAN-deep-{published})" if published else ""
             raise CheckpointError(
                 f"load '{subject}': {field} of the weights is {has}{which}, expected {said} as config.json says. "

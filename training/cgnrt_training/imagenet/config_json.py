@@ -44,6 +44,15 @@ def read_config(folder: Path) -> BigGANConfig:
         raise CheckpointError(
             f"load '{path}': content is no JSON ({str(error)[:100]}), expected a BigGAN-deep's sizes. Get it again."
         ) from error
+    return parse_config(given, path)
+
+
+def parse_config(given: Any, path: Path) -> BigGANConfig:
+    """The size that the content of `config.json` says; `path` is for errors.
+
+    Raises:
+      CheckpointError: it lacks a field, or says what cannot be.
+    """
     if not isinstance(given, dict):
         raise _refuse(path, "content", given, "an object with a BigGAN-deep's sizes")
     sizes: dict[str, Any] = {}
@@ -70,7 +79,13 @@ def read_config(folder: Path) -> BigGANConfig:
 
 def write_config(config: BigGANConfig, folder: Path) -> None:
     """Write `config.json` as Hugging Face's is."""
-    content = {
+    text = json.dumps(to_json(config), indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def to_json(config: BigGANConfig) -> dict[str, Any]:
+    """The content of `config.json`, which `parse_config` reads."""
+    return {
         "output_dim": config.resolution,
         "z_dim": config.z_dim,
         "class_embed_dim": config.z_dim,
@@ -81,7 +96,6 @@ def write_config(config: BigGANConfig, folder: Path) -> None:
         "eps": config.eps,
         "n_stats": config.n_stats,
     }
-    (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _blocks(path: Path, layers: Any) -> tuple[tuple[bool, int, int], ...]:

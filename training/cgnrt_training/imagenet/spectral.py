@@ -16,7 +16,7 @@ from torch import Tensor, nn
 _FIRST_ITERATIONS = 3  # so that a new layer's weight has about the size that it says, not that of chance
 
 
-class _SpectralNorm(nn.Module):
+class SpectralNorm(nn.Module):
     """A weight divided by its largest singular value, which power iteration tracks while training."""
 
     weight_u: Tensor
@@ -32,24 +32,31 @@ class _SpectralNorm(nn.Module):
         self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0, eps=eps))
         self.register_buffer("weight_v", torch.zeros(columns))
         for _ in range(_FIRST_ITERATIONS):
-            self._iterate()
+            self.iterate()
 
     def weight(self) -> Tensor:
         """The weight that the layer computes with; one power iteration before it in training mode."""
         u, v = self.weight_u, self.weight_v
         if self.training:
-            self._iterate()
+            self.iterate()
             u, v = u.clone(), v.clone()  # the next iteration may come before the backward pass
+        if torch.is_autocast_enabled(u.device.type):  # a singular value in half precision is off by a percent
+            with torch.autocast(u.device.type, enabled=False):
+                return self._normalised(u, v)
+        return self._normalised(u, v)
+
+    def _normalised(self, u: Tensor, v: Tensor) -> Tensor:
         return self.weight_orig / torch.dot(u, torch.mv(self.weight_orig.flatten(1), v))
 
     @torch.no_grad()
-    def _iterate(self) -> None:
+    def iterate(self) -> None:
+        """One step of power iteration, towards the singular vectors of the present weight."""
         matrix = self.weight_orig.flatten(1)
         self.weight_v.copy_(F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=self.eps))
         self.weight_u.copy_(F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=self.eps))
 
 
-class SpectralLinear(_SpectralNorm):
+class SpectralLinear(SpectralNorm):
     """`nn.Linear` under spectral norm: (n, features_in) -> (n, features_out)."""
 
     def __init__(self, features_in: int, features_out: int, *, bias: bool = True, eps: float) -> None:
@@ -59,7 +66,7 @@ class SpectralLinear(_SpectralNorm):
         return F.linear(x, self.weight(), self.bias)
 
 
-class SpectralConv2d(_SpectralNorm):
+class SpectralConv2d(SpectralNorm):
     """`nn.Conv2d` of stride 1 that keeps the size, under spectral norm: (n, c_in, h, w) -> (n, c_out, h, w)."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, *, bias: bool = True, eps: float) -> None:
@@ -68,3 +75,10 @@ class SpectralConv2d(_SpectralNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
+
+
+def power_iterate(model: nn.Module) -> None:
+    """One step of power iteration in every layer of a model under spectral norm, for models in evaluation mode."""
+    for module in model.modules():
+        if isinstance(module, SpectralNorm):
+            module.iterate()

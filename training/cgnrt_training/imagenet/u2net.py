@@ -123,6 +123,12 @@ class ResidualU(nn.Module):
         out: Tensor = y + inside
         return out
 
+    def scale_inner(self, gain: float) -> None:
+        """Multiply what the U adds to its input; with batch norms only."""
+        norm = self._conv("1d").get_submodule("bn_s1")
+        for parameter in norm.parameters():
+            parameter.data.mul_(gain)
+
     def _conv(self, name: int | str) -> nn.Module:
         return self.get_submodule(f"rebnconv{name}")
 

@@ -21,6 +21,7 @@ from cgnrt.errors import CheckpointError
 from .. import checkpoints
 from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, print_losses, progress_bar, update_average
+from ..runs.pictures import save_png
 from ..runs.state import State, random_parts
 from ..settings import check, check_one_of, check_positive, to_dict
 from .batches import Batches
@@ -29,7 +30,6 @@ from .data import N_CLASSES, VariantMnist
 from .discriminators import DiscStrided
 from .losses import adversarial
 from .models import initialise, upsample_conv
-from .sheet import save_png
 
 FORMAT = "cgnrt-mnist-gan"
 FORMAT_VERSION = 1

@@ -1,16 +1,9 @@
-"""Sample sheets: what a CGN draws, as one PNG."""
+"""Sample sheets: what a CGN draws, as one picture."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-
-from cgnrt._support.files import written_beside
 
 from .models import CGN, compose
 
@@ -42,10 +35,3 @@ def sheet(cgn: CGN, seed: int = 0) -> Tensor:
         rows.append(compose(cgn(labels, texture, background, generator=generator)))
     cgn.train(was_training)
     return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).cpu().clamp(-1, 1) / 2 + 0.5
-
-
-def save_png(picture: Tensor, path: str | os.PathLike[str], zoom: int = 2) -> None:
-    """Write a (3, height, width) picture in [0, 1], enlarged; `path` is never half-written."""
-    pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
-    with written_beside(Path(path), force=True) as beside:
-        Image.fromarray(np.repeat(np.repeat(pixels, zoom, 0), zoom, 1)).save(beside, format="PNG")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, progress_bar, update_average
+from ..runs.pictures import save_png
 from ..runs.state import State, random_parts
 from ..settings import to_dict
 from . import checkpoints
@@ -21,7 +22,7 @@ from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
 from .losses import StyleLoss, adversarial, mask_losses
 from .models import CGN, Parts, compose
-from .sheet import save_png, sheet
+from .sheet import sheet
 from .surroundings import BackgroundTeacher, match_borders
 from .teacher import ShapeTeacher
 

@@ -29,8 +29,9 @@ _UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # as `written_beside` 
 class RunFolder:
     """A run's folder, opened by `RunFolder.open`."""
 
-    def __init__(self, path: Path, *, resume: bool, state_file: str) -> None:
+    def __init__(self, path: Path, *, resume: bool, state_file: str, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.resumes = resume
         self._state = path / state_file
         self._scalars = path / "scalars.jsonl"
@@ -45,6 +46,7 @@ class RunFolder:
         force: bool,
         may_change: Sequence[str] = ("steps",),
         state_file: str = "resume.pt",
+        writes: bool = True,
     ) -> RunFolder:
         """Make the folder of a new run, or check on resume that it is the folder of this very run.
 
@@ -54,11 +56,15 @@ class RunFolder:
           force: start anew over the run in the folder.
           may_change: settings, or `section.`, that may differ on resume.
           state_file: the checkpoint that the run goes on from.
+          writes: False in all but the first process of a run of several: such a folder is neither checked nor
+            changed, it is only read.
         Raises:
           ValueError, CheckpointError: as `check_folder`.
         """
+        folder = cls(path, resume=resume, state_file=state_file, writes=writes)
+        if not writes:
+            return folder
         check_folder(path, settings, resume=resume, force=force, may_change=may_change)
-        folder = cls(path, resume=resume, state_file=state_file)
         path.mkdir(parents=True, exist_ok=True)
         if force:  # first of all what a later --resume must not mistake for the new run's
             folder._state.unlink(missing_ok=True)
@@ -79,8 +85,9 @@ class RunFolder:
             return
         if self._state.exists():
             state.restore(checkpoints.load_tensors(self._state), str(self._state))
-        self._trim(state.step)
-        print(f"resume '{self.path}' at step {state.step}", file=log or sys.stderr)
+        if self.writes:
+            self._trim(state.step)
+            print(f"resume '{self.path}' at step {state.step}", file=log or sys.stderr)
 
     def save(self, state: State, about: Mapping[str, Any], weights: str | None = None) -> None:
         """Write the checkpoint to go on from.
@@ -91,6 +98,8 @@ class RunFolder:
         Raises:
           CheckpointError: the disk refused; the last checkpoint stays.
         """
+        if not self.writes:
+            return
         content = {**about, **state.to_dict()}
         # The state comes last: a run that goes on from it has all that belongs to it, or writes it again.
         if weights is not None:
@@ -99,6 +108,8 @@ class RunFolder:
 
     def add_scalars(self, step: int, values: Mapping[str, float], board: Any = None) -> None:
         """Append a step's losses and other numbers to `scalars.jsonl`, and show them on a TensorBoard."""
+        if not self.writes:
+            return
         with self._scalars.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
         if board is not None:
@@ -107,7 +118,10 @@ class RunFolder:
 
     @contextmanager
     def tensorboard(self, state: State, log: TextIO) -> Iterator[Any]:
-        """A TensorBoard writer, or None where tensorboard is not installed."""
+        """A TensorBoard writer, or None where tensorboard is not installed, or this process only reads."""
+        if not self.writes:
+            yield None
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:

@@ -61,10 +61,10 @@ def print_losses(step: int, values: Mapping[str, float], log: TextIO) -> None:
     print(f"step {step}: {', '.join(f'{name} {value:.3f}' for name, value in values.items())}", file=log)
 
 
-def progress_bar(steps: int, done: int, name: str) -> Any:
-    """A bar on stderr; silent where stderr is no terminal, or closed."""
+def progress_bar(steps: int, done: int, name: str, *, shown: bool = True) -> Any:
+    """A bar on stderr; silent where it is not to be shown, or stderr is no terminal, or closed."""
     try:
-        silent = sys.stderr is None or not sys.stderr.isatty()
+        silent = not shown or sys.stderr is None or not sys.stderr.isatty()
     except ValueError:  # closed
         silent = True
     return tqdm(total=steps, initial=done, disable=silent, desc=name, file=sys.stderr)
