@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,8 @@ from cgnrt_training.mnist.checkpoints import build_cgn
 from cgnrt_training.mnist.config import VARIANTS
 from cgnrt_training.mnist.data import COLORED, PALETTE
 from cgnrt_training.mnist.models import CGN, MASK_RANGE
+from cgnrt_training.natural.checkpoints import FORMAT as NATURAL
+from cgnrt_training.natural.checkpoints import build_natural
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read a CGN's checkpoint; what it is, is told from its content.
 
-    An MNIST CGN: one that `cgnrt-train` wrote, or the authors' `ckp.pth`. An ImageNet CGN: the authors' `cgn.pth`.
+    An MNIST CGN: one that `cgnrt-train` wrote, or the authors' `ckp.pth`. An ImageNet CGN: one that `cgnrt-train`
+    wrote, or the authors' `cgn.pth`.
     Or a BigGAN-deep, from Hugging Face's folder or the file of its weights: with a U2-Net it is the ImageNet CGN as
     its training begins.
 
@@ -98,6 +102,13 @@ def read_checkpoint(
         heads["u2netp"] = u2netp
     folder = _is_model_folder(path)
     content = None if folder else load_weights(path)
+    if isinstance(content, Mapping) and content.get("format") == NATURAL:
+        for option, value in (*heads.items(), ("variant", variant)):
+            if value is not None:
+                raise ValueError(
+                    f"load '{path}': {option} is given, expected none: the checkpoint is a whole CGN. Leave it out."
+                )
+        return _read_natural(path, content, resolution)
     kind = "biggan" if folder else identify(content)
     if kind == "u2net":
         raise CheckpointError(
@@ -140,6 +151,35 @@ def _is_model_folder(path: str | os.PathLike[str]) -> bool:
 
 def _files(path: str | os.PathLike[str]) -> list[Path]:
     return [Path(path) / name for name in (CONFIG, WEIGHTS)] if Path(path).is_dir() else [Path(path)]
+
+
+def _read_natural(
+    path: str | os.PathLike[str], content: Mapping[str, Any], resolution: int | None
+) -> Checkpoint:
+    loaded = build_natural(content, os.fspath(path))
+    if loaded.model.refiner is not None:
+        raise CheckpointError(
+            f"load '{path}': a refinement network is not supported in a plan, expected none. "
+            "Train without train.refine."
+        )
+    if resolution not in (None, loaded.model.resolution):
+        raise CheckpointError(
+            f"load '{path}': resolution is {loaded.model.resolution}, expected {resolution}. Give another checkpoint."
+        )
+    made_from = ({"name": source["name"], "sha256": source["sha256"]} for source in loaded.sources.values())
+    cgan = loaded.sources.get("biggan", {}).get("name", "a cGAN")
+    return Checkpoint(
+        FAMILY,
+        imagenet_mechanisms(loaded.model),
+        sources=(
+            {"name": Path(path).name, "sha256": _sha256(path), "step": str(loaded.step)},
+            *made_from,
+        ),
+        training_data=f"no pictures: what {cgan} draws",
+        note=None if loaded.step else BARE_NOTE,
+        noise_mode=NOISE_MODE,
+        truncation=truncation(),
+    )
 
 
 def _read_mnist(path: str | os.PathLike[str], content: Any, variant: str | None) -> Checkpoint:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import common
 
-RESOLUTIONS = (128, 256, 512)  # those of `imagenet.biggan.BLOCKS`, which needs torch
+RESOLUTIONS = (32, 64, 128, 256, 512)  # those of `imagenet.biggan.BLOCKS`, which needs torch
 
 
 def add(jobs: common.Jobs) -> None:
@@ -31,7 +31,21 @@ def add(jobs: common.Jobs) -> None:
         metavar="N",
         help="channels of each BigGAN's last block; 128, as published, by default",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="1000 by default")
+    parser.add_argument(
+        "--files",
+        action="store_true",
+        help="write what cgnrt-train imagenet starts from instead: a folder with biggan/, u2net.pth and vgg16_bn.pth, "
+        "as narrow as --channel-width says",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the file (with --files the folder) to write",
+    )
     common.add_device(parser)
     common.add_threads(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -41,8 +55,9 @@ def add(jobs: common.Jobs) -> None:
 def run(args: argparse.Namespace) -> Path:
     """Draw, calibrate and write; returns the file's path."""
     if args.output.exists() and not args.force:
+        what = "folder" if args.files else "file"
         raise common.UsageError(
-            f"train '{args.output}': file exists, expected none. Use --force or another name."
+            f"train '{args.output}': {what} exists, expected none. Use --force or another name."
         )
     if not args.output.parent.is_dir():
         raise common.UsageError(
@@ -50,14 +65,20 @@ def run(args: argparse.Namespace) -> Path:
         )
     if not 0 <= args.seed < 2**63:
         raise common.UsageError(f"train: --seed is {args.seed}, expected 0..2**63 - 1.")
+    if not 1 <= args.classes <= 1_000_000:
+        raise common.UsageError(f"train: --classes is {args.classes}, expected 1..1000000.")
     common.set_threads(args.threads)
     device = common.open_device(args.device)
 
     from ..imagenet.calibrate import random_cgn
     from ..imagenet.checkpoints import save_cgn
+    from ..natural.stand_ins import write_stand_ins
 
+    sizes = {"seed": args.seed, "channel_width": args.channel_width, "num_classes": args.classes}
     try:
-        model = random_cgn(args.resolution, args.seed, args.channel_width, progress=_say, device=device)
+        if args.files:
+            return write_stand_ins(args.output, args.resolution, **sizes, progress=_say, device=device)
+        model = random_cgn(args.resolution, **sizes, progress=_say, device=device)
     except ValueError as error:
         raise common.UsageError(str(error)) from error
     _say(f"write {args.output}")

@@ -78,7 +78,7 @@ def random_cgn(
     progress("draw and calibrate u2net")
     size = u2net or (FULL if channel_width == 128 else FULL.narrowed(channel_width / 128))
     size = replace(size, align_corners=True)
-    head = random_u2net(size, generator, _pictures(mechanisms["f_shape"], generator))
+    head = random_u2net(size, generator, draw_pictures(mechanisms["f_shape"], generator))
     return CGN(**mechanisms, u2net=head).eval().cpu()
 
 
@@ -271,7 +271,7 @@ def _normalise(conv: Any, output: Tensor, contrast: float) -> Tensor:
     return (output - middle) * factor
 
 
-def _pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
+def draw_pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
     """Pictures at several truncations."""
     truncation = torch.linspace(0.3, 1, _MASK_SAMPLES)[:, None]
     noise = _truncated_normal(_MASK_SAMPLES, model.config.z_dim, generator) * truncation

@@ -31,7 +31,7 @@ class NaturalCheckpoint:
     model: NaturalCGN
     config: Config
     step: int  # updates that it was trained for
-    sources: dict[str, dict[str, str]]  # see `Networks`
+    sources: dict[str, dict[str, str]]  # name and sha256 of the files that it was made from, by option
 
 
 def about(config: Config, cgn: NaturalCGN, sources: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -41,7 +41,10 @@ def about(config: Config, cgn: NaturalCGN, sources: Mapping[str, Mapping[str, st
         "format_version": FORMAT_VERSION,
         "config": to_dict(config),
         "biggan": to_json(cgn.f_shape.config),
-        "sources": {option: dict(source) for option, source in sources.items()},
+        # Without the paths, which mean nothing elsewhere.
+        "sources": {
+            option: {key: source[key] for key in ("name", "sha256")} for option, source in sources.items()
+        },
     }
 
 

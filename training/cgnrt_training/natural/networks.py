@@ -6,6 +6,8 @@ Every file is checked key by key before any work.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,7 +20,10 @@ from ..imagenet.biggan import BigGAN
 from ..imagenet.checkpoints import load_biggan, load_u2net
 from ..imagenet.config_json import CONFIG, WEIGHTS
 from ..imagenet.u2net import U2Net
+from ..runs.folder import write_text
 from .config import Config
+
+SOURCES = "sources.json"
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Networks:
 
     Attributes:
       features: None where no style loss is on.
-      sources: what was taken from where: option -> {"name", "sha256"}.
+      sources: what was taken from where: option -> {"name", "sha256", "path"}.
     """
 
     teacher: BigGAN
@@ -57,10 +62,13 @@ class Networks:
     sources: dict[str, dict[str, str]]
 
 
-def load_networks(files: Files, config: Config, log: TextIO, resolution: int | None = None) -> Networks:
+def load_networks(
+    files: Files, config: Config, log: TextIO | None, *, resolution: int | None = None
+) -> Networks:
     """Read and check all files, and say in the log what was taken from where.
 
     Args:
+      log: None says nothing.
       resolution: refuse a cGAN of another.
     Raises:
       CheckpointError: a file is unreadable, of another network or resolution, or a key is missing, unknown or of
@@ -96,7 +104,7 @@ def load_networks(files: Files, config: Config, log: TextIO, resolution: int | N
     }
     if features is not None:
         lines["vgg" if files.vgg else "features"] = f"{features.label}, {features.depth} maps: style losses"
-    for option, source in sources.items():
+    for option, source in sources.items() if log else ():
         text = lines.get(option, "not used: the style losses are off")
         print(
             f"{option}: {text}\n    from '{files.named()[option]}', sha256 {source['sha256'][:16]}...",
@@ -129,4 +137,48 @@ def _source(path: Path) -> dict[str, str]:
         raise CheckpointError(
             f"load '{path}': {error.strerror or error}, expected a readable file."
         ) from error
-    return {"name": path.name, "sha256": digest.hexdigest()}
+    return {"name": path.name, "sha256": digest.hexdigest(), "path": str(path.resolve())}
+
+
+def keep_sources(folder: Path, sources: Mapping[str, Mapping[str, str]], *, resume: bool) -> None:
+    """Write into a run's folder what files it is from, or check on resume that they are the same.
+
+    Raises:
+      ValueError: a file is another one.
+      CheckpointError: on resume, what the folder says cannot be read.
+    """
+    if not resume:
+        write_text(folder / SOURCES, json.dumps(sources, indent=2) + "\n")
+        return
+    stored = _stored(folder)
+    changed = [
+        f"--{option} '{source['name']}'"
+        for option, source in sources.items()
+        if stored.get(option, {}).get("sha256") != source["sha256"]
+    ]
+    if changed:
+        raise ValueError(
+            f"resume '{folder}': {', '.join(changed)} is another file, expected the one that the run began with. "
+            "Give that one, or start anew in another folder."
+        )
+
+
+def stored_files(folder: Path) -> dict[str, Path]:
+    """The files that a run began with, by option.
+
+    Raises:
+      CheckpointError: what the folder says of them cannot be read.
+    """
+    return {option: Path(source["path"]) for option, source in _stored(folder).items() if "path" in source}
+
+
+def _stored(folder: Path) -> dict[str, dict[str, str]]:
+    try:
+        found = json.loads((folder / SOURCES).read_text(encoding="utf-8"))
+        return {
+            option: {key: str(value) for key, value in source.items()} for option, source in found.items()
+        }
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"resume '{folder}': {SOURCES} is unreadable ({error}), expected the run's files. Start anew with --force."
+        ) from error

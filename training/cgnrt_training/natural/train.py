@@ -7,7 +7,6 @@ mechanism takes a step. Sample i is the same in every process and micro-batch, s
 
 from __future__ import annotations
 
-import json
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -16,11 +15,9 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from cgnrt.errors import CheckpointError
-
 from ..imagenet.cgn import MASK_RANGE, Parts
 from ..imagenet.spectral import power_iterate
-from ..runs.folder import RunFolder, write_text
+from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, print_losses, progress_bar, update_average
 from ..runs.pictures import save_png
 from ..runs.processes import Processes
@@ -30,12 +27,10 @@ from .config import MAY_CHANGE, Config
 from .draws import draw
 from .model import MECHANISMS, NaturalCGN
 from .monitor import Clock, collapse, summary
-from .networks import Networks
+from .networks import Networks, keep_sources
 from .objective import TERMS, Objective, Pictures, autocast, full
 from .refine import Refiner
 from .sheet import over_training, sheet
-
-SOURCES = "sources.json"
 
 
 class Run:
@@ -207,7 +202,7 @@ def train(
         output, config, resume=resume, force=force, may_change=MAY_CHANGE, writes=processes.first
     )
     if processes.first:
-        _keep_sources(output, networks.sources, resume=resume)
+        keep_sources(output, networks.sources, resume=resume)
     run = Run(config, networks, output, device or torch.device("cpu"), processes)
     state, train = run.state, config.train
     folder.restore(state, log)
@@ -245,31 +240,6 @@ def train(
                 run.gather()
                 folder.save(state, about, "cgn.pt")
     return output / "cgn.pt"
-
-
-def _keep_sources(output: Path, sources: dict[str, dict[str, str]], *, resume: bool) -> None:
-    """Write down what files the run is from, or check on resume that they are the same."""
-    path = output / SOURCES
-    if not resume:
-        write_text(path, json.dumps(sources, indent=2) + "\n")
-        return
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        known = {option: source["sha256"] for option, source in stored.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"resume '{output}': {SOURCES} is unreadable ({error}), expected the run's files. Start anew with --force."
-        ) from error
-    changed = [
-        f"--{option} '{source['name']}'"
-        for option, source in sources.items()
-        if known.get(option) != source["sha256"]
-    ]
-    if changed:
-        raise ValueError(
-            f"resume '{output}': {', '.join(changed)} is another file, expected the one that the run began with. "
-            f"Give that one, or start anew in another folder."
-        )
 
 
 def _draw_sheets(run: Run) -> None:

@@ -17,9 +17,10 @@ class Processes:
     One process alone is the default: then nothing here does anything.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
         self.rank = rank
         self.size = size
+        self.device = device or torch.device("cpu")  # what this one trains on
 
     @property
     def first(self) -> bool:
@@ -60,15 +61,16 @@ def open_processes(device: torch.device) -> Iterator[Processes]:
     """The processes that `torchrun` has started, or this one alone; `device` is what each trains on."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Processes()
+        yield Processes(device=device)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), size)
+        yield Processes(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
 
 
-def local_rank() -> int:
-    """The number of this process on its machine: which GPU it takes."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def local_device(name: str) -> str:
+    """The device that a process of a `torchrun` takes where "cuda" is asked for: one GPU each."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    return f"cuda:{rank}" if name == "cuda" and rank.isdecimal() else name
