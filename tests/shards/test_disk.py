@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from cgnrt import shards
 from cgnrt.cli import main
 from cgnrt.errors import CgnrtError
+from cgnrt.shards import journal
 from cgnrt.shards.folder import LOCK, locked
 
 from .conftest import Make, contents
@@ -133,3 +135,79 @@ def test_a_lock_of_the_dead_is_no_lock(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert f"pid {os.getpid()} on " in (tmp_path / LOCK).read_text()
     assert not list(tmp_path.iterdir())
+
+
+PRECIOUS = b"what nobody has a copy of\n"
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard", "file", "empty hard", "fifo", "folder"])
+def test_a_lock_that_is_something_else(make: Make, tmp_path: Path, kind: str) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_bytes(b"" if kind == "empty hard" else PRECIOUS)
+    before = precious.read_bytes()
+    lock = out / LOCK
+    if kind == "symbolic":
+        lock.symlink_to(precious)
+    elif kind == "dangling":
+        lock.symlink_to(tmp_path / "nothing")
+    elif kind in ("hard", "empty hard"):
+        os.link(precious, lock)
+    elif kind == "file":
+        lock.write_bytes(PRECIOUS)
+    elif kind == "fifo":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    messages = {
+        "symbolic": "cgnrt-lock is a symbolic link, expected a file",
+        "dangling": "cgnrt-lock is a symbolic link, expected a file",
+        "fifo": "cgnrt-lock is not a regular file",
+        "folder": "Is a directory",
+    }
+    with pytest.raises(CgnrtError, match=messages.get(kind, "cgnrt-lock is not a lock of cgnrt")):
+        make(out)
+    assert precious.read_bytes() == before
+    assert os.path.lexists(lock)
+    assert not (tmp_path / "nothing").exists()
+    if kind == "file":
+        assert lock.read_bytes() == PRECIOUS
+
+
+def test_a_lock_that_a_crash_left_is_taken(make: Make, whole: Path, tmp_path: Path) -> None:
+    for content in ("", "pid 77 on elsewhere\n"):
+        (tmp_path / LOCK).write_text(content)
+        make(tmp_path, note=print)
+        assert contents(tmp_path) == contents(whole)
+
+
+def test_a_journal_that_is_a_link(make: Make, whole: Path, tmp_path: Path) -> None:
+    """Of another data set, which would get the lines of this one."""
+    other, out = tmp_path / "other", tmp_path / "out"
+    make(other)
+    manifest = shards.Manifest.read(other)
+    journal.begin(other, dataclasses.replace(manifest, shards=manifest.shards[:2]))
+    begun = (other / "journal.jsonl").read_bytes()
+    out.mkdir()
+    (out / "journal.jsonl").symlink_to(other / "journal.jsonl")
+    with pytest.raises(CgnrtError, match=r"journal\.jsonl is a symbolic link, expected a file"):
+        make(out)
+    assert (other / "journal.jsonl").read_bytes() == begun
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "shard-000002.tar"])
+def test_what_is_written_replaces_links(make: Make, whole: Path, tmp_path: Path, name: str) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_bytes(PRECIOUS)
+    if name == "manifest.json":
+        make(out, note=print)
+        (out / name).unlink()
+        (out / name).symlink_to(precious)
+        with pytest.raises(CgnrtError):  # it is read first
+            make(out)
+    else:
+        (out / name).symlink_to(precious)
+        make(out, force=True)
+        assert contents(out) == contents(whole)
+    assert precious.read_bytes() == PRECIOUS

@@ -221,7 +221,7 @@ def test_a_format_needs_nothing_but_its_line_in_the_registry(
 def test_of_nothing(make: Make, tmp_path: Path, format: str) -> None:
     manifest = make(tmp_path, n=0, format=format)
     assert manifest.shards == ()
-    assert list(contents(tmp_path)) == ["manifest.json"]
+    assert list(contents(tmp_path)) == [FORMATS[format].manifest]
     assert shards.verify(tmp_path) == []
 
 

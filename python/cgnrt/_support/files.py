@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import signal
+import stat
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,6 +49,28 @@ def terminable() -> Iterator[None]:
     finally:
         for signum, old in before.items():
             signal.signal(signum, old)
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of a fixed name, in a folder where others may have put something else of that name.
+
+    Returns:
+      A descriptor of a regular file, which is not inherited.
+    Raises:
+      OSError: it is a symbolic link, or not a file; the system's own reasons.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(
+                errno.ELOOP, f"{path.name} is a symbolic link, expected a file", str(path)
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, f"{path.name} is not a regular file", str(path))
+    return handle
 
 
 def refuse_existing(target: Path, *, force: bool) -> None:

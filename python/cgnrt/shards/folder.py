@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -10,17 +11,27 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from cgnrt._support.files import open_own
 from cgnrt.errors import CgnrtError
 from cgnrt.shards import journal
 from cgnrt.shards.job import Job, differences
 from cgnrt.shards.journal import JOURNAL
-from cgnrt.shards.manifest import MANIFEST, DataSetManifest, ShardRecord, environment
+from cgnrt.shards.manifest import (
+    MANIFESTS,
+    DataSetManifest,
+    ShardRecord,
+    environment,
+    find_manifest,
+    is_manifest,
+)
 
 LOCK = ".cgnrt-lock"
+_LOCK_BYTES = 512
+_HOLDER = re.compile(rb"pid [0-9]+\b[^\n]*\n?")
 
 # The names that `written_beside` gives temporary files, and those of spools: a killed run leaves them.
 _TEMPORARY = re.compile(
-    r"\.(shard-[0-9]{6,}\.[a-z0-9]+|" + re.escape(MANIFEST) + "|" + re.escape(JOURNAL) + r")"
+    r"\.(shard-[0-9]{6,}\.[a-z0-9]+|" + "|".join(map(re.escape, (*MANIFESTS, JOURNAL))) + r")"
     r"\.[0-9]+\.[0-9a-f]{8}\.tmp(\.\w+)?"
 )
 
@@ -59,7 +70,7 @@ def read_data_set(folder: Path, *, repair: bool = False) -> DataSetManifest | No
     """The data set in a folder, finished or not; None without one."""
     # A journal beside a manifest is the later one: shards are being made again.
     begun = journal.read(folder, repair=repair)
-    if begun is not None or not (folder / MANIFEST).exists():
+    if begun is not None or find_manifest(folder) is None:
         return begun
     return DataSetManifest.read(folder)
 
@@ -167,15 +178,16 @@ def _remove(folder: Path, existing: DataSetManifest) -> None:
     """Remove the files of a data set, its shards first: the manifest names those that are left after a crash."""
     for name in existing.names():
         (folder / name).unlink(missing_ok=True)
-    for name in (MANIFEST, JOURNAL):
+    for name in (*(name for name in MANIFESTS if is_manifest(folder / name)), JOURNAL):
         with contextlib.suppress(FileNotFoundError):
             (folder / name).unlink()
 
 
 def _acquire(path: Path) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
+            _check_lock(path, handle)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is(path, handle):  # its last holder may have unlinked it meanwhile
                 os.ftruncate(handle, 0)
@@ -185,6 +197,19 @@ def _acquire(path: Path) -> int:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _check_lock(path: Path, handle: int) -> None:
+    """Refuse a file that is not a lock: what it holds would be overwritten.
+
+    Raises:
+      OSError: it has other names, or content of its own.
+    """
+    content = os.pread(handle, _LOCK_BYTES + 1, 0)
+    if os.fstat(handle).st_nlink > 1 or (content and not _HOLDER.fullmatch(content)):
+        raise OSError(
+            errno.EEXIST, f"{path.name} is not a lock of cgnrt, which it would overwrite: remove it"
+        )
 
 
 def _is(path: Path, handle: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cgnrt._support.files import written_beside
+from cgnrt._support.files import open_own, written_beside
 from cgnrt.errors import CgnrtError
 from cgnrt.shards.manifest import (
     FORMAT,
@@ -51,7 +51,7 @@ def read(folder: Path, *, repair: bool = False) -> DataSetManifest | None:
     """
     path = folder / JOURNAL
     try:
-        raw = path.read_bytes()
+        raw = _read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -79,9 +79,18 @@ def read(folder: Path, *, repair: bool = False) -> DataSetManifest | None:
             records[record.name] = record
         good += len(line)
     if repair and good < len(raw):
-        os.truncate(path, good)
+        handle = open_own(path, os.O_WRONLY)
+        try:
+            os.ftruncate(handle, good)
+        finally:
+            os.close(handle)
     ordered = sorted(records.values(), key=lambda record: record.first)
     return DataSetManifest(header, tuple(made_with), tuple(ordered))
+
+
+def _read(path: Path) -> bytes:
+    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+        return file.read()
 
 
 class Journal:
@@ -89,7 +98,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL
-        self._file = self._path.open("ab", buffering=0)
+        self._file = os.fdopen(open_own(self._path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
 
     def add(self, record: ShardRecord) -> None:
         """Append a finished shard; it is on the disk when this returns.

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a finished data set consists of. The journal of an unfinished one has the same parts."""
+"""The manifest: what a finished data set consists of. The journal of an unfinished one has the same parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from cgnrt.sampling import MECHANISMS
 from cgnrt.shards.formats import FORMATS, Storage
 from cgnrt.shards.job import shard_name
 
-MANIFEST = "manifest.json"
+# The names that manifests have or had: where there are two, the first is the later one.
+MANIFESTS = tuple(sorted({found.manifest for found in FORMATS.values()} | {"manifest.json"}))
 FORMAT = "cgnrt-data-set"
 FORMAT_VERSION = 1
 
@@ -90,8 +91,12 @@ class DataSetManifest:
             "made_with": [dict(found) for found in self.made_with],
             "shards": [asdict(record) for record in self.shards],
         }
-        with written_beside(folder / MANIFEST, force=True) as beside:
+        name = FORMATS[self.header["storage"]["format"]].manifest
+        with written_beside(folder / name, force=True) as beside:
             beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        for other in MANIFESTS:  # an earlier version may have written it
+            if other != name and is_manifest(folder / other):
+                (folder / other).unlink()
 
     @classmethod
     def read(cls, folder: Path) -> DataSetManifest:
@@ -100,7 +105,7 @@ class DataSetManifest:
         Raises:
           CgnrtError: it is missing or damaged, or has a later version.
         """
-        path = folder / MANIFEST
+        path = find_manifest(folder) or folder / "manifest.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -115,6 +120,20 @@ class DataSetManifest:
             raise refuse(path, "shards", "not a list", "a list")
         records = tuple(parse_record(path, f"shards[{k}]", record) for k, record in enumerate(shards))
         return cls(header, tuple(made_with), records)
+
+
+def find_manifest(folder: Path) -> Path | None:
+    """The manifest in a folder; None without one."""
+    return next((folder / name for name in MANIFESTS if (folder / name).exists()), None)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest, of any version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
 
 
 def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:

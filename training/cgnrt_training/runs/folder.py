@@ -7,6 +7,7 @@ that goes on from the last checkpoint drops the scalars of the steps that it doe
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from cgnrt._support.files import written_beside
+from cgnrt._support.files import open_own, written_beside
 from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
@@ -110,7 +111,8 @@ class RunFolder:
         """Append a step's losses and other numbers to `scalars.jsonl`, and show them on a TensorBoard."""
         if not self.writes:
             return
-        with self._scalars.open("a", encoding="utf-8") as file:
+        handle = open_own(self._scalars, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(handle, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | {k: round(v, 6) for k, v in values.items()}) + "\n")
         if board is not None:
             for name, value in values.items():

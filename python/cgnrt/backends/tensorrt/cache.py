@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgnrt._support.files import written_beside
+from cgnrt._support.files import open_own, written_beside
 from cgnrt.backends.tensorrt.library import log
 from cgnrt.backends.tensorrt.target import Batches, Target
 from cgnrt.errors import CgnrtError
@@ -76,7 +76,7 @@ def timing_cache(target: Target) -> Path:
 def read_entry(key: CacheKey) -> bytes | None:
     """The engine of a key; None if the cache has none that can be used: the log says why."""
     try:
-        with key.path.open("rb") as file:
+        with os.fdopen(open_own(key.path, os.O_RDONLY), "rb") as file:
             owner = os.fstat(file.fileno()).st_uid
             raw = file.read()
     except FileNotFoundError:

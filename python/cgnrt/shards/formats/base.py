@@ -82,6 +82,7 @@ class Format(ABC):
       suffix: of the files, lower-case letters and digits after the dot.
       images: the image storages that it takes, the default first.
       description: for the help of the command.
+      manifest: the name of the data set's manifest. Programs that read whole folders skip it by its name.
       package: an optional dependency, whose version is recorded in data sets; `extra` installs it.
     """
 
@@ -89,6 +90,7 @@ class Format(ABC):
     suffix: str
     images: tuple[str, ...]
     description: str
+    manifest: str = "manifest.json"
     package: str | None = None
     extra: str | None = None
 

@@ -23,6 +23,7 @@ class Parquet(Format):
     suffix = ".parquet"
     images = IMAGES
     description = "Parquet tables"
+    manifest = ".manifest.json"  # Arrow skips names with a dot or underscore before them, and Hugging Face only a dot
     package = "pyarrow"
     extra = "parquet"
 
