@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from cgnrt import shards
     from cgnrt.plan import Plan
 
-    with Plan.open(arguments.plan) as plan:
+    with Plan.open(arguments.plan, private=True) as plan:
         names = {name: mechanism.classes for name, mechanism in plan.mechanisms.items()}
         shards.generate(
             plan,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import mmap
 import os
-import stat
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +14,7 @@ import numpy as np
 
 from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
 from cgnrt.plan.archive import Entry, index_members
+from cgnrt.plan.content import Content, open_content
 from cgnrt.plan.fields import parse_json
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
 from cgnrt.plan.manifest import CgnManifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
@@ -24,6 +22,7 @@ from cgnrt.plan.onnx.graph import validate_graph
 from cgnrt.plan.onnx.model import Model
 from cgnrt.plan.schema import parse_manifest
 
+_RENAME = "Open it again; replace plans by renaming, never by writing into them."
 _HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member is hashed
 
 
@@ -79,11 +78,12 @@ class PlanFile:
       digest: SHA-256 (hex) of the manifest, which holds the SHA-256 of every other member.
     """
 
-    def __init__(self, path: str, digest: str, members: Mapping[str, memoryview], mapping: mmap.mmap) -> None:
+    def __init__(self, path: str, digest: str, members: Mapping[str, memoryview], content: Content) -> None:
         self.path = path
         self.digest = digest
         self._members: Mapping[str, memoryview] | None = members
-        self._mapping: mmap.mmap | None = mapping
+        self._content: Content | None = content
+        self.verified = False
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -111,18 +111,41 @@ class PlanFile:
 
         For after an engine has made its own copy of the weights. Views stay good: what they read comes back.
         """
-        if self._mapping is not None:
-            _release(self._mapping)
+        if self._content is not None:
+            self._content.release_pages()
+
+    def check_unchanged(self) -> None:
+        """Make sure that a mapped file still has the bytes of its digest: quickly, while nobody touched it.
+
+        Raises:
+          PlanError: another program has written into the file, or cut it short.
+        """
+        content = self._content
+        if content is None or not self.verified or not content.was_touched(stamp := content.stamp()):
+            return
+        try:
+            if content.is_cut_short(stamp):
+                raise refuse("file", "cut short", "no writing into an open plan", _RENAME)
+            listed = self._listed_members()
+            manifest = self.member(MANIFEST_NAME)
+            if hashlib.sha256(manifest).hexdigest() != self.digest:
+                raise refuse("manifest", "overwritten", "no writing into an open plan", _RENAME)
+            _check_hashes(listed, self._open_members(), content, _RENAME)
+        except PlanError as error:
+            raise within(f"read {self.path!r}", error) from None
+        content.accept(stamp)
 
     def close(self) -> None:
         """Let go of the file. The mapping itself lives as long as any view of a member does."""
-        mapping, self._mapping = self._mapping, None
+        content, self._content = self._content, None
         self._members = None
         self._drop_networks()
-        if mapping is not None:
-            # BufferError: someone still holds a view; the last one to go unmaps the file.
-            with contextlib.suppress(BufferError):
-                mapping.close()
+        if content is not None:
+            content.close()
+
+    def _listed_members(self) -> Mapping[str, MemberSpec]:
+        """The members in the manifest."""
+        raise NotImplementedError
 
     def _drop_networks(self) -> None:
         """Let go of the views that the networks hold."""
@@ -151,25 +174,27 @@ class Plan(PlanFile):
         manifest: CgnManifest,
         mechanisms: Mapping[str, Mechanism],
         members: Mapping[str, memoryview],
-        mapping: mmap.mmap,
+        content: Content,
     ) -> None:
-        super().__init__(path, digest, members, mapping)
+        super().__init__(path, digest, members, content)
         self.manifest = manifest
         self._mechanisms: Mapping[str, Mechanism] | None = mechanisms
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Plan:
-        """Map a plan and check it. Nothing in it is executed, unpickled or copied.
+    def open(cls, path: str | os.PathLike[str], verify: bool = True, *, private: bool = False) -> Plan:
+        """Map a plan and check it. Nothing in it is executed or unpickled.
 
         Args:
           path: the file.
           verify: compare every member with its SHA-256. All other checks are made in any case.
+          private: copy the file first, so that nothing that is done to it later reaches the plan: into memory, or of
+            more than 64 MiB into a file without a name in the temporary folder (TMPDIR).
 
         Raises:
           PlanError: the file is missing, foreign, damaged, hostile or a plan of another kind; the message names
             what was found.
         """
-        plan = open_any(path, verify)
+        plan = open_any(path, verify, private=private)
         if isinstance(plan, Plan):
             return plan
         plan.close()
@@ -184,6 +209,9 @@ class Plan(PlanFile):
 
     def _drop_networks(self) -> None:
         self._mechanisms = None
+
+    def _listed_members(self) -> Mapping[str, MemberSpec]:
+        return self.manifest.members
 
     def __repr__(self) -> str:
         return f"Plan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
@@ -204,9 +232,9 @@ class SaliencyPlan(PlanFile):
         manifest: SaliencyManifest,
         network: SaliencyNetwork,
         members: Mapping[str, memoryview],
-        mapping: mmap.mmap,
+        content: Content,
     ) -> None:
-        super().__init__(path, digest, members, mapping)
+        super().__init__(path, digest, members, content)
         self.manifest = manifest
         self._network: SaliencyNetwork | None = network
 
@@ -229,26 +257,33 @@ class SaliencyPlan(PlanFile):
     def _drop_networks(self) -> None:
         self._network = None
 
+    def _listed_members(self) -> Mapping[str, MemberSpec]:
+        return self.manifest.members
+
     def __repr__(self) -> str:
         return f"SaliencyPlan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
 
 
-def open_any(path: str | os.PathLike[str], verify: bool = True) -> Plan | SaliencyPlan:
+def open_any(
+    path: str | os.PathLike[str], verify: bool = True, *, private: bool = False
+) -> Plan | SaliencyPlan:
     """Open a plan of any kind; arguments and errors as in `Plan.open`."""
-    return open_plan(os.fsdecode(path), verify, f"load {os.fsdecode(path)!r}")
+    return open_plan(os.fsdecode(path), verify, f"load {os.fsdecode(path)!r}", private)
 
 
-def open_plan(path: str, verify: bool, operation: str) -> Plan | SaliencyPlan:
+def open_plan(path: str, verify: bool, operation: str, private: bool = False) -> Plan | SaliencyPlan:
     """`open_any` with its own words for the operation, so that the writer can check what it wrote."""
     try:
-        return _load(path, verify)
+        plan = _load(path, verify, private)
     except PlanError as error:
         raise within(operation, error) from error.__cause__
+    plan.verified = verify
+    return plan
 
 
-def _load(path: str, verify: bool) -> Plan | SaliencyPlan:
-    mapping = _map(path)
-    data = memoryview(mapping)
+def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
+    content = open_content(path, private)
+    data = content.data
     entries = _index(data)
     members = {name: data[entry.start : entry.start + entry.size] for name, entry in entries.items()}
     raw = _manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
@@ -256,48 +291,20 @@ def _load(path: str, verify: bool) -> Plan | SaliencyPlan:
     manifest = parse_manifest(parse_json(raw))
     _check_members(manifest.members, entries)
     if verify:
-        _check_hashes(manifest.members, members, mapping)
+        _check_hashes(manifest.members, members, content)
     if isinstance(manifest, SaliencyManifest):
         try:
             network = SaliencyNetwork("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
         except PlanError as error:
             raise within("saliency", error) from None
-        return SaliencyPlan(path, digest, manifest, network, members, mapping)
+        return SaliencyPlan(path, digest, manifest, network, members, content)
     mechanisms = {}
     for name, spec in manifest.mechanisms.items():
         try:
             mechanisms[name] = _load_mechanism(name, spec, members)
         except PlanError as error:
             raise within(f"mechanism {name!r}", error) from None
-    return Plan(path, digest, manifest, mechanisms, members, mapping)
-
-
-def _map(path: str) -> mmap.mmap:
-    """Map a regular file, read-only."""
-    try:
-        # Non-blocking: a FIFO must be refused, not waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise refuse("file", "missing", "a plan", "Check the path, or make one with cgnrt-export.") from None
-    except ValueError as error:  # a NUL in the path
-        raise refuse("path", str(error), "a file name", "Check the path.") from None
-    except OSError as error:
-        raise refuse(
-            "file", f"unreadable ({error.strerror})", "a plan", "Check the path and its rights."
-        ) from error
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise refuse("file", "a directory", "a plan", "Give the plan file itself.")
-        if not stat.S_ISREG(status.st_mode):
-            raise refuse("file", "not a regular file", "a plan", "Give the plan file itself.")
-        if status.st_size == 0:
-            raise refuse("file", "empty", "a plan", COPY_AGAIN)
-        return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise refuse("file", f"not mappable ({error})", "a plan on a local disk", COPY_AGAIN) from error
-    finally:
-        os.close(descriptor)
+    return Plan(path, digest, manifest, mechanisms, members, content)
 
 
 def _index(data: memoryview) -> dict[str, Entry]:
@@ -338,14 +345,11 @@ def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry
             )
 
 
-def _release(mapping: mmap.mmap) -> None:
-    # Safe only for a read-only mapping of a file: anonymous memory would lose its content.
-    if hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
-
-
 def _check_hashes(
-    listed: Mapping[str, MemberSpec], members: Mapping[str, memoryview], mapping: mmap.mmap
+    listed: Mapping[str, MemberSpec],
+    members: Mapping[str, memoryview],
+    content: Content,
+    next_step: str = COPY_AGAIN,
 ) -> None:
     for name, spec in listed.items():
         digest = hashlib.sha256()
@@ -353,14 +357,14 @@ def _check_hashes(
         for first in range(0, len(data), _HASH_STEP):
             digest.update(data[first : first + _HASH_STEP])
             if len(data) > _HASH_STEP:
-                _release(mapping)
+                content.release_pages()
         found = digest.hexdigest()
         if found != spec.sha256:
             raise refuse(
                 f"SHA-256 of member {name!r}",
                 f"{found[:16]}...",
                 f"{spec.sha256[:16]}... (the manifest's)",
-                COPY_AGAIN,
+                next_step,
             )
 
 

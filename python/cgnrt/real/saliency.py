@@ -106,7 +106,9 @@ class Saliency:
             part = slice(first, first + _CHUNK)
             inputs = self.prepare(pictures, part)
             with self._lock:
+                self.plan.check_unchanged()
                 found = self._open().run({"image": inputs})["mask"]
+                self.plan.check_unchanged()
                 for at, mask in enumerate(found, first):
                     masks[at, 0] = self.finish(mask[0], pictures.size)
         return masks

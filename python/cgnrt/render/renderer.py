@@ -253,9 +253,12 @@ class Renderer:
     def _call(self, n: int, pool_rows: tuple[int, ...], parts: bool) -> Iterator[RenderDevice]:
         """Around everything that one request for n images does; lack of memory says what would fit."""
         device = self._opening.device()
+        # A plan that was overwritten, or cut short, must not be read, and what was read of it not be handed out.
+        self._plan.check_unchanged()
         with device.call():
             try:
                 yield device
+                self._plan.check_unchanged()
             except MemoryError as error:
                 self._pool = None
                 free_bytes = device.free_bytes()

@@ -37,7 +37,7 @@ class EngineChoice:
     precision: str
     threads: int | None
 
-    def open(self, plan: str | Plan) -> Generator:
+    def open(self, plan: Plan) -> Generator:
         return Generator(plan, **asdict(self), dtype="uint8", layout="NHWC")
 
 
@@ -108,13 +108,13 @@ class Job:
         """
         if self.generator is not None:
             return self.generator
-        generator = self.engine.open(self.plan)
-        if generator.plan.digest != self.digest:
+        plan = Plan.open(self.plan, private=True)
+        if plan.digest != self.digest:
             raise PlanError(
-                f"load '{self.plan}': digest is {generator.plan.digest[:12]}, expected {self.digest[:12]}. "
+                f"load '{self.plan}': digest is {plan.digest[:12]}, expected {self.digest[:12]}. "
                 "The file was replaced since this run was started."
             )
-        return generator
+        return self.engine.open(plan)
 
     def header(self) -> dict[str, Any]:
         """The job as the manifest records it, in types of JSON."""

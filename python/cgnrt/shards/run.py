@@ -60,7 +60,8 @@ def generate(
     and whatever `processes` and `engine` are.
 
     Args:
-      plan: the plan file; or an open `cgnrt.Plan`, so that this process does not read the file again.
+      plan: the plan file, of which each process makes a private copy; or an open `cgnrt.Plan`, so that this process
+        does not read the file again.
       folder: the folder of the data set; made if it does not exist. Every file in it appears whole or not at all.
       format: "webdataset" (tar), "parquet" or "npz".
       image: "webp", "png", "jpeg" or "raw"; None is "webp", for npz "raw".
@@ -107,7 +108,7 @@ def generate(
     )
     choice = EngineChoice(backend, device, precision, threads)
     try:
-        with nullcontext(plan) if isinstance(plan, Plan) else Plan.open(plan) as opened:
+        with nullcontext(plan) if isinstance(plan, Plan) else Plan.open(plan, private=True) as opened:
             asked = partial(
                 resolve,
                 opened,
