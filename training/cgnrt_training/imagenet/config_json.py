@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.files import written_beside
 from cgnrt.errors import CheckpointError
 
 from .biggan import START, BigGANConfig
@@ -80,7 +81,8 @@ def parse_config(given: Any, path: Path) -> BigGANConfig:
 def write_config(config: BigGANConfig, folder: Path) -> None:
     """Write `config.json` as Hugging Face's is."""
     text = json.dumps(to_json(config), indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    with written_beside(folder / CONFIG, force=True) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def to_json(config: BigGANConfig) -> dict[str, Any]:
