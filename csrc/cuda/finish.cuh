@@ -14,15 +14,15 @@ constexpr int kMaxDeviceChannels = 16;  // scale and bias are passed with the la
 
 // Clamp, then scale, then bias, then cast to `output`.
 struct DeviceFinish {
-  DType output;
-  Layout layout;
-  bool clamp;  // to [clamp_low, clamp_high]
-  float clamp_low;
-  float clamp_high;
   bool has_scale;
   bool has_bias;
   float scale[kMaxDeviceChannels];
   float bias[kMaxDeviceChannels];
+  bool clamp;  // to [clamp_low, clamp_high]
+  float clamp_low;
+  float clamp_high;
+  DType output;
+  Layout layout;
 };
 
 // Refuses more channels than a kernel takes; `subject` is the tensor that has them ("compose foregrounds").
