@@ -55,7 +55,7 @@ def test_the_wheel_has_three_packages_and_the_extension(wheel: Path, root: Path)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     assert f"cgnrt/_core{suffix}" in names
     assert "cgnrt/_core.pyi" in names
-    assert "cgnrt_training/configs/fast.toml" in names
+    assert "cgnrt_training/mnist/configs/fast.toml" in names
     assert "cgnrt_training/imagenet/classes.txt" in names
     page = {f"cgnrt/serve/ui/{p.name}" for p in (root / "python/cgnrt/serve/ui").iterdir()}
     assert "cgnrt/serve/ui/index.html" in page
