@@ -6,6 +6,7 @@
 #include "bindings/lend.h"
 #include "bindings/module.h"
 #include "common/cpu.h"
+#include "common/cpu_quota.h"
 #include "common/thread_pool.h"
 
 namespace py = pybind11;
@@ -49,4 +50,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
              "A DLPack capsule of dtype bfloat16 over the memory of a uint16 array.");
   module.def("build_info", &cgnrt::build_info,
              "What this build of the ops is and what it uses on this machine.");
+  module.def(
+      "cpu_quota", &cgnrt::cpu_quota, pybind11::arg("root"),
+      "The CPUs that the cgroups of this process allow it, of the system whose files lie under `root`.");
 }

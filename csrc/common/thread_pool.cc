@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
+#include <climits>
 #include <condition_variable>
 #include <csignal>
 #include <mutex>
 #include <system_error>
 #include <thread>
+
+#include "common/cpu_quota.h"
 
 namespace cgnrt {
 namespace {
@@ -128,6 +131,8 @@ void forget_pool() { g_pool.store(nullptr); }
 
 [[maybe_unused]] const int g_fork_handler = pthread_atfork(nullptr, nullptr, forget_pool);
 
+const int g_quota = cpu_quota("").value_or(INT_MAX);  // read once: ops ask in every call
+
 ThreadPool& pool() {
   ThreadPool* current = g_pool.load();
   if (current != nullptr) return *current;
@@ -140,11 +145,12 @@ ThreadPool& pool() {
 }  // namespace
 
 int available_cpus() {
+  int cpus = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
 #endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return std::clamp(cpus, 1, g_quota);
 }
 
 void parallel_for(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body) {

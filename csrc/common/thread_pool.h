@@ -6,7 +6,7 @@
 
 namespace cgnrt {
 
-// CPUs this process may run on (its affinity mask), at least 1.
+// CPUs this process may use: its affinity mask, and no more than the quota of its container; at least 1.
 int available_cpus();
 
 // Runs body(0) ... body(tasks - 1), each once, on at most `threads` threads, the caller's among them, and

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgnrt._support.files import terminable
+from cgnrt._support.machine import limit_torch_threads
 from cgnrt.errors import CgnrtError
 from cgnrt.plan.limits import MANIFEST_NAME
 
@@ -136,6 +137,8 @@ def _export(arguments: argparse.Namespace) -> None:
     # Here, so that --help needs no torch.
     from cgnrt_export import export_plan, read_checkpoint
     from cgnrt_export.u2net_reader import export_u2net, is_u2net
+
+    limit_torch_threads()
 
     if is_u2net(arguments.checkpoint):
         if arguments.tensorrt:

@@ -1,5 +1,7 @@
 #include "engines/deep/network.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <chrono>
 #include <mutex>
@@ -99,6 +101,11 @@ class Workspace {
   Workspace& operator=(const Workspace&) = delete;
   float* data() const { return const_cast<Floats&>(memory_).data(); }
 
+  // A process does not fork while a thread has the lock: a child would wait for a thread that it does not
+  // have.
+  static void hold() { mutex_.lock(); }
+  static void release() { mutex_.unlock(); }
+
  private:
   static std::mutex mutex_;
   static Floats kept_;
@@ -111,6 +118,9 @@ class Workspace {
 std::mutex Workspace::mutex_;
 Floats Workspace::kept_;
 std::int64_t Workspace::kept_floats_ = 0;
+
+[[maybe_unused]] const int g_fork_handler =
+    pthread_atfork(Workspace::hold, Workspace::release, Workspace::release);
 
 // One image from its vectors to its pictures in `slots`.
 void run_image(const PictureNetwork& net, const Rows& rows, const float* image, const float* zeros,

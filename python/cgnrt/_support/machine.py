@@ -6,6 +6,8 @@ import itertools
 import os
 from typing import Any
 
+from cgnrt import _core
+
 # The extensions that make engines faster in low precision, with the kernel's names.
 _MATRIX = ("avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "amx_fp16")
 _VECTOR = ("avx2", "fma", "f16c", "avx512f")
@@ -28,8 +30,17 @@ def describe_machine() -> dict[str, Any]:
 
 
 def available_cores() -> int:
-    """The number of cores that this process may use; in a container there may be more in the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of cores that this process may use: no more than its CPU affinity and its container's quota allow."""
+    cpus: int = _core.build_info()["cpu"]["cpus"]
+    return cpus
+
+
+def limit_torch_threads() -> None:
+    """Let torch take no more threads than there are available cores; it knows no quotas. OMP_NUM_THREADS prevails."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and available_cores() < torch.get_num_threads():
+        torch.set_num_threads(available_cores())
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -7,13 +7,13 @@ never a quiet fallback.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cgnrt import _core, cuda
+from cgnrt._support.forking import cached_property
 from cgnrt._support.values import check_threads
 from cgnrt.backends.base import (
     PRECISIONS,
@@ -48,7 +48,7 @@ class Registration:
     packages: tuple[str, ...] = ()
     fp32_is_faster: Callable[[], bool] = lambda: False
 
-    @functools.cached_property
+    @cached_property
     def backend(self) -> Backend:
         """The backend itself, whose module is imported at the first use."""
         return self.make()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import weakref
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.forking import ForkLock, before_fork
 from cgnrt._support.machine import available_cores
 from cgnrt.backends.base import Device, Setup, deliver
 from cgnrt.errors import BackendError
@@ -38,8 +38,11 @@ def _library() -> Any:
 
 
 @functools.cache
-def _core() -> Any:
+def _core() -> Any:  # to be called with `_core_lock` or an engine's lock: no process forks meanwhile
     return _library().Core()
+
+
+_core_lock = ForkLock()
 
 
 class OpenVinoEngine:
@@ -60,8 +63,10 @@ class OpenVinoEngine:
         self._outputs = [spec.name for spec in network.spec.outputs]
         self._inputs: set[str] = set()
         self._request: Any = None
-        self._open()
-        _engines.add(self)
+        self._lock = ForkLock()
+        with self._lock:
+            self._open()
+            _engines.add(self)
 
     def _open(self) -> Any:
         try:
@@ -85,14 +90,15 @@ class OpenVinoEngine:
         outputs: Mapping[str, np.ndarray] | None = None,
         stream: Any = None,
     ) -> dict[str, np.ndarray]:
-        request = self._request or self._open()
-        try:
-            taken = {name: array for name, array in inputs.items() if name in self._inputs}
-            request.infer(taken, share_inputs=True, share_outputs=True)
-        except Exception as error:
-            raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
-        produced = {name: request.get_tensor(name).data for name in self._outputs}
-        return deliver(produced, outputs)
+        with self._lock:
+            request = self._request or self._open()
+            try:
+                taken = {name: array for name, array in inputs.items() if name in self._inputs}
+                request.infer(taken, share_inputs=True, share_outputs=True)
+            except Exception as error:
+                raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
+            produced = {name: request.get_tensor(name).data for name in self._outputs}
+            return deliver(produced, outputs)
 
 
 _engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
@@ -103,15 +109,14 @@ def _close_before_fork() -> None:
 
     Its thread pools are shared by the process, and a child that compiles with one whose threads stayed behind in the
     parent waits for ever. When the last engine and the core are gone so are the pools; both sides open new ones on
-    their next run. An engine that another thread runs during the fork keeps them, as does OpenVINO used elsewhere.
+    their next run. No engine runs or opens meanwhile: the fork holds their locks. OpenVINO used elsewhere keeps them.
     """
     for engine in list(_engines):
         engine.close()
     _core.cache_clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_close_before_fork)
+before_fork(_close_before_fork)
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,17 @@ class OpenVinoBackend:
     def refusal(self, device: Device, precision: str) -> str | None:
         if precision not in _HINTS:
             return f"it has no {precision} on the CPU"
-        if precision == "bf16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and not _has_bf16():
             return "this processor has no bf16 instructions, where OpenVINO would quietly compute in fp32"
         return None
 
     def examine(self, network: Network, setup: Setup) -> OpenVinoCandidate:
         return OpenVinoCandidate(network, setup.precision)
+
+
+def _has_bf16() -> bool:
+    with _core_lock:
+        return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _first_line(error: Exception) -> str:

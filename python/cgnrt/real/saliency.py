@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cgnrt._support.forking import ForkLock
 from cgnrt._support.values import check_threads
 from cgnrt.backends import choose
 from cgnrt.backends.base import Device, Engine
@@ -69,7 +69,7 @@ class Saliency:
             networks=[self.plan.network],
         )
         self._threads = threads
-        self._lock = threading.Lock()  # engines take one caller at a time
+        self._lock = ForkLock()  # engines take one caller at a time
         self._engine: Engine | None = None
         self._pid = 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
@@ -55,7 +55,7 @@ class RenderDevice(ABC):
         Raises:
           BackendError: the device cannot be used, or an engine refuses its graph.
         """
-        self.lock = threading.RLock()
+        self.lock = ForkLock()
         self.stream: Any = None
 
     # What most devices leave as it is.
@@ -190,16 +190,14 @@ class Opening:
         self.name = str(choice.device)
         self._arguments = plan, choice, threads
         self._opened: tuple[int, RenderDevice] | None = None
-        self._locks: dict[
-            int, threading.Lock
-        ] = {}  # by process: a forked one may inherit a lock that is taken
+        self._lock = ForkLock()
 
     def device(self) -> RenderDevice:
         """The device of this process."""
         opened, pid = self._opened, os.getpid()
         if opened is not None and opened[0] == pid:
             return opened[1]
-        with self._locks.setdefault(pid, threading.Lock()):
+        with self._lock:
             if self._opened is None or self._opened[0] != pid:
                 self._opened = pid, self.kind(*self._arguments)
             return self._opened[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.forking import cached_property
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
 from cgnrt.render.device import NoiseInput, RenderDevice, Uploaded, network_inputs, output_shapes
 from cgnrt.sampling import DrawOptions, Labels, Noise, Sampler
@@ -47,12 +47,12 @@ class PoolLayout:
     refresh: int | None
     chunk: int
 
-    @functools.cached_property
+    @cached_property
     def extra(self) -> int:
         """Rows beyond the window of one sample: entries that are made at once, but no pool more than doubles."""
         return 0 if self.refresh is None else min(self.chunk, max(_LEAST_EXTRA, *self.sizes))
 
-    @functools.cached_property
+    @cached_property
     def rows(self) -> tuple[int, int, int]:
         """How many entries of each mechanism are held."""
         shape, texture, background = (size + self.extra for size in self.sizes)

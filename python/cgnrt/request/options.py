@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from cgnrt._support.forking import cached_property
 from cgnrt._support.values import check_threads, host_array, is_int, refuse_masked
 from cgnrt.backends import EngineOptions
 from cgnrt.plan import Plan
@@ -267,7 +267,7 @@ class PixelFormat:
         """Bytes of one number of an image."""
         return {"float32": 4, "uint8": 1}.get(self.dtype, 2)
 
-    @functools.cached_property
+    @cached_property
     def compose_options(self) -> dict[str, Any]:
         """The keyword arguments of `cgnrt.ops.compose` that give this form."""
         return {

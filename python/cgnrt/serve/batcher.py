@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
@@ -127,6 +128,7 @@ class Batcher:
         self._ready = threading.Condition()
         self._closing = False
         self._running = 0
+        self._pid = os.getpid()
         self._strained_since = self._strained_until = 0.0
         self._thread = threading.Thread(target=self._run, name="cgnrt-batcher", daemon=True)
         self._thread.start()
@@ -146,6 +148,12 @@ class Batcher:
           ServeError: the queue is full, or the server stops.
         """
         limits = self._limits
+        if os.getpid() != self._pid:  # a forked process has no thread that would answer
+            raise ServeError(
+                "unavailable",
+                f"infer: this server runs in process {self._pid}, expected this one, {os.getpid()}. "
+                "Start a server in each process.",
+            )
         with self._ready:
             if self._closing:
                 raise ServeError("unavailable", "infer: the server is stopping. Try another server.")

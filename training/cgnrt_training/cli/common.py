@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cgnrt._support.machine import limit_torch_threads
 from cgnrt.errors import MissingDependencyError
 
 from ..settings import Settings, from_texts, override
@@ -51,7 +52,7 @@ def torch_or_error() -> ModuleType:
 
 
 def set_threads(threads: int | None) -> None:
-    """Take this many CPU threads for torch; None leaves all cores.
+    """Take this many CPU threads for torch; None: all that the process may use.
 
     Raises:
       UsageError: fewer than one.
@@ -60,7 +61,9 @@ def set_threads(threads: int | None) -> None:
     if threads is not None and threads < 1:
         raise UsageError(f"train: --threads is {threads}, expected >= 1.")
     torch = torch_or_error()
-    if threads is not None:
+    if threads is None:
+        limit_torch_threads()
+    else:
         torch.set_num_threads(threads)
 
 

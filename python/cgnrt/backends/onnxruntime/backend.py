@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cgnrt._support.forking import ForkLock
 from cgnrt.backends.base import Device, Engine, Setup, deliver
 from cgnrt.backends.onnxruntime import cuda
 from cgnrt.backends.onnxruntime.session import open_session
@@ -22,6 +24,8 @@ class OnnxRuntimeEngine:
         self._weights = network.weights
         self._session = open_session(network, [("CPUExecutionProvider", {})], threads=threads)
         self._outputs = [spec.name for spec in network.spec.outputs]
+        self._pid = os.getpid()
+        self._lock = ForkLock()  # what threads of the library have taken must not be left to a forked child
 
     def run(
         self,
@@ -29,8 +33,16 @@ class OnnxRuntimeEngine:
         outputs: Mapping[str, np.ndarray] | None = None,
         stream: Any = None,
     ) -> dict[str, np.ndarray]:
+        if self._pid != os.getpid():
+            raise BackendError(
+                f"run: this engine of ONNX Runtime belongs to process {self._pid}, expected this one, {os.getpid()}. "
+                "Load an engine in each process."
+            )
         try:
-            produced = dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+            with self._lock:
+                produced = dict(
+                    zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True)
+                )
         except Exception as error:
             raise BackendError(f"run: ONNX Runtime failed: {error}") from error
         return deliver(produced, outputs)

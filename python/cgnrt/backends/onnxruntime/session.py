@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.forking import never_freed_in_child
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import BackendError
 from cgnrt.plan import Network
@@ -64,4 +65,4 @@ def open_session(
             f"{subject}: providers are {', '.join(session.get_providers())}, expected {wanted}: ONNX Runtime could not "
             "start it and said why on stderr. Check its CUDA and cuDNN libraries."
         )
-    return session
+    return never_freed_in_child(session)

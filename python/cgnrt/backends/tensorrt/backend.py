@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from typing import Any
 
 from cgnrt import cuda
+from cgnrt._support.forking import cached_property
 from cgnrt.backends.base import PRECISIONS, Device, Setup
 from cgnrt.backends.tensorrt import library as packages
 from cgnrt.backends.tensorrt.build import bar, build_engine
@@ -61,7 +61,7 @@ class TensorRtCandidate:
             data = _build(self._network, self._key, self._library, self._setup.device)
         return TensorRtEngine(self._network, data, self._library, self._setup.device)
 
-    @functools.cached_property
+    @cached_property
     def _key(self) -> CacheKey:
         """What the engine's place in the cache depends on; to compute it reads all weights."""
         network, plan, precision = self._network, self._setup.plan, self._setup.precision

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt import _core
+from cgnrt._support.forking import ForkLock
 from cgnrt.backends.native.deep.program import PictureProgram
 from cgnrt.backends.native.deep.vectors import evaluate
 from cgnrt.backends.native.graph import Graph
@@ -23,6 +24,7 @@ class NativeDeepEngine:
     """
 
     def __init__(self, network: Network, program: PictureProgram, threads: int | None) -> None:
+        self._lock = ForkLock()  # the engine has a lock, too: a child must not inherit it taken
         self._engine = _core.PictureNetwork(
             [vector.width for vector in program.vectors],
             program.picture_arguments(),
@@ -54,9 +56,10 @@ class NativeDeepEngine:
         try:
             rows = self._rows(inputs, n)
             image = None if self._image is None else inputs[self._image]
-            found = self._engine.run(
-                rows, image, n, [given.get(name) for name in self._outputs], threads=self._threads
-            )
+            with self._lock:
+                found = self._engine.run(
+                    rows, image, n, [given.get(name) for name in self._outputs], threads=self._threads
+                )
         except (IndexError, KeyError, TypeError, ValueError, MemoryError) as error:
             raise BackendError(f"run: the native engine failed: {error}") from error
         return dict(zip(self._outputs, found, strict=True))
