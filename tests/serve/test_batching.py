@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,3 +272,19 @@ def test_with_pixels_shares_the_engines(golden_plan: Path) -> None:
     assert gen.sample(1, 1).images.dtype == np.uint8
     with pytest.raises(ValueError, match="layout is"):
         gen.with_pixels("uint8", "CHWN")
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_refuses(golden_plan: Path) -> None:
+    """The thread that would answer is in the parent."""
+    service = Service(generator(golden_plan), "v2")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            asyncio.run(service.infer(request(tensor("count", 1))))
+        except ServeError as error:
+            os._exit(0 if f"runs in process {os.getppid()}, expected this one" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    asyncio.run(service.close())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from cgnrt._support.forking import ForkLock
 from cgnrt.serve import serve_extra
 
 with serve_extra("prometheus_client"):
@@ -26,7 +26,7 @@ class Log:
     def __init__(self, stream: TextIO | None, *, requests: bool = True) -> None:
         self._stream = stream
         self._requests = requests
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def write(self, event: str, **fields: Any) -> None:
         """Write one event. Without `requests`, "infer" events are left out."""

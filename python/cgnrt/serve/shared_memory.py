@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.forking import ForkLock
 from cgnrt.serve.protocol import InferRequest, Parameter, ServeError, Tensor, short
 from cgnrt.serve.tensors import ITEM_BYTES, check_header, from_raw, to_raw
 
@@ -125,7 +125,7 @@ class Regions:
     def __init__(self, *, allowed: bool = True) -> None:
         self._allowed = allowed
         self._regions: dict[str, _Region] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Open the region `byte_size` bytes long at `offset` of the memory `key`.
