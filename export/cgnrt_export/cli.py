@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from cgnrt._support.files import terminable
 from cgnrt._support.machine import limit_torch_threads
+from cgnrt._support.reading import open_file
+from cgnrt._support.terminal import CommandParser, say, say_error
 from cgnrt.errors import CgnrtError
 from cgnrt.plan.limits import MANIFEST_NAME
 
@@ -33,16 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with terminable():
             _export(arguments)
     except (CgnrtError, ValueError, TypeError) as error:
-        print(f"cgnrt-export: {error}", file=sys.stderr)
+        say_error("cgnrt-export", error)
         return 1
     except KeyboardInterrupt:
-        print("cgnrt-export: interrupted; nothing was written", file=sys.stderr)
+        say_error("cgnrt-export", "interrupted; nothing was written")
         return 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="cgnrt-export",
         description="Write a trained CGN as a plan, and prove that the plan computes the same.",
     )
@@ -199,7 +201,7 @@ def is_plan(path: Path) -> bool:
     """Whether a file begins as plans do."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(30 + len(MANIFEST_NAME))
     return start.startswith(b"PK\x03\x04") and start[30:] == MANIFEST_NAME.encode()
 
@@ -300,19 +302,19 @@ def _print(
         values |= {"report": report.to_json()} if report is not None else {}
         values |= {"engines": engines.to_json()} if engines is not None else {}
         values |= {"triton_model": str(model)} if model is not None else {}
-        print(json.dumps(values, indent=2))
+        say(json.dumps(values, indent=2))
         return
     for part in (report, engines):
         if part is not None:
-            print(part.table())
+            say(part.table())
     if plan is not None:
-        print(f"wrote {plan}, {plan.stat().st_size:,} bytes")
+        say(f"wrote {plan}, {plan.stat().st_size:,} bytes")
     if model is not None:
-        print(f"wrote {model}, a model of Triton's Python backend")
+        say(f"wrote {model}, a model of Triton's Python backend")
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    say(message, sys.stderr)
 
 
 if __name__ == "__main__":

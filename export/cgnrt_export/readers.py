@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cgnrt._support.reading import open_file
 from cgnrt.errors import CheckpointError
 from cgnrt_export.imagenet import (
     BARE_NOTE,
@@ -237,7 +238,7 @@ def _class_names(variant: str | None, n_classes: int) -> dict[str, list[str]]:
 
 def _sha256(path: str | os.PathLike[str]) -> str:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from cgnrt._support.reading import open_file
 from cgnrt_export.saliency import RESOLUTION, SaliencyReport, export_saliency
 from cgnrt_training.checkpoints import load_weights
 from cgnrt_training.imagenet.checkpoints import build_u2net, identify
@@ -36,7 +37,7 @@ def export_u2net(
     """
     model = build_u2net(load_weights(path), str(path))
     small = model.config.encoder == SMALL.encoder and model.config.decoder == SMALL.decoder
-    with path.open("rb") as file:
+    with open_file(path) as file:
         source = {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     return export_saliency(
         target,

@@ -13,7 +13,13 @@ COPY_AGAIN = "The file is damaged or was cut short: copy it again, or export it 
 
 
 class CgnrtError(Exception):
-    """Base of all errors that cgnrt raises on its own account."""
+    """Base of all errors that cgnrt raises on its own account.
+
+    Messages quote files, names and engines that may be hostile: as text they are safe to print on a terminal.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class PlanError(CgnrtError):
@@ -30,6 +36,29 @@ class MissingDependencyError(BackendError):
 
 class CheckpointError(CgnrtError):
     """A checkpoint is missing, damaged, of another model, or holds more than tensors and plain values."""
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """Text with everything escaped that could steer a terminal or change the order of what it shows.
+
+    For whatever comes from elsewhere: values and names of files, messages of engines. Escape sequences become
+    `\\x1b[31m`, bidirectional controls `\\u202e`, spaces without width `\\u200b`, and bytes of a file name that are
+    not UTF-8 `\\udcff`.
+
+    Args:
+      keep: control characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def one_line(text: object) -> str:
+    """An error of an engine or a library as printable text, its lines joined, for a message of ours."""
+    return printable(" ".join(str(text).split()), keep="")
 
 
 def show(value: object, limit: int = 80) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cgnrt._support.files import written_beside
+from cgnrt._support.reading import open_file
 from cgnrt.errors import CgnrtError, CheckpointError
 
 from .settings import Settings, from_dict
@@ -32,7 +33,7 @@ def load_tensors(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(64)
     except OSError as error:
         raise CheckpointError(

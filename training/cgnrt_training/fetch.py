@@ -24,6 +24,7 @@ from urllib.request import url2pathname
 from tqdm import tqdm
 
 from cgnrt._support.files import written_beside
+from cgnrt._support.reading import open_file
 from cgnrt.errors import CgnrtError
 
 from .data_files import Catalogue, DataFile, Form
@@ -111,7 +112,7 @@ def _fault(path: Path, form: Form) -> str | None:
             return "is no regular file"
         if form.size_bytes is not None and status.st_size != form.size_bytes:
             return f"size is {status.st_size}, expected {form.size_bytes} bytes"
-        with path.open("rb") as content:
+        with open_file(path) as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return "is a link to nothing" if path.is_symlink() else None
@@ -221,7 +222,7 @@ class _Source:
             if not path.is_file():
                 raise NotThereError(f"fetch '{address}': file is missing, expected it there.")
             try:
-                content: IO[bytes] = path.open("rb")
+                content: IO[bytes] = open_file(path)
             except OSError as error:
                 raise self._failed(form, error) from error
             length: str | None = str(path.stat().st_size)

@@ -16,6 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from cgnrt._support.reading import read_text
+
 Settings = TypeVar("Settings")
 
 
@@ -105,7 +107,7 @@ def load_toml(name: str | os.PathLike[str], package: str) -> dict[str, Any]:
     path = Path(name)
     shipped = recipes(package)
     try:
-        text = shipped[str(name)] if str(name) in shipped and not path.exists() else path.read_text("utf-8")
+        text = shipped[str(name)] if str(name) in shipped and not path.exists() else read_text(path)
         return tomllib.loads(text)
     except OSError as error:
         raise ValueError(

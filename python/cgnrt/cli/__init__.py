@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from cgnrt._support.files import terminable
+from cgnrt._support.terminal import CommandParser, say_error
 from cgnrt.cli import audit, bench, generate, inspect, real, sample, serve, sheet, verify
 from cgnrt.errors import CgnrtError
 
@@ -21,10 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with terminable():
             arguments.run(arguments)
     except (CgnrtError, ValueError, TypeError, MemoryError) as error:
-        print(f"cgnrt {arguments.command}: {error}", file=sys.stderr)
+        say_error(f"cgnrt {arguments.command}", error)
         return 1
     except KeyboardInterrupt:
-        print(f"cgnrt {arguments.command}: interrupted", file=sys.stderr)
+        say_error(f"cgnrt {arguments.command}", "interrupted")
         return 1
     except BrokenPipeError:  # `cgnrt inspect | head`
         sys.stderr.close()
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cgnrt", description="Counterfactual batches from a plan.")
+    parser = CommandParser(prog="cgnrt", description="Counterfactual batches from a plan.")
     parser.add_argument("--version", action="version", version=f"cgnrt {version('cgnrt')}")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in _COMMANDS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cgnrt._support.files import refuse_existing, written_beside
+from cgnrt._support.terminal import say, say_traceback
 from cgnrt.cli.arguments import Commands, add_generator, open_generator
 from cgnrt.errors import CgnrtError
 
@@ -80,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> None:
             beside.write_text(result.to_json(), encoding="utf-8")
     if arguments.plot is not None:
         result.plot(arguments.plot, force=arguments.force)
-    print(result)
+    say(result)
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def _guarded(name: str, classifier: Any) -> Any:
 
 
 def _raised(name: str, error: Exception) -> CgnrtError:
-    traceback.print_exception(error, file=sys.stderr)
+    say_traceback(error)
     return CgnrtError(
         f"audit '{name}': the classifier's code raised {type(error).__name__} (above), expected an answer."
     )

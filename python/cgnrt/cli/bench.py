@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cgnrt._support.machine import describe_machine
+from cgnrt._support.terminal import say
 from cgnrt.batch import Batch
 from cgnrt.cli.arguments import Commands, add_generator, open_generator
 from cgnrt.generator import Generator
@@ -41,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
         seconds=arguments.seconds,
         seed=arguments.seed,
     )
-    print(json.dumps(result, indent=2) if arguments.json else table(result))
+    say(json.dumps(result, indent=2) if arguments.json else table(result))
 
 
 def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, seed: int) -> dict[str, Any]:

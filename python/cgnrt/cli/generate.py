@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from cgnrt._support.terminal import say, say_error
 from cgnrt.cli.arguments import Commands, add_generator, add_sample_options, sample_options
 from cgnrt.shards.formats import FORMATS
 
@@ -62,6 +62,6 @@ def _run(arguments: argparse.Namespace) -> None:
             processes=arguments.processes,
             engine=arguments.engine,
             force=arguments.force,
-            note=lambda text: print(f"cgnrt generate: {text}", file=sys.stderr),
+            note=lambda text: say_error("cgnrt generate", text),
         )
-    print(arguments.output)
+    say(arguments.output)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.terminal import say
 from cgnrt.backends.tensorrt.ready import list_ready
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import PlanError
@@ -40,10 +41,10 @@ def add_parser(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.classes and not arguments.json:
         with Plan.open(arguments.plan) as plan:
-            print(list_classes(plan))
+            say(list_classes(plan))
         return
     with open_any(arguments.plan) as found:
-        print(json.dumps(to_json(found), indent=2) if arguments.json else describe(found))
+        say(json.dumps(to_json(found), indent=2) if arguments.json else describe(found))
 
 
 def describe(plan: Plan | SaliencyPlan) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgnrt._support.files import refuse_existing, written_beside
+from cgnrt._support.terminal import say
 from cgnrt.backends.choice import backends_for
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
@@ -79,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     good = real.usable(masks)
     for file in (file for file, fine in zip(files, good, strict=True) if not fine):
-        print(f"left out {file}: no object, or no background beside it", file=sys.stderr)
+        say(f"left out {file}: no object, or no background beside it", sys.stderr)
     files = [file for file, fine in zip(files, good, strict=True) if fine]
     photos, masks = photos[good], masks[good]
     if len(files) < 2:
@@ -91,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _write_sheet(arguments, photos, masks, n)
     else:
         _write_folder(arguments, files, photos, masks, n)
-    print(arguments.output)
+    say(arguments.output)
 
 
 def _refuse_target(target: Path, as_sheet: bool, force: bool) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cgnrt._support.files import refuse_existing, write_npz, written_beside
+from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import (
     Commands,
     add_generator,
@@ -68,4 +69,4 @@ def _run(arguments: argparse.Namespace) -> None:
 
     with bar, written_beside(arguments.output, force=arguments.force) as beside:
         write_npz(beside, columns, rows())
-    print(arguments.output)
+    say(arguments.output)

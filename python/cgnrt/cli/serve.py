@@ -12,10 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cgnrt._support.reading import read_text
+from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import Commands, add_generator, open_generator
 from cgnrt.errors import CgnrtError
 
 TOKEN_VARIABLE = "CGNRT_TOKEN"  # of the environment
+_MOST_TOKEN_BYTES = 65_536  # of the file with it
 
 
 def add_parser(commands: Commands) -> None:
@@ -104,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
         grpc = "" if bound.grpc_port is None else f", gRPC on port {bound.grpc_port}"
         page = f", page at {scheme}://{host}:{bound.port}/ui/" if arguments.ui else ""
-        print(f"{name}: {scheme}://{host}:{bound.port}{grpc}{page}", flush=True)
+        say(f"{name}: {scheme}://{host}:{bound.port}{grpc}{page}")
 
     async def live() -> None:
         service = Service(generator, name, limits=limits, token=token, log=log)
@@ -145,7 +148,7 @@ def _token(path: Path | None) -> str | None:
     token = os.environ.get(TOKEN_VARIABLE)
     if path is not None:
         try:
-            token = path.read_text("utf-8").strip()
+            token = read_text(path, _MOST_TOKEN_BYTES).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise CgnrtError(f"serve: token file '{path}' cannot be read ({error}).") from error
     if token is None:

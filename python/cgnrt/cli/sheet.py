@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgnrt._support.files import refuse_existing, written_beside
+from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import (
     Commands,
     add_generator,
@@ -142,7 +143,7 @@ def _run(arguments: argparse.Namespace) -> None:
         image = _DRAW[arguments.kind](arguments, generator)
         with written_beside(arguments.output, force=arguments.force) as beside:
             image.save(beside, format="PNG")
-    print(arguments.output)
+    say(arguments.output)
 
 
 # Kinds.

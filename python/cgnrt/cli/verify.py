@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
 
@@ -31,4 +32,4 @@ def _run(arguments: argparse.Namespace) -> None:
         raise CgnrtError(f"verify '{arguments.folder}': problems found: {len(problems)}{shown}{more}")
     manifest = shards.Manifest.read(arguments.folder)
     count = sum(record.count for record in manifest.shards)
-    print(f"{arguments.folder}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")
+    say(f"{arguments.folder}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cgnrt._support.reading import open_file
 from cgnrt.errors import CgnrtError
 from cgnrt.serve import serve_extra
 from cgnrt.serve.browsers import is_loopback
@@ -234,6 +235,8 @@ def _check_tls(address: Address) -> None:
     if address.certificate is None or address.key is None:
         return
     try:
+        for path in (address.certificate, address.key):
+            open_file(path).close()  # OpenSSL would wait for a FIFO
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(address.certificate, address.key)
     except OSError as error:  # ssl.SSLError is one
         raise CgnrtError(

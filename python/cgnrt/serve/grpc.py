@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.reading import read_file
 from cgnrt.errors import CgnrtError
 from cgnrt.serve import serve_extra
 from cgnrt.serve.grpc_messages import (
@@ -73,7 +74,7 @@ def grpc_server(
         if certificate is None or key is None:
             bound = server.add_insecure_port(address)
         else:
-            pair = (key.read_bytes(), certificate.read_bytes())
+            pair = (read_file(key), read_file(certificate))
             bound = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     except RuntimeError as error:
         raise CgnrtError(

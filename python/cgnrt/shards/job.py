@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgnrt._support.machine import available_cores
-from cgnrt.errors import PlanError
+from cgnrt.errors import PlanError, printable
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.request.options import SampleOptions
@@ -118,7 +118,8 @@ class Job:
 
     def header(self) -> dict[str, Any]:
         """The job as the manifest records it, in types of JSON."""
-        plan = {"name": Path(self.plan).name, "sha256": self.digest, "resolution": list(self.resolution)}
+        name = printable(Path(self.plan).name, keep="")
+        plan = {"name": name, "sha256": self.digest, "resolution": list(self.resolution)}
         options = {name: self.options[name] for name in _RECORDED}
         options["classes"] = {m: list(found) for m, found in options["classes"].items()}
         options["truncation"] = None if options["truncation"] is None else float(options["truncation"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cgnrt._support.files import written_beside
+from cgnrt._support.reading import open_file
 from cgnrt.shards.formats import FORMATS, StoredBatch
 from cgnrt.shards.job import Job, Shard
 from cgnrt.shards.manifest import ShardRecord
@@ -53,6 +54,6 @@ class ShardMaker:
 
 def checksum(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cgnrt.errors import CgnrtError
+from cgnrt.errors import CgnrtError, printable
 from cgnrt.plan import Plan
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
@@ -88,7 +88,7 @@ def generate(
     if engine not in EXECUTORS:
         raise ValueError(f"generate: engine is {engine!r}, expected one of {', '.join(EXECUTORS)}.")
     target = Path(folder)
-    tell = note or (lambda text: warnings.warn(f"generate '{target}': {text}", stacklevel=2))
+    tell = note or (lambda text: warnings.warn(printable(f"generate '{target}': {text}"), stacklevel=2))
     storage = choose_storage(format, image, quality, masks=masks, shard_size=shard_size)
     FORMATS[format].check()
     if engine == "ray":

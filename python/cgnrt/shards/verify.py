@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt.errors import printable
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards import journal
 from cgnrt.shards.encode import decode, mask_image
@@ -43,7 +44,7 @@ def verify(
         problems += [f"{record.name}: {text}" for text in _shard(where, manifest, record, deep)]
         if progress is not None:
             progress(record.count)
-    return problems
+    return [printable(text, keep="") for text in problems]
 
 
 def _structure(folder: Path, manifest: DataSetManifest) -> list[str]:

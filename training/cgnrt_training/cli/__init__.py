@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
-import sys
 from collections.abc import Sequence
 
 from cgnrt._support.files import terminable
+from cgnrt._support.terminal import CommandParser, say, say_error
 from cgnrt.errors import CgnrtError
 
 from .common import JobFailed, UsageError
@@ -36,24 +36,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         with terminable():
             result = args.run(args)
     except UsageError as error:
-        print(f"cgnrt-train: {error}", file=sys.stderr)
+        say_error("cgnrt-train", error)
         return USAGE
     except JobFailed as failure:
-        print(failure.result)
-        print(f"cgnrt-train: {failure}", file=sys.stderr)
+        say(failure.result)
+        say_error("cgnrt-train", failure)
         return FAILED
     except (CgnrtError, ValueError, OSError) as error:
-        print(f"cgnrt-train: {error}", file=sys.stderr)
+        say_error("cgnrt-train", error)
         return FAILED
     except KeyboardInterrupt:
-        print(f"cgnrt-train: interrupted.{_how_to_go_on(args)}", file=sys.stderr)
+        say_error("cgnrt-train", f"interrupted.{_how_to_go_on(args)}")
         return FAILED
-    print(result)
+    say(result)
     return OK
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cgnrt-train", description=__doc__)
+    parser = CommandParser(prog="cgnrt-train", description=__doc__)
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
     for job in JOBS:
         job.add(jobs)

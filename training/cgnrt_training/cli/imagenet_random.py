@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from cgnrt._support.terminal import say
+
 from . import common
 
 RESOLUTIONS = (32, 64, 128, 256, 512)  # those of `imagenet.biggan.BLOCKS`, which needs torch
@@ -89,4 +91,4 @@ def run(args: argparse.Namespace) -> Path:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    say(message, sys.stderr)

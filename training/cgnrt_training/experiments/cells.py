@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cgnrt._support.machine import describe_machine
+from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
 
 from ..classifier.config import ClassifierConfig
@@ -146,7 +147,7 @@ def open_folder(output: Path, settings: Mapping[str, Any]) -> Path:
     stored: dict[str, Any] = {}
     if path.exists():
         try:
-            stored = dict(json.loads(path.read_text(encoding="utf-8")))
+            stored = dict(json.loads(read_text(path)))
         except (OSError, ValueError, TypeError) as error:
             raise CgnrtError(
                 f"load '{path}': content is damaged ({error}), expected an experiment's settings. "
@@ -182,7 +183,7 @@ def wall_s(output: Path) -> float:
     """Seconds that commands have worked in the folder."""
     path = output / "wall.json"
     try:
-        return float(json.loads(path.read_text(encoding="utf-8")))
+        return float(json.loads(read_text(path)))
     except (OSError, ValueError, TypeError):
         return 0.0
 

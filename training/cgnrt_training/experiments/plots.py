@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError, MissingDependencyError
 
 from . import paper
@@ -79,7 +80,7 @@ def read_results(result: Path) -> Any:
       CgnrtError: there are none.
     """
     try:
-        return json.loads(result.read_text(encoding="utf-8"))["results"]
+        return json.loads(read_text(result))["results"]
     except OSError as error:
         raise CgnrtError(
             f"plot '{result}': file is unreadable ({error.strerror}), expected an experiment's JSON. Check the path."

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
 
 from ..runs.folder import write_text
@@ -67,7 +68,7 @@ def read_json(path: Path) -> dict[str, Any]:
       CgnrtError: the file is unreadable, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise CgnrtError(
             f"load '{path}': file is unreadable ({error.strerror}), expected results. Check the path."

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from cgnrt._support.terminal import say
 from cgnrt.sampling import MECHANISMS
 
 from ..classifier.config import ClassifierConfig
@@ -62,7 +63,7 @@ def run(options: Table5, log: TextIO) -> Path:
         seeds = range(options.seeds)
         found = {label: [done[f"{label}.{seed}"]["environments"] for seed in seeds] for label in MECHANISMS}
         read_off = read(options.variant, found)
-        print(f"table5: the causal signal is {read_off['causal']}: its accuracy changes least", file=log)
+        say(f"table5: the causal signal is {read_off['causal']}: its accuracy changes least", log)
         return read_off
 
     path = options.run("table5", todo, settings, results, table, log)

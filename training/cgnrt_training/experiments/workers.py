@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from cgnrt._support.reading import read_text
+from cgnrt._support.terminal import say
 from cgnrt.errors import CgnrtError
 
 from ..runs.folder import write_text
@@ -46,7 +48,7 @@ def run_cells(
     missing = [name for name in cells if name not in results]
     failed: dict[str, BaseException] = {}
     if results:
-        print(f"{folder}: {len(results)} of {len(cells)} cells are done", file=log)
+        say(f"{folder}: {len(results)} of {len(cells)} cells are done", log)
     with tqdm(total=len(cells), initial=len(results), disable=None, unit="cell") as bar:
 
         def finished(name: str, outcome: Result | BaseException) -> None:
@@ -56,7 +58,7 @@ def run_cells(
             else:
                 results[name] = outcome
             state = f"failed: {outcome}" if name in failed else f"{results[name].get('wall_s', 0):.0f} s"
-            print(f"{len(results) + len(failed)}/{len(cells)} {name}: {state}", file=log, flush=True)
+            say(f"{len(results) + len(failed)}/{len(cells)} {name}: {state}", log)
 
         if jobs == 0:
             for name in missing:
@@ -83,7 +85,7 @@ def _attempt(work: Work, name: str, content: Any, folder: Path) -> Result | Exce
 
 def _read(path: Path) -> Result:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise CgnrtError(
             f"load '{path}': content is damaged ({error}), expected a cell's result. Remove it to do it again."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cgnrt._support.files import written_beside
+from cgnrt._support.reading import open_file
 from cgnrt.errors import CheckpointError
 
 from .biggan import START, BigGANConfig
@@ -31,7 +32,7 @@ def read_config(folder: Path) -> BigGANConfig:
     """
     path = folder / CONFIG
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES} bytes")

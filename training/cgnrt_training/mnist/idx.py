@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cgnrt._support.reading import open_file
+
 LARGEST_BYTES = 1 << 30  # MNIST's largest file has 47 MB; no header can ask for more than this
 _UNSIGNED_BYTE = 0x08
 
@@ -23,7 +25,7 @@ def read_idx(path: str | os.PathLike[str], axes: int) -> NDArray[np.uint8]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as raw:
+        with open_file(path) as raw:
             if raw.read(2) == b"\x1f\x8b":
                 raw.seek(0)
                 with gzip.open(raw, "rb") as packed:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from cgnrt._support.files import open_own, written_beside
+from cgnrt._support.reading import read_text
+from cgnrt._support.terminal import say
 from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
@@ -88,7 +90,7 @@ class RunFolder:
             state.restore(checkpoints.load_tensors(self._state), str(self._state))
         if self.writes:
             self._trim(state.step)
-            print(f"resume '{self.path}' at step {state.step}", file=log or sys.stderr)
+            say(f"resume '{self.path}' at step {state.step}", log or sys.stderr)
 
     def save(self, state: State, about: Mapping[str, Any], weights: str | None = None) -> None:
         """Write the checkpoint to go on from.
@@ -140,7 +142,7 @@ class RunFolder:
     def _trim(self, step: int) -> None:
         """Drop the scalars of steps that are about to be done again, and a line that a kill cut short."""
         if self._scalars.exists():
-            lines = [line for line in self._scalars.read_text("utf-8").splitlines() if line.endswith("}")]
+            lines = [line for line in read_text(self._scalars).splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
             write_text(self._scalars, "".join(f"{line}\n" for line in kept))
 
@@ -177,7 +179,7 @@ def stored_settings(folder: Path, kind: type[Settings]) -> Settings:
     """
     path = folder / "config.json"
     try:
-        return from_dict(kind, json.loads(path.read_text(encoding="utf-8")))
+        return from_dict(kind, json.loads(read_text(path)))
     except OSError as error:
         raise CheckpointError(
             f"resume '{folder}': config.json is unreadable ({error.strerror}), expected a run. Start without "

@@ -14,7 +14,7 @@ from cgnrt.backends.base import Device, Engine, Setup, deliver
 from cgnrt.backends.onnxruntime import cuda
 from cgnrt.backends.onnxruntime.session import open_session
 from cgnrt.backends.typed import planned_fp32_layers
-from cgnrt.errors import BackendError
+from cgnrt.errors import BackendError, one_line
 from cgnrt.plan import Network
 
 
@@ -44,7 +44,7 @@ class OnnxRuntimeEngine:
                     zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True)
                 )
         except Exception as error:
-            raise BackendError(f"run: ONNX Runtime failed: {error}") from error
+            raise BackendError(f"run: ONNX Runtime failed: {one_line(error)}") from error
         return deliver(produced, outputs)
 
 

@@ -20,7 +20,7 @@ from cgnrt._support.values import is_int
 from cgnrt.backends.base import Device
 from cgnrt.backends.onnxruntime.session import Provider, open_session
 from cgnrt.backends.typed import typed_graph
-from cgnrt.errors import BackendError
+from cgnrt.errors import BackendError, one_line
 from cgnrt.plan import Network
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -231,7 +231,7 @@ class OnnxRuntimeCudaEngine:
                 f"run '{self._name}': inputs are {', '.join(inputs)}, expected {', '.join(sorted(self._reads))}."
             ) from error
         except Exception as error:
-            raise BackendError(f"run '{self._name}': ONNX Runtime failed: {error}") from error
+            raise BackendError(f"run '{self._name}': ONNX Runtime failed: {one_line(error)}") from error
 
     def _enqueue(self, binding: Any, options: Any, n: int) -> None:
         if self._emulated:
@@ -250,7 +250,7 @@ class OnnxRuntimeCudaEngine:
                     f"run '{self._name}': memory wanted for a batch of {n} is {amount}, expected at most the {free:,} "
                     f"bytes free on {self._device}. Take smaller batches."
                 ) from error
-            raise BackendError(f"run '{self._name}': ONNX Runtime failed: {error}") from error
+            raise BackendError(f"run '{self._name}': ONNX Runtime failed: {one_line(error)}") from error
 
     def _capture(self, number: int, n: int) -> _Static:
         """Capture a CUDA graph for n samples; the first run with its number warms up and captures."""

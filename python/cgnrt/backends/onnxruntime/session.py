@@ -9,7 +9,7 @@ import numpy as np
 
 from cgnrt._support.forking import never_freed_in_child
 from cgnrt._support.machine import available_cores
-from cgnrt.errors import BackendError
+from cgnrt.errors import BackendError, one_line
 from cgnrt.plan import Network
 
 _FATAL_ONLY = 4  # its own log on stderr adds nothing to the exception
@@ -57,8 +57,7 @@ def open_session(
             enable_fallback=0,  # else it prints, and tries the CPU
         )
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise BackendError(f"{subject}: ONNX Runtime refused the graph: {text}") from error
+        raise BackendError(f"{subject}: ONNX Runtime refused the graph: {one_line(error)}") from error
     # A provider whose libraries are missing is left out without an error.
     if (wanted := providers[0][0]) not in session.get_providers():
         raise BackendError(
