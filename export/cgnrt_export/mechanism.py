@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from cgnrt._support.values import refuse_masked
 from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK
+from cgnrt.plan.names import alike
 from cgnrt_export.causes import first_cause
 from cgnrt_export.graph import EXAMPLE_BATCH
 
@@ -182,12 +184,14 @@ def _check_classes(subject: str, classes: Any, rows: int) -> tuple[str, ...]:
         classes = classes.tolist()
     if not isinstance(classes, list | tuple):
         raise TypeError(f"{subject}: classes is a {type(classes).__name__}, expected a sequence of names.")
-    names = tuple(classes)
-    for position, label in enumerate(names):
+    for position, label in enumerate(classes):
         if not isinstance(label, str) or not label:
             raise ValueError(f"{subject}: classes[{position}] is {label!r}, expected a name.")
-        if label in names[:position]:
-            raise ValueError(f"{subject}: classes has {label!r} twice, expected unique names.")
+    names = tuple(unicodedata.normalize("NFC", label) for label in classes)  # the form that plans have
+    if (pair := alike(names)) is not None:
+        one, other = pair
+        found = f"{one!r} twice" if one == other else f"{one!a} and {other!a}, which look the same"
+        raise ValueError(f"{subject}: classes has {found}, expected unique names.")
     if len(names) != rows:
         raise ValueError(
             f"{subject}: classes has {len(names)} names, expected {rows}, one for each row of the embedding."

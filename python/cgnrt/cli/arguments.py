@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -117,8 +118,8 @@ def labels_in(text: str, names: Collection[str]) -> list[int | str]:
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """MECHANISM=TEXT, cut at the first equals sign."""
-    mechanism, equals, value = text.partition("=")
+    """MECHANISM=TEXT, cut at the first equals sign; names in the form that plans have."""
+    mechanism, equals, value = unicodedata.normalize("NFC", text).partition("=")
     if not equals or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not MECHANISM=CLASS")
     return mechanism, value

@@ -26,12 +26,10 @@ from cgnrt.plan.limits import (
     MAX_STRING_CHARS,
 )
 from cgnrt.plan.manifest import MemberSpec, TensorSpec
+from cgnrt.plan.names import refused_character
 
 UPGRADE = "Upgrade cgnrt, or export again with cgnrt-export."
 _SHA256 = re.compile("[0-9a-f]{64}")
-# Control characters (a name must not steer the terminal it is printed on), lone surrogates (they cannot be
-# printed at all), line separators and bidirectional overrides (a name must look like what it is).
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def parse_json(raw: bytes) -> Any:
@@ -96,8 +94,10 @@ def check_json(value: Any, what: str = "manifest") -> None:
 def _check_text(text: str, what: str) -> None:
     if len(text) > MAX_STRING_CHARS:
         raise refuse(f"{what} string", f"{len(text)} characters long", f"<= {MAX_STRING_CHARS}")
-    if _UNPRINTABLE.search(text):
-        raise refuse(f"{what} string", ascii(text[:60]), "text without control characters")
+    if (character := refused_character(text)) is not None:
+        place = max(0, text.index(character) - 30)
+        rule = "text without control characters and such that cannot be seen"
+        raise refuse(f"{what} string", ascii(text[place : place + 60]), rule)
 
 
 def _too_deep() -> PlanError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from cgnrt.errors import refuse, show
@@ -39,6 +40,7 @@ from cgnrt.plan.manifest import (
     TensorSpec,
     Truncation,
 )
+from cgnrt.plan.names import alike
 from cgnrt.plan.saliency_schema import parse_saliency
 
 _FIELDS = (
@@ -153,11 +155,7 @@ def _parse_mechanism(
     rows, columns = embedding["shape"].list(2, 2)
     shape = (rows.integer(1, MAX_CLASSES), columns.integer(1, MAX_VECTOR))
     classes = tuple(label.text(200) for label in part["classes"].list(1, MAX_CLASSES))
-    seen: set[str] = set()
-    for label in classes:
-        if label in seen:
-            raise refuse(part["classes"].path, f"a list with {show(label)} twice", "unique names")
-        seen.add(label)
+    _check_classes(part["classes"].path, classes)
     if len(classes) != shape[0]:
         raise refuse(f"length of {part['classes'].path}", len(classes), f"{shape[0]} (rows of the embedding)")
     noise = part["noise"].fields(("size", "distribution"))
@@ -180,6 +178,20 @@ def _parse_mechanism(
         range=(low, high),
         roll=part["roll"].flag(),
     )
+
+
+def _check_classes(path: str, classes: Sequence[str]) -> None:
+    """Class names are in Unicode's usual form, and no two are equal or look the same."""
+    for label in classes:
+        if not unicodedata.is_normalized("NFC", label):
+            rule = "Unicode's composed form (NFC), in which names are looked up"
+            raise refuse(path, f"a list with {ascii(label)[:80]}", rule)
+    if (pair := alike(classes)) is not None:
+        one, other = pair
+        if one == other:
+            raise refuse(path, f"a list with {show(one)} twice", "unique names")
+        found = f"a list with {ascii(one)[:80]} and {ascii(other)[:80]}, which look the same"
+        raise refuse(path, found, "names that people can tell apart")
 
 
 def _parse_inputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,14 +30,17 @@ class ClassNames:
         """
         names = self.names[mechanism]
         if isinstance(label, str):
-            if label not in self._index[mechanism]:
+            index = self._index[mechanism].get(
+                unicodedata.normalize("NFC", label)
+            )  # the form that plans have
+            if index is None:
                 close = close_names(label, names)
                 hint = "one of " if close else f"one of {len(names)} class names"
                 raise ValueError(
                     f"sample: {field} is {label!r}, expected {hint}{', '.join(map(repr, close))}. "
                     "See: cgnrt inspect --classes"
                 )
-            return self._index[mechanism][label]
+            return index
         if isinstance(label, bool) or not isinstance(label, int | np.integer):
             raise TypeError(f"sample: {field} is {label!r}, expected a class index (int) or name (str).")
         if not 0 <= label < len(names):
