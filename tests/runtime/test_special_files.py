@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +87,27 @@ def test_commands(
     with at_once(20):
         assert main(arguments(str(plan), str(special))) == 1
     assert f"'{special}'" in capsys.readouterr().err
+
+
+# Files that come with the package, and that the same function has just written.
+OWN = {
+    ("cgnrt/serve/browsers.py", "entry.read_bytes()"),
+    ("cgnrt_training/settings.py", 'entry.read_text("utf-8")'),
+    ("cgnrt_training/imagenet/classes.py", 'Path(__file__).with_name("classes.txt").read_text('),
+    ("cgnrt/serve/grpc_messages.py", 'files("cgnrt.serve").joinpath(_DESCRIPTORS).read_bytes()'),
+    ("cgnrt/backends/tensorrt/build.py", 'path.read_bytes() if path.is_file() else b""'),
+}
+
+
+def test_files_are_read_in_one_place(root: Path) -> None:
+    """What is read goes through `_support.reading`, which opens nothing but files."""
+    found = set()
+    for folder in ("python/cgnrt", "training/cgnrt_training", "export/cgnrt_export"):
+        for path in (root / folder).rglob("*.py"):
+            for line in path.read_text("utf-8").splitlines():
+                reads = re.search(r"\.read_(bytes|text)\(", line)
+                if reads or re.search(r"(?<!os)\.open\(\"rb\"|[^._a-z]open\([^)]*\"rb\"", line):
+                    name = path.relative_to(root / folder.partition("/")[0]).as_posix()
+                    if not any(name == own and text in line for own, text in OWN):
+                        found.add((name, line.strip()))
+    assert found == {("cgnrt/_support/files.py", 'spools[name].open("rb") as spool,')}

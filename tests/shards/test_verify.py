@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from special_files import KINDS, at_once, make_special
 
 from cgnrt import shards
 from cgnrt.cli import main
-from cgnrt.errors import CgnrtError
+from cgnrt.errors import CgnrtError, printable
+from cgnrt.shards.journal import JOURNAL
 from cgnrt.shards.maker import checksum
+from cgnrt.shards.manifest import find_manifest
 
 from .conftest import Make
 
@@ -42,7 +45,8 @@ def sign(folder: Path, name: str = SHARD) -> None:
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "manifest.json"
+    path = find_manifest(folder)
+    assert path is not None
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -229,3 +233,44 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main(["verify", str(folder / "nowhere")]) == 1
     assert "file is missing, expected the manifest of a data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [1, 10])
+def test_more_samples_than_could_be_counted(folder: Path, size: int) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["samples"]["n"] = 10**12
+    content["storage"]["shard_size"] = size
+    path.write_text(json.dumps(content))
+    with at_once():
+        problems = shards.verify(folder)
+    count = len(content["shards"])
+    assert f"the manifest has {count} shards, expected {10**12 // size} in order" in problems
+    head = {key: value for key, value in content.items() if key not in ("made_with", "shards")}
+    (folder / JOURNAL).write_text(json.dumps(head) + "\n")
+    with at_once():
+        (problem,) = shards.verify(folder)
+    assert problem.startswith("the run is not finished")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["manifest.json", JOURNAL])
+def test_a_manifest_that_is_no_file(folder: Path, kind: str, name: str) -> None:
+    path = folder / name
+    path.unlink(missing_ok=True)
+    make_special(kind, path)
+    with at_once(), pytest.raises(CgnrtError, match="file is unreadable"):
+        shards.verify(folder)
+
+
+def test_values_of_a_manifest_do_not_steer_the_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["classes"]["shape"] = [f"\x1b[2J{name}" for name in content["classes"]["shape"]]
+    path.write_text(json.dumps(content))
+    assert main(["verify", str(folder)]) == 1
+    found = "".join(capsys.readouterr())
+    assert r"\x1b[2J" in found
+    assert printable(found) == found

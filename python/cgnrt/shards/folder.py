@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from cgnrt._support.files import open_own
+from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
 from cgnrt.shards import journal
 from cgnrt.shards.job import Job, differences
@@ -48,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
         handle = _acquire(path)
     except BlockingIOError:
         with contextlib.suppress(OSError):
-            who = path.read_text(encoding="utf-8").strip()
+            who = read_text(path, _LOCK_BYTES).strip()
             raise CgnrtError(
                 f"generate '{folder}': the folder is in use by another run ({who}), expected one run at a time. "
                 "Wait for it, or stop it."
@@ -176,7 +177,7 @@ def _refuse_foreign(folder: Path, force: bool) -> None:
 
 def _remove(folder: Path, existing: DataSetManifest) -> None:
     """Remove the files of a data set, its shards first: the manifest names those that are left after a crash."""
-    for name in existing.names():
+    for name in [path.name for path in folder.iterdir() if existing.has(path.name)]:
         (folder / name).unlink(missing_ok=True)
     for name in (*(name for name in MANIFESTS if is_manifest(folder / name)), JOURNAL):
         with contextlib.suppress(FileNotFoundError):

@@ -61,7 +61,7 @@ def read(folder: Path, *, repair: bool = False) -> DataSetManifest | None:
     header, _ = split_header(path, content, ())
     made_with: list[Mapping[str, str]] = []
     records: dict[str, ShardRecord] = {}
-    names = set(DataSetManifest(header).names())
+    whole = DataSetManifest(header)
     good = len(head) + 1
     for line in rest.splitlines(keepends=True):
         entry = _parsed(line) if line.endswith(b"\n") else None
@@ -74,7 +74,7 @@ def read(folder: Path, *, repair: bool = False) -> DataSetManifest | None:
                 record = parse_record(path, "line", entry)
             except CgnrtError:
                 break
-            if record.name not in names:
+            if not whole.has(record.name):
                 break
             records[record.name] = record
         good += len(line)

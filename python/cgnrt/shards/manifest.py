@@ -12,6 +12,7 @@ from typing import Any
 
 from cgnrt._support.files import written_beside
 from cgnrt._support.machine import describe_machine
+from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards.formats import FORMATS, Storage
@@ -23,6 +24,7 @@ FORMAT = "cgnrt-data-set"
 FORMAT_VERSION = 1
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_SHARD = re.compile(r"shard-([0-9]{6,20})\.[a-z0-9]+")
 # The fields that a header must have, and their types.
 _NUMBER, _NUMBER_OR_NONE = (int,), (int, type(None))
 _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -79,9 +81,14 @@ class DataSetManifest:
         found = self.header["storage"]
         return Storage(**{name: found[name] for name in Storage.__dataclass_fields__})
 
-    def names(self) -> list[str]:
-        """The files of the finished data set, in order."""
-        return [shard_name(k, self.expected, self.header["storage"]["format"]) for k in range(self.expected)]
+    def name(self, number: int) -> str:
+        """The file of a shard."""
+        return shard_name(number, self.expected, self.header["storage"]["format"])
+
+    def has(self, name: str) -> bool:
+        """Whether a file is one of the finished data set's. It may have any number of them."""
+        found = _SHARD.fullmatch(name)
+        return found is not None and (k := int(found[1])) < self.expected and name == self.name(k)
 
     def write(self, folder: Path) -> None:
         content = {
@@ -107,7 +114,7 @@ class DataSetManifest:
         """
         path = find_manifest(folder) or folder / "manifest.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
         except FileNotFoundError:
             raise refuse(path, "file", "missing", "the manifest of a data set") from None
         except OSError as error:
@@ -130,7 +137,7 @@ def find_manifest(folder: Path) -> Path | None:
 def is_manifest(path: Path) -> bool:
     """Whether a file is a manifest, of any version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
@@ -170,9 +177,7 @@ def parse_record(path: Path, field: str, value: Any) -> ShardRecord:
     fields = {"name": str, "first": int, "count": int, "size_bytes": int, "sha256": str}
     if not isinstance(value, dict) or {k: type(v) for k, v in value.items()} != fields:
         raise refuse(path, field, "not a record", f"an object of {', '.join(fields)}")
-    if not re.fullmatch(r"shard-[0-9]{6,20}\.[a-z0-9]+", value["name"]) or not _SHA256.fullmatch(
-        value["sha256"]
-    ):
+    if not _SHARD.fullmatch(value["name"]) or not _SHA256.fullmatch(value["sha256"]):
         raise refuse(path, field, ascii(value["name"])[:60], "the name and checksum of a shard")
     return ShardRecord(**value)
 

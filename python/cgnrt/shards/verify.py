@@ -51,9 +51,10 @@ def _structure(folder: Path, manifest: DataSetManifest) -> list[str]:
     """Compare the shards of the manifest with the options in it, and with the files in the folder."""
     samples, storage = manifest.header["samples"], manifest.storage
     problems = []
-    names = manifest.names()
-    if [record.name for record in manifest.shards] != names:
-        problems.append(f"the manifest has {len(manifest.shards)} shards, expected {len(names)} in order")
+    count = len(manifest.shards)
+    ordered = all(record.name == manifest.name(k) for k, record in enumerate(manifest.shards))
+    if count != manifest.expected or not ordered:
+        problems.append(f"the manifest has {count} shards, expected {manifest.expected} in order")
     first = samples["start"]
     for record in manifest.shards:
         count = min(storage.shard_size, samples["start"] + samples["n"] - first)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+from cgnrt._support.reading import open_file, read_text
 from cgnrt.errors import CheckpointError
 
 from ..features.files import load_features
@@ -131,7 +132,7 @@ def _source(path: Path) -> dict[str, str]:
     digest = hashlib.sha256()
     try:
         for part in [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]:
-            with part.open("rb") as file:
+            with open_file(part) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise CheckpointError(
@@ -174,7 +175,7 @@ def stored_files(folder: Path) -> dict[str, Path]:
 
 def _stored(folder: Path) -> dict[str, dict[str, str]]:
     try:
-        found = json.loads((folder / SOURCES).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / SOURCES))
         return {
             option: {key: str(value) for key, value in source.items()} for option, source in found.items()
         }
