@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cgnrt.errors import BackendError
 from cgnrt.plan import Network, Plan
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -137,9 +138,33 @@ class Backend(Protocol):
 def deliver(
     produced: dict[str, np.ndarray], outputs: Mapping[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
-    """What an engine produced, copied to where the caller wants it."""
+    """What an engine produced, copied to where the caller wants it.
+
+    Raises:
+      BackendError: an output is missing, or its shape or dtype is not that of its memory.
+    """
     if outputs is None:
         return produced
+    check_outputs("run", produced, {name: target.shape for name, target in outputs.items()})
     for name, target in outputs.items():
         target[...] = produced[name]
     return {**produced, **outputs}
+
+
+def check_outputs(
+    operation: str, produced: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Compare outputs of a network on the CPU with what the plan says: NumPy would broadcast others without a word.
+
+    Raises:
+      BackendError: an output is missing, or is not float32 of its shape.
+    """
+    for name, shape in shapes.items():
+        found = produced.get(name)
+        if found is None:
+            raise BackendError(f"{operation}: output {name!r} is missing, expected every output of the plan.")
+        if found.shape != shape or found.dtype != np.float32:
+            raise BackendError(
+                f"{operation}: output {name!r} is {found.dtype} {found.shape}, expected float32 {shape}, as the plan "
+                "says. Correct the network, and export it again."
+            )

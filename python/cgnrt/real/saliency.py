@@ -12,7 +12,7 @@ from PIL import Image
 from cgnrt._support.forking import ForkLock
 from cgnrt._support.values import check_threads
 from cgnrt.backends import choose
-from cgnrt.backends.base import Device, Engine
+from cgnrt.backends.base import Device, Engine, check_outputs
 from cgnrt.errors import BackendError, PlanError
 from cgnrt.plan import SaliencyPlan, SaliencySpec
 from cgnrt.real.photos import Pictures, read_pictures
@@ -107,7 +107,9 @@ class Saliency:
             inputs = self.prepare(pictures, part)
             with self._lock:
                 self.plan.check_unchanged()
-                found = self._open().run({"image": inputs})["mask"]
+                outputs = self._open().run({"image": inputs})
+                check_outputs("saliency", outputs, {"mask": (len(inputs), 1, *inputs.shape[2:])})
+                found = outputs["mask"]
                 self.plan.check_unchanged()
                 for at, mask in enumerate(found, first):
                     masks[at, 0] = self.finish(mask[0], pictures.size)

@@ -9,9 +9,10 @@ import numpy as np
 
 from cgnrt import ops
 from cgnrt.backends import Choice, Engine
+from cgnrt.backends.base import check_outputs
 from cgnrt.batch import BFloat16Array
 from cgnrt.plan import MECHANISMS, Plan
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice
+from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, output_shapes
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
@@ -25,6 +26,7 @@ class HostDevice(RenderDevice):
         self._choice = choice
         self._threads = threads
         self._tables = {name: plan.mechanisms[name].embedding for name in MECHANISMS}
+        self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._engines: dict[str, Engine] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
@@ -55,7 +57,11 @@ class HostDevice(RenderDevice):
             not self._engines
         ):  # not before: checking a request must start no threads, since the process may fork later
             self._engines = self._load()
-        return self._engines[mechanism].run(inputs, into)
+        found = self._engines[mechanism].run(inputs, into)
+        n = len(inputs["noise"])
+        shapes = {name: (n, *shape) for name, shape in self._shapes[mechanism].items()}
+        check_outputs(f"run mechanism '{mechanism}'", found, shapes)
+        return found
 
     def _load(self) -> dict[str, Engine]:
         engines = {}
