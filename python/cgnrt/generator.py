@@ -144,6 +144,8 @@ class Generator:
             refresh=refresh,
             parts=parts,
         )
+        if indices is None and out is None:
+            self._pipeline.renderer.check_room(check_index("n", n))
         return self._pipeline.sample(options, resolve_indices(n, start, indices), noise=noise, out=out)
 
     def check(self, options: SampleOptions, n: int = 0) -> SampleOptions:
@@ -240,6 +242,8 @@ class Generator:
         n is the common length of the labels or the noise; labels left out are drawn. `options` are others of `sample`:
         n, indices, labels, classes, shared_noise, per_noise, hold and truncation.
         """
+        if options.get("n") is not None and out is None:
+            self._pipeline.renderer.check_room(check_index("n", options["n"]))
         request = self.prepare(shape, texture, background, seed=seed, start=start, noise=noise, **options)
         return self._pipeline.renderer.render(request, parts, out)
 

@@ -8,7 +8,7 @@ another draw. A change of what sample i is raises `STREAM_VERSION`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +26,9 @@ LABEL_COLUMNS = tuple(f"labels_{mechanism}" for mechanism in MECHANISMS)
 _LABEL, _NOISE, _ROLL, _POOL = 0, 3, 6, 9
 # Of counterfactuals of photos (cgnrt.real): the windows of a patch grid, and the photos that parts come from.
 _PATCH, _DONOR = 12, 15
+
+# Numbers that one call of the compiled code draws: between two calls Ctrl-C is answered.
+_DRAWN_AT_ONCE = 1 << 22
 
 _MAX_SEED = 2**64 - 1
 _MAX_INDEX = 2**63 - 1
@@ -108,8 +111,10 @@ class NoiseDraw(NamedTuple):
 
     def draw(self, seed: int, grouped: Any, stream: Any = None) -> Any:
         """(n, size) float32 for the result of `indices`, on its device."""
-        draw = ops.truncated_normal if self.distribution == "truncated_normal" else ops.normal
-        return draw(seed, grouped, self.slot, self.size, stream=stream)
+        op = ops.truncated_normal if self.distribution == "truncated_normal" else ops.normal
+        if stream is not None:
+            return op(seed, grouped, self.slot, self.size, stream=stream)
+        return _in_steps(lambda part, out: op(seed, part, self.slot, self.size, out=out), grouped, self.size)
 
 
 class Sampler:
@@ -133,7 +138,7 @@ class Sampler:
         slot = _LABEL + (0 if options.labels == "shared" else MECHANISMS.index(mechanism))
         subset = dict(options.classes).get(mechanism)
         bound = self.mechanisms[mechanism].classes if subset is None else len(subset)
-        drawn: np.ndarray = ops.integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
+        drawn = _integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
         return drawn.astype(np.int64) if subset is None else np.asarray(subset, np.int64)[drawn]
 
     def noise_draw(self, options: DrawOptions, mechanism: str) -> NoiseDraw:
@@ -155,15 +160,39 @@ class Sampler:
         for column, mechanism in enumerate(("texture", "background")):
             if self.mechanisms[mechanism].roll:
                 slot = _ROLL + MECHANISMS.index(mechanism)
-                rolls[:, column] = ops.integers(
+                rolls[:, column] = _integers(
                     options.seed, _groups(options, indices, held), slot, self._resolution, 2
                 )
         return rolls
 
     def pool_picks(self, seed: int, sizes: tuple[int, int, int], indices: np.ndarray) -> np.ndarray:
         """Which pool entries each sample is composed of, int32 (n, 3)."""
-        picks: np.ndarray = ops.integers(seed, indices, _POOL, sizes, 3)
-        return picks
+        return _integers(seed, indices, _POOL, sizes, 3)
+
+
+def _integers(
+    seed: int, indices: np.ndarray, slot: int, bound: int | tuple[int, ...], size: int = 1
+) -> np.ndarray:
+    """`ops.integers` in steps."""
+    return _in_steps(
+        lambda part, out: ops.integers(seed, part, slot, bound, size, out=out), indices, size, np.int32
+    )
+
+
+def _in_steps(
+    draw: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    indices: np.ndarray,
+    size: int,
+    dtype: type[np.generic] = np.float32,
+) -> np.ndarray:
+    """`draw(indices, None)`, (n, size), in calls that are short each."""
+    step = max(1, _DRAWN_AT_ONCE // size)
+    if len(indices) <= step:
+        return draw(indices, None)
+    drawn = np.empty((len(indices), size), dtype)
+    for low in range(0, len(indices), step):
+        draw(indices[low : low + step], drawn[low : low + step])
+    return drawn
 
 
 def _groups(options: DrawOptions, indices: np.ndarray, held: bool) -> np.ndarray:
@@ -220,7 +249,13 @@ def resolve_indices(n: int | None, start: int, indices: object) -> np.ndarray:
             )
         return array.astype(np.int64)
     count, first = check_span(n, start)
-    return np.arange(first, first + count, dtype=np.int64)
+    if count <= _DRAWN_AT_ONCE:
+        return np.arange(first, first + count, dtype=np.int64)
+    numbers = np.empty(count, np.int64)
+    for low in range(0, count, _DRAWN_AT_ONCE):
+        high = min(low + _DRAWN_AT_ONCE, count)
+        numbers[low:high] = np.arange(first + low, first + high, dtype=np.int64)
+    return numbers
 
 
 def check_span(n: object, start: object) -> tuple[int, int]:

@@ -41,11 +41,13 @@ class PoolLayout:
 
     Attributes:
       chunk: how many entries the engines take at once.
+      composed: how many samples are composed in one call, at most: Ctrl-C is answered between two calls.
     """
 
     sizes: tuple[int, int, int]
     refresh: int | None
     chunk: int
+    composed: int = 1 << 14
 
     @cached_property
     def extra(self) -> int:
@@ -77,7 +79,9 @@ class PoolLayout:
 
         Of consecutive samples, no entry that a later part needs has to leave for one of this part.
         """
-        most = n if self.refresh is None else min(min(self.rows), self.extra * self.refresh)
+        most = self.composed
+        if self.refresh is not None:
+            most = min(most, min(self.rows), self.extra * self.refresh)
         for low in range(0, n, most or 1):
             yield slice(low, min(low + most, n))
 

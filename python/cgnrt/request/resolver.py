@@ -112,7 +112,8 @@ class Resolver:
         """
         draws = self.draws(options)
         if options.pool is None:
-            self.truncation(options.truncation, n)
+            # One number for all is checked without an array of n.
+            self.truncation(options.truncation, n if np.ndim(options.truncation) else 0)
         else:
             self.pool_truncation(options)
             if noise is not None:
