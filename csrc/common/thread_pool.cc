@@ -145,11 +145,13 @@ ThreadPool& pool() {
 }  // namespace
 
 int available_cpus() {
-  int cpus = static_cast<int>(std::thread::hardware_concurrency());
+  int cpus = 0;
 #if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
 #endif
+  // Only then: it reads files, which takes longer than a small call.
+  if (cpus == 0) cpus = static_cast<int>(std::thread::hardware_concurrency());
   return std::clamp(cpus, 1, g_quota);
 }
 
