@@ -48,6 +48,20 @@ std::string type_name(const py::handle& object) { return Py_TYPE(object.ptr())->
       ", expected a tensor (buffer protocol or DLPack). Pass a NumPy array or a torch tensor.");
 }
 
+// Refuses NumPy's masked arrays: their masks would be lost. NumPy's own arrays, by far the most, need no
+// look-up.
+void refuse_masked(const py::handle& object, const std::string& subject) {
+  if (type_name(object) == "numpy.ndarray") return;
+  const py::dict modules = py::module_::import("sys").attr("modules");
+  if (!modules.contains("numpy.ma")) return;  // without the module there are none
+  if (!py::isinstance(object, modules["numpy.ma"].attr("MaskedArray"))) return;
+  const std::size_t space = subject.find(' ');
+  const std::string name = subject.substr(space + 1);
+  throw py::type_error(subject.substr(0, space) + ": " + name +
+                       " is a masked array, expected one without a mask. Pass " + name +
+                       ".compressed(), or " + name + ".filled(...).");
+}
+
 bool native_byte_order(char prefix) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   return prefix != '>' && prefix != '!';
@@ -139,6 +153,7 @@ Borrowed::Borrowed(const py::handle& object, const std::string& subject, std::in
 
 void Borrowed::borrow(const py::handle& object, const std::string& subject) {
   const bool is_buffer = PyObject_CheckBuffer(object.ptr()) != 0;
+  if (is_buffer) refuse_masked(object, subject);
   if (is_buffer && borrow_buffer(object)) return;
   // A JAX array has the buffer protocol, and refuses to use it on a GPU.
   if (is_buffer && !is_on_device(object)) refuse_type(object, subject);

@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import Any
 
 from cgnrt import _core, cuda
-from cgnrt._support.values import refuse_masked
 
 __all__ = [
     "bfloat16_dlpack",
@@ -87,8 +86,6 @@ def compose(
       MemoryError: the memory for the result is not available.
       BackendError: a tensor is on a CUDA device, and cgnrt cannot use it here.
     """
-    refuse_masked("compose", masks=masks, foregrounds=foregrounds, backgrounds=backgrounds)
-    refuse_masked("compose", index=index, rolls=rolls, out=out)
     return _module(masks).compose(
         masks, foregrounds, backgrounds, index, rolls, dtype, layout, scale, bias, clamp, out, threads, stream
     )
@@ -145,9 +142,6 @@ def patch_grid(
       ValueError, TypeError, MemoryError: as for `compose`; on the CPU also for a mask of a source that is used
         with a value outside [0, 1], NaN among them (a GPU clamps them, NaN to 0).
     """
-    refuse_masked("patch_grid", masks=masks, images=images, picks=picks, index=index, out=out)
-    for pair in over or ():
-        refuse_masked("patch_grid", over=pair)
     return _module(masks).patch_grid(
         masks,
         images,
@@ -195,7 +189,6 @@ def resize(
     Raises:
       ValueError, TypeError, MemoryError: as for `compose`.
     """
-    refuse_masked("resize", images=images, out=out)
     return _module(images).resize(images, size, dtype, layout, scale, bias, clamp, out, threads, stream)
 
 
@@ -220,7 +213,6 @@ def normal(
       ValueError: a value, shape or dtype is not as above; the message names which.
       TypeError: an argument is not a tensor, or not an integer.
     """
-    refuse_masked("normal", indices=indices, out=out)
     return _module(indices).normal(seed, indices, slot, size, out, stream)
 
 
@@ -231,7 +223,6 @@ def truncated_normal(
 
     Arguments, result and errors are those of `normal`.
     """
-    refuse_masked("truncated_normal", indices=indices, out=out)
     return _module(indices).truncated_normal(seed, indices, slot, size, out, stream)
 
 
@@ -260,7 +251,6 @@ def integers(
     Raises:
       ValueError, TypeError: as for `normal`.
     """
-    refuse_masked("integers", indices=indices, out=out)
     return _module(indices).integers(seed, indices, slot, bound, size, out, stream)
 
 
@@ -273,7 +263,6 @@ def philox(seed: int, indices: Any, slot: int, blocks: int, *, stream: Any | Non
     Raises:
       ValueError, TypeError: as for `normal`.
     """
-    refuse_masked("philox", indices=indices)
     return _module(indices).philox(seed, indices, slot, blocks, stream)
 
 
