@@ -34,6 +34,11 @@ _PATHS = {
     "--gans": "GANS",
     "--gan": "GAN",
     "--output": "OUTPUT",
+    "--biggan": "BIGGAN",
+    "--u2net": "U2NET",
+    "--vgg": "VGG16",
+    "--features": "FEATURES",
+    "--classifier": "CLASSIFIER",
 }
 
 

@@ -96,7 +96,7 @@ def load_networks(
             depth=style,
             normalise=config.perceptual.normalise,
         )
-    sources = {option: _source(named) for option, named in files.named().items()}
+    sources = {option: source_of(named) for option, named in files.named().items()}
     size, classes = teacher.config.resolution, teacher.config.num_classes
     lines = {
         "biggan": f"BigGAN-deep-{size}, {classes:,} classes, {_count(teacher)}: cGAN and start of f_shape, "
@@ -128,7 +128,12 @@ def _count(model: Any) -> str:
     return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
 
 
-def _source(path: Path) -> dict[str, str]:
+def source_of(path: Path) -> dict[str, str]:
+    """Name, sha256 and path of a file, or of a BigGAN's folder.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         for part in [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]:
