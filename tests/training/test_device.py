@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import natural_nets
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.mnist.gan import GanConfig, load_gan, train_gan
 from cgnrt_training.mnist.train import train
 from cgnrt_training.mnist.vae import VaeConfig, train_vae
+from cgnrt_training.natural.train import train as train_natural
 from cgnrt_training.settings import load_toml, override
 
 CUDA = torch.device("cuda", 0)
@@ -70,7 +72,9 @@ class Shadow(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        # A deep copy's second argument holds all copies so far.
+        given = args[:1] if func == Tensor.__deepcopy__ else (args, kwargs)
+        tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
         ours = [tensor for tensor in tensors if self.holds(tensor)]
         self.calls += bool(ours)
         if func == Tensor.device.__get__:
@@ -193,6 +197,17 @@ def test_cgn(recipe: str, mnist: Path, tmp_path: Path, shadow: Shadow) -> None:
     assert "rng_device" in load_tensors(tmp_path / "cuda" / "resume.pt")
     assert "rng_device" not in load_tensors(tmp_path / "cpu" / "resume.pt")
     train(override(config, {"train": {"steps": 5}}), data, tmp_path / "cuda", resume=True, **how)
+
+
+def test_natural(tmp_path: Path, shadow: Shadow) -> None:
+    config = natural_nets.config(
+        train={"updates": 1, "pseudo_batch": 1, "refine": True}, log={"sheet_samples": 1}
+    )
+    how: dict[str, Any] = {"log": io.StringIO()}
+    expected = train_natural(config, natural_nets.networks(), tmp_path / "cpu", **how)
+    with shadow:
+        found = train_natural(config, natural_nets.networks(), tmp_path / "cuda", device=CUDA, **how)
+    same(expected, found)
 
 
 def test_gan(mnist: Path, tmp_path: Path, shadow: Shadow) -> None:
