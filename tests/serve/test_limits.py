@@ -206,7 +206,7 @@ def test_too_large_headers(server: Running, shape: str) -> None:
 def test_what_is_no_http(server: Running) -> None:
     answer = read(connect(server, "no HTTP"))
     assert answer.startswith(b"HTTP/1.1 400 Bad Request")
-    assert "Invalid HTTP" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert "begins with b'no HTTP'" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
 
 
 @pytest.mark.parametrize(

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import ssl
-import traceback
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cgnrt._support.reading import open_file
 from cgnrt.errors import CgnrtError
-from cgnrt.serve import serve_extra
 from cgnrt.serve.browsers import is_loopback
-from cgnrt.serve.connections import Connection
+from cgnrt.serve.connections import HttpServer
 from cgnrt.serve.http import HttpApp
 from cgnrt.serve.monitoring import Log
 from cgnrt.serve.service import Service
 from cgnrt.serve.shared_memory import Regions
-
-with serve_extra("uvicorn"):
-    import uvicorn
 
 _POLL_S = 0.01
 
@@ -76,29 +71,15 @@ async def serve(
       CgnrtError: a port cannot be used, or the certificate and key are not a pair.
     """
     log = log or Log(None)
-    _check_tls(address)
+    tls = _tls(address)
     regions = Regions(allowed=is_loopback(address.host))
     listening = _listen(address.host, address.port)
     grpc = None
     try:
         bound = Bound(address.host, listening.getsockname()[1], None, address.certificate is not None)
 
-        class Bounded(Connection):
-            unread_s = service.limits.timeout_s
-
-        config = uvicorn.Config(
-            HttpApp(service, regions, log=log, pages=pages, loopback=is_loopback(address.host)),
-            http=Bounded,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            ssl_certfile=address.certificate,
-            ssl_keyfile=address.key,
-            timeout_graceful_shutdown=int(grace_s),
-        )
-        server = _Server(config)
+        app = HttpApp(service, regions, log=log, pages=pages, loopback=is_loopback(address.host))
+        http = HttpServer(app, service.limits, service.under_way, metrics=service.metrics, log=log, tls=tls)
         if address.grpc_port is not None:
             from cgnrt.serve.grpc import grpc_server
 
@@ -113,67 +94,27 @@ async def serve(
             )
             await grpc.start()
             bound = Bound(bound.host, bound.port, grpc_port, bound.tls)
-        with _signals(stop) as stopping, _uvicorn_logs_to(log):
-            running = asyncio.ensure_future(server.serve(sockets=[listening]))
-            while not server.started and not running.done():
-                await asyncio.sleep(_POLL_S)
+        with _signals(stop) as stopping:
+            http.start(listening)
             log.write(
                 "ready", host=bound.host, port=bound.port, grpc_port=bound.grpc_port, model=service.name
             )
             if started is not None:
                 started(bound)
-            asked = asyncio.ensure_future(stopping.wait())
-            await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
-            asked.cancel()
+            await stopping.wait()
             log.write("stopping", active=service.active())
             service.drain()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    while service.active():
-                        await asyncio.sleep(_POLL_S)
+            end = time.monotonic() + grace_s
+            while service.active() and time.monotonic() < end:
+                await asyncio.sleep(_POLL_S)
             if grpc is not None:
                 await grpc.stop(1.0)
-            server.should_exit = True
-            await running
+            await http.close(end - time.monotonic())
     finally:
         listening.close()
         await service.close()
         regions.close()
     log.write("stopped")
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: `serve` has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class _Handler(logging.Handler):
-    """Writes uvicorn's warnings to the log."""
-
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.WARNING)
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.exc_info is not None and record.exc_info[1] is not None:
-            message += "".join(traceback.format_exception(record.exc_info[1]))
-        self._log.write("http", level=record.levelname.lower(), message=message)
-
-
-@contextlib.contextmanager
-def _uvicorn_logs_to(log: Log) -> Iterator[None]:
-    logger, handler = logging.getLogger("uvicorn"), _Handler(log)
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
 
 
 @contextlib.contextmanager
@@ -228,17 +169,23 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _check_tls(address: Address) -> None:
-    """Refuse a certificate and a key that are not a pair."""
+def _tls(address: Address) -> ssl.SSLContext | None:
+    """TLS with the address's certificate and key.
+
+    Raises:
+      CgnrtError: they are not a pair.
+    """
     if (address.certificate is None) != (address.key is None):
         raise CgnrtError("serve: only one of certificate and key is given, expected both or none.")
     if address.certificate is None or address.key is None:
-        return
+        return None
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         for path in (address.certificate, address.key):
             open_file(path).close()  # OpenSSL would wait for a FIFO
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(address.certificate, address.key)
+        found.load_cert_chain(address.certificate, address.key)
     except OSError as error:  # ssl.SSLError is one
         raise CgnrtError(
             f"serve: certificate '{address.certificate}' and key '{address.key}' are not a pair of PEM files ({error})."
         ) from error
+    return found

@@ -18,7 +18,7 @@ from cgnrt.serve.protocol import (
 from cgnrt.serve.shared_memory import Regions, from_region, region_slice, to_region
 from cgnrt.serve.tensors import from_json, from_raw, to_json, to_raw
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 
 
 def read_json(body: Buffer) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def read_json(body: Buffer) -> dict[str, Any]:
 
 
 def read_infer(
-    body: bytes, header_length: str | None, model: str, version: str, regions: Regions, *, most_values: int
+    body: Buffer, header_length: str | None, model: str, version: str, regions: Regions, *, most_values: int
 ) -> InferRequest:
     """Read an inference request.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ class Limits:
       requests: requests at the same time, from the head of one to the last byte of its answer.
       answer_bytes: memory of all answers that are being made or not sent yet. One answer alone may be larger.
       body_bytes: size of one HTTP request or gRPC message.
-      timeout_s: time from a request to its answer.
+      received_bytes: memory of all bodies that are being received or worked on. One alone may be larger.
+      connections: HTTP connections. When there are more, the one that is longest without progress is closed.
+      grpc_connections: gRPC connections; more are refused.
+      regions: of shared memory. Like connections, each takes a file descriptor.
+      timeout_s: time for a head and for a body to arrive, from a request to its answer, and for reading the answer.
     """
 
     images: int
@@ -38,8 +43,12 @@ class Limits:
     queue: int
     streams: int = 8
     requests: int = 256
-    answer_bytes: int = 1 << 29
+    answer_bytes: int = 1 << 27
     body_bytes: int = 1 << 20
+    received_bytes: int = 1 << 26
+    connections: int = 512
+    grpc_connections: int = 128
+    regions: int = 128
     timeout_s: float = 60.0
 
     @property
@@ -60,6 +69,9 @@ class Limits:
         """The limits for images of this size; arguments override some."""
         batch = max(2, largest_chunk(resolution) // 2)  # larger batches are not faster, but take longer
         most = images or max(1, _REQUEST_PIXELS // (resolution[0] * resolution[1]))
+        least, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # The defaults fit into 1,024 descriptors, and leave a quarter of them for everything else.
+        part = 1.0 if least == resource.RLIM_INFINITY else min(1.0, least / 1024)
         return cls(
             images=most,
             stream_images=1_000_000,
@@ -67,6 +79,10 @@ class Limits:
             batch=batch,
             queue=queue or 8 * batch,
             body_bytes=body_bytes or cls.body_bytes,
+            connections=int(part * cls.connections),
+            grpc_connections=int(part * cls.grpc_connections),
+            regions=int(part * cls.regions),
+            requests=min(cls.requests, int(part * cls.connections) // 2),
             timeout_s=timeout_s or cls.timeout_s,
         )
 
@@ -82,32 +98,65 @@ class UnderWay:
         self._limits = limits
         self._counts: Counter[str] = Counter()
 
-    def request(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
         """One request, from its head to the last byte of its answer."""
-        return self._count("requests", 1, self._limits.requests)
+        with self._share("requests", self._limits.requests) as share:
+            share.add(1)
+            yield
 
-    def stream(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
         """One request that is answered as a stream."""
-        return self._count("streams", 1, self._limits.streams)
+        with self._share("streams", self._limits.streams) as share:
+            share.add(1)
+            yield
 
-    def answer(self, size_bytes: int) -> contextlib.AbstractContextManager[None]:
-        """Memory of an answer, from before it is made until it is sent. One answer alone may have any size."""
-        return self._count("bytes of answers", size_bytes, self._limits.answer_bytes)
+    def body(self) -> contextlib.AbstractContextManager[Share]:
+        """Memory of a body, to which what arrives is added."""
+        return self._share("bytes of bodies", self._limits.received_bytes)
+
+    @contextlib.contextmanager
+    def answer(self, size_bytes: int) -> Iterator[None]:
+        """Memory of an answer, from before it is made until it is sent."""
+        with self._share("bytes of answers", self._limits.answer_bytes) as share:
+            share.add(size_bytes)
+            yield
 
     def count(self, what: str) -> int:
-        """How much is under way of "requests", "streams" or "bytes of answers"."""
+        """How much is under way of "requests", "streams", "bytes of bodies" or "bytes of answers"."""
         return self._counts[what]
 
     @contextlib.contextmanager
-    def _count(self, what: str, amount: int, most: int) -> Iterator[None]:
-        now = self._counts[what]
-        if now and now + amount > most:
+    def _share(self, what: str, most: int) -> Iterator[Share]:
+        share = Share(self._counts, what, most)
+        try:
+            yield share
+        finally:
+            self._counts[what] -= share.amount
+
+
+class Share:
+    """One request's part of something that is limited for all of them. A part alone may be larger than the limit."""
+
+    def __init__(self, counts: Counter[str], what: str, most: int) -> None:
+        self._counts = counts
+        self._what = what
+        self._most = most
+        self.amount = 0
+
+    def add(self, amount: int) -> None:
+        """Make the part larger.
+
+        Raises:
+          ServeError: all parts would be more than the limit.
+        """
+        now = self._counts[self._what]
+        if now > self.amount and now + amount > self._most:
             raise ServeError(
                 "unavailable",
-                f"infer: {what} under way are {now}, expected at most {most} with {amount} more. Try again later.",
+                f"infer: {self._what} under way are {now}, expected at most {self._most} with {amount} more. "
+                "Try again later.",
             )
-        self._counts[what] += amount
-        try:
-            yield
-        finally:
-            self._counts[what] -= amount
+        self._counts[self._what] += amount
+        self.amount += amount

@@ -56,6 +56,14 @@ class Metrics:
             registry=self.registry,
         )
         self.images = prometheus.Counter("cgnrt_images_total", "Images in answers.", registry=self.registry)
+        self.closed = prometheus.Counter(
+            "cgnrt_closed_connections_total",
+            "HTTP connections that the server closed: for room, because a head was slow or an answer unread.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in ("room", "slow", "unread"):
+            self.closed.labels(reason)
         self.latency = self._histogram(
             "cgnrt_request_seconds", "From a request to its answer, for answered requests.", _SECONDS
         )

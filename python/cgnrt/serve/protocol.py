@@ -17,7 +17,6 @@ Kind = Literal[
     "invalid",
     "not_found",
     "too_large",
-    "too_large_head",
     "unavailable",
     "timeout",
     "client_timeout",
@@ -34,7 +33,6 @@ class ServeError(CgnrtError):
     | invalid | 400 | INVALID_ARGUMENT |
     | not_found | 404 | NOT_FOUND |
     | too_large | 413 | RESOURCE_EXHAUSTED |
-    | too_large_head | 431 | |
     | unavailable | 503 | RESOURCE_EXHAUSTED |
     | timeout: the server's | 504 | DEADLINE_EXCEEDED |
     | client_timeout: its own, or it sends too slowly | 408 | DEADLINE_EXCEEDED |

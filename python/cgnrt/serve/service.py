@@ -67,11 +67,11 @@ class Service:
         self._outputs = output_types(generator.plan)
         self._draining = False
         self._active = 0
-        self._under_way = UnderWay(self.limits)
+        self.under_way = UnderWay(self.limits)
         self.metrics.gauge(
             "cgnrt_answer_bytes",
             "Memory of answers that are being made or not sent yet.",
-            lambda: self._under_way.count("bytes of answers"),
+            lambda: self.under_way.count("bytes of answers"),
         )
         self._batcher = Batcher(generator, self.limits, self.metrics)
         self.metrics.gauge(
@@ -183,7 +183,7 @@ class Service:
           ServeError: too many are under way.
         """
         try:
-            held.enter_context(self._under_way.request())
+            held.enter_context(self.under_way.request())
         except ServeError as error:
             self.metrics.requests.labels(error.kind).inc()
             raise
@@ -200,7 +200,7 @@ class Service:
         with self._accounted(request) as seen, contextlib.ExitStack() as own:
             order = self._read(request, self.limits.images)
             seen |= {"images": order.count, "seed": order.options.seed}
-            (own if held is None else held).enter_context(self._under_way.answer(self._answer_bytes(order)))
+            (own if held is None else held).enter_context(self.under_way.answer(self._answer_bytes(order)))
             arrays = await self._make(order, self._timeout(request))
         self.metrics.images.inc(order.count)
         self.metrics.latency.observe(time.perf_counter() - started)
@@ -213,14 +213,12 @@ class Service:
           ServeError: the request is refused, or fails, before or between pieces.
         """
         with contextlib.ExitStack() as held, self._accounted(request) as seen:
-            held.enter_context(self._under_way.stream())
+            held.enter_context(self.under_way.stream())
             order = self._read(request, self.limits.stream_images)
             seen |= {"images": order.count, "seed": order.options.seed}
             # One piece is sent, as arrays and as a message, and one is made.
             pieces_images = min(order.count, 3 * self.limits.piece)
-            held.enter_context(
-                self._under_way.answer(self._answer_bytes(replace(order, count=pieces_images)))
-            )
+            held.enter_context(self.under_way.answer(self._answer_bytes(replace(order, count=pieces_images))))
             timeout_s = self._timeout(request)
             _check_stream(order)
             pieces = [
