@@ -15,7 +15,7 @@ from many_classes import imagenet_sized
 from serving import Gate, Running, generator, running, until
 
 import cgnrt
-from cgnrt.serve.monitoring import Log
+from cgnrt.serve.log import Log
 from cgnrt.serve.service import Service
 
 pytestmark = pytest.mark.extended

@@ -212,7 +212,7 @@ def test_metrics_are_what_prometheus_reads(server: Running, client: triton.Infer
     assert names == {
         *("cgnrt_requests_total", "cgnrt_images_total", "cgnrt_request_seconds"),
         *("cgnrt_batch_images", "cgnrt_batch_requests", "cgnrt_queue_requests", "cgnrt_queue_images"),
-        *("cgnrt_http_connections", "cgnrt_closed_connections_total"),
+        *("cgnrt_log_lines_left_out", "cgnrt_http_connections", "cgnrt_closed_connections_total"),
         *("cgnrt_answer_bytes", "cgnrt_active_requests", "cgnrt_running_requests"),
     }
     kinds = [line.split()[2:] for line in lines if line.startswith("# TYPE")]

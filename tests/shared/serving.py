@@ -18,7 +18,7 @@ import numpy as np
 import cgnrt
 from cgnrt.serve.app import Address, Bound, serve
 from cgnrt.serve.browsers import read_pages
-from cgnrt.serve.monitoring import Log
+from cgnrt.serve.log import Log
 from cgnrt.serve.protocol import InferRequest, Tensor, Wanted
 from cgnrt.serve.service import Service
 
@@ -31,6 +31,7 @@ class Running:
     bound: Bound
     stop: Callable[[], None]
     log: io.StringIO
+    logger: Log
 
     @property
     def http(self) -> str:
@@ -46,6 +47,7 @@ class Running:
         return registry.get_sample_value("cgnrt_requests_total", {"outcome": outcome}) or 0
 
     def events(self, name: str) -> list[dict[str, Any]]:
+        self.logger.flush()
         found = [json.loads(line) for line in self.log.getvalue().splitlines()]
         return [event for event in found if event["event"] == name]
 
@@ -61,6 +63,7 @@ def running(
 ) -> Iterator[Running]:
     """Serve from a thread until the block ends."""
     log = log or io.StringIO()
+    logger = Log(log)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     started = threading.Event()
@@ -74,7 +77,7 @@ def running(
                 serve(
                     service,
                     where,
-                    log=Log(log),
+                    log=logger,
                     pages=read_pages(),
                     started=lambda bound: (found.append(bound), started.set()),
                     stop=stop,
@@ -98,7 +101,7 @@ def running(
     try:
         if failed:
             raise failed[0]
-        yield Running(service, found[0], end, log)
+        yield Running(service, found[0], end, log, logger)
     finally:
         end()
         thread.join(30)

@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from cgnrt.serve.app import Address, Bound, serve
     from cgnrt.serve.browsers import is_loopback, read_pages
     from cgnrt.serve.limits import Limits
-    from cgnrt.serve.monitoring import Log
+    from cgnrt.serve.log import Log, LogStream
     from cgnrt.serve.service import Service
 
     for name in ("max_images", "max_queue", "max_body", "timeout"):
@@ -76,6 +76,10 @@ def _run(arguments: argparse.Namespace) -> None:
         if not 0 <= getattr(arguments, name) <= 65535:
             raise ValueError(f"serve: {name} is {getattr(arguments, name)}, expected 0..65535.")
     token = _token(arguments.token_file)
+    _open_standard_files()
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "NONE"
+    )  # it would write to stderr, and wait for whoever reads that
     log = Log(sys.stderr, requests=not arguments.quiet)
     if token is None and not is_loopback(arguments.host):
         log.write(
@@ -114,7 +118,20 @@ def _run(arguments: argparse.Namespace) -> None:
         pages = read_pages() if arguments.ui else None
         await serve(service, address, log=log, pages=pages, started=started)
 
-    asyncio.run(live())
+    try:
+        with contextlib.redirect_stderr(LogStream(log)):  # warnings and the tracebacks of threads
+            asyncio.run(live())
+    finally:
+        log.flush()
+
+
+def _open_standard_files() -> None:
+    """Open those of stdin, stdout and stderr that are closed: a connection would get their numbers, and their texts."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from cgnrt.errors import CgnrtError
 from cgnrt.serve.browsers import is_loopback
 from cgnrt.serve.connections import HttpServer
 from cgnrt.serve.http import HttpApp
-from cgnrt.serve.monitoring import Log
+from cgnrt.serve.log import Log
 from cgnrt.serve.service import Service
 from cgnrt.serve.shared_memory import Regions
 
@@ -94,7 +94,10 @@ async def serve(
             )
             await grpc.start()
             bound = Bound(bound.host, bound.port, grpc_port, bound.tls)
-        with _signals(stop) as stopping:
+        service.metrics.gauge(
+            "cgnrt_log_lines_left_out", "Lines that the log could not take.", lambda: log.left_out
+        )
+        with _signals(stop) as stopping, log.libraries():
             http.start(listening)
             log.write(
                 "ready", host=bound.host, port=bound.port, grpc_port=bound.grpc_port, model=service.name
@@ -115,6 +118,7 @@ async def serve(
         await service.close()
         regions.close()
     log.write("stopped")
+    await asyncio.to_thread(log.flush)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ from typing import Any
 
 from cgnrt.serve.http_parser import MOST_HEADER_BYTES, Body, Head, HttpError, read_head
 from cgnrt.serve.limits import Limits, UnderWay
-from cgnrt.serve.monitoring import Log, Metrics
+from cgnrt.serve.log import Log
+from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.protocol import ServeError
 
 Buffer = bytes | bytearray | memoryview

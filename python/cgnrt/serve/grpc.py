@@ -19,7 +19,7 @@ from cgnrt.serve.grpc_messages import (
     write_infer,
     write_parameters,
 )
-from cgnrt.serve.monitoring import Log
+from cgnrt.serve.log import Log
 from cgnrt.serve.protocol import Kind, ServeError
 from cgnrt.serve.service import Service
 from cgnrt.serve.shared_memory import Regions, check_regions

@@ -10,7 +10,8 @@ from cgnrt.serve.browsers import HEADERS, check_host, check_origin
 from cgnrt.serve.connections import Answer, Buffer, Request
 from cgnrt.serve.http_messages import read_infer, read_json, write_infer
 from cgnrt.serve.http_parser import HttpError
-from cgnrt.serve.monitoring import CONTENT_TYPE, Log
+from cgnrt.serve.log import Log
+from cgnrt.serve.monitoring import CONTENT_TYPE
 from cgnrt.serve.protocol import Kind, ServeError
 from cgnrt.serve.service import VERSION, Service
 from cgnrt.serve.shared_memory import Regions, check_regions

@@ -1,14 +1,9 @@
-"""What a server tells of itself: a structured log, and metrics in Prometheus' text format."""
+"""What a server counts: metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
-import json
-import time
-import traceback
 from collections.abc import Callable
-from typing import Any, TextIO
 
-from cgnrt._support.forking import ForkLock
 from cgnrt.serve import serve_extra
 
 with serve_extra("prometheus_client"):
@@ -18,29 +13,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-
-
-class Log:
-    """Writes events to a text stream, one JSON object a line. With None as the stream it writes nothing."""
-
-    def __init__(self, stream: TextIO | None, *, requests: bool = True) -> None:
-        self._stream = stream
-        self._requests = requests
-        self._lock = ForkLock()
-
-    def write(self, event: str, **fields: Any) -> None:
-        """Write one event. Without `requests`, "infer" events are left out."""
-        if self._stream is None or (event == "infer" and not self._requests):
-            return
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
-        with self._lock:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-
-    def failure(self, event: str, error: BaseException) -> None:
-        """Write an error of the server itself, with its traceback."""
-        text = "".join(traceback.format_exception(error))
-        self.write("failure", during=event, error=str(error), traceback=text)
 
 
 class Metrics:

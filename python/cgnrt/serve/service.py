@@ -22,7 +22,8 @@ from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, check_span
 from cgnrt.serve.batcher import Arrays, Batcher, QueueEntry
 from cgnrt.serve.limits import Limits, UnderWay
-from cgnrt.serve.monitoring import Log, Metrics
+from cgnrt.serve.log import Log
+from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.orders import INPUTS, Order, read_order
 from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
 from cgnrt.serve.tensors import ITEM_BYTES, of_array

@@ -23,7 +23,7 @@ import numpy as np
 
 from cgnrt.generator import Generator
 from cgnrt.serve.limits import Limits
-from cgnrt.serve.monitoring import Log
+from cgnrt.serve.log import Log
 from cgnrt.serve.protocol import InferRequest, InferResponse, Kind, ServeError, Tensor, Wanted
 from cgnrt.serve.service import Service
 from cgnrt.serve.tensors import check_header, of_array
