@@ -61,7 +61,7 @@ void run_on_threads(ComposeArgs a, Isa isa, std::int64_t threads) {
     a.streaming = out_bytes > kCachedBytes ? Streaming::kAlways : Streaming::kNever;
   }
   const std::int64_t block_bytes = std::max<std::int64_t>(1, bytes / blocks);
-  if (threads == 0) threads = std::min<std::int64_t>(available_cpus(), bytes / kBytesPerThread);
+  if (threads == 0) threads = cpus_for(bytes / kBytesPerThread);
   threads = std::clamp<std::int64_t>(threads, 1, blocks);
   const std::int64_t blocks_per_task =
       std::clamp<std::int64_t>(kBytesPerTask / block_bytes, 1, (blocks + threads - 1) / threads);

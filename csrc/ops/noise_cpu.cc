@@ -18,7 +18,7 @@ void run_on_threads(const NoiseArgs& a, Isa isa) {
   // A block makes four numbers, used or not.
   const std::int64_t row_numbers = (a.size + 3) / 4 * 4;
   const std::int64_t wanted = a.n * row_numbers / kNumbersPerThread;
-  const int threads = static_cast<int>(std::clamp<std::int64_t>(wanted, 1, available_cpus()));
+  const int threads = cpus_for(wanted);
   const std::int64_t rows_per_task = std::max<std::int64_t>(1, kNumbersPerTask / row_numbers);
   const std::int64_t tasks = (a.n + rows_per_task - 1) / rows_per_task;
   parallel_for(tasks, threads, [&](std::int64_t task) {

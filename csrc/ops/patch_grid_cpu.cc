@@ -21,8 +21,7 @@ constexpr std::int64_t kValuesPerTask = 64 << 10;
 constexpr int kBinBits = 12;
 
 int threads_for(int asked, std::int64_t work, std::int64_t per_thread, std::int64_t tasks) {
-  const std::int64_t wanted =
-      asked != 0 ? asked : std::min<std::int64_t>(available_cpus(), work / per_thread);
+  const std::int64_t wanted = asked != 0 ? asked : cpus_for(work / per_thread);
   return static_cast<int>(std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, tasks)));
 }
 

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from cgnrt import _core, cuda
 
 __all__ = [
@@ -300,4 +302,4 @@ def _module(tensor: Any) -> ModuleType:
 
     Arguments are passed by position: for pybind11 each keyword costs as much as the rest of a small call.
     """
-    return cuda.module() if cuda.is_cuda(tensor) else _core
+    return _core if isinstance(tensor, np.ndarray) or not cuda.is_cuda(tensor) else cuda.module()

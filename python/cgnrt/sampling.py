@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,8 +63,7 @@ class MechanismDraws(NamedTuple):
     roll: bool
 
 
-@dataclass(frozen=True)
-class DrawOptions:
+class DrawOptions(NamedTuple):
     """What fixes every draw of a stream besides the index.
 
     Attributes:
@@ -129,14 +127,20 @@ class Sampler:
         """Whether the mechanisms' noise has one size and one distribution."""
         return len({(m.noise_size, m.distribution) for m in self.mechanisms.values()}) == 1
 
+    @property
+    def can_share_labels(self) -> bool:
+        """Whether the mechanisms have equally many classes."""
+        return len({m.classes for m in self.mechanisms.values()}) == 1
+
     def labels(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
         """Labels of one mechanism, int64 (n,)."""
-        do = dict(options.do)
-        if mechanism in do:
-            return np.full(len(indices), do[mechanism], np.int64)
-        grouped = mechanism == "shape" or options.labels == "shared"
-        slot = _LABEL + (0 if options.labels == "shared" else MECHANISMS.index(mechanism))
-        subset = dict(options.classes).get(mechanism)
+        for name, label in options.do:
+            if name == mechanism:
+                return np.full(len(indices), label, np.int64)
+        shared = options.labels == "shared"
+        grouped = shared or mechanism == "shape"
+        slot = _LABEL + (0 if shared else MECHANISMS.index(mechanism))
+        subset = dict(options.classes).get(mechanism) if options.classes else None
         bound = self.mechanisms[mechanism].classes if subset is None else len(subset)
         drawn = _integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
         return drawn.astype(np.int64) if subset is None else np.asarray(subset, np.int64)[drawn]

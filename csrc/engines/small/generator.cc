@@ -91,7 +91,7 @@ void prepare(SmallGenerator& generator, const char* isa) {
 void run(const SmallGenerator& generator, const std::vector<const float*>& inputs, std::int64_t n, float* out,
          int threads) {
   const SmallKernel& kernel = CGNRT_PICK_VARIANT(kSmall, generator.isa);
-  const std::int64_t wanted = threads > 0 ? threads : available_cpus();
+  const std::int64_t wanted = threads > 0 ? threads : cpus_for(n);
   // Groups of fewer images if only so every thread is busy.
   const std::int64_t group = std::clamp<std::int64_t>((n + wanted - 1) / wanted, 1, kGroup);
   const std::int64_t tasks = (n + group - 1) / group;

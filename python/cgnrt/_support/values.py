@@ -31,9 +31,11 @@ def refuse_masked(operation: str, **given: object) -> None:
     Raises:
       TypeError: one of the arguments is a masked array.
     """
-    masked = sys.modules.get("numpy.ma")  # without the module there are none
+    masked = sys.modules.get("numpy.ma")
+    if masked is None:  # without the module there are none
+        return
     for name, value in given.items():
-        if masked is not None and isinstance(value, masked.MaskedArray):
+        if isinstance(value, masked.MaskedArray):
             raise TypeError(
                 f"{operation}: {name} is a masked array, expected one without a mask. Pass {name}.compressed(), "
                 f"or {name}.filled(...)."

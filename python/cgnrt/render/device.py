@@ -18,7 +18,7 @@ from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
 from cgnrt.request.options import PixelFormat
 from cgnrt.request.resolver import Request
-from cgnrt.sampling import Labels, NoiseDraw
+from cgnrt.sampling import NoiseDraw
 
 # The class of each kind of device, imported when it is chosen: sampling on the CPU loads no CUDA code.
 DEVICES: dict[str, str] = {
@@ -99,6 +99,11 @@ class RenderDevice(ABC):
           pictures: images and parts of the batch.
         """
         return None
+
+    def uploaded(self, arrays: Iterable[np.ndarray | None]) -> Uploaded:
+        """Host arrays with their copies on the device, made in one upload; None is left out."""
+        here = {id(array): array for array in arrays if array is not None}
+        return Uploaded(here, self.upload(list(here.values())))
 
     # What every device supplies.
 
@@ -204,12 +209,11 @@ class Opening:
 
 
 class Uploaded:
-    """Host arrays and their copies on the device, made in one upload. `uploaded[array]` is the copy of an array."""
+    """Host arrays and their copies on the device. `uploaded[array]` is the copy of an array."""
 
-    def __init__(self, device: RenderDevice, arrays: Iterable[np.ndarray | None]) -> None:
-        here = {id(array): array for array in arrays if array is not None}
+    def __init__(self, here: dict[int, np.ndarray], there: Sequence[Any]) -> None:
         self._here = here  # keeps them alive: their ids are the keys
-        self._there = dict(zip(here, device.upload(list(here.values())), strict=True))
+        self._there = dict(zip(here, there, strict=True))
 
     def __getitem__(self, array: np.ndarray) -> Any:
         return self._there[id(array)]
@@ -234,10 +238,6 @@ class NoiseInput:
     def arrays(self) -> list[np.ndarray | None]:
         """What has to be uploaded first."""
         return [self.indices if self.given is None else self.given, self.truncation]
-
-    def same(self, other: NoiseInput) -> bool:
-        """Whether another mechanism of the same request reads the same noise."""
-        return self.given is None and other.given is None and self.draw.slot == other.draw.slot
 
     def make(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> Any:
         """The noise of some of the samples on the device, float32 (n, z) after truncation."""
@@ -271,17 +271,18 @@ class RequestInputs:
         rolls = first.rolls()
         self.rolls = rolls if has_rolls or rolls.any() else None
         self.truncation = first.truncation
-        self.labels = [Labels(*(np.asarray(c, np.int64) for c in request.labels)) for request in requests]
+        self.labels = [request.labels for request in requests]
         self.embeddings = {name: np.asarray(rows, np.float32) for name, rows in embeddings.items()}
         self._indices = first.indices
-        self._noise: dict[str, NoiseInput] = {}  # one object where it is the same
+        self._noise: dict[str, NoiseInput] = {}
+        drawn: dict[int, NoiseInput] = {}  # by slot: mechanisms that share their noise read one
         grouped: dict[int, np.ndarray] = {}
         for column, name in enumerate(MECHANISMS):
             given, draw = first.given[column], first.sampler.noise_draw(first.options, name)
             if draw.group not in grouped:
                 grouped[draw.group] = draw.indices(first.indices)
             read = NoiseInput(first.options.seed, draw, grouped[draw.group], given, first.truncation)
-            self._noise[name] = next((r for r in self._noise.values() if r.same(read)), read)
+            self._noise[name] = drawn.setdefault(draw.slot, read) if given is None else read
 
     def arrays(self) -> list[np.ndarray | None]:
         """What has to be uploaded first."""

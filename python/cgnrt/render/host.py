@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from cgnrt.backends import Choice, Engine
 from cgnrt.backends.base import check_outputs
 from cgnrt.batch import BFloat16Array
 from cgnrt.plan import MECHANISMS, Plan
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, output_shapes
+from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, Uploaded, output_shapes
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
@@ -38,6 +38,9 @@ class HostDevice(RenderDevice):
 
     def upload(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return list(arrays)
+
+    def uploaded(self, arrays: Iterable[np.ndarray | None]) -> Uploaded:
+        return _IN_PLACE
 
     def draw_noise(self, draw: NoiseDraw, seed: int, indices: np.ndarray, uploaded: Any) -> Any:
         return draw.draw(seed, indices)
@@ -105,6 +108,16 @@ class HostDevice(RenderDevice):
             if rolls is not None and name in ROLLS:
                 picture = roll_each(picture, rolls[:, ROLLS[name]])
             part[...] = picture
+
+
+class _InPlace(Uploaded):
+    """Every array is where it is needed."""
+
+    def __getitem__(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+_IN_PLACE = _InPlace({}, [])
 
 
 def roll_each(pictures: np.ndarray, shifts: np.ndarray) -> np.ndarray:

@@ -247,7 +247,7 @@ class Pool:
     ) -> Uploaded:
         """Run the networks for entries of several mechanisms; `index` is uploaded with what they read."""
         read = (array for e in new for array in (e.labels, *e.noise.arrays()))
-        uploaded = Uploaded(device, [index, *read])
+        uploaded = device.uploaded([index, *read])
         # A chunk of every mechanism at once: they may overlap, and hold no more than one chunk each beside the pool.
         cut = (device.chunks(len(e.entries), self._resolution) for e in new)
         for parts in zip_longest(*cut):

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ class Renderer:
             kept = self._parts(device, n) if parts else {}
             shape, texture, background = np.empty((3, n), np.int64)
             labels = Labels(shape, texture, background)
-            uploaded = Uploaded(device, [where, entries, rolls])
+            uploaded = device.uploaded([where, entries, rolls])
             for part in layout.parts(n):  # none where there is no sample: that needs no pool
                 with device.lock:
                     pool = self._pool_of(device, key, layout, parts)
@@ -174,7 +174,7 @@ class Renderer:
         with self._call(n * len(requests), (), parts) as device:
             images = [self._images(device, n, out) for _ in requests]
             kept = self._parts(device, n) if parts else {}
-            uploaded = Uploaded(device, read.arrays())
+            uploaded = device.uploaded(read.arrays())
             for part in device.chunks(n, self._resolution):
                 noise = read.draw(device, uploaded, part)
                 rolls = None if read.rolls is None else uploaded[read.rolls][part]
@@ -323,7 +323,7 @@ class Counterfactuals:
     @property
     def shared_labels(self) -> Labels:
         """What they draw with `labels="shared"`."""
-        options = replace(self.request.options, labels="shared")
+        options = self.request.options._replace(labels="shared")
         draw = self.request.sampler.labels
         return Labels(*(draw(options, name, self.request.indices) for name in MECHANISMS))
 
@@ -351,7 +351,8 @@ class Counterfactuals:
                         f"render: labels[{k}] of {name} are {column.min()}..{column.max()}, expected "
                         f"0..{classes - 1}."
                     )
-        return self.renderer.render_variants([replace(self.request, labels=variant) for variant in variants])
+        variants = [Labels(*(column.astype(np.int64) for column in variant)) for variant in variants]
+        return self.renderer.render_variants([self.request._replace(labels=variant) for variant in variants])
 
 
 def _cut(arrays: Mapping[str, Any], part: slice) -> dict[str, Any]:

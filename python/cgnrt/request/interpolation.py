@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,8 +71,7 @@ class Interpolation:
             noises.append((slerp if normal else lerp)(ends[column][first], ends[column][last], steps))
             embeddings[name] = lerp(tables[name][pair[first]], tables[name][pair[last]], steps)
             labels.append(np.where(nearer_first, pair[first], pair[last]).astype(np.int64))
-        request = replace(
-            drawn,
+        request = drawn._replace(
             indices=np.where(nearer_first, indices[0], indices[1]),
             labels=Labels(*labels),
             given=(*noises, np.repeat(ends.rolls[:1], frames, axis=0)),

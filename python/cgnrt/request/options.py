@@ -59,17 +59,18 @@ class SampleOptions:
     def __post_init__(self) -> None:
         _check_choice("labels", self.labels, LABELS)
         _check_choice("hold", self.hold, HOLDS)
-        for name in ("do", "classes"):
-            if getattr(self, name) is not None:
-                check_mechanism_keys(name, getattr(self, name))
-        checked: dict[str, Any] = {
-            "seed": None if self.seed is None else check_seed(self.seed),
-            "per_noise": _check_per_noise(self.per_noise),
-            "pool": None if self.pool is None else _check_pool(self.pool),
-        }
-        checked["refresh"] = _check_refresh(self.refresh, self.pool)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        if self.do is not None:
+            check_mechanism_keys("do", self.do)
+        if self.classes is not None:
+            check_mechanism_keys("classes", self.classes)
+        keep = object.__setattr__
+        if self.seed is not None:
+            keep(self, "seed", check_seed(self.seed))
+        keep(self, "per_noise", _check_per_noise(self.per_noise))
+        if self.pool is not None:
+            keep(self, "pool", _check_pool(self.pool))
+        if self.refresh is not None:
+            keep(self, "refresh", _check_refresh(self.refresh, self.pool))
         if self.pool is not None and (self.per_noise > 1 or self.labels == "shared"):
             raise beside_pool("per_noise" if self.per_noise > 1 else "labels='shared'")
 
@@ -144,9 +145,7 @@ def _check_pool(pool: Any) -> tuple[int, int, int]:
     return int(sizes[0]), int(sizes[1]), int(sizes[2])
 
 
-def _check_refresh(refresh: Any, pool: Any) -> int | None:
-    if refresh is None:
-        return None
+def _check_refresh(refresh: Any, pool: Any) -> int:
     if not is_int(refresh) or not 1 <= refresh <= 2**62:
         raise ValueError(f"sample: refresh is {refresh!r}, expected an int of at least 1, or None.")
     if pool is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from cgnrt.sampling import (
 )
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A checked request for n images: labels are set, noise is drawn chunk by chunk.
 
     Attributes:
@@ -60,8 +59,7 @@ class Request:
 
     def cut(self, part: slice) -> Request:
         """A request for some of the samples."""
-        return replace(
-            self,
+        return self._replace(
             indices=self.indices[part],
             labels=Labels(*(column[part] for column in self.labels)),
             given=tuple(None if array is None else array[part] for array in self.given),
@@ -137,8 +135,7 @@ class Resolver:
             raise ValueError(
                 "sample: shared_noise is on, expected one noise size and distribution for all mechanisms."
             )
-        sizes = {mechanism.classes for mechanism in self.sampler.mechanisms.values()}
-        if options.labels == "shared" and (options.classes or len(sizes) > 1):
+        if options.labels == "shared" and (options.classes or not self.sampler.can_share_labels):
             raise ValueError(
                 "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
             )
@@ -233,8 +230,7 @@ def merge_requests(requests: Sequence[Request]) -> Request:
     truncation = None
     if first.truncation is not None:
         truncation = np.concatenate([request.truncation for request in requests])
-    return replace(
-        first,
+    return first._replace(
         indices=np.concatenate([request.indices for request in requests]),
         labels=Labels(*map(np.concatenate, zip(*(request.labels for request in requests), strict=True))),
         given=tuple(map(np.concatenate, zip(*noise, strict=True))),
