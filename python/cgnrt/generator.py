@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from cgnrt.request.labels import Label
 from cgnrt.request.options import OPTION_NAMES, GeneratorOptions, SampleOptions, check_names
 from cgnrt.request.resolver import Request, merge_requests
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
-from cgnrt.stream import Stream
+
+if TYPE_CHECKING:
+    from cgnrt.stream import Stream
 
 
 class Generator:
@@ -216,6 +218,8 @@ class Generator:
         Raises:
           TypeError, ValueError: as `sample`, and at once.
         """
+        from cgnrt.stream import Stream  # programs without one start faster
+
         asked = SampleOptions.collect("stream", options)
         depth = check_index("prefetch", prefetch) if self.device == "cpu" else 0
 
@@ -316,7 +320,7 @@ class Generator:
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
         """
-        from cgnrt.request.interpolation import Interpolation  # few programs need it: others start faster
+        from cgnrt.request.interpolation import Interpolation  # programs without one start faster
 
         path = Interpolation(
             frames=frames,

@@ -19,7 +19,6 @@ from cgnrt.render.renderer import Renderer
 from cgnrt.request.options import GeneratorOptions, SampleOptions, beside_pool
 from cgnrt.request.resolver import Resolver
 from cgnrt.sampling import STREAM_VERSION, check_index, check_span, resolve_indices
-from cgnrt.stream import one_ahead
 
 
 class Pipeline:
@@ -128,7 +127,11 @@ class Pipeline:
             )
 
         made = (make(low, min(low + size, count)) for low in range(0, count, size))
-        return made if self.choice.device.kind == "cpu" or out is not None else one_ahead(made)
+        if self.choice.device.kind == "cpu" or out is not None:
+            return made
+        from cgnrt.stream import one_ahead  # programs without a stream start faster
+
+        return one_ahead(made)
 
     def _copy(self, options: GeneratorOptions) -> Pipeline:
         other = object.__new__(Pipeline)

@@ -1,12 +1,12 @@
 """What `manifest.json` says, as immutable records. `schema.py` makes them from JSON and checks them.
 
-Short records are named tuples: Python makes their classes faster than dataclasses when a process starts.
+They are named tuples: Python makes their classes faster than dataclasses when a process starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
@@ -68,8 +68,7 @@ class MemberSpec(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class CgnManifest:
+class CgnManifest(NamedTuple):
     """`manifest.json` of kind "cgn"; `docs/plan-format.md` explains each field."""
 
     family: str
@@ -81,8 +80,8 @@ class CgnManifest:
     precision: Precision = "fp32"
     sources: tuple[Mapping[str, str], ...] = ()
     training_data: str | None = None
-    members: Mapping[str, MemberSpec] = field(default_factory=dict)
-    parity: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, MemberSpec] = MappingProxyType({})
+    parity: Mapping[str, Any] = MappingProxyType({})
     format_version: int = FORMAT_VERSION
     stream_version: int = STREAM_VERSION
 
@@ -131,8 +130,7 @@ class SaliencySpec(NamedTuple):
     stretch: bool  # the mask's smallest value becomes 0, its largest 1
 
 
-@dataclass(frozen=True, slots=True)
-class SaliencyManifest:
+class SaliencyManifest(NamedTuple):
     """`manifest.json` of kind "saliency": one network, no classes, no noise."""
 
     family: str
@@ -142,8 +140,8 @@ class SaliencyManifest:
     precision: Precision = "fp32"
     sources: tuple[Mapping[str, str], ...] = ()
     training_data: str | None = None
-    members: Mapping[str, MemberSpec] = field(default_factory=dict)
-    parity: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, MemberSpec] = MappingProxyType({})
+    parity: Mapping[str, Any] = MappingProxyType({})
     format_version: int = FORMAT_VERSION
 
     @property

@@ -13,8 +13,7 @@ from typing import Self
 import numpy as np
 
 from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
-from cgnrt.plan.archive import Entry, index_members
-from cgnrt.plan.content import Content, open_content
+from cgnrt.plan.archive import Content, Entry, index_members, open_content
 from cgnrt.plan.fields import parse_json
 from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
 from cgnrt.plan.manifest import CgnManifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec

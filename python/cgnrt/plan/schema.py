@@ -41,7 +41,6 @@ from cgnrt.plan.manifest import (
     Truncation,
 )
 from cgnrt.plan.names import alike
-from cgnrt.plan.saliency_schema import parse_saliency
 
 _FIELDS = (
     "format_version",
@@ -87,6 +86,8 @@ def parse_manifest(value: Any) -> CgnManifest | SaliencyManifest:
     if "kind" not in value:
         raise refuse("kind", "missing", "a field of the manifest")
     if JsonNode(value["kind"], "kind").choice("cgn", "saliency") == "saliency":
+        from cgnrt.plan.saliency_schema import parse_saliency  # few plans are of this kind
+
         return parse_saliency(root, version)
     return _parse_cgn(root, version, ("format_version", "kind", *_FIELDS[1:]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from cgnrt.sampling import DrawOptions, Labels, Noise, Sampler
 _LEAST_EXTRA = 64  # so that a renewing pool of few entries is not made one by one
 
 
-@dataclass(frozen=True)
-class PoolKey:
+class PoolKey(NamedTuple):
     """What a pool depends on.
 
     Attributes:
@@ -137,8 +136,7 @@ class Slots:
         self._slots.update(zip(entries.tolist(), slots.tolist(), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class NewEntries:
+class NewEntries(NamedTuple):
     """Entries of one mechanism that are to be made.
 
     Attributes:
