@@ -110,7 +110,7 @@ class NoiseDraw(NamedTuple):
     def draw(self, seed: int, grouped: Any, stream: Any = None) -> Any:
         """(n, size) float32 for the result of `indices`, on its device."""
         op = ops.truncated_normal if self.distribution == "truncated_normal" else ops.normal
-        if stream is not None:
+        if stream is not None or len(grouped) * self.size <= _DRAWN_AT_ONCE:
             return op(seed, grouped, self.slot, self.size, stream=stream)
         return _in_steps(lambda part, out: op(seed, part, self.slot, self.size, out=out), grouped, self.size)
 
@@ -178,21 +178,22 @@ def _integers(
     seed: int, indices: np.ndarray, slot: int, bound: int | tuple[int, ...], size: int = 1
 ) -> np.ndarray:
     """`ops.integers` in steps."""
+    if len(indices) * size <= _DRAWN_AT_ONCE:
+        drawn: np.ndarray = ops.integers(seed, indices, slot, bound, size)
+        return drawn
     return _in_steps(
         lambda part, out: ops.integers(seed, part, slot, bound, size, out=out), indices, size, np.int32
     )
 
 
 def _in_steps(
-    draw: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    draw: Callable[[np.ndarray, np.ndarray], object],
     indices: np.ndarray,
     size: int,
     dtype: type[np.generic] = np.float32,
 ) -> np.ndarray:
-    """`draw(indices, None)`, (n, size), in calls that are short each."""
+    """`draw(indices, out)`, (n, size), in calls that are short each."""
     step = max(1, _DRAWN_AT_ONCE // size)
-    if len(indices) <= step:
-        return draw(indices, None)
     drawn = np.empty((len(indices), size), dtype)
     for low in range(0, len(indices), step):
         draw(indices[low : low + step], drawn[low : low + step])

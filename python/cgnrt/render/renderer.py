@@ -32,6 +32,9 @@ from cgnrt.sampling import Labels, Sampler
 # Images that a pool composes in one call of the compiled code: 16,384 of 32 x 32, a tenth of a second's work.
 _COMPOSED_PIXELS = 1 << 24
 
+# Images of fewer bytes are made without asking for their memory first.
+_ROOM_BYTES = 64 << 20
+
 
 class Renderer:
     """Renders the requests of one Generator on the chosen device, which is opened on first use. Keeps its last pool."""
@@ -142,9 +145,9 @@ class Renderer:
         Raises:
           MemoryError: the system does not give the memory.
         """
-        if self._opening.name != "cpu":
-            return  # the device says what fits
         size = self._pixels.item_bytes * math.prod(self._pixels.shape(n, *self._resolution))
+        if size < _ROOM_BYTES or self._opening.name != "cpu":  # another device says what fits
+            return
         try:
             np.empty(size, np.uint8)
         except (MemoryError, ValueError) as error:
@@ -238,19 +241,18 @@ class Renderer:
         return {picture: device.empty((part.stop - part.start, *self._shapes[picture]))}
 
     def _pool_of(self, device: RenderDevice, key: PoolKey, layout: PoolLayout, parts: bool) -> Pool:
-        """The kept pool, if it is this one, or a new one."""
-        with device.lock:
-            pool = self._pool
-            if pool is not None and pool.key == key and pool.has(parts=parts):
-                return pool
-            # Not kept until it is whole; and an old one goes before a new one is made: they may not fit together.
-            self._pool = None
-            if pool is None or pool.key != key:
-                pool = None
-                pool = Pool(key, layout, self._plan, self._sampler)
-            pool.prepare(device, parts=parts)
-            self._pool = pool
+        """The kept pool, if it is this one, or a new one. The caller holds the device's lock."""
+        pool = self._pool
+        if pool is not None and pool.key == key and pool.has(parts=parts):
             return pool
+        # Not kept until it is whole; and an old one goes before a new one is made: they may not fit together.
+        self._pool = None
+        if pool is None or pool.key != key:
+            pool = None
+            pool = Pool(key, layout, self._plan, self._sampler)
+        pool.prepare(device, parts=parts)
+        self._pool = pool
+        return pool
 
     def _images(self, device: RenderDevice, n: int, out: Any) -> Any:
         """Where n images go: `out` if it is fit for them, else new memory."""
