@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cgnrt.backends import BACKENDS, supports
+from cgnrt.backends import backends_for, supports
 from cgnrt.errors import BackendError
 from cgnrt.plan import Plan
 from cgnrt_export.causes import first_cause
@@ -135,7 +135,7 @@ def measure_parity(
     return ParityReport(
         precision=chosen,
         reason=reason,
-        engines={name: entry.version() for name, entry in BACKENDS.items() if supports(name, "fp32")},
+        engines={e.name: e.version() for e in backends_for("cpu") if supports(e.name, "fp32")},
         torch=torch.__version__,
         seed=seed,
         batch_sizes=sizes,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from cgnrt.backends import BACKENDS, load_engine, supports
+from cgnrt.backends import backends_for, load_engine, supports
 from cgnrt.plan import PRE_MASK, Plan
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm
@@ -53,7 +53,7 @@ def check_pre_mask(plan: Plan, mechanism: CheckedMechanism, reference: nn.Module
     if PRE_MASK not in mechanism.outputs:
         return
     written = plan.mechanisms["shape"]
-    backend = next(name for name in BACKENDS if supports(name, "fp32", networks=[written]))
+    backend = next(e.name for e in backends_for("cpu") if supports(e.name, "fp32", networks=[written]))
     engine = load_engine(written, backend=backend, precision="fp32")
     got = engine.run({name: value.numpy() for name, value in mechanism.example.items()})[PRE_MASK]
     with torch.no_grad():

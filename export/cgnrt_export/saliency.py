@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import cgnrt
 from cgnrt._support.files import written_beside
-from cgnrt.backends import BACKENDS, load_engine, supports
+from cgnrt.backends import backends_for, load_engine, supports
 from cgnrt.errors import BackendError
 from cgnrt.plan import SaliencyPlan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION
@@ -151,7 +151,7 @@ def export_saliency(
             macs_before=form.macs_before,
             macs_after=form.macs_after,
             measures=tuple(measures),
-            engines={name: entry.version() for name, entry in BACKENDS.items() if supports(name, "fp32")},
+            engines={e.name: e.version() for e in backends_for("cpu") if supports(e.name, "fp32")},
             torch=torch.__version__,
             seed=seed,
             batch_sizes=BATCH_SIZES,
@@ -193,7 +193,7 @@ def _measure(
     network = plan.network
     measures = []
     for precision in ("fp32", "bf16"):
-        for name in BACKENDS:
+        for name in (entry.name for entry in backends_for("cpu")):
             if not supports(name, precision, networks=[network]):
                 continue
             progress(f"parity: {precision} by {name}")

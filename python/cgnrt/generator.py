@@ -28,7 +28,8 @@ class Generator:
 
     Args:
       path: the plan file; or an open `Plan`, which has to stay open, so that the file is not read again.
-      device: "auto" (cuda:0 where a GPU and an engine for it are there, else the CPU), "cpu", "cuda" or "cuda:1".
+      device: "auto" (cuda:0 where a GPU and an engine for it are there, else the CPU), "cpu", "cuda", "cuda:1",
+        "mps" or "xpu"; also a `torch.device`.
       backend: "auto" (the fastest that runs the plan), or one by name, such as "native"; docs/devices.md lists them.
       precision: "auto" (the plan's default where the device runs it, else fp32), "fp32", "bf16" or "fp16".
       threads: of the engines and the composer on the CPU; None takes the cores that this process may use.
@@ -39,8 +40,11 @@ class Generator:
       shared_noise: all mechanisms take the shape's noise; None is the plan's noise mode.
       trust_engines: run the plan's own TensorRT engines, which are native code: only for plans that you trust.
       rebuild: build TensorRT engines where those of a trusted plan do not fit this card.
-      engine_batches: batch sizes that TensorRT engines are built for (smallest, usual, largest), or that ONNX Runtime
-        captures as CUDA graphs; None is the backend's own.
+      engine_batches: batch sizes that TensorRT engines are built for (smallest, usual, largest), or that torch and ONNX
+        Runtime capture as CUDA graphs; None is the backend's own.
+      compile: with backend="torch", let torch.compile make kernels for `engine_batches`, or for every size as it comes:
+        seconds to minutes the first time, kept on this machine.
+      tf32: with backend="torch" on an NVIDIA GPU, compute what is float32 with ten bits of mantissa, faster.
     Raises:
       PlanError: the file is not a plan, is damaged, or has another version.
       BackendError: no engine can run the plan with these options.
@@ -68,11 +72,13 @@ class Generator:
         trust_engines: bool = False,
         rebuild: bool = False,
         engine_batches: Sequence[int] | None = None,
+        compile: bool = False,
+        tf32: bool = False,
     ) -> None:
         self._pipeline = Pipeline(
             path,
             GeneratorOptions(
-                device=device,
+                device=str(device),
                 backend=backend,
                 precision=precision,
                 threads=threads,
@@ -84,6 +90,8 @@ class Generator:
                 trust_engines=trust_engines,
                 rebuild=rebuild,
                 engine_batches=engine_batches,  # type: ignore[arg-type]  # which it checks
+                compile=compile,
+                tf32=tf32,
             ),
         )
         self._absolute = os.path.join(os.getcwd(), self.plan.path)  # for workers, wherever they are started
@@ -221,7 +229,7 @@ class Generator:
         from cgnrt.stream import Stream  # programs without one start faster
 
         asked = SampleOptions.collect("stream", options)
-        depth = check_index("prefetch", prefetch) if self.device == "cpu" else 0
+        depth = check_index("prefetch", prefetch) if self._pipeline.renderer.ahead == "thread" else 0
 
         def batches(seed: int, start: int, n: int) -> Iterator[Batch]:
             return self._pipeline.batches(replace(asked, seed=seed), n, batch_size, start=start)

@@ -127,7 +127,7 @@ class Pipeline:
             )
 
         made = (make(low, min(low + size, count)) for low in range(0, count, size))
-        if self.choice.device.kind == "cpu" or out is not None:
+        if self.renderer.ahead != "stream" or out is not None:
             return made
         from cgnrt.stream import one_ahead  # programs without a stream start faster
 

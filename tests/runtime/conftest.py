@@ -29,13 +29,13 @@ def gen(golden_plan: Path) -> Generator:
     return Generator(golden_plan)
 
 
-@pytest.fixture(params=["openvino", "onnxruntime"])
+@pytest.fixture(params=["openvino", "onnxruntime", "torch"])
 def backend(request: pytest.FixtureRequest) -> str:
     """The engine libraries, which run every plan."""
     return str(request.param)
 
 
-@pytest.fixture(params=["native", "openvino", "onnxruntime"])
+@pytest.fixture(params=["native", "openvino", "onnxruntime", "torch"])
 def engine_plan(request: pytest.FixtureRequest, golden_plan: Path, demo_plan: Path) -> EnginePlan:
     """Every engine; the native one has no layers for the golden plan and computes each image by itself."""
     if request.param == "native":

@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from cgnrt.backends.base import Device, Engine, Setup
+from cgnrt.backends.torch import TorchBackend
 from cgnrt.plan.onnx.model import parse_model
 
 Shape = Sequence[int | str]
@@ -45,6 +47,10 @@ def mechanism(
     spec = SimpleNamespace(inputs=specs[0], outputs=specs[1])
     raw = model.SerializeToString()
     return SimpleNamespace(name="shape", graph=raw, model=parse_model(raw), weights=None, spec=spec)
+
+
+def torch_engine(made: Any, precision: str = "fp32") -> Engine:
+    return TorchBackend().examine(made, Setup(Device(), precision)).load(1)
 
 
 def run_onnx_runtime(made: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import pytest
 from cgnrt import BackendError
 from cgnrt.backends.native import examine
 
-from .onnx_graphs import Shape, mechanism, node, run_onnx_runtime
+from .onnx_graphs import Shape, mechanism, node, run_onnx_runtime, torch_engine
 
 # fp32 sums in another order, relative to the largest value; F(4x4, 3x3) is not used at these sizes.
 TOLERANCE = 1e-5
@@ -84,18 +84,18 @@ def pictures(
 
 
 def check(made: Any, steps: Sequence[str] | None = None) -> None:
-    """As ONNX Runtime, at several batch sizes; `steps` are the kinds of those that the engine has, in order."""
-    engine = examine(made).load(1)
+    """As ONNX Runtime, at several batch sizes, and so torch; `steps` are the kinds of those that the engine has."""
+    engine, other = examine(made).load(1), torch_engine(made)
     for n in (3, 1, 2):
         inputs = {
             value.name: floats(n, *(int(size) for size in value.shape[1:])) for value in made.spec.inputs
         }
         expected = run_onnx_runtime(made, inputs)
-        found = engine.run(inputs)
-        assert list(found) == list(expected)
-        for name, array in expected.items():
-            limit = TOLERANCE * np.abs(array).max()
-            np.testing.assert_allclose(found[name], array, rtol=0, atol=limit, err_msg=name)
+        for found in (engine.run(inputs), other.run(inputs)):
+            assert list(found) == list(expected)
+            for name, array in expected.items():
+                limit = TOLERANCE * np.abs(array).max()
+                np.testing.assert_allclose(found[name], array, rtol=0, atol=limit, err_msg=name)
     if steps is not None:
         assert engine.steps == list(steps)
 

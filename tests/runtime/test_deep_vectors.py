@@ -1,4 +1,4 @@
-"""The small part of a graph, evaluated by NumPy: one operator after the other against ONNX Runtime."""
+"""The small part of a graph, evaluated by NumPy and by torch: one operator after the other against ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from cgnrt.backends.native.deep.vectors import OPERATORS, evaluate
 from cgnrt.backends.native.graph import Graph, UnsupportedGraphError
 
-from .onnx_graphs import mechanism, node, run_onnx_runtime
+from .onnx_graphs import mechanism, node, run_onnx_runtime, torch_engine
 
 N = 3
 RNG = np.random.default_rng(0)
@@ -152,10 +152,10 @@ def test_operators(name: str) -> None:
     made = made_of(CASES[name])
     inputs = inputs_of(N)
     expected = run_onnx_runtime(made, inputs)["y"]
-    found = values_of(made, inputs)
-    assert found.dtype == expected.dtype
-    # Its exponential and tanh are approximations to about 1e-6.
-    np.testing.assert_allclose(found, expected, rtol=3e-6, atol=1e-6)
+    for found in (values_of(made, inputs), torch_engine(made).run(inputs)["y"]):
+        assert found.dtype == expected.dtype
+        # Its exponential and tanh are approximations to about 1e-6.
+        np.testing.assert_allclose(found, expected, rtol=3e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

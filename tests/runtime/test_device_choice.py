@@ -58,7 +58,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
     choice = choose("'x'", default_precision="fp16")
     assert (choice.backend.name, str(choice.device), choice.precision) == ("tensorrt", "cuda:0", "fp16")
-    assert choice.reason == "the fastest of tensorrt, onnxruntime"
+    assert choice.reason == "the first that runs it of tensorrt, onnxruntime"
 
 
 @pytest.mark.usefixtures("gpu")
@@ -165,7 +165,7 @@ def test_what_onnx_runtime_lacks(monkeypatch: pytest.MonkeyPatch, demo_plan: Pat
         return onnxruntime_cuda.refusal(Device("cuda"), precision)
 
     monkeypatch.setattr(cuda, "refusal", lambda index=0: None)
-    monkeypatch.setattr(onnxruntime_cuda, "_is_emulated", lambda: False)
+    monkeypatch.setattr(cuda, "is_emulated", lambda: False)
     try:
         text = refusal("fp32", get_available_providers=lambda: ["CPUExecutionProvider"])
         assert text is not None

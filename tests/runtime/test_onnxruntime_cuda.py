@@ -192,7 +192,7 @@ def providers_of(monkeypatch: pytest.MonkeyPatch, shape: Mechanism, precision: s
         return open_session(mechanism, [("CPUExecutionProvider", {})])
 
     monkeypatch.setattr(onnxruntime_cuda, "open_session", spy)
-    monkeypatch.setattr(onnxruntime_cuda, "_is_emulated", lambda: False)
+    monkeypatch.setattr(cuda, "is_emulated", lambda: False)
     monkeypatch.setattr(OnnxRuntimeCudaEngine, "_capture", lambda self, number, n: (number, n))
     monkeypatch.setattr(
         onnxruntime_cuda, "typed_graph", lambda network, precision, layers: (bytes(network.graph), b"")

@@ -73,6 +73,13 @@ def open_own(path: Path, flags: int) -> int:
     return handle
 
 
+def cache_folder(name: str) -> Path:
+    """Where one kind of thing is kept for later processes: in `CGNRT_CACHE`, or `cgnrt` in the user's cache folder."""
+    own = os.environ.get("CGNRT_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return (Path(own) if own else Path(shared) / "cgnrt") / name
+
+
 def refuse_existing(target: Path, *, force: bool) -> None:
     """Refuse to replace a file. Called before long work whose result could not be written.
 

@@ -20,26 +20,33 @@ TENSORRT_PACKAGES = ("tensorrt", "tensorrt_rtx")
 BUSY_PIXELS = 64 * 256 * 256
 
 
+# Kinds of device, by torch's names; AMD's GPUs are "cuda" there.
+KINDS = ("cpu", "cuda", "mps", "xpu")
+
+
 @dataclass(frozen=True)
 class Device:
-    """Where an engine runs and where its outputs lie: `cpu`, or `cuda` with an index."""
+    """Where an engine runs and where its outputs lie: `cpu`, or another of `KINDS` with an index."""
 
     kind: str = "cpu"
     index: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Device:
-        """Read `"cpu"`, `"cuda"` or `"cuda:1"`.
+        """Read `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu:0"`.
 
         Raises:
           ValueError: anything else.
         """
         kind, colon, index = text.partition(":")
-        if kind == "cuda" and (not colon or index.isdecimal()):
-            return cls("cuda", int(index or 0))
         if text == "cpu":
             return cls()
-        raise ValueError(f"load: device is {text!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:<index>'.")
+        if kind in KINDS[1:] and (not colon or index.isdecimal()):
+            return cls(kind, int(index or 0))
+        names = ", ".join(repr(name) for name in KINDS)
+        raise ValueError(
+            f"load: device is {text!r}, expected 'auto', {names}, or one but the CPU with an index, as 'cuda:1'."
+        )
 
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
@@ -53,11 +60,15 @@ class EngineOptions:
       trust_engines: run a plan's ready engines, which are native code.
       rebuild: build engines where those of a trusted plan do not fit this card.
       batches: batch sizes that engines are built for, or captured as CUDA graphs at; None leaves it to the backend.
+      compile: let torch.compile make kernels of the networks' operations.
+      tf32: let NVIDIA's GPUs compute float32 products with ten bits of mantissa.
     """
 
     trust_engines: bool = False
     rebuild: bool = False
     batches: tuple[int, ...] | None = None
+    compile: bool = False
+    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,9 +101,10 @@ class Engine(Protocol):
 
         Args:
           inputs: every named input of the manifest, float32, C-contiguous, one batch size for all: NumPy arrays, or
-            `cgnrt.cuda.DeviceArray`s on the engine's device.
+            `cgnrt.cuda.DeviceArray`s or torch tensors on the engine's device, as the render device has them.
           outputs: arrays to write into, by output name; None leaves the choice to the engine (only on the CPU).
-          stream: the `cgnrt.cuda.Stream` to enqueue on, without waiting; None on the CPU. The caller orders streams.
+          stream: the `cgnrt.cuda.Stream` to enqueue on, without waiting; None on the CPU, and for torch tensors. The
+            caller orders streams.
         Returns:
           Every named output, on the engine's device. Arrays that the engine chose itself are only good until
           its next run.

@@ -16,6 +16,7 @@ from cgnrt import _core, cuda
 from cgnrt._support.forking import cached_property
 from cgnrt._support.values import check_threads
 from cgnrt.backends.base import (
+    KINDS,
     PRECISIONS,
     TENSORRT_PACKAGES,
     Backend,
@@ -39,7 +40,12 @@ class Registration:
       extras: the kinds of device that it runs on, each with the extra of cgnrt that installs it there; None for a
         backend that comes with cgnrt.
       packages: import names, any one of which is enough; none where it comes with cgnrt.
-      fp32_is_faster: whether its fp32 is faster on this machine than lower precisions are in any other backend.
+      fp32_is_faster: whether its fp32 is faster on this machine's CPU than lower precisions are in any backend that is
+        tried beside it.
+      by_name_only: kinds of device on which "auto" never takes it.
+      needs_kernels: whether it runs on CUDA devices only beside `cgnrt._cuda`.
+      may_run_on: whether "auto" is to import it for a kind of device, as far as can be told without that.
+      flags: of the `EngineOptions`, those that it alone understands.
     """
 
     name: str
@@ -47,6 +53,10 @@ class Registration:
     extras: Mapping[str, str | None]
     packages: tuple[str, ...] = ()
     fp32_is_faster: Callable[[], bool] = lambda: False
+    by_name_only: frozenset[str] = frozenset()
+    needs_kernels: bool = True
+    may_run_on: Callable[[str], bool] = lambda kind: True
+    flags: frozenset[str] = frozenset()
 
     @cached_property
     def backend(self) -> Backend:
@@ -86,26 +96,50 @@ def _onnxruntime() -> Backend:
     return OnnxRuntimeBackend()
 
 
+def _torch() -> Backend:
+    from cgnrt.backends.torch import TorchBackend
+
+    return TorchBackend()
+
+
+def _torch_may_run_on(kind: str) -> bool:
+    from cgnrt.backends.torch.probe import may_run_on
+
+    return may_run_on(kind)
+
+
 def has_amx() -> bool:
     """Whether this machine multiplies bf16 matrices in hardware."""
     return "amx_bf16" in _core.build_info()["cpu"]["features"]
 
 
 # On each kind of device "auto" tries them in this order: the fastest first (docs/performance.md for the CPU).
+# That order is not measured yet on other devices.
 BACKENDS: dict[str, Registration] = {
     entry.name: entry
     for entry in (
         Registration("native", _native, {"cpu": None}, fp32_is_faster=lambda: not has_amx()),
         Registration("openvino", _openvino, {"cpu": "cpu"}, ("openvino",)),
         Registration("tensorrt", _tensorrt, {"cuda": "tensorrt"}, TENSORRT_PACKAGES),
+        Registration(
+            "torch",
+            _torch,
+            dict.fromkeys(KINDS, "torch"),
+            ("torch",),
+            fp32_is_faster=lambda: not has_amx(),
+            by_name_only=frozenset({"cpu"}),
+            needs_kernels=False,
+            may_run_on=_torch_may_run_on,
+            flags=frozenset({"compile", "tf32"}),
+        ),
         Registration("onnxruntime", _onnxruntime, {"cpu": "cpu", "cuda": "gpu"}, ("onnxruntime",)),
     )
 }
 
 
 def backends_for(kind: str) -> list[Registration]:
-    """Every backend for a kind of device, installed or not, the fastest first."""
-    return [entry for entry in BACKENDS.values() if kind in entry.extras]
+    """Every backend that "auto" may take on a kind of device, installed or not, the fastest first."""
+    return [entry for entry in BACKENDS.values() if kind in entry.extras and kind not in entry.by_name_only]
 
 
 @dataclass(frozen=True)
@@ -144,7 +178,7 @@ def choose(
     Args:
       subject: what is loaded, for messages.
       backend: "auto" or a name in `BACKENDS`.
-      device: "auto", "cpu", "cuda" or "cuda:<index>". "auto" is cuda:0 where there is one and a backend for it that
+      device: "auto", or as `Device.parse` takes it. "auto" is cuda:0 where there is one and a backend for it that
         runs the plan, else the CPU.
       precision: "auto", "fp32", "bf16" or "fp16". "auto" is `default_precision`, or fp32 where the device cannot
         run that, or not fast: on a CPU without AMX the native engine in fp32 is faster than the libraries in bf16. On
@@ -171,7 +205,7 @@ def choose(
         device = "cuda"
     if device != "auto":
         where = Device.parse(device)
-        if where.kind == "cuda" and (reason := cuda.refusal(where.index)) is not None:
+        if (reason := search.unusable(where)) is not None:
             raise BackendError(f"load {subject}: device is {where}, expected one that can be used: {reason}.")
         return search.on(where)
     gpu = Device("cuda", 0)
@@ -229,9 +263,22 @@ class _Search:
         """Why "auto" does not try the GPU; None where it does."""
         if self.asked != "auto" and "cuda" not in BACKENDS[self.asked].extras:
             return f"{self.asked} runs on the CPU"
-        if (reason := cuda.refusal(gpu.index)) is not None:
+        if (reason := self.unusable(gpu)) is not None:
             return reason
         return None if self._entries(gpu) else "no engine for it is installed"
+
+    def unusable(self, where: Device) -> str | None:
+        """Why no backend that is looked for can use a device; None where one can, or none is installed for it."""
+        reason = cuda.refusal(where.index) if where.kind == "cuda" else None
+        if where.kind == "cpu" or (where.kind == "cuda" and reason is None):
+            return None
+        entries = [e for e in self._entries(where) if where.kind in e.extras and not e.needs_kernels]
+        said = {entry.name: entry.backend.refusal(where, "fp32") for entry in entries}
+        if None in said.values():
+            return None
+        if reason is None or self.asked in said:
+            return next(iter(said.values()), None)
+        return "; ".join([reason, *(f"{name}: {why}" for name, why in said.items())])
 
     def on(self, where: Device) -> Choice:
         """The first backend that runs a wanted precision, the first such precision, on one device."""
@@ -248,7 +295,8 @@ class _Search:
                 examined[key] = self._examine(entry, where, precision)
             return examined[key]
 
-        ahead = next((entry for entry in entries if len(wanted) > 1 and entry.fp32_is_faster()), None)
+        asks = where.kind == "cpu" and len(wanted) > 1
+        ahead = next((entry for entry in entries if asks and entry.fp32_is_faster()), None)
         if ahead is not None and not isinstance(examine(ahead, "fp32"), str):
             refusals.append(f"{wanted[0]}: fp32 on {ahead.name} is faster on this machine")
             wanted = wanted[1:]
@@ -256,14 +304,16 @@ class _Search:
             for entry in entries:
                 found = examine(entry, precision)
                 if not isinstance(found, str):
-                    return Choice(entry, where, precision, self._reason(entries, refusals), found)
+                    reason = self._reason(where, entries, refusals)
+                    return Choice(entry, where, precision, reason, found)
                 refusals.append(f"{precision} on {entry.name}: {found}")
         raise self._failure(where, entries, refusals)
 
     def _entries(self, where: Device) -> list[Registration]:
         """The backends to try."""
         if self.asked == "auto":
-            return [entry for entry in backends_for(where.kind) if entry.installed()]
+            found = [entry for entry in backends_for(where.kind) if entry.installed()]
+            return [entry for entry in found if entry.may_run_on(where.kind)]
         entry = BACKENDS[self.asked]
         if not entry.installed():
             extra = entry.extras.get(where.kind) or next(iter(entry.extras.values()))
@@ -277,6 +327,9 @@ class _Search:
         if where.kind not in entry.extras:
             kinds = "on the CPU" if "cpu" in entry.extras else "on CUDA devices"
             return f"it runs {kinds}, not on {where}"
+        for flag in ("compile", "tf32"):
+            if getattr(self.options, flag) and flag not in entry.flags:
+                return f"it has no option {flag}"
         backend = entry.backend
         if (reason := backend.refusal(where, precision)) is not None:
             return reason
@@ -286,11 +339,12 @@ class _Search:
         except BackendError as error:
             return str(error)
 
-    def _reason(self, entries: Sequence[Registration], refusals: Sequence[str]) -> str:
+    def _reason(self, where: Device, entries: Sequence[Registration], refusals: Sequence[str]) -> str:
         if self.asked != "auto":
             reason = "asked for by name"
-        else:
-            reason = f"the fastest of {', '.join(entry.name for entry in entries)}"
+        else:  # speeds are measured on CPUs only
+            order = "the fastest of" if where.kind == "cpu" else "the first that runs it of"
+            reason = f"{order} {', '.join(entry.name for entry in entries)}"
         return "; ".join([reason, *(f"not {refusal}" for refusal in refusals)])
 
     def _failure(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt._support.terminal import say
-from cgnrt.backends.choice import backends_for
+from cgnrt.backends.choice import BACKENDS
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import MECHANISMS
@@ -53,7 +53,7 @@ def add_parser(commands: Commands) -> None:
         "--size", type=int, default=256, help="side that photos are cropped and scaled to (256)"
     )
     parser.add_argument("--tile", type=int, default=128, help="pixels of a picture's side on a sheet (128)")
-    names = ", ".join(entry.name for entry in backends_for("cpu"))
+    names = ", ".join(entry.name for entry in BACKENDS.values() if "cpu" in entry.extras)
     parser.add_argument("--backend", default="auto", help=f"of the saliency: auto, {names}")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--force", action="store_true", help="replace existing files")

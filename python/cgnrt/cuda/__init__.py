@@ -100,6 +100,12 @@ def info() -> dict[str, Any] | None:
     return found
 
 
+def is_emulated() -> bool:
+    """Whether the device is one whose memory is the host's, as tests have it."""
+    found = info()
+    return found is not None and bool(found["emulated"])
+
+
 def module() -> ModuleType:
     """`cgnrt._cuda`.
 

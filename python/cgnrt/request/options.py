@@ -169,6 +169,8 @@ class GeneratorOptions:
     trust_engines: bool
     rebuild: bool
     engine_batches: tuple[int, ...] | None
+    compile: bool
+    tf32: bool
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "threads", check_threads(self.threads))
@@ -177,7 +179,8 @@ class GeneratorOptions:
     @property
     def engines(self) -> EngineOptions:
         """Those that backends read."""
-        return EngineOptions(bool(self.trust_engines), bool(self.rebuild), self.engine_batches)
+        flags = {name: bool(getattr(self, name)) for name in ("trust_engines", "rebuild", "compile", "tf32")}
+        return EngineOptions(batches=self.engine_batches, **flags)
 
     def pixels(self, plan: Plan) -> PixelFormat:
         """The form of the images."""

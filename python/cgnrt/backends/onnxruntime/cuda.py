@@ -36,7 +36,7 @@ def refusal(device: Device, precision: str, provider: str = "cuda") -> str | Non
     """Why ONNX Runtime cannot run `precision` on a CUDA device; None where it can."""
     if (reason := cuda.refusal(device.index)) is not None:
         return reason
-    if _is_emulated():
+    if cuda.is_emulated():
         return "it has no bf16 kernels on an emulated device" if precision == "bf16" else None
     return _library_refusal(provider)
 
@@ -152,7 +152,7 @@ class OnnxRuntimeCudaEngine:
         self._specs = (network.spec.inputs, network.spec.outputs)
         own = self._cuda.Stream(device.index) if stream is None else stream
         # Where an emulation runs "device" code, device memory is the host's.
-        self._emulated = _is_emulated()
+        self._emulated = cuda.is_emulated()
         self._memory = ("cpu", 0) if self._emulated else ("cuda", device.index)
         captures = provider == "cuda" and bool(batches)
         timed = captures if times_algorithms is None else times_algorithms
@@ -268,11 +268,6 @@ class OnnxRuntimeCudaEngine:
         self._enqueue(static.binding, static.options, n)
         self._stream.synchronize()
         return static
-
-
-def _is_emulated() -> bool:
-    found = cuda.info()
-    return found is not None and bool(found["emulated"])
 
 
 def _run_options(graph: str) -> Any:

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgnrt._support.files import open_own, written_beside
+from cgnrt._support.files import cache_folder, open_own, written_beside
 from cgnrt.backends.tensorrt.library import log
 from cgnrt.backends.tensorrt.target import Batches, Target
 from cgnrt.errors import CgnrtError
@@ -63,9 +63,7 @@ class CacheKey:
 
 def folder() -> Path:
     """`CGNRT_CACHE`, or `cgnrt` in the user's cache folder; with a folder of its own for engines in it."""
-    own = os.environ.get("CGNRT_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(own) if own else Path(shared) / "cgnrt") / "tensorrt"
+    return cache_folder("tensorrt")
 
 
 def timing_cache(target: Target) -> Path:

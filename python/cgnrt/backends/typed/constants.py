@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cgnrt.backends.typed.rules import fits_half
 from cgnrt.plan.limits import ALIGNMENT
 
 if TYPE_CHECKING:
     import onnx
 
-_LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38}
-_SMALLEST = {"fp16": 2.0**-24, "bf16": 2.0**-133}
 _SIZES_BYTES = 1024  # of constants that may set a size
 
 
@@ -50,7 +49,7 @@ class Constants:
                 del tensor.external_data[:]
                 tensor.data_location = onnx.TensorProto.DEFAULT
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._tensors
 
     def fresh(self, name: str) -> str:
@@ -129,10 +128,7 @@ class Constants:
 
     def _fit(self, name: str) -> bool:
         if name not in self._fits:
-            largest = float(np.abs(self.array(name)).max(initial=0.0))
-            # Half of the smallest number is rounded to zero.
-            lost = 0 < largest <= _SMALLEST[self.suffix] / 2
-            self._fits[name] = largest <= _LARGEST[self.suffix] and not lost
+            self._fits[name] = fits_half(self.array(name), self.suffix)
         return self._fits[name]
 
     def _external(self, tensor: onnx.TensorProto) -> np.ndarray:

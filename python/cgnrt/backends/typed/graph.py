@@ -1,18 +1,16 @@
 """A plan's float32 graph as one whose precision is in the graph itself: strongly typed float16 or bfloat16.
 
-Engines on a GPU compute as typed: TensorRT 11 knows no other way. Pictures are half, from the first convolution on;
-what needs range or digits stays float32, with Casts around it: vectors (noise, embeddings, statistics of batch norms
-and what is computed from them, a thousandth of the work), normalisations, softmax, and the activation that makes an
-output. Inputs and outputs stay float32.
+Engines on a GPU compute as typed: TensorRT 11 knows no other way. `rules` says which nodes are half; Casts lie around
+the others. Inputs and outputs stay float32.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cgnrt.backends.typed.constants import Constants
+from cgnrt.backends.typed.rules import HalfRules, late_activations
 from cgnrt.backends.typed.transposed import split_transposed
 from cgnrt.errors import MissingDependencyError
 from cgnrt.plan import CgnManifest, Network
@@ -22,38 +20,6 @@ if TYPE_CHECKING:
 
 # What computes in half: layers, by the operands that matrix units take.
 _LAYERS = {"fp16": ("Conv", "ConvTranspose", "MatMul"), "bf16": ("Conv", "MatMul")}
-# What passes pictures on, and does so in the type that the pictures have.
-_FOLLOWERS = frozenset(
-    {
-        *(
-            "Abs",
-            "Add",
-            "AveragePool",
-            "Clip",
-            "Concat",
-            "DepthToSpace",
-            "Elu",
-            "Expand",
-            "Flatten",
-            "Gather",
-        ),
-        *(
-            "GlobalMaxPool",
-            "HardSigmoid",
-            "HardSwish",
-            "Identity",
-            "LeakyRelu",
-            "Max",
-            "MaxPool",
-            "Min",
-            "Mul",
-        ),
-        *("Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Selu", "Sigmoid", "Slice", "SpaceToDepth"),
-        *("Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"),
-    }
-)
-# The activations that make an output: in half, a mask's bound of 0.9999 would be 1.
-_ACTIVATIONS = ("Clip", "HardSigmoid", "Sigmoid", "Tanh")
 # Inputs that are always float32.
 _ALWAYS_FLOAT = {("Resize", 1), ("Resize", 2)}
 # The operator set from which convolutions may be bfloat16, and the IR version that it needs.
@@ -118,7 +84,6 @@ class _Typing:
         self._onnx = onnx
         self._graph = model.graph
         self._constants = constants
-        self._fp32_layers = fp32_layers
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         self._floats: set[str] = set()
         self._shapes: dict[str, tuple[int | str, ...]] = {}
@@ -130,16 +95,25 @@ class _Typing:
                 d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim
             )
         self._floats |= constants.floats
-        self._half: set[str] = set()  # values that are made in half
         self._copies: dict[tuple[str, bool], str] = {}  # of values, in the other type
         self._outputs = {value.name for value in self._graph.output}
-        self._late = self._late_activations()
+        backwards = ((node.op_type, node.input, node.output) for node in reversed(self._graph.node))
+        self._rules = HalfRules(
+            _LAYERS[constants.suffix],
+            shape_of=lambda name: self._shapes.get(name, ()),
+            is_float=self._floats.__contains__,
+            constants=constants,
+            fit=constants.fit,
+            fp32_layers=fp32_layers,
+            late=late_activations(backwards, self._outputs),
+        )
+        self._half = self._rules.half  # values that are made in half
         self._nodes: list[Any] = []
 
     def run(self) -> None:
         """Replace the graph's nodes by typed ones."""
         for node in self._graph.node:
-            half = self._is_half(node)
+            half = self._rules.is_half(node.op_type, node.input, node.output)
             for position, name in enumerate(node.input):
                 if name in self._floats:
                     wanted = half and (node.op_type, position) not in _ALWAYS_FLOAT
@@ -153,34 +127,6 @@ class _Typing:
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
         del self._graph.value_info[:]
-
-    def _late_activations(self) -> set[str]:
-        """Activations that make an output, also in a chain."""
-        late: set[str] = set()
-        leads = set(self._outputs)
-        for node in reversed(self._graph.node):
-            if node.op_type in _ACTIVATIONS and leads.intersection(node.output):
-                late.update(node.output)
-                leads.add(node.input[0])
-        return late
-
-    def _is_half(self, node: onnx.NodeProto) -> bool:
-        if not self._constants.fit(node.input) or self._late.intersection(node.output):
-            return False
-        if node.op_type in _LAYERS[self._constants.suffix]:
-            vector = len(self._shapes.get(node.output[0], ())) == 2
-            return not vector and self._fp32_layers.isdisjoint(node.input)
-        if node.op_type not in _FOLLOWERS:
-            return False
-        values = [name for name in node.input if name in self._floats and name not in self._constants]
-        pictures = [name for name in values if self._is_picture(name)] or values
-        # Where half meets float32: pictures become half as soon as one of them is, vectors stay as they are.
-        agree = any if pictures is not values else all
-        return bool(pictures) and agree(name in self._half for name in pictures)
-
-    def _is_picture(self, name: str) -> bool:
-        shape = self._shapes.get(name, ())
-        return len(shape) > 2 and math.prod(d if isinstance(d, int) else 2 for d in shape[2:]) > 1
 
     def _as(self, name: str, half: bool) -> str:
         """The name of a value in the type wanted; made from it where need be."""

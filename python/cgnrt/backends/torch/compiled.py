@@ -1,0 +1,72 @@
+"""torch.compile: operations fused into kernels of their own, for each batch size by itself.
+
+A size takes from several seconds to minutes the first time. What comes out is kept in a folder of this machine, as
+TensorRT's engines are, and used by the next process; a plan brings nothing of the kind along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from cgnrt._support.files import cache_folder
+from cgnrt.backends.torch.program import first_line
+from cgnrt.errors import BackendError
+
+_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+
+
+class Compiled:
+    """A module compiled for batch sizes, each at its first run.
+
+    Args:
+      batches: the sizes; none: all that come.
+    """
+
+    def __init__(self, module: fx.GraphModule, name: str, batches: frozenset[int]) -> None:
+        self._module = module
+        self._name = name
+        self._batches = batches
+        self._made: dict[int, Callable[..., Any]] = {}
+
+    def takes(self, n: int) -> bool:
+        """Whether runs of n samples are compiled."""
+        return n in self._batches or not self._batches
+
+    def run(self, n: int, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The outputs, compiled first if need be."""
+        if n in self._made:
+            found: tuple[Tensor, ...] = self._made[n](*arguments)
+            return found
+        # A module for each size, with the same weights: torch compiles a function for few sizes only.
+        made = torch.compile(fx.GraphModule(self._module, self._module.graph), dynamic=False, fullgraph=True)
+        try:
+            with _kept():
+                found = made(*arguments)
+        except Exception as error:
+            raise BackendError(
+                f"run '{self._name}': torch.compile failed for a batch of {n}: {first_line(error)}. "
+                "Leave compile=True out, or install what it needs (a C++ compiler; Triton on a GPU)."
+            ) from error
+        self._made[n] = made
+        return found
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Let torch keep what it compiles in cgnrt's folder, unless the environment names another."""
+    if _FOLDER in os.environ:
+        yield
+        return
+    folder = cache_folder("torch")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ[_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_FOLDER]

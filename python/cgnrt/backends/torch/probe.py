@@ -1,0 +1,48 @@
+"""What can be told of a PyTorch installation without importing it, which takes more than a second."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from cgnrt import cuda
+
+
+@functools.cache
+def may_run_on(kind: str) -> bool:
+    """Whether it is worth while to import torch for a kind of device, where nobody asked for torch or the device."""
+    if kind != "cuda":
+        return True  # nothing else runs there
+    built_for = _accelerator()
+    if built_for == "cuda":
+        return cuda.refusal() is None or _loads("libcuda.so.1", "nvcuda.dll")
+    return built_for == "hip" and os.path.exists("/dev/kfd")
+
+
+def _accelerator() -> str | None:
+    """What torch is built for besides the CPU: "cuda" or "hip"; None for neither."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    try:
+        text = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for name in ("cuda", "hip"):
+        if re.search(rf"^{name}\b[^=\n]*= *['\"]", text, re.MULTILINE):
+            return name
+    return None
+
+
+def _loads(*names: str) -> bool:
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
