@@ -175,7 +175,7 @@ class Batch:
             if error.name != "torch":
                 raise
             raise MissingDependencyError(
-                "batch.torch: torch is not installed. Run: pip install 'cgnrt[train]'"
+                "batch.torch: torch is not installed. Run: pip install 'cgnrt[torch]'"
             ) from error
 
         def share(array: Any) -> Any:

@@ -5,6 +5,8 @@ arrays and others, read-only ones too. They must be C-contiguous and all on one 
 result is a NumPy array, or a `cgnrt.cuda.DeviceArray`, with memory of its own. The ops release the GIL and give the
 same bits on every instruction set, for every number of threads and on a GPU (except the payload of NaNs).
 
+On a GPU that this build has no kernels for, the ops take torch tensors and return such (`torch_ops`).
+
 On a CUDA device an op enqueues its work on `stream` and returns without waiting. `stream` is a `cgnrt.cuda.Stream` or
 another library's handle as an int (`torch.cuda.current_stream().cuda_stream`); None is the stream of the first tensor
 if that is a DeviceArray, else the legacy default stream, which is torch's and CuPy's own default. Pass the stream that
@@ -15,6 +17,7 @@ NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and 2^30 pixels of
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -298,8 +301,17 @@ def build_info() -> dict[str, Any]:
 
 
 def _module(tensor: Any) -> ModuleType:
-    """The compiled module for a tensor's device. Both have the ops of this module, with the same parameters.
+    """The module for a tensor's device. All have the ops of this module, with the same parameters.
 
     Arguments are passed by position: for pybind11 each keyword costs as much as the rest of a small call.
     """
-    return _core if isinstance(tensor, np.ndarray) or not cuda.is_cuda(tensor) else cuda.module()
+    if isinstance(tensor, np.ndarray):
+        return _core
+    torch: Any = sys.modules.get("torch")  # whoever has one of its tensors has imported it
+    if torch is not None and isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
+        ours = tensor.device.type == "cuda" and torch.version.hip is None
+        if not ours or cuda.refusal(tensor.device.index) is not None:
+            from cgnrt import torch_ops
+
+            return torch_ops
+    return cuda.module() if cuda.is_cuda(tensor) else _core

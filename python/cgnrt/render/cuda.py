@@ -55,6 +55,7 @@ class CudaDevice(RenderDevice):
     """
 
     chunk_pixels = BUSY_PIXELS
+    ahead = "stream"
 
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
         super().__init__(plan, choice, threads)

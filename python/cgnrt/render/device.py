@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from cgnrt import cuda
 from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
@@ -20,10 +21,12 @@ from cgnrt.request.options import PixelFormat
 from cgnrt.request.resolver import Request
 from cgnrt.sampling import NoiseDraw
 
-# The class of each kind of device, imported when it is chosen: sampling on the CPU loads no CUDA code.
+# The classes of devices, imported when they are chosen: sampling on the CPU loads no CUDA code. "torch" is any device
+# that this build has no kernels for.
 DEVICES: dict[str, str] = {
     "cpu": "cgnrt.render.host:HostDevice",
     "cuda": "cgnrt.render.cuda:CudaDevice",
+    "torch": "cgnrt.render.torch:TorchDevice",
 }
 
 # More than some 64 pictures of 32 x 32 at once made no engine faster on a CPU, and the activations of twice as many
@@ -43,11 +46,14 @@ class RenderDevice(ABC):
 
     Attributes:
       chunk_pixels: pictures of this many pixels are made at once.
+      ahead: how batches are made before they are asked for: by a "thread", or by enqueuing them on a "stream" of the
+        device's own; None where they are not.
       stream: the stream that orders the work, None where there is none.
       lock: held while a chunk is made: what engines return, and the entries of pools, must not change meanwhile.
     """
 
     chunk_pixels: ClassVar[int] = CACHED_PIXELS
+    ahead: ClassVar[Literal["thread", "stream"] | None] = "thread"
 
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
         """Prepare for a plan. A device that is always available may load the engines at the first `run`.
@@ -190,7 +196,10 @@ class Opening:
     """
 
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
-        module, _, name = DEVICES[choice.device.kind].partition(":")
+        kind = choice.device.kind
+        if kind not in DEVICES or (kind == "cuda" and cuda.refusal(choice.device.index) is not None):
+            kind = "torch"
+        module, _, name = DEVICES[kind].partition(":")
         self.kind: type[RenderDevice] = getattr(importlib.import_module(module), name)
         self.name = str(choice.device)
         self._arguments = plan, choice, threads

@@ -58,6 +58,11 @@ class Renderer:
         """The stream that batches are made on, such as a `cgnrt.cuda.Stream`; None on the CPU."""
         return self._opening.device().stream
 
+    @property
+    def ahead(self) -> str | None:
+        """How batches are made before they are asked for, as `RenderDevice.ahead` has it."""
+        return self._opening.kind.ahead
+
     def with_pixels(self, pixels: PixelFormat) -> Renderer:
         """Images of another form from the same engines, with a pool of its own. The two take turns."""
         other = copy.copy(self)

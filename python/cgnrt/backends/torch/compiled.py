@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from cgnrt._support.files import cache_folder
-from cgnrt.backends.torch.program import first_line
+from cgnrt.backends.torch.library import first_line
 from cgnrt.errors import BackendError
 
 _FOLDER = "TORCHINDUCTOR_CACHE_DIR"

@@ -15,7 +15,7 @@ from cgnrt.backends.base import Device, Setup
 from cgnrt.backends.torch import library, memory
 from cgnrt.backends.torch.compiled import Compiled
 from cgnrt.backends.torch.graphs import CudaGraph
-from cgnrt.backends.torch.program import Program, first_line
+from cgnrt.backends.torch.program import Program
 from cgnrt.errors import BackendError
 
 
@@ -115,11 +115,9 @@ class TorchEngine:
         if library.is_out_of_memory(error):
             free = library.free_bytes(self._device)
             return MemoryError(memory.what_fits(self._program.graph, self._name, n, self._device, free))
-        if isinstance(error, NotImplementedError):
-            return BackendError(
-                f"run '{self._name}': an operation is not supported by torch on {self._device}: {first_line(error)}"
-            )
-        return BackendError(f"run '{self._name}': torch failed: {first_line(error)}")
+        subject = f"run '{self._name}'"
+        missing = library.missing_operation(error, subject, self._device)
+        return missing or BackendError(f"{subject}: torch failed: {library.first_line(error)}")
 
 
 def _tensor(array: Any) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from cgnrt import _core
 from cgnrt._support.machine import available_cores
 from cgnrt.backends.base import Device
+from cgnrt.errors import BackendError
 
 # Kinds on which weights and pictures lie with the channels last: there convolutions are faster so.
 _CHANNELS_LAST = ("cpu", "cuda", "xpu")
@@ -101,6 +102,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def missing_operation(error: Exception, subject: str, device: torch.device) -> BackendError | None:
+    """The error for an operation that a device lacks; None where that is not what was said."""
+    if not isinstance(error, NotImplementedError):
+        return None
+    return BackendError(f"{subject}: an operation is not supported by torch on {device}: {first_line(error)}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from cgnrt.backends.torch.library import first_line
 from cgnrt.backends.torch.operands import TYPES, Operands, UnsupportedError
 from cgnrt.backends.torch.operators import OPERATORS
 from cgnrt.backends.torch.rewrites import rewrite
@@ -159,8 +160,3 @@ class _Translation:
 
     def _refusal(self, what: str) -> BackendError:
         return BackendError(f"mechanism '{self._network.name}': the torch backend does not support {what}")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says in its first line, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
