@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from report import ROOT, median_ratio, print_table, summary, write_json
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cgnrt import Generator
 from cgnrt._support.prefetch import Prefetch
+from cgnrt._support.terminal import progress_bar
 from cgnrt_training.classifier.model import Classifier
 from cgnrt_training.classifier.sources import Batches, Counterfactuals, RealImages, StepBatch
 from cgnrt_training.mnist.data import VariantMnist
@@ -127,7 +127,7 @@ def main() -> None:
         for count in (BATCH // 2, BATCH * 2 // 3)
     ]
     rows = []
-    with tqdm(total=len(cases) * arguments.rounds, disable=None, unit="round") as bar:
+    with progress_bar(len(cases) * arguments.rounds, unit="round") as bar:
         for threads, network, count in cases:
             torch.set_num_threads(threads)
             steps = arguments.steps if network == "cnn" else max(8, arguments.steps // 4)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cgnrt._support.files import terminable
 from cgnrt._support.machine import limit_torch_threads
 from cgnrt._support.reading import open_file
-from cgnrt._support.terminal import CommandParser, say, say_error
+from cgnrt._support.terminal import CommandParser, hold_standard_files, say, say_error
 from cgnrt.errors import CgnrtError
 from cgnrt.plan.limits import MANIFEST_NAME
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    hold_standard_files()
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.output is None and (arguments.triton_repository is None or arguments.tensorrt):
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with terminable():
             _export(arguments)
-    except (CgnrtError, ValueError, TypeError) as error:
+    except BrokenPipeError:
+        return 1
+    except (CgnrtError, ValueError, TypeError, OSError) as error:
         say_error("cgnrt-export", error)
         return 1
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cgnrt._support.files import written_beside
+from cgnrt._support.files import discard, written_beside
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import Plan
 from cgnrt.serve.service import INPUT_TYPES, VERSION, output_types
@@ -123,7 +123,7 @@ def _copied(plan: Path, repository: Path, name: str) -> Iterator[Path]:
         _sync(copy)
         yield copy
     finally:
-        copy.unlink(missing_ok=True)
+        discard(copy)
 
 
 def _publish(folder: Path, copy: Path, config: str) -> None:
@@ -137,8 +137,7 @@ def _publish(folder: Path, copy: Path, config: str) -> None:
         copy.rename(version / PLAN_NAME)
         beside.rename(folder)
     finally:
-        if beside.exists():
-            shutil.rmtree(beside)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _replace(folder: Path, copy: Path, config: str) -> None:

@@ -127,6 +127,56 @@ def test_a_plan_that_is_cut_short(golden_plan: Path, tmp_path: Path) -> None:
         process.communicate(timeout=20)
 
 
+@pytest.mark.parametrize("timeout", ["3000000", "1e300"])
+def test_limits_that_other_libraries_do_not_hold(golden_plan: Path, timeout: str) -> None:
+    """gRPC takes messages of 31 bits, and a socket that number of milliseconds."""
+    options = ["--max-body", "2147483648", "--timeout", timeout, "--max-images", "99999999999999999999"]
+    process, address = start(golden_plan, "--grpc-port", "0", *options)
+    try:
+        assert infer(address, 3)[0] == 200
+        body = json.dumps({"parameters": {"count": 3, "timeout": 10**400}}).encode()
+        with urllib.request.urlopen(f"http://{address}/v2/models/v2/infer", body, timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=20)
+    assert [json.loads(line)["event"] for line in log.splitlines()] == [
+        "ready",
+        "infer",
+        "infer",
+        "stopping",
+        "stopped",
+    ]
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_a_log_that_nobody_takes(golden_plan: Path, redirection: str) -> None:
+    process = subprocess.Popen(
+        [
+            "/bin/sh",
+            "-c",
+            f'exec "$@" {redirection}',
+            "sh",
+            *COMMAND,
+            str(golden_plan),
+            "--no-grpc",
+            "--port",
+            "0",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[1].removeprefix("http://")
+        for _ in range(2):
+            assert infer(address, 3)[0] == 200
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(golden_plan: Path, signum: int) -> None:
     process, address = start(golden_plan, "--no-grpc", "--max-images", "2000000")
@@ -158,6 +208,8 @@ def test_a_token_of_the_environment(golden_plan: Path) -> None:
     ("arguments", "message"),
     [
         (["--max-images", "0"], "--max-images is 0, expected a positive number"),
+        (["--timeout", "nan"], "--timeout is nan, expected a positive number"),
+        (["--timeout", "inf"], "--timeout is inf, expected a positive number"),
         (["--port", "70000"], "port is 70000"),
         (["--token-file", "/nothing/there"], "token file '/nothing/there' cannot be read"),
         (["--host", "192.0.2.1", "--port", "0"], "cannot be used"),

@@ -274,3 +274,29 @@ def test_values_of_a_manifest_do_not_steer_the_terminal(
     found = "".join(capsys.readouterr())
     assert r"\x1b[2J" in found
     assert printable(found) == found
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "message"),
+    [
+        ("storage", "image", "gif", "storage.image is 'gif', expected one of webp, png, jpeg, raw"),
+        ("storage", "image", "", "storage.image is '', expected one of"),
+        ("storage", "cut", 0, "storage.cut or samples.start is too small"),
+        ("samples", "start", -1, "storage.cut or samples.start is too small"),
+        ("plan", "resolution", [32], r"plan.resolution is \[32\], expected two sizes"),
+        ("plan", "resolution", [32, "x"], "plan.resolution is .*, expected two sizes"),
+        ("plan", "resolution", [0, 32], "plan.resolution is .*, expected two sizes"),
+        ("classes", "texture", [], r"classes.texture is \[\], expected a list of names"),
+        ("classes", "texture", [1, 2], "classes.texture is .*, expected a list of names"),
+        ("classes", "more", 5, "classes.more is 5, expected a list of names"),
+        (None, "made_with", ["x"], "made_with is not objects"),
+    ],
+)
+def test_values_that_nothing_writes(
+    make: Make, folder: Path, part: str | None, name: str, value: Any, message: str
+) -> None:
+    edit(folder, lambda content: (content if part is None else content[part]).update({name: value}))
+    with pytest.raises(CgnrtError, match=message):
+        shards.verify(folder, deep=True)
+    with pytest.raises(CgnrtError, match=message):
+        make(folder)

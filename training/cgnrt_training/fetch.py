@@ -21,10 +21,9 @@ from typing import IO, Literal
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from tqdm import tqdm
-
 from cgnrt._support.files import written_beside
 from cgnrt._support.reading import open_file
+from cgnrt._support.terminal import progress_bar
 from cgnrt.errors import CgnrtError
 
 from .data_files import Catalogue, DataFile, Form
@@ -147,7 +146,7 @@ def _copy(content: IO[bytes], target: Path, form: Form, source: _Source) -> None
     deadline = time.monotonic() + source.limit_s
     with (
         target.open("wb") as file,
-        tqdm(total=size, unit="B", unit_scale=True, desc=form.path, disable=None, leave=False) as bar,
+        progress_bar(size, unit="B", unit_scale=True, desc=form.path, leave=False) as bar,
     ):
         while chunk := source.read(content, form):
             received += len(chunk)

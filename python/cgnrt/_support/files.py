@@ -84,10 +84,14 @@ def refuse_existing(target: Path, *, force: bool) -> None:
     """Refuse to replace a file. Called before long work whose result could not be written.
 
     Raises:
-      CgnrtError: the target exists and `force` is off.
+      CgnrtError: the target exists and `force` is off, or it is a device or a FIFO.
     """
     if not force and os.path.lexists(target):
         raise _exists(target)
+    with contextlib.suppress(OSError):  # there is nothing, or writing says why not
+        mode = os.stat(target).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # /dev/null would become a file
+            raise CgnrtError(f"write '{target}': it is not a regular file, expected one or a new name.")
 
 
 @contextlib.contextmanager
@@ -113,7 +117,13 @@ def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
             f"write '{target}': {error.strerror or error}, expected a writable place. Nothing was left behind."
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        discard(beside)
+
+
+def discard(path: Path) -> None:
+    """Remove a file that is not needed, if that is possible: a clean-up must not hide the error that came before it."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _publish(beside: Path, target: Path, *, force: bool) -> None:
@@ -178,4 +188,4 @@ def write_npz(
                         member.write(block)
     finally:
         for path_beside in spools.values():
-            path_beside.unlink(missing_ok=True)
+            discard(path_beside)

@@ -1,13 +1,19 @@
-"""What the commands print, safe for a terminal whatever files, plans and engines are called or say."""
+"""What the commands print, safe for a terminal whatever files, plans and engines are called or say.
+
+Results go to stdout, and an error is raised if they cannot be written. Messages and progress bars go to stderr, and
+are dropped where there is none: GUI programs have no stderr, and a shell closes it with `2>&-`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import traceback
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
-from cgnrt.errors import printable
+from cgnrt.errors import CgnrtError, printable
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -16,10 +22,37 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        try:
+            flush_results()  # of --help
+        except (CgnrtError, BrokenPipeError) as error:
+            status, message = 1, f"{self.prog}: {error}\n"
+        super().exit(status, message)
 
-def say(text: object, file: TextIO | None = None) -> None:
-    """Print a line or several, on stdout unless `file` is given."""
-    print(printable(str(text)), file=file, flush=True)
+
+class _Results:
+    """Stands for stdout as it is when something is printed."""
+
+
+_RESULTS = _Results()
+
+
+def say(text: object, file: TextIO | _Results | None = _RESULTS) -> None:
+    """Print a line or several, on stdout unless `file` is given. What its encoding lacks is escaped.
+
+    Raises:
+      CgnrtError, BrokenPipeError: results cannot be written. A message that cannot is dropped.
+    """
+    if isinstance(file, _Results):
+        if sys.stdout is not None:
+            with contextlib.suppress(ValueError):  # closed
+                try:
+                    _print(text, sys.stdout)
+                except OSError as error:
+                    raise _unwritten(error) from error
+    elif file is not None:
+        with contextlib.suppress(OSError, ValueError):
+            _print(text, file)
 
 
 def say_error(program: str, error: object) -> None:
@@ -30,3 +63,81 @@ def say_error(program: str, error: object) -> None:
 def say_traceback(error: BaseException) -> None:
     """Print an error of somebody else's code with its traceback on stderr."""
     say("".join(traceback.format_exception(error)).rstrip("\n"), sys.stderr)
+
+
+def hold_standard_files() -> None:
+    """Open the null device in place of standard files that a shell has closed.
+
+    Otherwise the next file that is opened takes the number of stdout or stderr, and libraries print into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+
+
+def flush_results() -> None:
+    """Write what is still in the buffer of stdout.
+
+    Raises:
+      CgnrtError, BrokenPipeError: it cannot be written, and is dropped.
+    """
+    if sys.stdout is not None and not sys.stdout.closed:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            raise _unwritten(error) from error
+
+
+def progress_bar(total: float | None = None, *, shown: bool = True, **options: Any) -> Any:
+    """A bar of tqdm on stderr; silent where it is not to be shown, or stderr is missing, closed or no terminal.
+
+    Args:
+      options: of tqdm, such as `unit` and `initial`.
+    """
+    from tqdm import tqdm  # here: most programs show none
+
+    screen = sys.stderr
+    try:
+        visible = shown and screen is not None and screen.isatty()
+    except ValueError:  # closed
+        visible = False
+    return tqdm(total=total, disable=not visible, file=_Screen(screen) if visible else None, **options)
+
+
+class _Screen:
+    """A terminal that may go away while something is shown on it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _print(text: object, file: TextIO) -> None:
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    shown = printable(str(text)).encode(encoding, "backslashreplace").decode(encoding)
+    print(shown, file=file, flush=True)
+
+
+def _unwritten(error: OSError) -> Exception:
+    """The error for results that stdout does not take. They are dropped: Python would try again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+    if isinstance(error, BrokenPipeError):  # the reader has seen enough: `cgnrt inspect | head`
+        return error
+    return CgnrtError(
+        f"write to stdout: {error.strerror or error}, expected a place with room for the results."
+    )

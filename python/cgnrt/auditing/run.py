@@ -67,9 +67,9 @@ def audit(
     classes = _classes(generator)
     ask = _Asker(classifier, len(classes), inputs)
     totals = _Totals(len(classes))
-    from tqdm import tqdm
+    from cgnrt._support.terminal import progress_bar
 
-    with tqdm(total=5 * count, unit="image", disable=None if progress else True) as bar:
+    with progress_bar(5 * count, unit="image", shown=progress) as bar:
         for indices, others in _parts(count, batch_size, len(classes), seed):
             related = generator.related(seed=seed, indices=indices, truncation=truncation)
             labels = related.labels

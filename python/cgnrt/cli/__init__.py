@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from cgnrt._support.files import terminable
-from cgnrt._support.terminal import CommandParser, say_error
+from cgnrt._support.terminal import CommandParser, hold_standard_files, say_error
 from cgnrt.cli import audit, bench, generate, inspect, real, sample, serve, sheet, verify
 from cgnrt.errors import CgnrtError
 
@@ -17,6 +16,7 @@ _COMMANDS = (inspect, sample, generate, verify, serve, sheet, bench, audit, real
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    hold_standard_files()
     arguments = _parser().parse_args(argv)
     try:
         with terminable():
@@ -27,8 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say_error(f"cgnrt {arguments.command}", "interrupted")
         return 1
-    except BrokenPipeError:  # `cgnrt inspect | head`
-        sys.stderr.close()
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        say_error(f"cgnrt {arguments.command}", error)
         return 1
     return 0
 

@@ -9,10 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
-
 from cgnrt._support.machine import describe_machine
-from cgnrt._support.terminal import say
+from cgnrt._support.terminal import progress_bar, say
 from cgnrt.batch import Batch
 from cgnrt.cli.arguments import Commands, add_generator, open_generator
 from cgnrt.generator import Generator
@@ -58,7 +56,7 @@ def measure(generator: Generator, *, batch: int, reuse: int, seconds: float, see
         f"pool {pool}, reuse {reuse}": lambda: generator.sample(batch, seed=next(seeds), pool=pool),
     }
     rows = []
-    with tqdm(total=seconds * len(cases), bar_format="{desc}{percentage:3.0f}% |{bar}|", disable=None) as bar:
+    with progress_bar(seconds * len(cases), bar_format="{desc}{percentage:3.0f}% |{bar}|") as bar:
         for before, (name, call) in enumerate(cases.items()):
             bar.set_description(name)
             _wait(call())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cgnrt._support.files import refuse_existing, written_beside
-from cgnrt._support.terminal import say
+from cgnrt._support.terminal import progress_bar, say
 from cgnrt.backends.choice import BACKENDS
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
@@ -155,10 +155,9 @@ def _square(file: Path, mode: str, size: int) -> np.ndarray:
 def _find(saliency: Saliency, photos: np.ndarray) -> np.ndarray:
     """Masks, with a progress bar."""
     import numpy as np
-    from tqdm import tqdm
 
     found = []
-    with tqdm(total=len(photos), unit="mask", disable=None) as bar:
+    with progress_bar(len(photos), unit="mask") as bar:
         for first in range(0, len(photos), _STEP):
             found.append(saliency(photos[first : first + _STEP]))
             bar.update(len(found[-1]))
@@ -191,13 +190,12 @@ def _write_folder(
     arguments: argparse.Namespace, files: Sequence[Path], photos: np.ndarray, masks: np.ndarray, n: int
 ) -> None:
     from PIL import Image
-    from tqdm import tqdm
 
     from cgnrt import real
 
     folder: Path = arguments.output
     rows: list[list[object]] = []
-    with tqdm(total=n, unit="image", disable=None) as bar:
+    with progress_bar(n, unit="image") as bar:
         for first in range(arguments.start, arguments.start + n, _STEP):
             count = min(_STEP, arguments.start + n - first)
             batch = real.counterfactuals(

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cgnrt._support.files import refuse_existing, write_npz, written_beside
-from cgnrt._support.terminal import say
+from cgnrt._support.terminal import progress_bar, say
 from cgnrt.cli.arguments import (
     Commands,
     add_generator,
@@ -58,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
         "indices": ((n,), "int64"),
         "seed": ((1,), "uint64"),
     }
-    bar = tqdm(total=n, unit="image", disable=None)
+    bar = progress_bar(n, unit="image")
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
         yield {"seed": np.asarray([options.drawn_seed], np.uint64)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import sys
@@ -69,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     for name in ("max_images", "max_queue", "max_body", "timeout"):
         value = getattr(arguments, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"serve: {option} is {value}, expected a positive number.")
     for name in ("port", "grpc_port"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgnrt._support.files import refuse_existing, written_beside
-from cgnrt._support.terminal import say
+from cgnrt._support.terminal import progress_bar, say
 from cgnrt.cli.arguments import (
     Commands,
     add_generator,
@@ -331,9 +331,8 @@ def _joined(batches: Iterator[Batch]) -> Batch:
 
 
 def _bar(total: int) -> Any:
-    from tqdm import tqdm
 
-    return tqdm(total=total, unit="image", disable=None)
+    return progress_bar(total, unit="image")
 
 
 def _source(generator: Generator) -> tuple[float, float]:

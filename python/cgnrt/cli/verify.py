@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cgnrt._support.terminal import say
+from cgnrt._support.terminal import progress_bar, say
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import CgnrtError
 
@@ -20,11 +20,9 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from cgnrt import shards
 
-    with tqdm(unit="image", disable=None) as bar:
+    with progress_bar(unit="image") as bar:
         problems = shards.verify(arguments.folder, deep=arguments.deep, progress=bar.update)
     if problems:
         shown = "".join(f"\n  {text}" for text in problems[:_SHOWN])

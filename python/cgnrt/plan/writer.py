@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -89,7 +90,9 @@ def _write(
             digest = plan.digest
         _publish(temporary, target, force, operation)
     finally:
-        if os.path.lexists(temporary):
+        with contextlib.suppress(
+            OSError
+        ):  # gone, or in a folder that is: that must not hide what came before
             os.unlink(temporary)
     return digest
 

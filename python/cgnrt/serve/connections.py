@@ -36,6 +36,7 @@ _SENT_BYTES = (
 # So many times the limit is read of a body that is too large, so that its sender gets the refusal.
 _READ_AND_DROPPED = 16
 _LINGER_S = 2.0  # for a client that still sends when it was refused
+_MOST_MS = 2**31 - 1  # that a socket option holds: 24 days
 _RETRY_S = 0.05  # after the system had no descriptor or memory for a connection
 _PROBES_S = (0.02, 0.1, 0.5, 2.0, 5.0)
 
@@ -185,7 +186,7 @@ class HttpServer:
     async def _begin(self, found: socket.socket) -> None:
         """Make a connection of a socket."""
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            milliseconds = max(1, int(1000 * self.limits.timeout_s))
+            milliseconds = max(1, int(min(1000 * self.limits.timeout_s, _MOST_MS)))
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         loop = asyncio.get_running_loop()
         handshake = (

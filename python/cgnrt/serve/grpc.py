@@ -41,6 +41,7 @@ STATUS: dict[Kind, grpc.StatusCode] = {
 _OPEN = ("ServerLive", "ServerReady")  # methods that need no token
 _FAILED = "failed in the server. Its log says why."
 _KEEPALIVE_MS = 30_000  # finds clients whose connection is lost
+_MOST_MESSAGE_BYTES = 2**31 - 1  # what gRPC can be told
 
 
 def grpc_server(
@@ -60,7 +61,7 @@ def grpc_server(
     """
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", service.limits.body_bytes),
+            ("grpc.max_receive_message_length", min(service.limits.body_bytes, _MOST_MESSAGE_BYTES)),
             ("grpc.max_send_message_length", -1),  # the limit is on images
             ("grpc.so_reuseport", 0),  # a port that is taken is an error
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),

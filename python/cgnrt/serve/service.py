@@ -301,7 +301,8 @@ class Service:
         asked = request.parameters.get("timeout", 0)
         if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
             raise ServeError("invalid", f"infer: timeout is {str(asked)[:60]}, expected microseconds.")
-        return min(self.limits.timeout_s, asked / 1e6) if asked else self.limits.timeout_s
+        # The number may be one that no float holds.
+        return asked / 1e6 if 0 < asked < self.limits.timeout_s * 1e6 else self.limits.timeout_s
 
     async def _make(self, order: Order, timeout_s: float, *, begun: bool = False) -> Arrays:
         """The arrays of an order; `begun` if it is a further piece of a stream."""

@@ -125,6 +125,8 @@ class DataSetManifest:
         made_with, shards = rest["made_with"], rest["shards"]
         if not isinstance(made_with, list) or not isinstance(shards, list):
             raise refuse(path, "shards", "not a list", "a list")
+        if not all(isinstance(found, dict) for found in made_with):
+            raise refuse(path, "made_with", "not objects", "a list of objects")
         records = tuple(parse_record(path, f"shards[{k}]", record) for k, record in enumerate(shards))
         return cls(header, tuple(made_with), records)
 
@@ -166,6 +168,17 @@ def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dic
         raise refuse(path, "storage.format", storage["format"][:60], f"one of {', '.join(FORMATS)}")
     if storage["shard_size"] < 1 or samples["n"] < 0:
         raise refuse(path, "storage.shard_size or samples.n", "too small", "at least 1, and at least 0")
+    if storage["cut"] < 1 or samples["start"] < 0:
+        raise refuse(path, "storage.cut or samples.start", "too small", "at least 1, and at least 0")
+    images = FORMATS[storage["format"]].images
+    if storage["image"] not in images:
+        raise refuse(path, "storage.image", ascii(storage["image"])[:60], f"one of {', '.join(images)}")
+    resolution = header["plan"]["resolution"]
+    if len(resolution) != 2 or any(type(side) is not int or side < 1 for side in resolution):
+        raise refuse(path, "plan.resolution", ascii(resolution)[:60], "two sizes of at least 1")
+    for name, labels in header["classes"].items():
+        if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+            raise refuse(path, f"classes.{name}"[:60], ascii(labels)[:60], "a list of names")
     missing = [name for name in others if name not in content]
     if missing:
         raise refuse(path, missing[0], "missing", "a field of the manifest")

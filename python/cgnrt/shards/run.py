@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +10,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from cgnrt._support.terminal import progress_bar
 from cgnrt.errors import CgnrtError, printable
 from cgnrt.plan import Plan
 from cgnrt.request.labels import Label
@@ -146,12 +146,7 @@ def _run(
     if done is None:
         return DataSetManifest.read(folder)
     journal = Journal(folder)
-    bar = tqdm(
-        total=job.n,
-        initial=sum(record.count for record in done.values()),
-        unit="image",
-        disable=None,
-    )
+    bar = progress_bar(job.n, initial=sum(record.count for record in done.values()), unit="image")
     try:
         with bar:
             for record in _records(job, folder, done, processes, executor, bar.update):
@@ -159,8 +154,9 @@ def _run(
                 done[record.name] = record
         return finish(folder, job, done)
     finally:
-        journal.close()
-        sweep(folder)  # when the workers have ended: killed ones leave files
+        with contextlib.suppress(OSError):  # which must not hide what came before
+            journal.close()
+            sweep(folder)  # when the workers have ended: killed ones leave files
 
 
 def _records(

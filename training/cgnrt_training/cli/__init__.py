@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import pkgutil
 from collections.abc import Sequence
 
 from cgnrt._support.files import terminable
-from cgnrt._support.terminal import CommandParser, say, say_error
+from cgnrt._support.terminal import CommandParser, hold_standard_files, say, say_error
 from cgnrt.errors import CgnrtError
 
 from .common import JobFailed, UsageError
@@ -31,16 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       0 if all went well, 1 if the job failed, 2 if it was asked for wrongly.
     """
+    hold_standard_files()
     args = _parser().parse_args(argv)
     try:
         with terminable():
-            result = args.run(args)
+            say(args.run(args))
     except UsageError as error:
         say_error("cgnrt-train", error)
         return USAGE
     except JobFailed as failure:
-        say(failure.result)
+        with contextlib.suppress(CgnrtError, BrokenPipeError):
+            say(failure.result)
         say_error("cgnrt-train", failure)
+        return FAILED
+    except BrokenPipeError:
         return FAILED
     except (CgnrtError, ValueError, OSError) as error:
         say_error("cgnrt-train", error)
@@ -48,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say_error("cgnrt-train", f"interrupted.{_how_to_go_on(args)}")
         return FAILED
-    say(result)
     return OK
 
 

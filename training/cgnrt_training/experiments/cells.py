@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -178,10 +178,17 @@ def open_folder(output: Path, settings: Mapping[str, Any]) -> Path:
 def timed(output: Path) -> Iterator[None]:
     """Add the time of the block to the folder's `wall.json`, whether it ends well or not."""
     begin = time.perf_counter()
+
+    def add() -> None:
+        write_text(output / "wall.json", json.dumps(wall_s(output) + time.perf_counter() - begin) + "\n")
+
     try:
         yield
-    finally:
-        write_text(output / "wall.json", json.dumps(wall_s(output) + time.perf_counter() - begin) + "\n")
+    except BaseException:
+        with suppress(CgnrtError, OSError):  # which must not hide what came before
+            add()
+        raise
+    add()
 
 
 def wall_s(output: Path) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from cgnrt._support.files import discard
 from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError, MissingDependencyError
 
@@ -70,7 +71,7 @@ def save(drawn: Any, path: Path, *, palette: bool = False) -> None:
             reduced.save(partial, format="PNG", optimize=True)
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        discard(partial)
 
 
 def read_results(result: Path) -> Any:

@@ -14,10 +14,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from cgnrt._support.reading import read_text
-from cgnrt._support.terminal import say
+from cgnrt._support.terminal import progress_bar, say
 from cgnrt.errors import CgnrtError
 
 from ..runs.folder import write_text
@@ -49,7 +47,7 @@ def run_cells(
     failed: dict[str, BaseException] = {}
     if results:
         say(f"{folder}: {len(results)} of {len(cells)} cells are done", log)
-    with tqdm(total=len(cells), initial=len(results), disable=None, unit="cell") as bar:
+    with progress_bar(len(cells), initial=len(results), unit="cell") as bar:
 
         def finished(name: str, outcome: Result | BaseException) -> None:
             bar.update()

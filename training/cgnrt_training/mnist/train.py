@@ -10,6 +10,8 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
+from cgnrt._support.terminal import say
+
 from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, progress_bar, update_average
 from ..runs.pictures import save_png
@@ -152,7 +154,7 @@ def train(
     style = None
     if any(config.loss.perceptual):
         if perceptual_weights is None:
-            print("perceptual loss: off, no weights given (--perceptual-weights SQUEEZENET.pth)", file=log)
+            say("perceptual loss: off, no weights given (--perceptual-weights SQUEEZENET.pth)", log)
         else:
             style = StyleLoss(perceptual_weights, config.loss.perceptual).to(run.device)
     folder = RunFolder.open(output, config, resume=resume, force=force, may_change=MAY_CHANGE)
@@ -236,9 +238,9 @@ def _checked_mean_mask(mask: Tensor, step: int, log: TextIO) -> float:
     mean = mask.detach().mean().item()
     low, high = COLLAPSED
     if not low < mean < high:
-        print(
+        say(
             f"step {step}: mean mask is {mean:.3f}, expected {low}..{high}: the masks have collapsed. "
             f"Start anew with another seed, or with loss.mask > 0.",
-            file=log,
+            log,
         )
     return mean

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from torch import Tensor
 
+from cgnrt._support.terminal import say
+
 from .objective import TERMS
 
 _TIMED = 3  # micro-batches that the estimate is from, after the first
@@ -67,10 +69,10 @@ class Clock:
         self._samples += samples
         if self._ticks == _TIMED + 1:
             each = (time.perf_counter() - self._begin) / self._samples
-            print(
+            say(
                 f"time: {shown(each)} a sample, {shown(each * self._pseudo_batch)} an update, "
                 f"{shown(each * self._left)} for the run",
-                file=self._log,
+                self._log,
             )
 
 

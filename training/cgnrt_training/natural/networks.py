@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cgnrt._support.reading import open_file, read_text
+from cgnrt._support.terminal import say
 from cgnrt.errors import CheckpointError
 
 from ..features.files import load_features
@@ -107,10 +108,7 @@ def load_networks(
         lines["vgg" if files.vgg else "features"] = f"{features.label}, {features.depth} maps: style losses"
     for option, source in sources.items() if log else ():
         text = lines.get(option, "not used: the style losses are off")
-        print(
-            f"{option}: {text}\n    from '{files.named()[option]}', sha256 {source['sha256'][:16]}...",
-            file=log,
-        )
+        say(f"{option}: {text}\n    from '{files.named()[option]}', sha256 {source['sha256'][:16]}...", log)
     return Networks(teacher, saliency, features, sources)
 
 

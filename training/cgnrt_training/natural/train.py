@@ -15,6 +15,8 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from cgnrt._support.terminal import say
+
 from ..imagenet.cgn import MASK_RANGE, Parts
 from ..imagenet.spectral import power_iterate
 from ..runs.folder import RunFolder
@@ -232,7 +234,7 @@ def train(
                 if processes.first:
                     print_losses(state.step, values, log)
                     if fault := collapse(values["mu_mask"], config.loss.tau):
-                        print(f"step {state.step}: {fault}", file=log)
+                        say(f"step {state.step}: {fault}", log)
                     if state.step % config.log.samples_every == 0 or state.step == train.updates:
                         _draw_sheets(run)
                 folder.save(state, about, "cgn.pt")

@@ -131,7 +131,7 @@ class RunFolder:
         except ImportError as error:
             if (error.name or "").partition(".")[0] != "tensorboard":
                 raise
-            print("TensorBoard: off, not installed. Run: pip install 'cgnrt[train]'", file=log)
+            say("TensorBoard: off, not installed. Run: pip install 'cgnrt[train]'", log)
             yield None
             return
         # A resumed run does the steps after its checkpoint again: TensorBoard drops what it had of them.

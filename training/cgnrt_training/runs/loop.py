@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from cgnrt._support import terminal
 from cgnrt.errors import CgnrtError
 
 
@@ -58,13 +57,10 @@ def check_losses(losses: Mapping[str, Tensor], step: int, subject: Path | str) -
 
 def print_losses(step: int, values: Mapping[str, float], log: TextIO) -> None:
     """A line of the losses at a checkpoint."""
-    print(f"step {step}: {', '.join(f'{name} {value:.3f}' for name, value in values.items())}", file=log)
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+    terminal.say(f"step {step}: {shown}", log)
 
 
 def progress_bar(steps: int, done: int, name: str, *, shown: bool = True) -> Any:
     """A bar on stderr; silent where it is not to be shown, or stderr is no terminal, or closed."""
-    try:
-        silent = not shown or sys.stderr is None or not sys.stderr.isatty()
-    except ValueError:  # closed
-        silent = True
-    return tqdm(total=steps, initial=done, disable=silent, desc=name, file=sys.stderr)
+    return terminal.progress_bar(steps, initial=done, desc=name, shown=shown)

@@ -188,9 +188,9 @@ def make_monitor(api: Any, progress: Progress | None, subject: str) -> Any:
 @contextlib.contextmanager
 def bar() -> Iterator[Progress]:
     """A progress bar on stderr, silent if that is not a terminal."""
-    from tqdm import tqdm
+    from cgnrt._support.terminal import progress_bar
 
-    with tqdm(unit="step", disable=None, leave=False) as shown:
+    with progress_bar(unit="step", leave=False) as shown:
 
         def show(done: int, known: int, words: str) -> None:
             shown.total = known
