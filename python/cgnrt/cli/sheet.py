@@ -230,7 +230,7 @@ def _write_gif(arguments: argparse.Namespace, generator: Generator) -> None:
 def _shown(arguments: argparse.Namespace, generator: Generator) -> list[int]:
     import numpy as np
 
-    from cgnrt.request.labels import ClassNames
+    from cgnrt.request.resolver import ClassNames
 
     names = generator.classes
     sizes = {len(names[mechanism]) for mechanism in MECHANISMS}

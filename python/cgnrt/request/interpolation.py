@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cgnrt._support.values import is_int
-from cgnrt.request.labels import ClassNames, list_labels
+from cgnrt.request.labels import list_labels
 from cgnrt.request.options import SampleOptions
-from cgnrt.request.resolver import Request, Resolver
+from cgnrt.request.resolver import ClassNames, Request, Resolver
 from cgnrt.sampling import MECHANISMS, Labels, check_index
 
 

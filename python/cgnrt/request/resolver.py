@@ -1,7 +1,8 @@
-"""From options to a checked request: `Resolver` knows what they mean for one plan."""
+"""From options to a checked request: what options, and class names in them, mean for one plan."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from cgnrt._support.values import host_array
 from cgnrt.plan import Plan, Truncation
-from cgnrt.request.labels import ClassNames, Label
+from cgnrt.request.labels import Label, close_names, list_labels
 from cgnrt.request.options import SampleOptions, beside_pool
 from cgnrt.sampling import (
     MECHANISMS,
@@ -65,6 +66,68 @@ class Request(NamedTuple):
             given=tuple(None if array is None else array[part] for array in self.given),
             truncation=None if self.truncation is None else self.truncation[part],
         )
+
+
+class ClassNames:
+    """The plan's class names: index <-> name, with close matches for a misspelt one."""
+
+    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+        self.names = {mechanism: tuple(names[mechanism]) for mechanism in MECHANISMS}
+        self._index = {m: {name: i for i, name in enumerate(found)} for m, found in self.names.items()}
+
+    def index(self, field: str, mechanism: str, label: Label | np.integer[Any]) -> int:
+        """The class index of one label; an int is always an index, a str always a name.
+
+        Raises:
+          TypeError, ValueError: it is neither, out of range, or unknown.
+        """
+        names = self.names[mechanism]
+        if isinstance(label, str):
+            index = self._index[mechanism].get(
+                unicodedata.normalize("NFC", label)
+            )  # the form that plans have
+            if index is None:
+                close = close_names(label, names)
+                hint = "one of " if close else f"one of {len(names)} class names"
+                raise ValueError(
+                    f"sample: {field} is {label!r}, expected {hint}{', '.join(map(repr, close))}. "
+                    "See: cgnrt inspect --classes"
+                )
+            return index
+        if isinstance(label, bool) or not isinstance(label, int | np.integer):
+            raise TypeError(f"sample: {field} is {label!r}, expected a class index (int) or name (str).")
+        if not 0 <= label < len(names):
+            raise ValueError(f"sample: {field} is {label}, expected 0..{len(names) - 1}.")
+        return int(label)
+
+    def indices(self, mechanism: str, labels: Any) -> np.ndarray:
+        """Class indices of a list, array or tensor of labels, int64 (n,).
+
+        Raises:
+          TypeError, ValueError: it is something else, or one of the labels is not as for `index`.
+        """
+        given = list_labels(mechanism, labels)
+        found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given)]
+        return np.asarray(found, np.int64)
+
+    def intervention(self, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:
+        """`do` as (mechanism, class index) pairs, in the order of `MECHANISMS`."""
+        do = do or {}
+        return tuple((m, self.index(f"do[{m!r}]", m, do[m])) for m in MECHANISMS if m in do)
+
+    def subsets(
+        self, classes: Mapping[str, Sequence[Label]] | None
+    ) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """`classes` as (mechanism, class indices) pairs, in the order of `MECHANISMS`."""
+        found = []
+        for mechanism, subset in sorted((classes or {}).items(), key=lambda item: MECHANISMS.index(item[0])):
+            field = f"classes[{mechanism!r}]"
+            labels = list_labels(field, subset)
+            if not labels:
+                raise ValueError(f"sample: {field} is {subset!r}, expected a sequence of classes.")
+            indices = (self.index(f"{field}[{i}]", mechanism, label) for i, label in enumerate(labels))
+            found.append((mechanism, tuple(indices)))
+        return tuple(found)
 
 
 class Resolver:
