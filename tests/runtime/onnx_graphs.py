@@ -11,7 +11,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from cgnrt.backends.base import Device, Engine, Setup
-from cgnrt.backends.torch import TorchBackend
+from cgnrt.backends.torch.backend import TorchBackend
 from cgnrt.plan.onnx.model import parse_model
 
 Shape = Sequence[int | str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -203,3 +204,12 @@ def test_the_order_in_which_backends_are_tried() -> None:
     """The fastest of each kind of device first."""
     assert [entry.name for entry in backends_for("cpu")][:2] == ["native", "openvino"]
     assert next(entry.name for entry in backends_for("cuda")) == "tensorrt"
+
+
+def test_torch_is_asked_for_a_gpu_only_where_a_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "finds_driver", lambda: False)
+    monkeypatch.setattr("cgnrt.backends.choice.AMD_DRIVER", "/dev/no-driver")
+    monkeypatch.delitem(sys.modules, "cgnrt.backends.torch.probe", raising=False)
+    assert not BACKENDS["torch"].may_run_on("cuda")
+    assert "cgnrt.backends.torch.probe" not in sys.modules
+    assert BACKENDS["torch"].may_run_on("mps")

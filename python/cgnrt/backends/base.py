@@ -14,6 +14,7 @@ from cgnrt.plan import Network, Plan
 PRECISIONS = ("fp32", "bf16", "fp16")
 # The import names of TensorRT: the first one that is installed is used.
 TENSORRT_PACKAGES = ("tensorrt", "tensorrt_rtx")
+AMD_DRIVER = "/dev/kfd"
 
 # Pictures of this many pixels at once keep the matrix units of a GPU busy; what a network holds meanwhile grows with
 # them.

@@ -8,6 +8,7 @@ never a quiet fallback.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ from cgnrt import _core, cuda
 from cgnrt._support.forking import cached_property
 from cgnrt._support.values import check_threads
 from cgnrt.backends.base import (
+    AMD_DRIVER,
     KINDS,
     PRECISIONS,
     TENSORRT_PACKAGES,
@@ -97,12 +99,14 @@ def _onnxruntime() -> Backend:
 
 
 def _torch() -> Backend:
-    from cgnrt.backends.torch import TorchBackend
+    from cgnrt.backends.torch.backend import TorchBackend
 
     return TorchBackend()
 
 
 def _torch_may_run_on(kind: str) -> bool:
+    if kind == "cuda" and not cuda.finds_driver() and not os.path.exists(AMD_DRIVER):
+        return False
     from cgnrt.backends.torch.probe import may_run_on
 
     return may_run_on(kind)

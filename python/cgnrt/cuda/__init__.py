@@ -25,6 +25,7 @@ __all__ = [
     "Graph",
     "PinnedBuffer",
     "Stream",
+    "finds_driver",
     "forked",
     "info",
     "is_cuda",
@@ -51,7 +52,7 @@ def refusal(index: int = 0) -> str | None:
             "Start workers with multiprocessing_context='spawn'"
         )
     # Told without CUDA code, which takes milliseconds to load.
-    if _MODULE not in sys.modules and importlib.util.find_spec(_MODULE) and not _finds_driver():
+    if _MODULE not in sys.modules and importlib.util.find_spec(_MODULE) and not finds_driver():
         return f"{_NO_DRIVER}. Install one"
     try:
         found = info()
@@ -144,12 +145,12 @@ def _import() -> ModuleType:
     return importlib.import_module(_MODULE)
 
 
-def _finds_driver() -> bool:
-    """Whether the driver's library loads by the name that the CUDA runtime uses, in WSL and on Tegra, too."""
+def finds_driver() -> bool:
+    """Whether NVIDIA's driver loads, by the name that the CUDA runtime uses, in WSL and on Tegra, too."""
     import ctypes
 
     try:
-        ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return False
     return True

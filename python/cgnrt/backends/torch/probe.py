@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib.util
 import os
@@ -10,6 +9,7 @@ import re
 from pathlib import Path
 
 from cgnrt import cuda
+from cgnrt.backends.base import AMD_DRIVER
 
 
 @functools.cache
@@ -19,8 +19,8 @@ def may_run_on(kind: str) -> bool:
         return True  # nothing else runs there
     built_for = _accelerator()
     if built_for == "cuda":
-        return cuda.refusal() is None or _loads("libcuda.so.1", "nvcuda.dll")
-    return built_for == "hip" and os.path.exists("/dev/kfd")
+        return cuda.finds_driver()
+    return built_for == "hip" and os.path.exists(AMD_DRIVER)
 
 
 def _accelerator() -> str | None:
@@ -36,13 +36,3 @@ def _accelerator() -> str | None:
         if re.search(rf"^{name}\b[^=\n]*= *['\"]", text, re.MULTILINE):
             return name
     return None
-
-
-def _loads(*names: str) -> bool:
-    for name in names:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return True
-    return False
