@@ -57,6 +57,7 @@ def test_the_wheel_has_three_packages_and_the_extension(wheel: Path, root: Path)
     assert "cgnrt/_core.pyi" in names
     assert "cgnrt_training/mnist/configs/fast.toml" in names
     assert "cgnrt_training/imagenet/classes.txt" in names
+    assert {"cgnrt/sheets/DejaVuSans.ttf", "cgnrt/sheets/LICENSE_DEJAVU"} <= names
     page = {f"cgnrt/serve/ui/{p.name}" for p in (root / "python/cgnrt/serve/ui").iterdir()}
     assert "cgnrt/serve/ui/index.html" in page
     assert page <= names

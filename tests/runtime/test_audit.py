@@ -257,6 +257,13 @@ def test_torch_is_asked_for_and_missing(plan: Generator, monkeypatch: pytest.Mon
         (lambda m: np.arange(m), r"labels of the classifier are 0\.\.9, expected 0\.\.2"),
         (lambda m: np.arange(m) % K - 1, r"labels of the classifier are -1\.\.1, expected 0\.\.2"),
         (lambda m: np.diag([np.nan] * m)[:, :K] + np.eye(m)[:, :K], "logits of image 0 of a batch are NaN"),
+        (lambda m: np.full((m, K), np.nan), "logits of image 0 of a batch are NaN"),
+        (lambda m: np.full((m, K), -np.inf), "logits of image 0 of a batch are all -inf"),
+        (lambda m: np.full((m, K), -np.inf, np.float16), "logits of image 0 of a batch are all -inf"),
+        (
+            lambda m: np.where(np.arange(m) == 4, -np.inf, 0)[:, None] * np.ones(K),
+            "logits of image 4 .* all -inf",
+        ),
     ],
 )
 def test_answers_that_are_none(plan: Generator, answer: Callable[[int], Any], message: str) -> None:

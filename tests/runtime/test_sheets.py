@@ -263,10 +263,13 @@ def test_a_long_name_stays_above_its_column() -> None:
     assert (long[:, -GAP:] == 255).all()
 
 
-def test_letters_that_the_font_lacks_lose_their_accents() -> None:
+def test_accents_are_shown() -> None:
     batch = made_up(np.zeros((1, 8, 8, 3), np.uint8))
-    accented, plain = (np.asarray(contact_sheet(batch, names(name))) for name in ("café", "cafe"))
-    np.testing.assert_array_equal(accented, plain)
+    accented, apart, plain = (
+        np.asarray(contact_sheet(batch, names(name))) for name in ("café", "cafe\u0301", "cafe")
+    )
+    np.testing.assert_array_equal(accented, apart)
+    assert not np.array_equal(accented, plain)
 
 
 def test_large_pictures_are_averaged() -> None:

@@ -57,7 +57,7 @@ def audit(
       An Audit. A mechanism whose classes all look alike (the background of colored MNIST) shows no change.
     Raises:
       ValueError, TypeError: an argument is not as above, the mechanisms have different numbers of classes, or the
-        classifier's answer has the wrong shape, the wrong number of classes or NaN.
+        classifier's answer has the wrong shape, the wrong number of classes, NaN, or -inf for every class.
       PlanError, BackendError: as for Generator.
       MissingDependencyError: `inputs` is "torch" and torch is not installed.
       An error that the classifier raises is not changed.
@@ -161,6 +161,12 @@ class _Asker:
             if found.dtype.kind == "f" and np.isnan(found).any():
                 row = int(np.isnan(found).any(axis=1).argmax())
                 raise ValueError(f"audit: logits of image {row} of a batch are NaN, expected numbers.")
+            nothing = found.max(axis=1) == -np.inf
+            if nothing.any():
+                raise ValueError(
+                    f"audit: logits of image {int(nothing.argmax())} of a batch are all -inf, expected at least one "
+                    "number: no class is the answer."
+                )
             highest: np.ndarray = found.argmax(axis=1)
             return highest.astype(np.int64)
         if found.dtype.kind not in "iu":

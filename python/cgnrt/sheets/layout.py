@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from cgnrt.sheets.fonts import Captions, PillowFont, readable
 
 Rows = Sequence[Sequence[np.ndarray]]
 
 _GAP = 6
 _INK, _PAPER = (32, 32, 32), (255, 255, 255)
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def picture_grid(
@@ -33,8 +33,9 @@ def picture_grid(
       corner: the captions left of these lines.
       title: lines above the whole, cut to its width.
     """
-    font = ImageFont.load_default(min(18, max(10, tile // 8)))
-    line = int(font.getbbox("Ag")[3]) + 3
+    font = Captions(min(18, max(10, tile // 8)))
+    side, corner, title = ([readable(text, font) for text in texts] for texts in (side, corner, title))
+    line = font.height + 3
     lines = len(head[0]) if len(head) else 0
     top = _GAP + (len(title) + lines) * line
     left = _GAP + max((int(font.getlength(text)) + _GAP for text in (*side, *corner)), default=0)
@@ -44,7 +45,7 @@ def picture_grid(
     draw = ImageDraw.Draw(sheet)
 
     def write(x: int, y: int, text: str, width: int) -> None:
-        draw.text((x, y), fit(text, width, font), _INK, font)
+        font.draw(draw, x, y, fit(text, width, font), _INK)
 
     for k, text in enumerate(title):
         write(_GAP, _GAP // 2 + k * line, text, size[0] - 2 * _GAP)
@@ -83,10 +84,9 @@ def resized(picture: np.ndarray, tile: int) -> Image.Image:
     return Image.fromarray(picture).resize((tile, max(1, round(tile * height / width))), method)
 
 
-def fit(text: str, width: int, font: _Font) -> str:
-    """The text in the characters of the font, cut with an ellipsis to a width in pixels."""
-    # The font has no accented letters; without accents they can still be read.
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+def fit(text: str, width: int, font: Captions | PillowFont) -> str:
+    """The text in characters that the font has, cut with an ellipsis to a width in pixels."""
+    text = readable(text, font)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
