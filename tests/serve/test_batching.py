@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from serving import Gate, generator, request, tensor
+from serving import Gate, generator, request, tensor, until
 
 import cgnrt
+from cgnrt.serve.batcher import Batcher, QueueEntry
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.protocol import InferResponse, ServeError
 from cgnrt.serve.service import Service
@@ -288,3 +290,72 @@ def test_a_forked_child_refuses(golden_plan: Path) -> None:
         os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     asyncio.run(service.close())
+
+
+FAILURES = [
+    (QueueEntry, "turn", MemoryError(), "unavailable"),
+    (QueueEntry, "take", MemoryError(), "unavailable"),
+    (QueueEntry, "keep", MemoryError(), "unavailable"),
+    (QueueEntry, "finish", MemoryError(), "unavailable"),
+    (Batcher, "_join_others", MemoryError(), "unavailable"),
+    (Batcher, "_render", MemoryError(), "unavailable"),
+    (Batcher, "_make", MemoryError(), "unavailable"),
+    (Batcher, "_make", SystemExit(), "internal"),
+    (Batcher, "_make", RuntimeError("broken"), "internal"),
+]
+
+
+@pytest.mark.parametrize(("kind", "method", "error", "expected"), FAILURES)
+def test_whatever_fails_the_next_request_is_answered(
+    golden_plan: Path,
+    limits: Limits,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type,
+    method: str,
+    error: BaseException,
+    expected: str,
+) -> None:
+    original = getattr(kind, method)
+
+    def fail(self: Any, *arguments: Any) -> Any:
+        if threading.current_thread().name == "cgnrt-batcher":
+            raise error
+        return original(self, *arguments)
+
+    async def ask() -> None:
+        service = Service(generator(golden_plan), "v2", limits=limits)
+        monkeypatch.setattr(kind, method, fail)
+        for _ in range(2):
+            with pytest.raises(ServeError) as caught:
+                await service.infer(request(tensor("count", 20)))
+            assert caught.value.kind == expected
+        monkeypatch.undo()
+        assert service.ready()
+        assert len(arrays(await service.infer(request(tensor("count", 20))))["images"]) == 20
+        assert service.under_way.count("bytes of answers") == 0
+        await service.close()
+
+    asyncio.run(ask())
+
+
+def test_a_thread_that_has_ended_is_started_again(
+    golden_plan: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Batcher, "_run", lambda self: None)
+            service = Service(generator(golden_plan), "v2", limits=limits)
+            until(lambda: not any(t.name == "cgnrt-batcher" for t in threading.enumerate()))
+            patch.setattr(threading.Thread, "start", no_thread)
+            assert not service.ready()
+            with pytest.raises(ServeError, match="the system has no thread for it"):
+                await service.infer(request(tensor("count", 2)))
+        assert service.ready()
+        assert len(arrays(await service.infer(request(tensor("count", 2))))["images"]) == 2
+        await service.close()
+
+    asyncio.run(ask())
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -124,6 +124,7 @@ def test_what_libraries_and_threads_say() -> None:
     assert found == [("asyncio", "slow x"), ("grpc._cython", "bad"), ("stderr", "one"), ("stderr", "two")]
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_process_has_a_log_of_its_own() -> None:
     reader, writer = os.pipe()
     with open(writer, "w") as stream, open(reader) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from cgnrt.serve.protocol import ServeError
 # After a refusal the queue is kept short until none was refused for the first time: when requests come too fast, a
 # long queue makes all answers late. After the second time it may be full again, for clients that never stop.
 _STRAIN_S, _MOST_STRAIN_S = 10.0, 300.0
+_RECOVERY_S = 0.01  # after a failure that may come again at once
 
 Arrays = dict[str, np.ndarray]
 
@@ -59,6 +61,7 @@ class QueueEntry:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Arrays] = self.loop.create_future()
         self.cancelled = False
+        self.over = False  # the arrays or an error were handed over
         self.taken = 0
         self._made: list[Arrays] = []
 
@@ -89,7 +92,11 @@ class QueueEntry:
         return self.taken >= self.count
 
     def finish(self) -> None:
-        """Give the arrays to the caller that waits."""
+        """Give the arrays to the caller that waits.
+
+        Raises:
+          MemoryError: there is none for the arrays of several turns in one piece.
+        """
         made, self._made = self._made, []
         if len(made) > 1:
             made = [{name: np.concatenate([part[name] for part in made]) for name in self.names}]
@@ -101,6 +108,8 @@ class QueueEntry:
         self._settle(None, error)
 
     def _settle(self, arrays: Arrays | None, error: Exception | None) -> None:
+        self.over = True
+
         def settle() -> None:
             if self.future.done():  # the caller stopped waiting
                 return
@@ -127,14 +136,15 @@ class Batcher:
         self._queue: deque[QueueEntry] = deque()
         self._ready = threading.Condition()
         self._closing = False
-        self._running = 0
+        self._running: list[QueueEntry] = []
         self._pid = os.getpid()
         self._strained_since = self._strained_until = 0.0
-        self._thread = threading.Thread(target=self._run, name="cgnrt-batcher", daemon=True)
-        self._thread.start()
+        self._thread = self._start()
         metrics.gauge("cgnrt_queue_requests", "Requests that wait.", lambda: len(self._queue))
         metrics.gauge("cgnrt_queue_images", "Images that wait for their turn.", self.waiting)
-        metrics.gauge("cgnrt_running_requests", "Requests in the present engine call.", lambda: self._running)
+        metrics.gauge(
+            "cgnrt_running_requests", "Requests in the present engine call.", lambda: len(self._running)
+        )
 
     def waiting(self) -> int:
         """Images that wait for their turn."""
@@ -154,6 +164,8 @@ class Batcher:
                 f"infer: this server runs in process {self._pid}, expected this one, {os.getpid()}. "
                 "Start a server in each process.",
             )
+        if not self._closing and not self.works():
+            raise ServeError("unavailable", "infer: the system has no thread for it. Try again later.")
         with self._ready:
             if self._closing:
                 raise ServeError("unavailable", "infer: the server is stopping. Try another server.")
@@ -172,6 +184,14 @@ class Batcher:
                 )
             self._queue.append(entry)
             self._ready.notify()
+
+    def works(self) -> bool:
+        """Whether there is a thread that answers. One that has ended is started again."""
+        with self._ready:
+            if not self._thread.is_alive() and not self._closing and os.getpid() == self._pid:
+                with contextlib.suppress(RuntimeError, MemoryError):  # the system has none
+                    self._thread = self._start()
+            return self._thread.is_alive()
 
     def cancel(self, entry: QueueEntry) -> None:
         """Drop an entry that its caller stopped waiting for."""
@@ -193,38 +213,56 @@ class Batcher:
             return entry.turn(self._limits.batch)
         return entry.turn(self._limits.batch) + -(-sum(entry.pool.pool_sizes) // 3)
 
-    def _run(self) -> None:
-        while True:
-            with self._ready:
-                while not self._queue and not self._closing:
-                    self._running = 0
-                    self._ready.wait()
-                if not self._queue:
-                    return
-                entries = self._take()
-                self._running = len(entries)
-            self._make(entries)
-            with self._ready:
-                again = [entry for entry in entries if not entry.future.done() and not entry.cancelled]
-                # Unfinished ones wait behind those that came meanwhile.
-                self._queue.extend(
-                    entry for entry in again if entry.taken < entry.count and entry.request is not None
-                )
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="cgnrt-batcher", daemon=True)
+        thread.start()
+        return thread
 
-    def _take(self) -> list[QueueEntry]:
-        """The first entry, and those behind it that fit into the same engine call."""
-        first = self._queue.popleft()
-        entries = [first]
+    def _run(self) -> None:
+        """Answer entries until the end. Whatever fails is told to those that wait for it, and the thread goes on."""
+        while True:
+            try:
+                if not self._turn():
+                    return
+            except BaseException as error:  # also of the queue itself, for example without memory
+                with self._ready:
+                    lost, self._running = self._running, []
+                for entry in lost:
+                    with contextlib.suppress(Exception):
+                        entry.fail(_failure(error))
+                time.sleep(_RECOVERY_S)
+
+    def _turn(self) -> bool:
+        """Make one turn of the entries that are due. Returns False at the end."""
+        with self._ready:
+            while not self._queue and not self._closing:
+                self._ready.wait()
+            if not self._queue:
+                return False
+            self._running = [
+                self._queue[0]
+            ]  # known before it leaves the queue, in case that there is no memory
+            self._queue.popleft()
+            self._join_others()
+        self._make(self._running)
+        with self._ready:
+            again = [entry for entry in self._running if not entry.over and not entry.cancelled]
+            self._queue.extend(again)  # they wait behind those that came meanwhile
+            self._running = []
+        return True
+
+    def _join_others(self) -> None:
+        """Take those that wait and fit into the first one's engine call."""
+        (first,) = self._running
         if first.request is None:
-            return entries
+            return
         room = self._limits.batch - first.turn(self._limits.batch)
         for entry in list(self._queue):
             left = entry.count - entry.taken
             if room > 0 and entry.request is not None and entry.form == first.form and left <= room:
+                self._running.append(entry)
                 self._queue.remove(entry)
-                entries.append(entry)
                 room -= left
-        return entries
 
     def _make(self, entries: list[QueueEntry]) -> None:
         """Run one turn of each entry. If that fails, run each alone, so that only the faulty one fails."""
@@ -233,7 +271,6 @@ class Batcher:
             batches = self._render(entries)
         except Exception as error:
             if len(entries) == 1:
-                entries[0].count = entries[0].taken  # so that it has no further turn
                 entries[0].fail(_failure(error))
                 return
             for entry, before in zip(entries, taken, strict=True):
@@ -243,8 +280,11 @@ class Batcher:
         self._metrics.batch.observe(sum(len(batch) for batch in batches))
         self._metrics.merged.observe(len(entries))
         for entry, batch in zip(entries, batches, strict=True):
-            if entry.keep(batch):
-                entry.finish()
+            try:
+                if entry.keep(batch):
+                    entry.finish()
+            except Exception as error:
+                entry.fail(_failure(error))
 
     def _render(self, entries: list[QueueEntry]) -> list[Batch]:
         first = entries[0]
@@ -265,11 +305,11 @@ class Batcher:
         return [batch.numpy() for batch in generator.render(turns, parts=parts)]
 
 
-def _failure(error: Exception) -> Exception:
+def _failure(error: BaseException) -> Exception:
     if isinstance(error, ServeError):
         return error
     if isinstance(error, MemoryError):
         return ServeError("unavailable", f"infer: {error or 'out of memory'}. Ask for fewer images.")
     if isinstance(error, ValueError | TypeError):  # found only while rendering
         return ServeError("invalid", str(error))
-    return error
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

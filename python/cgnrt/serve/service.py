@@ -92,7 +92,7 @@ class Service:
 
     def ready(self) -> bool:
         """Whether new requests are accepted."""
-        return not self._draining
+        return not self._draining and self._batcher.works()
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """Whether this model accepts requests; False for an unknown model."""
@@ -264,6 +264,9 @@ class Service:
             outcome = error.kind
             seen["error"] = str(error)
             raise
+        except MemoryError as error:
+            outcome = "unavailable"
+            raise ServeError("unavailable", "infer: out of memory. Ask for fewer images.") from error
         except Exception as error:
             outcome = "internal"
             self._log.failure("infer", error)
