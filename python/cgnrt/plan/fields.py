@@ -151,7 +151,7 @@ class JsonNode:
             if key not in names:
                 import difflib  # here, because it is needed only for errors
 
-                close = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
+                close = difflib.get_close_matches(key[:60], names, n=3, cutoff=0.6)
                 hint = f" (close: {', '.join(close)})" if close else ""
                 place = f"{self.path} field" if self.path else "manifest field"
                 raise refuse(place, ascii(key[:60]), f"one of {', '.join(names)}{hint}", UPGRADE)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cgnrt._support.values import host_array
 from cgnrt.plan import Plan, Truncation
-from cgnrt.request.labels import Label, close_names, list_labels
+from cgnrt.request.labels import LONGEST_COMPOSED, LONGEST_SPELT, Label, close_names, list_labels
 from cgnrt.request.options import SampleOptions, beside_pool
 from cgnrt.sampling import (
     MECHANISMS,
@@ -83,14 +83,15 @@ class ClassNames:
         """
         names = self.names[mechanism]
         if isinstance(label, str):
-            index = self._index[mechanism].get(
-                unicodedata.normalize("NFC", label)
-            )  # the form that plans have
+            # The form that plans have; of a long text it would take time that grows with the square of its length.
+            composed = unicodedata.normalize("NFC", label) if len(label) < LONGEST_COMPOSED else label
+            index = self._index[mechanism].get(composed)
             if index is None:
                 close = close_names(label, names)
                 hint = "one of " if close else f"one of {len(names)} class names"
+                shown = repr(label) if len(label) <= LONGEST_SPELT else f"{label[:LONGEST_SPELT]!r} ..."
                 raise ValueError(
-                    f"sample: {field} is {label!r}, expected {hint}{', '.join(map(repr, close))}. "
+                    f"sample: {field} is {shown}, expected {hint}{', '.join(map(repr, close))}. "
                     "See: cgnrt inspect --classes"
                 )
             return index

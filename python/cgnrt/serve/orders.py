@@ -201,6 +201,6 @@ def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def _named(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name[:60], known, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{short(name)}, expected one of {', '.join(known)}.{hint}"
