@@ -13,7 +13,7 @@ from pathlib import Path
 from cgnrt._support.files import discard, written_beside
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import Plan
-from cgnrt.serve.service import INPUT_TYPES, VERSION, output_types
+from cgnrt.serve.description import INPUT_TYPES, VERSION, output_types
 from cgnrt.serve.triton import PLAN_NAME
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

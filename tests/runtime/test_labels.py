@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from cgnrt import Generator
 from cgnrt.request.labels import close_names
+from cgnrt.request.resolver import ClassNames
+from cgnrt.sampling import MECHANISMS
 
 from .conftest import NAMES
 
@@ -95,3 +98,27 @@ def test_a_long_name_is_answered_soon() -> None:
     begin = time.process_time()
     close_names("Indian elephant, " * 1000, NAMES)
     assert time.process_time() - begin < 1
+
+
+def test_among_very_many_names_few_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{kind} {i:05d}" for kind in ("wading bird", "thing", "Indian elephant") for i in range(20_000)]
+    original, compared = difflib.get_close_matches, []
+
+    def count(word: str, possibilities: Sequence[str], **options: Any) -> list[str]:
+        compared.append(len(possibilities))
+        assert len(word) <= 200
+        return original(word, possibilities, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    assert close_names("thing_00042", names)[0] == "thing 00042"
+    assert close_names("thimg 00042", names)[0] == "thing 00042"
+    assert close_names("elephant", names) == [f"Indian elephant {i:05d}" for i in range(3)]
+    assert close_names("x" * 1_000_000, names) == []
+    assert max(compared) <= 1000
+
+
+def test_a_long_name_is_cut_in_the_message() -> None:
+    names = ClassNames(dict.fromkeys(MECHANISMS, ("cat", "dog")))
+    with pytest.raises(ValueError, match=r"shape is 'a\u0301") as caught:
+        names.index("shape", "shape", "a\u0301\u0323" * 500_000)
+    assert len(str(caught.value)) < 2000

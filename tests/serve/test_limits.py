@@ -274,7 +274,7 @@ def test_answers_that_are_not_read_take_no_more_memory(golden_plan: Path, limits
             f"bytes of answers under way are {held}, expected at most 12000000 with 4320000 more"
             in message["error"]
         )
-        assert ask(server, 1000)[0] == 200
+        assert ask(server, 100)[0] == 200
         until(lambda: bool(server.events("dropped")))
         until(lambda: b"cgnrt_answer_bytes 0.0\n" in server.service.metrics.text())
         connection.close()

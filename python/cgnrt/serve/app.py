@@ -15,8 +15,9 @@ from pathlib import Path
 from cgnrt._support.reading import open_file
 from cgnrt.errors import CgnrtError
 from cgnrt.serve.browsers import is_loopback
-from cgnrt.serve.connections import HttpServer
+from cgnrt.serve.connections import Connections
 from cgnrt.serve.http import HttpApp
+from cgnrt.serve.http_server import HttpServer
 from cgnrt.serve.log import Log
 from cgnrt.serve.service import Service
 from cgnrt.serve.shared_memory import Regions
@@ -79,7 +80,8 @@ async def serve(
         bound = Bound(address.host, listening.getsockname()[1], None, address.certificate is not None)
 
         app = HttpApp(service, regions, log=log, pages=pages, loopback=is_loopback(address.host))
-        http = HttpServer(app, service.limits, service.under_way, metrics=service.metrics, log=log, tls=tls)
+        connections = Connections(app, service.limits, service.under_way, metrics=service.metrics, log=log)
+        http = HttpServer(connections, tls)
         if address.grpc_port is not None:
             from cgnrt.serve.grpc import grpc_server
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import errno
 import http
 import json
 import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from cgnrt.serve.http_parser import MOST_HEADER_BYTES, Body, Head, HttpError, read_head
@@ -30,14 +27,10 @@ Buffer = bytes | bytearray | memoryview
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RECEIVED_BYTES = 1 << 16  # of one call to the system
 _AHEAD_BYTES = 1 << 14  # what a client may send ahead before its socket is left alone
-_SENT_BYTES = (
-    1 << 18
-)  # of one call to the system; the event loop copies what the socket does not take at once
+_SENT_BYTES = 1 << 17  # of one call to the system; what the socket does not take at once is copied
 # So many times the limit is read of a body that is too large, so that its sender gets the refusal.
 _READ_AND_DROPPED = 16
-_LINGER_S = 2.0  # for a client that still sends when it was refused
-_MOST_MS = 2**31 - 1  # that a socket option holds: 24 days
-_RETRY_S = 0.05  # after the system had no descriptor or memory for a connection
+LINGER_S = 2.0  # for a client that still sends when it was refused
 _PROBES_S = (0.02, 0.1, 0.5, 2.0, 5.0)
 
 
@@ -78,7 +71,7 @@ class Request:
       held: is closed when the answer is sent or the client has gone.
     """
 
-    def __init__(self, head: Head, connection: _Connection) -> None:
+    def __init__(self, head: Head, connection: Connection) -> None:
         self.head = head
         self.held = contextlib.ExitStack()
         self._connection = connection
@@ -100,122 +93,39 @@ class Request:
 App = Callable[[Request], Awaitable[Answer]]
 
 
-class HttpServer:
-    """Accepts connections on a listening socket, and answers their requests with `app`."""
+class Connections:
+    """What all connections of a server share.
 
-    def __init__(
-        self,
-        app: App,
-        limits: Limits,
-        under_way: UnderWay,
-        *,
-        metrics: Metrics,
-        log: Log,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
+    Attributes:
+      open: all of them.
+      yielding: those that may be closed in favour of a new one, the longest without progress first.
+      received: what a socket has received is copied from here at once.
+      stopping: no connection takes another request.
+    """
+
+    def __init__(self, app: App, limits: Limits, under_way: UnderWay, *, metrics: Metrics, log: Log) -> None:
         self.app = app
         self.limits = limits
         self.under_way = under_way
-        self.log = log
         self.metrics = metrics
-        self.stopping = False
-        self.connections: set[_Connection] = set()
-        # Those that may be closed in favour of a new one, the longest without progress first.
-        self.yielding: dict[_Connection, None] = {}
-        # What is received is copied from here at once, so that all connections share it.
+        self.log = log
+        self.open: set[Connection] = set()
+        self.yielding: dict[Connection, None] = {}
         self.received = memoryview(bytearray(_RECEIVED_BYTES))
-        self._tls = tls
-        self._accepting: asyncio.Task[None] | None = None
-        self._starting: dict[asyncio.Task[None], None] = {}  # TLS is agreed on, the oldest first
-        metrics.gauge("cgnrt_http_connections", "Open HTTP connections.", lambda: len(self.connections))
-
-    def start(self, listening: socket.socket) -> None:
-        """Accept connections from here on."""
-        listening.setblocking(False)
-        self._accepting = asyncio.ensure_future(self._accept(listening))
-
-    async def close(self, grace_s: float) -> None:
-        """Accept no more, close idle connections, and the others when they are answered or the time is over."""
-        self.stopping = True
-        if self._accepting is not None:
-            self._accepting.cancel()
-        for task in list(self._starting):
-            task.cancel()
-        for connection in list(self.connections):
-            if connection.idle:
-                connection.abort()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.1, grace_s)):
-                while self.connections:
-                    await asyncio.wait([connection.task for connection in self.connections])
-                    await asyncio.sleep(0)
-        for connection in list(self.connections):
-            connection.abort()
-        if tasks := [connection.task for connection in self.connections]:
-            await asyncio.wait(tasks, timeout=1.0)
-
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                found, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                # Out of descriptors or memory, or the client has gone meanwhile.
-                self.log.write("http", level="warning", message=f"accept: {error.strerror}")
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._make_room()
-                    await asyncio.sleep(_RETRY_S)
-                continue
-            if len(self.connections) + len(self._starting) >= self.limits.connections:
-                self.metrics.closed.labels("room").inc()
-                if not self._make_room():
-                    found.close()
-                    continue
-            if self._tls is None:
-                await self._begin(found)
-                continue
-            starting = asyncio.ensure_future(self._begin(found))
-            self._starting[starting] = None
-            starting.add_done_callback(partial(self._started, found))
-
-    def _started(self, found: socket.socket, starting: asyncio.Task[None]) -> None:
-        self._starting.pop(starting, None)
-        if starting.cancelled():
-            found.close()
-
-    async def _begin(self, found: socket.socket) -> None:
-        """Make a connection of a socket."""
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            milliseconds = max(1, int(min(1000 * self.limits.timeout_s, _MOST_MS)))
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        loop = asyncio.get_running_loop()
-        handshake = (
-            {}
-            if self._tls is None
-            else {"ssl_handshake_timeout": self.limits.timeout_s, "ssl_shutdown_timeout": _LINGER_S}
-        )
-        try:
-            await loop.connect_accepted_socket(lambda: _Connection(self), found, ssl=self._tls, **handshake)
-        except OSError:  # the client has gone, or speaks no TLS
-            found.close()
-
-    def _make_room(self) -> bool:
-        """Close the connection that is longest without progress, unless every one has a request under way."""
-        starting = next(iter(self._starting), None)
-        oldest = next(iter(self.yielding), None)
-        if starting is not None:
-            del self._starting[starting]
-            starting.cancel()
-        elif oldest is not None:
-            oldest.abort()
-        else:
-            return False
-        return True
+        self.stopping = False
+        metrics.gauge("cgnrt_http_connections", "Open HTTP connections.", lambda: len(self.open))
 
 
-class _Connection(asyncio.BufferedProtocol):
-    def __init__(self, server: HttpServer) -> None:
-        self._server = server
+class Connection(asyncio.BufferedProtocol):
+    """One connection, and the task that answers its requests.
+
+    Attributes:
+      task: ends with the connection.
+      idle: whether no request has come in full.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._all = connections
         self._received = bytearray()
         self._body = Body(0)  # of the present request
         self._answering = False
@@ -235,8 +145,8 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         transport.set_write_buffer_limits(0)  # so that an answer is sent when writing may go on
-        self._server.connections.add(self)
-        self._server.yielding[self] = None
+        self._all.open.add(self)
+        self._all.yielding[self] = None
         self.task = asyncio.ensure_future(self._serve())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -244,10 +154,10 @@ class _Connection(asyncio.BufferedProtocol):
         self.task.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._server.received
+        return self._all.received
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._received += self._server.received[:nbytes]
+        self._received += self._all.received[:nbytes]
         if len(self._received) >= _AHEAD_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
@@ -275,7 +185,7 @@ class _Connection(asyncio.BufferedProtocol):
     def protect(self) -> None:
         """Do not close this connection in favour of a new one, until its request is answered."""
         self._protected = True
-        self._server.yielding.pop(self, None)
+        self._all.yielding.pop(self, None)
 
     def abort(self) -> None:
         """End the connection at once. What is not sent yet is dropped."""
@@ -288,8 +198,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def body(self, held: contextlib.ExitStack) -> bytearray:
         """Read the body of the present request."""
-        limits, body, found = self._server.limits, self._body, bytearray()
-        memory = held.enter_context(self._server.under_way.body())
+        limits, body, found = self._all.limits, self._body, bytearray()
+        memory = held.enter_context(self._all.under_way.body())
         size = 0
         self._reads = True
         if self._continues and not self._received:
@@ -330,7 +240,7 @@ class _Connection(asyncio.BufferedProtocol):
         except asyncio.CancelledError:  # the connection is lost
             pass
         except Exception as error:
-            self._server.log.failure("http", error)
+            self._all.log.failure("http", error)
         finally:
             self._close()
 
@@ -344,25 +254,25 @@ class _Connection(asyncio.BufferedProtocol):
         self._reads, self._continues, self._old = False, head.continues, head.old
         request = Request(head, self)
         with request.held:
-            answer = await self._server.app(request)
+            answer = await self._all.app(request)
             # Where a body was read in vain, or a client still waits for "100 Continue", nobody knows whether it comes.
             lost = not self._body.complete and (self._reads or self._continues)
-            keeps = head.keeps and not (answer.close or lost or self._server.stopping)
+            keeps = head.keeps and not (answer.close or lost or self._all.stopping)
             if not await self._send(answer, whole=head.method != "HEAD", keeps=keeps):
                 return False
         self._progress()
         if keeps:
-            keeps = await self._drop(self._server.limits.timeout_s)
+            keeps = await self._drop(self._all.limits.timeout_s)
         return keeps
 
     async def _head(self) -> Head | None:
         """The next head; None if none comes."""
         self.idle, self._answering = True, False
-        if self._server.stopping:
+        if self._all.stopping:
             return None
         looked = 0
         try:
-            async with asyncio.timeout(self._server.limits.timeout_s):
+            async with asyncio.timeout(self._all.limits.timeout_s):
                 while True:
                     while self._received.startswith(b"\r\n"):  # some clients end a body so
                         del self._received[:2]
@@ -385,7 +295,7 @@ class _Connection(asyncio.BufferedProtocol):
         except TimeoutError:
             if not self._received:
                 return None
-            self._server.metrics.closed.labels("slow").inc()
+            self._all.metrics.closed.labels("slow").inc()
             raise HttpError(408, "read request: its head was not sent in time.") from None
         head = bytes(self._received[:end])
         del self._received[: end + 4]
@@ -398,7 +308,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._answering = True
         waiting = answer.head(keeps=keeps)
         try:
-            async with asyncio.timeout(self._server.limits.timeout_s):
+            async with asyncio.timeout(self._all.limits.timeout_s):
                 for part in answer.parts if whole else ():
                     if len(waiting) + len(part) <= _SENT_BYTES:
                         waiting += part
@@ -409,8 +319,8 @@ class _Connection(asyncio.BufferedProtocol):
                         await self._write(memoryview(part)[at : at + _SENT_BYTES])
                 await self._write(waiting)
         except TimeoutError:
-            self._server.metrics.closed.labels("unread").inc()
-            self._server.log.write("dropped", reason="the client did not read its answer")
+            self._all.metrics.closed.labels("unread").inc()
+            self._all.log.write("dropped", reason="the client did not read its answer")
             self.abort()
             return False
         return True
@@ -426,7 +336,7 @@ class _Connection(asyncio.BufferedProtocol):
             async with asyncio.timeout(timeout_s):
                 while not self._body.complete:
                     size += len(self._body.take(self._received))
-                    if size > _READ_AND_DROPPED * self._server.limits.body_bytes:
+                    if size > _READ_AND_DROPPED * self._all.limits.body_bytes:
                         return False
                     if not self._body.complete:
                         await self._more()
@@ -441,8 +351,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.write_eof()
         size = 0
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(_LINGER_S, self._server.limits.timeout_s)):
-                while not self._ended and size < _READ_AND_DROPPED * self._server.limits.body_bytes:
+            async with asyncio.timeout(min(LINGER_S, self._all.limits.timeout_s)):
+                while not self._ended and size < _READ_AND_DROPPED * self._all.limits.body_bytes:
                     size += len(self._received)
                     self._received.clear()
                     await self._more()
@@ -465,8 +375,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _progress(self) -> None:
         """Be the last to be closed in favour of a new connection."""
-        self._server.yielding.pop(self, None)
-        self._server.yielding[self] = None
+        self._all.yielding.pop(self, None)
+        self._all.yielding[self] = None
 
     def _probe(self, waits_s: list[float]) -> None:
         """Find out whether the client has gone: then its system refuses what is sent."""
@@ -479,5 +389,5 @@ class _Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_later(wait_s, self._probe, waits_s)
 
     def _forget(self) -> None:
-        self._server.connections.discard(self)
-        self._server.yielding.pop(self, None)
+        self._all.open.discard(self)
+        self._all.yielding.pop(self, None)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cgnrt.serve.browsers import HEADERS, check_host, check_origin
 from cgnrt.serve.connections import Answer, Buffer, Request
-from cgnrt.serve.http_messages import read_infer, read_json, write_infer
+from cgnrt.serve.description import VERSION
+from cgnrt.serve.http_messages import json_bytes, read_infer, read_json, write_infer
 from cgnrt.serve.http_parser import HttpError
 from cgnrt.serve.log import Log
 from cgnrt.serve.monitoring import CONTENT_TYPE
 from cgnrt.serve.protocol import Kind, ServeError
-from cgnrt.serve.service import VERSION, Service
-from cgnrt.serve.shared_memory import Regions, check_regions
+from cgnrt.serve.service import Service
+from cgnrt.serve.shared_memory import REGION, Regions, check_regions
 
 STATUS: dict[Kind, int] = {
     "invalid": 400,
@@ -26,6 +28,8 @@ STATUS: dict[Kind, int] = {
     "timeout": 504,
     "client_timeout": 408,
 }
+
+_SHORT_BODY = 1 << 14  # bytes that are read or written on the event loop
 
 
 class HttpApp:
@@ -131,7 +135,7 @@ class HttpApp:
                 self._service.check_model(name, version)
                 return Answer(status=200 if self._service.model_ready(name, version) else 503)
             case ["config"]:
-                return Answer(self._service.config(name, version))
+                return Answer(parts=[self._service.config_json(name, version)])
         raise ServeError("not_found", f"find '{rest[0][:100]}': a model has no such path.")
 
     def _register(self, name: str, message: Mapping[str, Any]) -> Answer:
@@ -151,10 +155,17 @@ class HttpApp:
         body = await self._body(request)
         length = request.head.headers.get("inference-header-content-length")
         most = max(self._service.limits.images, 3)
-        asked = read_infer(body, length, name, version, self._regions, most_values=most)
+        read = partial(read_infer, body, length, name, version, self._regions, most_values=most)
+        asked = await self._service.aside(read) if len(body) > _SHORT_BODY else read()
         check_regions(asked, self._regions)
         response = await self._service.infer(asked, request.held)
-        message, buffers = write_infer(response, asked, self._regions)
+        write = partial(write_infer, response, asked, self._regions)
+        text_bytes = json_bytes(response, asked)
+        if text_bytes > _SHORT_BODY or any(REGION in output.parameters for output in asked.outputs):
+            request.held.enter_context(self._service.under_way.answer(text_bytes))
+            message, buffers = await self._service.aside(write)
+        else:
+            message, buffers = write()
         if not buffers:
             return Answer(parts=[message])
         return Answer(
@@ -166,13 +177,15 @@ class HttpApp:
     async def _body(self, request: Request) -> Buffer:
         body = await request.body()
         encoding = request.head.headers.get("content-encoding", "identity")
-        return _decompressed(body, encoding, self._service.limits.body_bytes)
+        if encoding == "identity":
+            return body
+        return await self._service.aside(
+            partial(_decompressed, body, encoding, self._service.limits.body_bytes)
+        )
 
 
 def _decompressed(body: Buffer, encoding: str, most: int) -> Buffer:
     """Decompress a body, to at most `most` bytes."""
-    if encoding == "identity":
-        return body
     if encoding not in ("gzip", "deflate"):
         raise ServeError(
             "invalid", f"read body: encoding is {encoding[:40]!r}, expected gzip, deflate or identity."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cgnrt.serve.protocol import (
@@ -15,10 +15,14 @@ from cgnrt.serve.protocol import (
     Tensor,
     Wanted,
 )
-from cgnrt.serve.shared_memory import Regions, from_region, region_slice, to_region
+from cgnrt.serve.shared_memory import REGION, Regions, from_region, region_slice, to_region
 from cgnrt.serve.tensors import from_json, from_raw, to_json, to_raw
 
 Buffer = bytes | bytearray | memoryview
+
+
+_MOST_JSON_BYTES = 1 << 22
+_BYTE_CHARACTERS, _VALUE_CHARACTERS = 5, 24  # of a value of one byte and of a larger one, at most
 
 
 def read_json(body: Buffer) -> dict[str, Any]:
@@ -27,6 +31,11 @@ def read_json(body: Buffer) -> dict[str, Any]:
     Raises:
       ServeError: the body is not one.
     """
+    if len(body) > _MOST_JSON_BYTES:  # nothing else runs while it is parsed
+        raise ServeError(
+            "too_large",
+            f"read body: bytes of JSON are {len(body)}, expected at most {_MOST_JSON_BYTES}. Send binary data.",
+        )
     try:
         found = json.loads(bytes(body) or b"{}", parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -89,36 +98,56 @@ def write_infer(
     Raises:
       ServeError: an output is larger than its shared memory, or JSON does not support it.
     """
-    wanted = {output.name: output.parameters for output in request.outputs}
-    binary_usually = request.parameters.get("binary_data_output") is True
-    outputs: list[dict[str, Any]] = []
+    outputs: list[str] = []
     buffers: list[Buffer] = []
-    for tensor in response.outputs:
-        asked = wanted.get(tensor.name, {})
+    for tensor, asked, way in _ways(response, request):
         entry: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.datatype,
             "shape": list(tensor.shape),
         }
-        where = region_slice(tensor.name, asked)
-        if where is not None:
+        data = ""
+        if way == "region":
+            where = region_slice(tensor.name, asked)
+            assert where is not None
             entry["parameters"] = to_region(tensor, where, regions)
-        elif asked.get("binary_data", binary_usually) is True:
+        elif way == "binary":
             raw = to_raw(tensor)
             entry["parameters"] = {"binary_data_size": len(raw)}
             buffers.append(raw)
         else:
-            entry["data"] = to_json(tensor)
-        outputs.append(entry)
+            data = f', "data": [{to_json(tensor)}]'
+        outputs.append(json.dumps(entry)[:-1] + data + "}")
     message: dict[str, Any] = {
         "model_name": response.model,
         "model_version": response.version,
         "parameters": dict(response.parameters),
-        "outputs": outputs,
     }
     if response.id:
         message["id"] = response.id
-    return json.dumps(message).encode(), buffers
+    text = json.dumps(message)[:-1] + ', "outputs": [' + ", ".join(outputs) + "]}"
+    return text.encode(), buffers
+
+
+def json_bytes(response: InferResponse, request: InferRequest) -> int:
+    """The memory of a response's JSON, roughly."""
+    return sum(
+        tensor.data.size * (_BYTE_CHARACTERS if tensor.data.itemsize == 1 else _VALUE_CHARACTERS)
+        for tensor, _, way in _ways(response, request)
+        if way == "json"
+    )
+
+
+def _ways(
+    response: InferResponse, request: InferRequest
+) -> Iterator[tuple[Tensor, Mapping[str, Parameter], str]]:
+    """Each output, its parameters in the request, and how it is sent: "region", "binary" or "json"."""
+    wanted = {output.name: output.parameters for output in request.outputs}
+    binary_usually = request.parameters.get("binary_data_output") is True
+    for tensor in response.outputs:
+        asked = wanted.get(tensor.name, {})
+        binary = asked.get("binary_data", binary_usually) is True
+        yield tensor, asked, "region" if REGION in asked else "binary" if binary else "json"
 
 
 def _read_tensor(
@@ -132,7 +161,7 @@ def _read_tensor(
         for key, here in (
             ("data", entry),
             ("binary_data_size", parameters),
-            ("shared_memory_region", parameters),
+            (REGION, parameters),
         )
         if key in here
     ]

@@ -8,37 +8,28 @@ import hmac
 import json
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version as package_version
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cgnrt.errors import CgnrtError
 from cgnrt.generator import Generator
-from cgnrt.plan import Plan
-from cgnrt.sampling import MECHANISMS, check_span
+from cgnrt.sampling import check_span
 from cgnrt.serve.batcher import Arrays, Batcher, QueueEntry
+from cgnrt.serve.description import VERSION, model_config, model_metadata, output_types, server_metadata
 from cgnrt.serve.limits import Limits, UnderWay
 from cgnrt.serve.log import Log
 from cgnrt.serve.monitoring import Metrics
-from cgnrt.serve.orders import INPUTS, Order, read_order
+from cgnrt.serve.orders import Order, read_order
 from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
 from cgnrt.serve.tensors import ITEM_BYTES, of_array
 
-VERSION = "1"
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "system_shared_memory")
-
-# Datatype and shape of every input.
-INPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
-    name: (
-        {"seed": "UINT64", "truncation": "FP32"}.get(name, "INT64"),
-        (1,) if name in ("count", "seed", "start", "end") else (-1,),
-    )
-    for name in INPUTS
-}
+T = TypeVar("T")
+_FEW_VALUES = 256  # that are read on the event loop
 
 
 class Service:
@@ -74,6 +65,10 @@ class Service:
             "Memory of answers that are being made or not sent yet.",
             lambda: self.under_way.count("bytes of answers"),
         )
+        self._metadata = model_metadata(name, generator.plan)
+        self._config = model_config(name, generator, self.limits)  # once, since the names may be very many
+        self._config_json = json.dumps(self._config).encode()
+        self._helpers = ThreadPoolExecutor(2, thread_name_prefix="cgnrt-serve")
         self._batcher = Batcher(generator, self.limits, self.metrics)
         self.metrics.gauge(
             "cgnrt_active_requests", "Requests that were accepted and not answered yet.", self.active
@@ -104,7 +99,7 @@ class Service:
 
     def metadata(self) -> dict[str, Any]:
         """Name, version and extensions of the server."""
-        return {"name": "cgnrt", "version": package_version("cgnrt"), "extensions": list(EXTENSIONS)}
+        return server_metadata()
 
     def model_metadata(self, name: str, version: str = "") -> dict[str, Any]:
         """Inputs and outputs; -1 is any size.
@@ -113,13 +108,7 @@ class Service:
           ServeError: the model or version is unknown.
         """
         self.check_model(name, version)
-        return {
-            "name": self.name,
-            "versions": [VERSION],
-            "platform": "cgnrt",
-            "inputs": [{"name": n, "datatype": t, "shape": list(s)} for n, (t, s) in INPUT_TYPES.items()],
-            "outputs": [{"name": n, "datatype": t, "shape": list(s)} for n, (t, s) in self._outputs.items()],
-        }
+        return self._metadata
 
     def config(self, name: str, version: str = "") -> dict[str, Any]:
         """Triton's model configuration. Classes, resolution and limits are among its parameters, as JSON.
@@ -127,32 +116,13 @@ class Service:
         Raises:
           ServeError: the model or version is unknown.
         """
-        metadata = self.model_metadata(name, version)
-        manifest = self._generator.plan.manifest
-        bounds = manifest.truncation
-        facts = {
-            "classes": {m: list(names) for m, names in self._generator.classes.items()},
-            "resolution": list(self._generator.resolution),
-            "range": list(self._generator.plan.mechanisms["texture"].spec.range),
-            "truncation": None
-            if bounds is None
-            else {"minimum": bounds.minimum, "maximum": bounds.maximum, "default": bounds.default},
-            "plan": self._generator.plan.digest,
-            "engine": {"backend": self._generator.backend, "precision": self._generator.precision},
-            "limits": {"images": self.limits.images, "stream_images": self.limits.stream_images},
-        }
-        return {
-            "name": self.name,
-            "platform": "cgnrt",
-            "backend": "cgnrt",
-            "max_batch_size": 0,
-            "input": [
-                _config_entry(entry) | {"optional": entry["name"] != "count"} for entry in metadata["inputs"]
-            ],
-            "output": [_config_entry(entry) for entry in metadata["outputs"]],
-            "parameters": {key: {"string_value": json.dumps(fact)} for key, fact in facts.items()},
-            "model_transaction_policy": {"decoupled": False},
-        }
+        self.check_model(name, version)
+        return self._config
+
+    def config_json(self, name: str, version: str = "") -> bytes:
+        """The same, as it is sent over HTTP."""
+        self.check_model(name, version)
+        return self._config_json
 
     def check_model(self, name: str, version: str = "") -> None:
         """Refuse an unknown model or version."""
@@ -199,7 +169,7 @@ class Service:
         """
         started = time.perf_counter()
         with self._accounted(request) as seen, contextlib.ExitStack() as own:
-            order = self._read(request, self.limits.images)
+            order = await self._read(request, self.limits.images)
             seen |= {"images": order.count, "seed": order.options.seed}
             (own if held is None else held).enter_context(self.under_way.answer(self._answer_bytes(order)))
             arrays = await self._make(order, self._timeout(request))
@@ -215,7 +185,7 @@ class Service:
         """
         with contextlib.ExitStack() as held, self._accounted(request) as seen:
             held.enter_context(self.under_way.stream())
-            order = self._read(request, self.limits.stream_images)
+            order = await self._read(request, self.limits.stream_images)
             seen |= {"images": order.count, "seed": order.options.seed}
             # One piece is sent, as arrays and as a message, and one is made.
             pieces_images = min(order.count, 3 * self.limits.piece)
@@ -247,6 +217,7 @@ class Service:
         """Finish the accepted requests, and end the thread."""
         self.drain()
         await asyncio.to_thread(self._batcher.close)
+        self._helpers.shutdown(wait=False, cancel_futures=True)
 
     # Steps.
 
@@ -282,13 +253,23 @@ class Service:
                 **seen,
             )
 
-    def _read(self, request: InferRequest, most: int) -> Order:
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The result of work that may take long, from a thread: the event loop has others to answer meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._helpers, work)
+
+    async def _read(self, request: InferRequest, most: int) -> Order:
         if self._draining:
             raise ServeError("unavailable", "infer: the server is stopping. Try another server.")
         self.check_model(request.model, request.version)
-        return read_order(
-            request, outputs=tuple(self._outputs), most_images=most, most_entries=self.limits.images
+        read = partial(
+            read_order,
+            request,
+            outputs=tuple(self._outputs),
+            most_images=most,
+            most_entries=self.limits.images,
         )
+        values = sum(tensor.data.size for tensor in request.inputs.values())
+        return await self.aside(read) if values > _FEW_VALUES else read()
 
     def _answer_bytes(self, order: Order) -> int:
         """Memory of an order's arrays."""
@@ -309,7 +290,9 @@ class Service:
 
     async def _make(self, order: Order, timeout_s: float, *, begun: bool = False) -> Arrays:
         """The arrays of an order; `begun` if it is a further piece of a stream."""
-        entry = self._entry(order)
+        entry = (
+            await self.aside(partial(self._entry, order)) if _takes_long(order) else self._entry(order)
+        )()
         entry.begun = begun
         try:
             async with asyncio.timeout(timeout_s):
@@ -324,8 +307,8 @@ class Service:
             if not entry.future.done() or entry.future.cancelled():
                 self._batcher.cancel(entry)
 
-    def _entry(self, order: Order) -> QueueEntry:
-        """The queue entry of an order, checked against the plan before it waits."""
+    def _entry(self, order: Order) -> Callable[[], QueueEntry]:
+        """What makes the queue entry of an order on the event loop. The order is checked against the plan here."""
         make = partial(QueueEntry, (order.dtype, order.layout), order.outputs, order.count)
         options = order.options
         span: dict[str, Any] = {"n": order.count, "start": order.start}
@@ -333,13 +316,15 @@ class Service:
         try:
             if order.end is not None:
                 path = {"start": order.start, "end": order.end, **common}
-                return make(alone=lambda found, parts: found.interpolate(order.count, parts=parts, **path))
+                return partial(
+                    make, alone=lambda found, parts: found.interpolate(order.count, parts=parts, **path)
+                )
             if options.pool is None:
-                return make(request=self._generator.prepare(**span, **common))
+                return partial(make, request=self._generator.prepare(**span, **common))
             check_span(order.count, order.start)
             pool = self._generator.check(options)
-            return make(
-                alone=lambda found, parts: found.sample(**span, **replace(pool, parts=parts)), pool=pool
+            return partial(
+                make, alone=lambda found, parts: found.sample(**span, **replace(pool, parts=parts)), pool=pool
             )
         except (ValueError, TypeError) as error:
             raise ServeError("invalid", str(error)) from error
@@ -348,6 +333,16 @@ class Service:
         outputs = tuple(of_array(name, arrays[name]) for name in order.outputs)
         parameters = {"seed": order.options.drawn_seed, "start": order.start}
         return InferResponse(self.name, VERSION, request.id, parameters, outputs)
+
+
+def _takes_long(order: Order) -> bool:
+    """Whether an order has many labels, or names, of which each unknown one is compared with all others."""
+    given = order.given.values()
+    return any(isinstance(labels, str) for labels in given) or any(
+        isinstance(labels, Sequence)
+        and (len(labels) > _FEW_VALUES or any(isinstance(x, str) for x in labels))
+        for labels in given
+    )
 
 
 def _check_stream(order: Order) -> None:
@@ -360,22 +355,3 @@ def _check_stream(order: Order) -> None:
         check_span(order.count, order.start)
     except (ValueError, TypeError) as error:
         raise ServeError("invalid", str(error)) from error
-
-
-def output_types(plan: Plan) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Datatype and shape of every output, -1 for the number of images."""
-    height, width = plan.manifest.resolution
-    parts = {
-        spec.name: ("FP32", (-1, *(int(size) for size in spec.shape[1:])))
-        for name in MECHANISMS
-        for spec in plan.mechanisms[name].spec.outputs
-    }
-    return {"images": ("UINT8", (-1, height, width, 3)), "labels": ("INT64", (-1, 3)), **parts}
-
-
-def _config_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": entry["name"],
-        "data_type": "TYPE_STRING" if entry["datatype"] == "BYTES" else f"TYPE_{entry['datatype']}",
-        "dims": entry["shape"],
-    }

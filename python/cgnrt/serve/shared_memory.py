@@ -14,6 +14,8 @@ from cgnrt._support.forking import ForkLock
 from cgnrt.serve.protocol import InferRequest, Parameter, ServeError, Tensor, short
 from cgnrt.serve.tensors import ITEM_BYTES, check_header, from_raw, to_raw
 
+REGION = "shared_memory_region"  # the parameter of a tensor that is in one
+
 _FOLDER = Path("/dev/shm")
 _KEY = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})", re.ASCII)
 _MOST_REGIONS = 1024  # each holds a file open
@@ -40,7 +42,7 @@ def region_slice(tensor: str, parameters: Mapping[str, Parameter]) -> RegionSlic
     Raises:
       ServeError: a parameter has a wrong type.
     """
-    region = parameters.get("shared_memory_region")
+    region = parameters.get(REGION)
     if region is None:
         return None
     if not isinstance(region, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ _DTYPES = {
 ITEM_BYTES = {name: np.dtype(dtype).itemsize for name, dtype in _DTYPES.items()}
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _MOST_DIMENSIONS = 8
+_JSON_PART = 4096
 _MOST_JSON_VALUES = 1 << 20  # of one output; as bytes there may be more
 
 
@@ -126,8 +128,8 @@ def to_raw(tensor: Tensor) -> bytes | memoryview:
     return tensor.data.data.cast("B")
 
 
-def to_json(tensor: Tensor) -> list[Any]:
-    """The values of a tensor for JSON, flat.
+def to_json(tensor: Tensor) -> str:
+    """The values of a tensor as JSON, flat and without brackets.
 
     Raises:
       ServeError: JSON does not support the datatype, or the values are too many.
@@ -142,8 +144,10 @@ def to_json(tensor: Tensor) -> list[Any]:
             f"write '{tensor.name}': JSON values are {tensor.data.size}, expected at most {_MOST_JSON_VALUES}. "
             "Ask for binary data.",
         )
-    found: list[Any] = tensor.data.ravel().tolist()
-    return found
+    values = tensor.data.ravel()
+    # Other threads wait while a part is written.
+    parts = (values[at : at + _JSON_PART].tolist() for at in range(0, values.size, _JSON_PART))
+    return ", ".join(json.dumps(part)[1:-1] for part in parts)
 
 
 def _split(name: str, raw: bytes | memoryview, count: int) -> Iterator[bytes]:
