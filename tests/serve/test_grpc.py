@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -353,3 +354,33 @@ def test_a_port_that_is_taken(golden_plan: Path, server: Running) -> None:
 
     with pytest.raises(cgnrt.CgnrtError, match=r"cannot be used for gRPC\. Choose another --grpc-port"):
         asyncio.run(open_it())
+
+
+def test_messages_that_do_not_end(golden_plan: Path) -> None:
+    """They end with the time limit, and those who ask whether the server lives do not wait."""
+    limits = replace(LIMITS, timeout_s=0.5, received_bytes=4 * LIMITS.body_bytes)
+    service = Service(generator(golden_plan), "v2", limits=limits, token="secret")
+
+    def endless(over: threading.Event) -> Iterator[bytes]:
+        over.wait(30)
+        yield b""
+
+    over = threading.Event()
+    with running(service, grpc=True) as found, grpc.insecure_channel(found.grpc) as channel:
+        call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:  # the token is looked at first
+            call(endless(over), timeout=20)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        metadata = (("authorization", "Bearer secret"),)
+        asked = [call.future(endless(over), timeout=20, metadata=metadata) for _ in range(8)]
+        live = channel.stream_unary("/inference.GRPCInferenceService/ServerLive")
+        live(endless(over), timeout=20)  # its message is not waited for
+        for answer in asked:
+            assert answer.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            assert "not sent in time" in answer.exception().details()
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream(endless(over), timeout=20, metadata=metadata))
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        over.set()
+    assert not found.events("failure")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import urllib.error
 import urllib.request
@@ -106,3 +107,11 @@ def test_every_control_has_a_name() -> None:
         assert found in labelled or "aria-label=" in control or 'type="radio"' in control, control
     for attributes, inside in re.findall(r"<button\b([^>]*)>(.*?)</button>", page):
         assert "aria-label=" in attributes or re.sub(r"<[^>]*>|&#?\w+;", "", inside).strip(), attributes
+
+
+@pytest.mark.parametrize("path", ["/", "/ui"])
+def test_redirects_do_not_know_where_the_server_lies(server: Running, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.bound.port, timeout=10)
+    connection.request("GET", path)
+    assert connection.getresponse().getheader("location") == "ui/"
+    connection.close()

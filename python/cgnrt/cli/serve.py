@@ -18,6 +18,7 @@ from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import Commands, add_generator, open_generator
 from cgnrt.errors import CgnrtError
 
+_LONGEST_MODEL_NAME = 255
 TOKEN_VARIABLE = "CGNRT_TOKEN"  # of the environment
 _MOST_TOKEN_BYTES = 65_536  # of the file with it
 
@@ -86,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> None:
         log.write(
             "warning", message=f"{arguments.host} is open to other machines without a token: see --token-file"
         )
-    name = arguments.name or arguments.plan.stem
+    name = _model_name(arguments.plan.stem if arguments.name is None else arguments.name)
     with _private_copy(arguments.plan) as arguments.plan:
         generator = open_generator(arguments, dtype="uint8", layout="NHWC")
     generator.sample(1, seed=0)  # opens the engines
@@ -124,6 +125,16 @@ def _run(arguments: argparse.Namespace) -> None:
             asyncio.run(live())
     finally:
         log.flush()
+
+
+def _model_name(name: str) -> str:
+    """A name that clients can ask for, as a part of a path."""
+    if name in ("", ".", "..") or "/" in name or not name.isprintable() or len(name) > _LONGEST_MODEL_NAME:
+        raise ValueError(
+            f"serve: name is {name[:100]!r}, expected 1 to {_LONGEST_MODEL_NAME} printable characters without '/'. "
+            "Choose one with --name."
+        )
+    return name
 
 
 def _open_standard_files() -> None:

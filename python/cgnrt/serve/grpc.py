@@ -40,6 +40,9 @@ STATUS: dict[Kind, grpc.StatusCode] = {
 }
 _OPEN = ("ServerLive", "ServerReady")  # methods that need no token
 _FAILED = "failed in the server. Its log says why."
+_CONNECTION_CALLS = 64  # at the same time
+_MOST_METADATA_BYTES = 1 << 14
+_MOST_MS = 2**31 - 1
 _KEEPALIVE_MS = 30_000  # finds clients whose connection is lost
 _MOST_MESSAGE_BYTES = 2**31 - 1  # what gRPC can be told
 
@@ -59,6 +62,7 @@ def grpc_server(
     Raises:
       CgnrtError: the port cannot be used.
     """
+    timeout_ms = max(1, int(min(1000 * service.limits.timeout_s, _MOST_MS)))
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", min(service.limits.body_bytes, _MOST_MESSAGE_BYTES)),
@@ -66,6 +70,12 @@ def grpc_server(
             ("grpc.so_reuseport", 0),  # a port that is taken is an error
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
+            ("grpc.max_allowed_incoming_connections", service.limits.grpc_connections),
+            ("grpc.max_concurrent_streams", _CONNECTION_CALLS),
+            ("grpc.max_metadata_size", _MOST_METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", _MOST_METADATA_BYTES),
+            ("grpc.server_handshake_timeout_ms", timeout_ms),
+            ("grpc.max_connection_idle_ms", timeout_ms),
         ]
     )
     server.add_generic_rpc_handlers((_handlers(_Calls(service, regions), log or Log(None)),))
@@ -91,11 +101,26 @@ class _Calls:
         self._regions = regions
         self.timeout_s = service.limits.timeout_s
         self.ending: set[asyncio.Task[None]] = set()  # calls whose clients do not read
+        limits = service.limits
+        # Each message that is being received may become as large as the limit.
+        self._receiving = asyncio.Semaphore(max(4, limits.received_bytes // limits.body_bytes))
 
     def check(self, context: Any) -> None:
         """Refuse a call without the token."""
         found = dict(context.invocation_metadata() or ()).get("authorization")
         self._service.check_token(found.decode("latin-1") if isinstance(found, bytes) else found)
+
+    async def receive(self, requests: AsyncIterator[bytes]) -> bytes | None:
+        """The next message of a call; None if there is none. No more are received at once than there is memory for.
+
+        Raises:
+          ServeError: it does not come in time.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s), self._receiving:
+                return await anext(requests, None)
+        except TimeoutError:
+            raise ServeError("client_timeout", "read request: it was not sent in time.") from None
 
     def _answer(self, kind: str, /, **fields: Any) -> Any:
         return messages()[f"{kind}Response"](**fields)
@@ -169,7 +194,8 @@ def _handlers(calls: _Calls, log: Log) -> Any:
         "SystemSharedMemoryUnregister": calls.system_shared_memory_unregister,
     }
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
+        # As for a stream of requests, since then nothing is received before it is asked for.
+        name: grpc.stream_unary_rpc_method_handler(
             _unary(name, method, calls, log),
             response_serializer=messages()[f"{name}Response"].SerializeToString,
         )
@@ -185,18 +211,24 @@ def _handlers(calls: _Calls, log: Log) -> Any:
 def _unary(
     name: str, method: Callable[..., Awaitable[Any]], calls: _Calls, log: Log
 ) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def call(request: bytes, context: Any) -> Any:
+    async def call(requests: AsyncIterator[bytes], context: Any) -> Any:
+        held = contextlib.ExitStack()
+        context.add_done_callback(lambda _: held.close())  # when the answer is sent
         try:
-            if name not in _OPEN:
-                calls.check(context)
-            message = _parsed(f"{name}Request", request)
+            if name in _OPEN:
+                return await method(None)
+            calls.check(context)
+            request = await calls.receive(aiter(requests))
+            message = _parsed(f"{name}Request", request or b"")
             if name != "ModelInfer":
                 return await method(message)
-            held = contextlib.ExitStack()
-            context.add_done_callback(lambda _: held.close())  # when the answer is sent
             return await method(message, held)
         except ServeError as error:
             await context.abort(STATUS[error.kind], str(error))
+        except MemoryError:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "out of memory. Ask for less.")
+        except grpc.aio.AbortError:
+            raise
         except Exception as error:
             log.failure("grpc", error)
             await context.abort(grpc.StatusCode.INTERNAL, _FAILED)
@@ -211,7 +243,14 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
             calls.check(context)
         except ServeError as error:
             await context.abort(STATUS[error.kind], str(error))
-        async for request in requests:
+        received = aiter(requests)
+        while True:
+            try:
+                request = await calls.receive(received)
+            except ServeError as error:
+                await context.abort(STATUS[error.kind], str(error))
+            if request is None:
+                return
             identity = ""
             try:
                 parsed = _parsed("ModelInferRequest", request)

@@ -144,8 +144,11 @@ class HttpApp:
         return Answer()
 
     def _page(self, path: str, rest: Sequence[str]) -> Answer:
-        if path in ("/", "/ui"):  # relative links need the slash
-            return Answer(status=307, headers={"location": "/ui/"})
+        if path in (
+            "/",
+            "/ui",
+        ):  # relative links need the slash; a proxy may have taken a part of the path away
+            return Answer(status=307, headers={"location": "ui/"})
         found = self._pages.get("/".join(rest[1:]) or "index.html")
         if found is None:
             raise ServeError("not_found", "find page: no page has this name.")
