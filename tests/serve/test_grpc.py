@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -176,6 +177,7 @@ def test_streams_give_the_samples_in_pieces(triton: Any, expected: cgnrt.Generat
 @pytest.fixture
 def region() -> Iterator[Any]:
     handle = shared_memory.create_shared_memory_region("cgnrt_test", "/cgnrt_test", 1 << 16)
+    Path("/dev/shm/cgnrt_test").chmod(0o666)
     yield handle
     shared_memory.destroy_shared_memory_region(handle)
 
@@ -384,3 +386,44 @@ def test_messages_that_do_not_end(golden_plan: Path) -> None:
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         over.set()
     assert not found.events("failure")
+
+
+def test_answers_that_are_not_read(golden_plan: Path) -> None:
+    """Their connection is closed, and what they held is free."""
+    limits = replace(LIMITS, images=20_000, batch=4096, queue=1 << 20, requests=3, timeout_s=1.0)
+    service = Service(generator(golden_plan), "v2", limits=limits)
+    message = service_pb2.ModelInferRequest(model_name="v2")
+    message.parameters["count"].int64_param = 20_000
+    body = message.SerializeToString()
+    with running(service, grpc=True) as found:
+        host, port = found.grpc.split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            # A window of one byte for each stream, and three calls.
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"\0\4\0\0\0\1"))
+            for stream in (1, 3, 5):
+                fields = (
+                    (":method", "POST"),
+                    (":scheme", "http"),
+                    (":path", "/inference.GRPCInferenceService/ModelInfer"),
+                    (":authority", "localhost"),
+                    ("te", "trailers"),
+                    ("content-type", "application/grpc"),
+                )
+                head = b"".join(
+                    b"\0" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode() for n, v in fields
+                )
+                connection.sendall(frame(1, 4, stream, head))
+                connection.sendall(frame(0, 1, stream, b"\0" + len(body).to_bytes(4, "big") + body))
+            until(lambda: len(found.events("dropped")) > 0, 30)
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(1 << 16):
+                    pass
+        until(lambda: service.under_way.count("requests") == 0, 30)
+        assert service.under_way.count("bytes of answers") == 0
+        with client.InferenceServerClient(found.grpc) as triton:
+            assert len(triton.infer("v2", order(1)).as_numpy("images")) == 1
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload

@@ -73,7 +73,9 @@ async def serve(
     """
     log = log or Log(None)
     tls = _tls(address)
-    regions = Regions(allowed=is_loopback(address.host))
+    regions = Regions(
+        allowed=is_loopback(address.host), trusted=service.has_token, most=service.limits.regions
+    )
     listening = _listen(address.host, address.port)
     grpc = None
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from cgnrt._support.reading import read_file
 from cgnrt.errors import CgnrtError
 from cgnrt.serve import serve_extra
+from cgnrt.serve.grpc_connections import close_connection
 from cgnrt.serve.grpc_messages import (
     SERVICE,
     messages,
@@ -39,10 +40,12 @@ STATUS: dict[Kind, grpc.StatusCode] = {
     "client_timeout": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _OPEN = ("ServerLive", "ServerReady")  # methods that need no token
+_LARGE = ("ModelInfer", "ModelConfig")  # methods whose answers may be large
 _FAILED = "failed in the server. Its log says why."
 _CONNECTION_CALLS = 64  # at the same time
 _MOST_METADATA_BYTES = 1 << 14
 _MOST_MS = 2**31 - 1
+_LAST_S = 10.0  # for a client to read that its call has ended
 _KEEPALIVE_MS = 30_000  # finds clients whose connection is lost
 _MOST_MESSAGE_BYTES = 2**31 - 1  # what gRPC can be told
 
@@ -62,6 +65,7 @@ def grpc_server(
     Raises:
       CgnrtError: the port cannot be used.
     """
+    log = log or Log(None)
     timeout_ms = max(1, int(min(1000 * service.limits.timeout_s, _MOST_MS)))
     server = grpc.aio.server(
         options=[
@@ -78,7 +82,7 @@ def grpc_server(
             ("grpc.max_connection_idle_ms", timeout_ms),
         ]
     )
-    server.add_generic_rpc_handlers((_handlers(_Calls(service, regions), log or Log(None)),))
+    server.add_generic_rpc_handlers((_handlers(_Calls(service, regions, log), log),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         if certificate is None or key is None:
@@ -96,8 +100,9 @@ def grpc_server(
 class _Calls:
     """One method for each method of the gRPC service."""
 
-    def __init__(self, service: Service, regions: Regions) -> None:
+    def __init__(self, service: Service, regions: Regions, log: Log) -> None:
         self._service = service
+        self._log = log
         self._regions = regions
         self.timeout_s = service.limits.timeout_s
         self.ending: set[asyncio.Task[None]] = set()  # calls whose clients do not read
@@ -110,7 +115,21 @@ class _Calls:
         found = dict(context.invocation_metadata() or ()).get("authorization")
         self._service.check_token(found.decode("latin-1") if isinstance(found, bytes) else found)
 
-    async def receive(self, requests: AsyncIterator[bytes]) -> bytes | None:
+    def let_in(self, held: contextlib.ExitStack) -> None:
+        """Count a call as under way until `held` is closed."""
+        self._service.let_in(held)
+
+    def close_if_unread(self, context: Any) -> None:
+        """Close the connection of a call that is answered, if the client does not read the answer in time."""
+        timer = asyncio.get_running_loop().call_later(self.timeout_s, self.close, context.peer())
+        context.add_done_callback(lambda _: timer.cancel())
+
+    def close(self, peer: str) -> None:
+        """Close a connection. gRPC itself keeps what a client does not read for as long as that stays connected."""
+        self._log.write("dropped", reason="the client did not read its answer")
+        close_connection(peer)
+
+    async def receive(self, context: Any) -> bytes | None:
         """The next message of a call; None if there is none. No more are received at once than there is memory for.
 
         Raises:
@@ -118,7 +137,8 @@ class _Calls:
         """
         try:
             async with asyncio.timeout(self.timeout_s), self._receiving:
-                return await anext(requests, None)
+                found = await context.read()
+                return None if found is grpc.aio.EOF else bytes(found)
         except TimeoutError:
             raise ServeError("client_timeout", "read request: it was not sent in time.") from None
 
@@ -147,7 +167,6 @@ class _Calls:
         return self._answer("ModelConfig", config=config)
 
     async def model_infer(self, message: Any, held: contextlib.ExitStack) -> Any:
-        self._service.let_in(held)
         most = max(self._service.limits.images, 3)
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
@@ -218,11 +237,13 @@ def _unary(
             if name in _OPEN:
                 return await method(None)
             calls.check(context)
-            request = await calls.receive(aiter(requests))
+            if name in _LARGE:
+                calls.let_in(held)
+            request = await calls.receive(context)
             message = _parsed(f"{name}Request", request or b"")
-            if name != "ModelInfer":
-                return await method(message)
-            return await method(message, held)
+            answer = await (method(message, held) if name == "ModelInfer" else method(message))
+            calls.close_if_unread(context)
+            return answer
         except ServeError as error:
             await context.abort(STATUS[error.kind], str(error))
         except MemoryError:
@@ -243,10 +264,9 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
             calls.check(context)
         except ServeError as error:
             await context.abort(STATUS[error.kind], str(error))
-        received = aiter(requests)
         while True:
             try:
-                request = await calls.receive(received)
+                request = await calls.receive(context)
             except ServeError as error:
                 await context.abort(STATUS[error.kind], str(error))
             if request is None:
@@ -278,8 +298,16 @@ def _unread_for(calls: _Calls, context: Any) -> Iterator[None]:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     async def abort() -> None:
-        with contextlib.suppress(grpc.aio.AbortError, asyncio.CancelledError):
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "infer: its answer was not read in time.")
+        peer = context.peer()
+        try:
+            async with asyncio.timeout(_LAST_S):
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "infer: its answer was not read in time."
+                )
+        except (grpc.aio.AbortError, asyncio.CancelledError):
+            pass
+        except TimeoutError:
+            calls.close(peer)
 
     def end() -> None:
         if task is not None:

@@ -18,7 +18,8 @@ REGION = "shared_memory_region"  # the parameter of a tensor that is in one
 
 _FOLDER = Path("/dev/shm")
 _KEY = re.compile(r"/?([A-Za-z0-9_-][A-Za-z0-9_.-]{0,254})", re.ASCII)
-_MOST_REGIONS = 1024  # each holds a file open
+_OWNER = stat.S_IRUSR | stat.S_IWUSR
+_ALL = stat.S_IROTH | stat.S_IWOTH
 _LONGEST_NAME = 256
 _LONGEST_VALUE = 512  # of BYTES, with its length
 
@@ -122,10 +123,15 @@ class Regions:
 
     Args:
       allowed: False refuses to register any region, for servers that other machines reach.
+      trusted: whether clients have shown a token. Those that have not may be any user of this machine, so that they get
+        no region that is not open to all users.
+      most: limit of the number of regions; each holds a file open.
     """
 
-    def __init__(self, *, allowed: bool = True) -> None:
+    def __init__(self, *, allowed: bool = True, trusted: bool = True, most: int = 128) -> None:
         self._allowed = allowed
+        self._trusted = trusted
+        self._most = most
         self._regions: dict[str, _Region] = {}
         self._lock = ForkLock()
 
@@ -163,12 +169,12 @@ class Regions:
                     "invalid",
                     f"register region: name is {short(name)}, expected an unused one. Unregister it first.",
                 )
-            if len(self._regions) >= _MOST_REGIONS:
+            if len(self._regions) >= self._most:
                 raise ServeError(
                     "unavailable",
-                    f"register region: {_MOST_REGIONS} are registered, expected fewer. Unregister one.",
+                    f"register region: {self._most} are registered, expected fewer. Unregister one.",
                 )
-            file = _open(found[1], offset + byte_size)
+            file = _open(found[1], offset + byte_size, trusted=self._trusted)
             self._regions[name] = _Region(key, offset, byte_size, file)
 
     def unregister(self, name: str | None = None) -> None:
@@ -259,8 +265,8 @@ class Regions:
         return region, region.offset + offset
 
 
-def _open(key: str, least: int) -> int:
-    """Open the memory `key`, a plain file of at least `least` bytes."""
+def _open(key: str, least: int, *, trusted: bool) -> int:
+    """Open the memory `key`, a plain file of at least `least` bytes that clients may use."""
     try:
         # NONBLOCK: opening a FIFO would wait for its other end.
         file = os.open(_FOLDER / key, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -269,11 +275,20 @@ def _open(key: str, least: int) -> int:
             "invalid", f"register region: key '{key}' cannot be opened ({error.strerror}). Create it first."
         ) from error
     found = os.fstat(file)
-    if stat.S_ISREG(found.st_mode) and found.st_size >= least:
+    # Whatever the server may open: it may run as root, and acts for whoever reaches it.
+    own = trusted and found.st_uid == os.geteuid() and found.st_mode & _OWNER == _OWNER
+    usable = own or found.st_mode & _ALL == _ALL
+    if stat.S_ISREG(found.st_mode) and usable and found.st_size >= least:
         return file
     os.close(file)
     if not stat.S_ISREG(found.st_mode):
         raise ServeError("invalid", f"register region: key '{key}' is not a plain file.")
+    if not usable:
+        raise ServeError(
+            "invalid",
+            f"register region: mode of '{key}' is {stat.S_IMODE(found.st_mode):04o}, expected 0666"
+            + (", or a region of the server's own user." if trusted else ". Or give the server a token."),
+        )
     raise ServeError(
         "invalid", f"register region: bytes of '{key}' are {found.st_size}, expected at least {least}."
     )
