@@ -14,6 +14,7 @@ from serving import generator, running
 from tritonclient.utils import InferenceServerException
 
 from cgnrt.errors import CgnrtError
+from cgnrt.serve.browsers import public_origin
 from cgnrt.serve.service import Service
 
 TLS = Path(__file__).parent / "tls"  # of localhost alone, made for these tests
@@ -113,3 +114,20 @@ def test_no_tls(golden_plan: Path, files: dict[str, str], message: str) -> None:
         running(Service(generator(golden_plan), "v2"), **paths),
     ):
         pass
+
+
+def test_the_pages_of_a_proxy(golden_plan: Path) -> None:
+    public = (public_origin("https://Images.Example:443/cgn/"), public_origin("http://other.example:81"))
+    with running(Service(generator(golden_plan), "v2"), public=public) as server:
+        for host in ("images.example", server.http):
+            assert status(server.http, {"Host": host, "Origin": "https://images.example"}) == 200
+            assert status(server.http, {"Host": host, "Origin": "http://other.example:81"}) == 200
+        for origin in ("http://evil.example", "http://images.example", "https://images.example:81"):
+            assert status(server.http, {"Origin": origin}) == 400, origin
+        assert status(server.http, {"Host": "evil.example"}) == 400
+
+
+@pytest.mark.parametrize("url", ["", "images.example", "ftp://x", "https://", "https://a@b", "http://x:y"])
+def test_no_public_url(url: str) -> None:
+    with pytest.raises(ValueError, match="expected one like https://images"):
+        public_origin(url)

@@ -57,6 +57,13 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--certificate", type=Path, help="PEM file, for TLS")
     parser.add_argument("--key", type=Path, help="PEM file with the key of the certificate")
+    parser.add_argument(
+        "--public-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="address of a reverse proxy before the server, whose pages may ask (may be given several times)",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not log single requests")
     parser.set_defaults(run=_run)
 
@@ -64,7 +71,7 @@ def add_parser(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     """Serve until a signal."""
     from cgnrt.serve.app import Address, Bound, serve
-    from cgnrt.serve.browsers import is_loopback, read_pages
+    from cgnrt.serve.browsers import is_loopback, public_origin, read_pages
     from cgnrt.serve.limits import Limits
     from cgnrt.serve.log import Log, LogStream
     from cgnrt.serve.service import Service
@@ -104,6 +111,7 @@ def _run(arguments: argparse.Namespace) -> None:
         None if arguments.no_grpc else arguments.grpc_port,
         arguments.certificate,
         arguments.key,
+        tuple(map(public_origin, arguments.public_url)),
     )
 
     def started(bound: Bound) -> None:

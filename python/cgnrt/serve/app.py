@@ -31,6 +31,7 @@ class Address:
 
     Attributes:
       certificate, key: PEM files, for TLS on both ports.
+      public: origins (`public_origin`) of reverse proxies before the server.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +39,7 @@ class Address:
     grpc_port: int | None = 8001
     certificate: Path | None = None
     key: Path | None = None
+    public: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ async def serve(
     try:
         bound = Bound(address.host, listening.getsockname()[1], None, address.certificate is not None)
 
-        app = HttpApp(service, regions, log=log, pages=pages, loopback=is_loopback(address.host))
+        app = HttpApp(
+            service, regions, log=log, pages=pages, loopback=is_loopback(address.host), public=address.public
+        )
         connections = Connections(app, service.limits, service.under_way, metrics=service.metrics, log=log)
         http = HttpServer(connections, tls)
         if address.grpc_port is not None:

@@ -6,7 +6,7 @@ A browser sends requests for any page that it shows, also to this machine.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -50,15 +50,36 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_host(host: str | None) -> None:
+def public_origin(url: str) -> str:
+    """The origin that browsers send for the pages of a server behind a reverse proxy at this address.
+
+    Raises:
+      ValueError: it is not an address of http or https.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(
+            f"serve: public URL is {url[:100]!r}, expected one like https://images.example/cgn/."
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = port is None or port == {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{port}"
+
+
+def check_host(host: str | None, public: Sequence[str] = ()) -> None:
     """Refuse a request under a foreign name: another site may have given it this machine's address (DNS rebinding).
 
     Args:
       host: the value of the header, which every browser sends.
+      public: origins of a proxy, whose hosts are allowed too.
     Raises:
       ServeError: it is not this machine.
     """
-    if host is None:
+    if host is None or any(origin.partition("://")[2] == host.lower() for origin in public):
         return
     try:
         name = urlsplit(f"//{host}").hostname
@@ -72,9 +93,9 @@ def check_host(host: str | None) -> None:
         )
 
 
-def check_origin(origin: str | None, host: str | None) -> None:
+def check_origin(origin: str | None, host: str | None, public: Sequence[str] = ()) -> None:
     """Refuse requests that the page of another site makes a browser send; the arguments are the headers' values."""
-    if origin is not None and origin.partition("://")[2] != host:
+    if origin is not None and origin.partition("://")[2] != host and origin.lower() not in public:
         raise ServeError(
             "invalid", f"check origin: it is {origin[:100]!r}, expected this server's own pages."
         )

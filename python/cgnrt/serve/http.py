@@ -38,6 +38,7 @@ class HttpApp:
     Args:
       pages: static files as content type and bytes, by path. They need no token.
       loopback: whether only this machine reaches the server. Requests must then name it as this machine.
+      public: origins (`public_origin`) of reverse proxies before the server.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class HttpApp:
         log: Log | None = None,
         pages: Mapping[str, tuple[str, bytes]] | None = None,
         loopback: bool = False,
+        public: Sequence[str] = (),
     ) -> None:
         self._service = service
         self._loopback = loopback
+        self._public = tuple(public)
         self._regions = regions
         self._log = log or Log(None)
         self._pages = dict(pages or {})
@@ -89,8 +92,8 @@ class HttpApp:
                 return self._page(path, rest)
         self._service.check_token(headers.get("authorization"))
         if self._loopback and not self._service.has_token:
-            check_host(headers.get("host"))
-        check_origin(headers.get("origin"), headers.get("host"))
+            check_host(headers.get("host"), self._public)
+        check_origin(headers.get("origin"), headers.get("host"), self._public)
         if method == "POST":  # which may have a body
             self._service.let_in(request.held)
             request.protect()
