@@ -340,6 +340,7 @@ class Generator:
             noise=noise,
             truncation=truncation,
         )
+        self._pipeline.renderer.check_room(path.frames)
         tables = {name: mechanism.embedding for name, mechanism in self.plan.mechanisms.items()}
         request, embeddings = path.request(self._pipeline.resolver, tables)
         return self._pipeline.renderer.render(request, parts, None, embeddings, progress)

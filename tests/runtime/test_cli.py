@@ -314,3 +314,9 @@ def test_terminable_sees_through_the_error_of_an_interrupted_call() -> None:
         call()
     with pytest.raises(ImportError), terminable():
         raise ImportError
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])
+def test_bench_takes_a_time(golden_plan: Path, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    assert main(["bench", str(golden_plan), "--seconds", seconds]) == 1
+    assert "expected positive numbers" in capsys.readouterr().err

@@ -30,6 +30,7 @@ MANY = "3000000000"
         ["sheet", "PLAN", "-n", MANY, "-o", "OUT/x.png"],
         ["audit", "PLAN", "-n", MANY, "--", "classifier:zeros"],
         ["generate", "PLAN", "-n", MANY, "-o", "OUT/set", "--processes", "1"],
+        ["generate", "PLAN", "-n", str(2**63 - 1), "-o", "OUT/set", "--processes", "2"],
     ],
     ids=lambda options: " ".join(options[:1] + options[6:]),
 )

@@ -12,7 +12,7 @@ import pytest
 
 from cgnrt import Generator, Plan, PlanError, shards
 from cgnrt.cli import main
-from cgnrt.plan import content
+from cgnrt.plan import archive
 from cgnrt.shards import processes, run
 from cgnrt.shards.job import Job
 
@@ -54,7 +54,7 @@ def plan(root: Path, tmp_path: Path) -> Path:
 def kind_of_copy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of small and of large plans."""
     if request.param == "file":
-        monkeypatch.setattr(content, "_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(archive, "_IN_MEMORY_BYTES", 0)
 
 
 def after_the_first(monkeypatch: pytest.MonkeyPatch, change: Change, plan: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_does_not_change_the_bytes_is_no_error(plan: Path, tmp_path: Path) 
 
 
 def test_no_room_for_a_copy(plan: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(content, "_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(archive, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
     with pytest.raises(PlanError, match=r"private copy is not written to .*Set TMPDIR to a folder with room"):
         Plan.open(plan, private=True)

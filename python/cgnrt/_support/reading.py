@@ -1,4 +1,4 @@
-"""Reading files whose names come from users, or from files of others: what is no file is refused at once.
+"""Reading files whose names come from users, or from files of others: what is not a file is refused at once.
 
 A FIFO would be waited for until somebody writes, a device such as /dev/zero never ends, a socket cannot be opened.
 """

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with terminable():
             arguments.run(arguments)
-    except (CgnrtError, ValueError, TypeError, MemoryError) as error:
+    except (CgnrtError, ValueError, TypeError, MemoryError, OverflowError) as error:
         say_error(f"cgnrt {arguments.command}", error)
         return 1
     except KeyboardInterrupt:

@@ -97,8 +97,8 @@ def sample_options(arguments: argparse.Namespace, classes: Mapping[str, Sequence
 def label_of(text: str, names: Collection[str]) -> int | str:
     """What a text on the command line means: the class of that name where the plan has it, else an index.
 
-    `index:3` is always the index, `name:3` always the name. A text that is none of these is given back, for the error
-    that names close ones.
+    `index:3` is always the index, `name:3` always the name. Any other text is returned as it is: the error for an
+    unknown name suggests close ones.
     """
     if text in names:
         return text

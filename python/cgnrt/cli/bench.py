@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if (arguments.batch is not None and arguments.batch < 1) or arguments.reuse < 1 or arguments.seconds <= 0:
+    positive = 0 < arguments.seconds < math.inf and arguments.reuse >= 1
+    if not positive or (arguments.batch is not None and arguments.batch < 1):
         raise ValueError("bench: batch, reuse and seconds are not all positive, expected positive numbers.")
     generator = open_generator(arguments)
     result = measure(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _STEP_PIXELS = 1 << 18  # drawn between two moves of the progress bar: four pictures of 256 x 256
 _PAPER_TRUNCATION = 0.5  # of App. D.1
+_LARGEST_TILE = 4096  # pixels
 _MOST_CLASSES = 12  # that are shown unasked: App. D.1 has twelve
 
 # The options of each kind, besides those of all kinds (--seed, --start, -n, --tile), and the default of -n.
@@ -131,8 +132,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"sheet: n is {arguments.n}, expected {'1 with --gif' if arguments.gif else 'at least 1'}."
         )
-    if arguments.tile is not None and arguments.tile < 8:
-        raise ValueError(f"sheet: tile is {arguments.tile}, expected at least 8.")
+    if arguments.tile is not None and not 8 <= arguments.tile <= _LARGEST_TILE:
+        rule = "at least 8" if arguments.tile < 8 else f"at most {_LARGEST_TILE}"
+        raise ValueError(f"sheet: tile is {arguments.tile}, expected {rule}.")
     refuse_existing(arguments.output, force=arguments.force)
     generator = open_generator(arguments, dtype="uint8", layout="NHWC")
     if arguments.tile is None:

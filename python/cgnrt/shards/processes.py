@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -26,7 +27,7 @@ _STOP_SECONDS = 10.0
 
 
 def make_here(
-    job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object]
+    job: Job, folder: Path, todo: Iterable[int], progress: Callable[[int], object]
 ) -> Iterator[ShardRecord]:
     """Make shards in this process, one after the other."""
     maker = ShardMaker(job)
@@ -35,20 +36,20 @@ def make_here(
 
 
 def make_in_processes(
-    job: Job, folder: Path, todo: Sequence[int], progress: Callable[[int], object], processes: int
+    job: Job, folder: Path, todo: Iterable[int], progress: Callable[[int], object], processes: int
 ) -> Iterator[ShardRecord]:
     """Make shards in worker processes. Gives the record of each shard that is finished.
 
     Raises:
       CgnrtError: a worker was killed. An error in a worker is raised here too.
     """
-    waiting = list(reversed(todo))
+    waiting = iter(todo)
     workers: dict[Connection, _Worker] = {}
     try:
-        for _ in range(min(processes, len(todo))):
+        for number in itertools.islice(waiting, processes):
             worker = _start(job, folder)
             workers[worker.connection] = worker
-            worker.assign(waiting.pop())
+            worker.assign(number)
         while busy := [w.connection for w in workers.values() if w.number is not None]:
             for connection in wait(busy):
                 worker = workers[connection]  # type: ignore[index]
@@ -58,7 +59,7 @@ def make_in_processes(
                 elif kind == "error":
                     raise value
                 else:
-                    worker.assign(waiting.pop() if waiting else None)
+                    worker.assign(next(waiting, None))
                     yield value
     finally:
         _stop(workers.values())

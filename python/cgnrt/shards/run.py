@@ -168,12 +168,14 @@ def _records(
     progress: Callable[[int], object],
 ) -> Iterator[ShardRecord]:
     """Make the missing shards with the executor."""
-    todo = [k for k in range(job.shard_count) if job.shard(k).name not in done]
+    # Not a list: a run that is stopped after an hour may have been asked for any number.
+    todo = (k for k in range(job.shard_count) if job.shard(k).name not in done)
+    missing = job.shard_count - len(done)
     if executor == "ray":
         from cgnrt.shards.ray_actors import make_by_ray
 
-        return make_by_ray(job, folder, todo, progress, processes)
-    several = min(default_processes(job) if processes is None else processes, len(todo))
+        return make_by_ray(job, folder, list(todo), progress, processes)
+    several = min(default_processes(job) if processes is None else processes, missing)
     if several <= 1:
         return make_here(job, folder, todo, progress)
     return make_in_processes(job, folder, todo, progress, several)
