@@ -23,6 +23,11 @@ _MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
+_core_lock = (
+    ForkLock()
+)  # whoever uses the core has this lock or an engine's, so that no process forks meanwhile
+
+
 @functools.cache
 def _library() -> Any:
     """The package without its telemetry, which forks the process from a thread to send data."""
@@ -34,15 +39,18 @@ def _library() -> Any:
     finally:
         if silenced:
             del sys.modules["openvino_telemetry"]
+    openvino.Tensor(np.zeros(1, np.float32)).data  # noqa: B018  two threads with its first array wait for each other
     return openvino
 
 
 @functools.cache
-def _core() -> Any:  # to be called with `_core_lock` or an engine's lock: no process forks meanwhile
+def _open_core() -> Any:
     return _library().Core()
 
 
-_core_lock = ForkLock()
+def _core() -> Any:
+    with _core_lock:  # the first two threads would open two
+        return _open_core()
 
 
 class OpenVinoEngine:
@@ -113,7 +121,7 @@ def _close_before_fork() -> None:
     """
     for engine in list(_engines):
         engine.close()
-    _core.cache_clear()
+    _open_core.cache_clear()
 
 
 before_fork(_close_before_fork)
@@ -132,7 +140,8 @@ class OpenVinoCandidate:
 
 class OpenVinoBackend:
     def version(self) -> str:
-        return str(_library().__version__)
+        with _core_lock:
+            return str(_library().__version__)
 
     def refusal(self, device: Device, precision: str) -> str | None:
         if precision not in _HINTS:
