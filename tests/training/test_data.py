@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cgnrt_training.mnist import data
 from cgnrt_training.mnist.data import VariantMnist
@@ -13,6 +14,30 @@ VARIANTS = ["colored", "double-colored", "wildlife"]
 
 def make(variant: str, mnist: Path, textures: Path, **options) -> VariantMnist:
     return VariantMnist(variant, mnist, textures=textures if variant == "wildlife" else None, **options)
+
+
+def test_textures_are_read_as_they_are_shown(textures: Path) -> None:
+    """Upright, 16 bits scaled, nothing of hidden colours, in formats and suffixes of any kind."""
+    folder = textures / "object"
+    deep = np.full((40, 60), 100 * 257, np.uint16)
+    hidden = np.zeros((40, 60, 4), np.uint8)
+    hidden[..., 0] = 250
+    turned = np.zeros((40, 60, 3), np.uint8)
+    turned[:, :30] = 200
+    exif = Image.Exif()
+    exif[274] = 6
+    for digit, picture, name, options in (
+        (0, deep, "0_a.TIF", {}),
+        (1, hidden, "1_b.png", {}),
+        (2, turned, "2_c.webp", {"exif": exif, "lossless": True}),
+    ):
+        next(folder.glob(f"{digit}_*")).unlink()
+        Image.fromarray(picture).save(folder / name, **options)
+    found = data.load_textures(textures).object
+    assert (found[0] == 100).all()
+    assert (found[1] == 255).all()
+    assert (found[2, :70] == 200).all()  # the left half is on top
+    assert (found[2, 80:-10] == 0).all()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -14,7 +14,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, UnidentifiedImageError
+from PIL import Image, ImageColor
+
+from cgnrt._support.pictures import PictureError, has_suffix, read_picture
 
 from .config import N_CLASSES as N_CLASSES
 from .config import VARIANTS
@@ -268,7 +270,7 @@ def _textures_by_class(folder: Path) -> list[Path]:
         )
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in (".jpg", ".jpeg", ".png") or path.name.startswith("."):
+        if not has_suffix(path) or path.name.startswith("."):
             continue
         prefix = path.stem.partition("_")[0]
         if len(prefix) != 1 or prefix not in "0123456789":
@@ -292,13 +294,10 @@ def _textures_by_class(folder: Path) -> list[Path]:
 
 def _read_texture(path: Path) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as picture:
-            resized = picture.convert("RGB").resize((TEXTURE_SIZE, TEXTURE_SIZE), Image.Resampling.NEAREST)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"load textures '{path}': content does not decode ({error}), expected a picture. "
-            f"Get the file again."
-        ) from error
+        picture = read_picture(path, "RGB").image
+    except PictureError as error:
+        raise ValueError(f"load textures '{path}': content does not decode: {error}") from error
+    resized = picture.resize((TEXTURE_SIZE, TEXTURE_SIZE), Image.Resampling.NEAREST)
     pad = TEXTURE_PAD
     return np.pad(np.asarray(resized), ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
 
