@@ -13,6 +13,6 @@ from __future__ import annotations
 from cgnrt.real.fill import fill_object
 from cgnrt.real.photos import usable
 from cgnrt.real.saliency import Saliency
-from cgnrt.real.swap import Counterfactuals, counterfactuals
+from cgnrt.real.swap import Counterfactuals, Exchange, counterfactuals
 
-__all__ = ["Counterfactuals", "Saliency", "counterfactuals", "fill_object", "usable"]
+__all__ = ["Counterfactuals", "Exchange", "Saliency", "counterfactuals", "fill_object", "usable"]

@@ -33,6 +33,11 @@ def fill_object(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
             f"fill: the object covers {np.mean(mask > _OBJECT):.0%} of the photo, expected a rectangle free of it "
             "of at least 1/16 of height and width. Leave the photo out."
         )
+    return fill_from(pixels, mask, rectangle)
+
+
+def fill_from(pixels: np.ndarray, mask: np.ndarray, rectangle: Rectangle) -> np.ndarray:
+    """`fill_object`, with the rectangle that `free_rectangle` found."""
     top, left, bottom, right = rectangle
     height, width = mask.shape
     rows = _mirrored(np.arange(height), top, bottom)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +16,48 @@ OBJECT = 0.5  # a mask without a value of at least this has no object
 
 @dataclass(frozen=True)
 class Pictures:
-    """Photos as float32 NCHW in their own range, and the form in which they were given."""
+    """Photos as they were given, not copied, and what is known of them."""
 
-    pixels: np.ndarray  # (n, 3, h, w)
-    layout: str  # "NCHW" or "NHWC"
+    planes: np.ndarray  # (n, 3, h, w), uint8 or floats
+    layout: str  # "NCHW" or "NHWC", as given
     dtype: str  # of the results: "uint8" or "float32"
     range: tuple[float, float]
+
+    def __len__(self) -> int:
+        return len(self.planes)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return self.pixels.shape[2], self.pixels.shape[3]
+        return self.planes.shape[2], self.planes.shape[3]
+
+    def pixels(self, which: np.ndarray | slice) -> np.ndarray:
+        """Some of the photos, float32 (k, 3, h, w), C-contiguous, in their own range."""
+        return np.ascontiguousarray(self.planes[which], np.float32)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks as they were given, not copied."""
+
+    planes: np.ndarray  # (n, 1, h, w): floats, bool or uint8
+
+    def __len__(self) -> int:
+        return len(self.planes)
+
+    def values(self, which: np.ndarray | slice) -> np.ndarray:
+        """Some of the masks, float32 (k, 1, h, w), C-contiguous, in [0, 1]."""
+        found = np.ascontiguousarray(self.planes[which], np.float32)
+        return found / np.float32(255) if self.planes.dtype == np.uint8 else found
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each mask, float32 (h, w)."""
+        for first in range(len(self)):
+            yield self.values(slice(first, first + 1))[0, 0]
 
 
 def read_pictures(images: Any, operation: str, range: Sequence[float] | None = None) -> Pictures:
-    """Check photos and bring them to float32 NCHW.
+    """Check photos.
 
     Args:
       images: (n, 3, h, w) or (n, h, w, 3), uint8 or floats; (n, 3, h, w) if both fit.
@@ -52,8 +79,7 @@ def read_pictures(images: Any, operation: str, range: Sequence[float] | None = N
         _require(array, low, high, f"{operation} images", "Pass range=(low, high) of the pixels.")
     layout = "NCHW" if array.shape[1] == 3 else "NHWC"
     planes = array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
-    pixels = np.ascontiguousarray(planes, np.float32)
-    return Pictures(pixels, layout, "uint8" if array.dtype == np.uint8 else "float32", (low, high))
+    return Pictures(planes, layout, "uint8" if array.dtype == np.uint8 else "float32", (low, high))
 
 
 def _range(dtype: np.dtype[Any], given: Sequence[float] | None, operation: str) -> tuple[float, float]:
@@ -76,8 +102,8 @@ def _range(dtype: np.dtype[Any], given: Sequence[float] | None, operation: str) 
     return low, high
 
 
-def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
-    """Check masks and bring them to float32 (n, 1, h, w) in [0, 1].
+def read_masks(masks: Any, n: int, size: tuple[int, int], operation: str) -> Masks:
+    """Check masks of n photos of (height, width).
 
     Args:
       masks: (n, 1, h, w), (n, h, w) or (n, h, w, 1): floats in [0, 1], bool, or uint8, where 255 is the object.
@@ -87,8 +113,7 @@ def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
     array = host_array(operation, "masks", masks)
     if array.dtype not in (np.uint8, np.bool_) and array.dtype.kind != "f":
         raise TypeError(f"{operation} masks: dtype is {array.dtype}, expected floats, bool or uint8.")
-    n = len(pictures.pixels)
-    h, w = pictures.size
+    h, w = size
     if array.shape not in ((n, 1, h, w), (n, h, w), (n, h, w, 1)):
         raise ValueError(
             f"{operation} masks: shape is {array.shape}, expected {(n, 1, h, w)} or {(n, h, w)}, "
@@ -96,8 +121,7 @@ def read_masks(masks: Any, pictures: Pictures, operation: str) -> np.ndarray:
         )
     if array.dtype.kind == "f":
         _require(array, 0.0, 1.0, f"{operation} masks", "Scale them, or pass uint8 where 255 is the object.")
-    planes = np.ascontiguousarray(array.reshape(n, 1, h, w), np.float32)
-    return planes / np.float32(255) if array.dtype == np.uint8 else planes
+    return Masks(array.reshape(n, 1, h, w))
 
 
 def _require(values: np.ndarray, low: float, high: float, subject: str, next_step: str) -> None:
@@ -122,11 +146,9 @@ def usable(masks: Any) -> np.ndarray:
     array = host_array("usable", "masks", masks)
     if array.ndim == 4 and array.shape[3] == 1 and array.shape[1] != 1:
         array = array[..., 0]
-    h, w = array.shape[-2:]
-    n = len(array)
-    stand_in = Pictures(np.empty((n, 3, h, w), np.float32), "NCHW", "uint8", (0.0, 255.0))
-    planes = read_masks(array, stand_in, "usable")[:, 0]
-    return np.array([has_object(mask) and free_rectangle(mask) is not None for mask in planes], bool)
+    height, width = array.shape[-2:]
+    checked = read_masks(array, len(array), (height, width), "usable")
+    return np.array([has_object(mask) and free_rectangle(mask) is not None for mask in checked], bool)
 
 
 def has_object(mask: np.ndarray) -> bool:

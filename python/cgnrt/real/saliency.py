@@ -101,7 +101,7 @@ class Saliency:
           BackendError: the engine failed.
         """
         pictures = read_pictures(images, "saliency")
-        masks = np.empty((len(pictures.pixels), 1, *pictures.size), np.float32)
+        masks = np.empty((len(pictures), 1, *pictures.size), np.float32)
         for first in range(0, len(masks), _CHUNK):
             part = slice(first, first + _CHUNK)
             inputs = self.prepare(pictures, part)
@@ -119,7 +119,7 @@ class Saliency:
         """The network's input for some of the photos: (n, 3, h, w) float32."""
         spec: SaliencySpec = self.plan.network.spec
         size = self.plan.manifest.resolution
-        photos = pictures.pixels[part]
+        photos = pictures.pixels(part)
         inputs = np.empty((len(photos), 3, *size), np.float32)
         for at, photo in enumerate(photos):
             for channel, plane in enumerate(photo):

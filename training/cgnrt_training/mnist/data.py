@@ -280,7 +280,7 @@ def _textures_by_class(folder: Path) -> list[Path]:
             )
         if int(prefix) in found:
             raise ValueError(
-                f"load textures '{folder}': class {prefix} is there twice ('{found[int(prefix)].name}', "
+                f"load textures '{folder}': class {prefix} is present twice ('{found[int(prefix)].name}', "
                 f"'{path.name}'), expected one picture a class. Remove one."
             )
         found[int(prefix)] = path
