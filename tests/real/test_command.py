@@ -56,6 +56,8 @@ def test_a_folder_of_counterfactuals(
     told = capsys.readouterr()
     assert told.out == f"{out}\n"
     assert f"left out {pictures / '3.png'}: no object, or no background beside it" in told.err
+    assert "Left out 1 of 5 photos." in told.err
+    assert "not read, since not called like photos: 1 (.txt)" in told.err
     with (out / "index.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [f"{k:06d}.png" for k in range(2, 20)]
@@ -125,7 +127,7 @@ def test_what_is_refused(
     for arguments, message in [
         (
             [tmp_path / "empty", "--masks", masks],
-            "photos are missing, expected .jpg, .jpeg, .png, .webp, .bmp files in the",
+            "photos are missing, expected .jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif files in the",
         ),
         ([tmp_path / "missing.jpg", "--masks", masks], "missing.jpg': file is missing, expected a picture."),
         (

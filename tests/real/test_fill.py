@@ -78,6 +78,14 @@ def test_tiles_are_mirrored() -> None:
     np.testing.assert_array_equal(row[12:27], [5, 4, 3, 2, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
 
 
+@pytest.mark.parametrize("size", [(3, 256, 256), (3, 64, 96), (1, 8, 40)])
+def test_the_layout_is_that_of_the_ops(size: tuple[int, int, int]) -> None:
+    mask = np.zeros(size[1:], np.float32)
+    mask[size[1] // 3 : size[1] // 2, size[2] // 3 : size[2] // 2] = 1
+    for pixels in (np.zeros(size, np.float32), np.zeros((*size[1:], size[0]), np.float32).transpose(2, 0, 1)):
+        assert fill_object(pixels, mask).flags.c_contiguous
+
+
 def test_no_background_is_an_error() -> None:
     mask = np.ones((64, 64), np.float32)
     mask[:, :4] = 0  # 3 columns beside the margin

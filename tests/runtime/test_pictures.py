@@ -78,7 +78,7 @@ def test_orientation(suffix: str, orientation: int, colours: Array, tmp_path: Pa
     Image.fromarray(colours).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
     found = read_picture(path, "RGB")
     np.testing.assert_array_equal(np.asarray(found.image), ORIENTED[orientation](colours))
-    assert found.turned == (orientation != 1)
+    assert found.orientation == orientation
 
 
 def test_orientation_of_16_bits(ramp: Array, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_an_orientation_that_does_not_exist(colours: Array, tmp_path: Path) -> N
     Image.fromarray(colours).save(tmp_path / "a.png", exif=exif)
     found = read_picture(tmp_path / "a.png", "RGB")
     np.testing.assert_array_equal(np.asarray(found.image), colours)
-    assert not found.turned
+    assert found.orientation == 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

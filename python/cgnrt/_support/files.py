@@ -95,12 +95,14 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
+def written_beside(target: Path, *, force: bool, flush_name: bool = True) -> Iterator[Path]:
     """A path beside `target` to write to; the folder is created.
 
     If the block succeeds, the file is flushed to the disk and renamed to `target`; without `force` even a file that
     was created meanwhile is not replaced. If the block fails, the file is removed.
 
+    Args:
+      flush_name: flush the file's name, too; if not, the caller does it for many files (`flush_names`).
     Raises:
       CgnrtError: the target exists and `force` is off, or writing failed (a full disk, no such folder).
     """
@@ -110,8 +112,10 @@ def written_beside(target: Path, *, force: bool) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        _sync(beside)
+        _flush(beside)
         _publish(beside, target, force=force)
+        if flush_name:
+            flush_names(target.parent)
     except OSError as error:
         raise CgnrtError(
             f"write '{target}': {error.strerror or error}, expected a writable place. Nothing was left behind."
@@ -127,7 +131,7 @@ def discard(path: Path) -> None:
 
 
 def _publish(beside: Path, target: Path, *, force: bool) -> None:
-    """Rename the finished file, and flush the folder."""
+    """Rename the finished file."""
     if force:
         os.replace(beside, target)
     else:
@@ -138,11 +142,15 @@ def _publish(beside: Path, target: Path, *, force: bool) -> None:
         except OSError:  # a file system without hard links: all that remains is another check
             refuse_existing(target, force=False)
             os.replace(beside, target)
-    with contextlib.suppress(OSError):  # a folder that cannot be flushed: the file exists nevertheless
-        _sync(target.parent)
 
 
-def _sync(path: Path) -> None:
+def flush_names(folder: Path) -> None:
+    """Flush the names of a folder's files to the disk. On a file system that cannot, they are there nevertheless."""
+    with contextlib.suppress(OSError):
+        _flush(folder)
+
+
+def _flush(path: Path) -> None:
     """Flush a file's content, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

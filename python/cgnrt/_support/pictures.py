@@ -48,11 +48,11 @@ class Picture:
 
     Attributes:
       image: of mode "RGB" or "L", upright.
-      turned: whether the file has it turned or mirrored, and EXIF says so.
+      orientation: by which EXIF says that the file has it turned or mirrored; 1 if it does not.
     """
 
     image: Image.Image
-    turned: bool
+    orientation: int
 
 
 def has_suffix(path: Path) -> bool:
@@ -102,12 +102,12 @@ def _read(file: Any, mode: Literal["RGB", "L"]) -> Picture:
             raise PictureError(
                 f"picture has {width} x {height} pixels, expected at most {_MOST_PIXELS:,} in all. Scale it down."
             )
-        turned = _orientation(image) != 1  # asked before `load`, which turns a TIFF
+        orientation = _orientation(image)  # asked before `load`, which turns a TIFF
         image.load()  # the first of several pictures
         upright: Image.Image = image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
         if upright.mode == "F" or upright.mode.startswith("I"):
             upright = _eight_bits(upright, getattr(image, "tag_v2", {}))
-        return Picture(_without_alpha(upright, _BEHIND[mode]).convert(mode), turned)
+        return Picture(_without_alpha(upright, _BEHIND[mode]).convert(mode), orientation)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import csv
+import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt._support.terminal import progress_bar, say
 from cgnrt.backends.choice import BACKENDS
 from cgnrt.cli.arguments import Commands
-from cgnrt.errors import CgnrtError
-from cgnrt.plan import MECHANISMS
+from cgnrt.plan.limits import STREAM_VERSION
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from cgnrt.real import Counterfactuals, Saliency
+    from cgnrt.real import Counterfactuals, Exchange, Saliency
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _STEP = 16  # counterfactuals that are made between two moves of the progress bar
 _PARTS = ("texture", "background")
 _SHEET_ROWS = ("shape", "mask", "texture", "background", "result")
@@ -30,18 +28,23 @@ _SHEET_ROWS = ("shape", "mask", "texture", "background", "result")
 
 def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("real", help="exchange textures and backgrounds between photos")
-    parser.add_argument("photos", type=Path, nargs="+", help="photos, or folders of photos")
+    parser.add_argument(
+        "photos", type=Path, nargs="+", help="photos, or folders of them: JPEG, PNG, WebP, BMP, TIFF, GIF"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--saliency", type=Path, metavar="PLAN", help="a plan that finds their objects")
     source.add_argument(
-        "--masks", type=Path, metavar="FOLDER", help="grey PNGs with the photos' names: white is the object"
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="grey pictures with the photos' names, PNGs for example: white is the object",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
-        help="a .png for a sheet, else a folder of PNGs with index.csv",
+        help="a .png for a sheet, else a folder of PNGs with index.csv; a run that was stopped goes on",
     )
     parser.add_argument("-n", type=int, help="counterfactuals (one for each photo)")
     parser.add_argument("--seed", type=int, default=0)
@@ -56,6 +59,9 @@ def add_parser(commands: Commands) -> None:
     names = ", ".join(entry.name for entry in BACKENDS.values() if "cpu" in entry.extras)
     parser.add_argument("--backend", default="auto", help=f"of the saliency: auto, {names}")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument(
+        "--strict", action="store_true", help="end at a photo that cannot be used, instead of leaving it out"
+    )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(run=_run)
 
@@ -63,161 +69,186 @@ def add_parser(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     """Find the objects, exchange parts, write the images."""
     from cgnrt import real
+    from cgnrt.real.files import find_photos, pair_masks
+    from cgnrt.real.folder import refuse_foreign
+    from cgnrt.sampling import check_seed, check_span
 
     if arguments.size < 32 or arguments.tile < 8:
         raise ValueError(
             f"real: size is {arguments.size} and tile {arguments.tile}, expected at least 32 and 8."
         )
+    if arguments.n is not None and arguments.n < 1:
+        raise ValueError(f"real: n is {arguments.n}, expected at least 1.")
+    check_seed(arguments.seed)
+    check_span(arguments.n or 0, arguments.start)
     as_sheet = arguments.output.suffix.lower() == ".png"
-    _refuse_target(arguments.output, as_sheet, arguments.force)
+    if as_sheet:
+        refuse_existing(arguments.output, force=arguments.force)
+    else:
+        refuse_foreign(arguments.output, force=arguments.force)
     saliency = None
     if arguments.saliency is not None:
         saliency = real.Saliency(arguments.saliency, backend=arguments.backend, threads=arguments.threads)
-    files = _files(arguments.photos)
-    photos = _read(files, arguments.size)
-    masks = (
-        _read_masks(files, arguments.masks, arguments.size) if saliency is None else _find(saliency, photos)
-    )
-    good = real.usable(masks)
-    for file in (file for file, fine in zip(files, good, strict=True) if not fine):
-        say(f"left out {file}: no object, or no background beside it", sys.stderr)
-    files = [file for file, fine in zip(files, good, strict=True) if fine]
-    photos, masks = photos[good], masks[good]
-    if len(files) < 2:
-        raise ValueError(f"real: usable photos are {len(files)}, expected at least 2 to exchange parts.")
-    n = len(files) if arguments.n is None else arguments.n
-    if n < 1:
-        raise ValueError(f"real: n is {n}, expected at least 1.")
+    files, others = find_photos(arguments.photos)
+    _tell_others(others)
+    masks = None if saliency is not None else pair_masks(files, arguments.masks)
+    photos = _Photos(arguments.size, arguments.strict)
+    photos.read(files, masks)
+    if saliency is not None:
+        photos.find_objects(saliency)
+    photos.leave_unusable()
+    if photos.left_out:
+        say(f"Left out {len(photos.left_out)} of {len(files)} photos.", sys.stderr)
+    if len(photos.files) < 2:
+        reasons = [f" Left out '{file}': {reason}" for file, reason in photos.left_out[:1]]
+        raise ValueError(
+            f"real: usable photos are {len(photos.files)}, expected at least 2 to exchange parts.{''.join(reasons)}"
+        )
+    n = len(photos.files) if arguments.n is None else arguments.n
+    exchange = real.Exchange(photos.images, photos.masks, swap=_swap(arguments))
     if as_sheet:
-        _write_sheet(arguments, photos, masks, n)
+        _write_sheet(arguments, photos, exchange, n)
     else:
-        _write_folder(arguments, files, photos, masks, n)
+        _write_folder(arguments, photos, exchange, n)
     say(arguments.output)
 
 
-def _refuse_target(target: Path, as_sheet: bool, force: bool) -> None:
-    if as_sheet:
-        refuse_existing(target, force=force)
-    elif target.is_dir():
-        if not force and any(target.iterdir()):
-            raise CgnrtError(
-                f"write '{target}': the folder has files in it, expected an empty or a new one. "
-                "Pass --force to replace those of the same names."
-            )
-    elif target.exists():
-        raise CgnrtError(f"write '{target}': it is a file, expected a folder, or a name that ends in .png.")
+def _tell_others(others: Sequence[Path]) -> None:
+    """Say what in the folders is not read."""
+    if others:
+        kinds = {"folders" if path.is_dir() else path.suffix.lower() or "no suffix" for path in others}
+        say(f"not read, since not called like photos: {len(others)} ({', '.join(sorted(kinds))})", sys.stderr)
 
 
-def _files(given: Sequence[Path]) -> list[Path]:
-    """The given photos, and those in the given folders, sorted by name in each folder."""
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
-            if not inside:
-                raise ValueError(
-                    f"real '{path}': photos are missing, expected {', '.join(_SUFFIXES)} files in the folder."
-                )
-            files += inside
-        else:
-            files.append(path)
-    return files
+class _Photos:
+    """The photos that can be used, cropped to their middle squares.
+
+    Attributes:
+      files: their paths.
+      images: (n, size, size, 3) uint8.
+      masks: (n, 1, size, size): uint8 of files, float32 of a network.
+      left_out: the others, with the reasons.
+    """
+
+    def __init__(self, size: int, strict: bool) -> None:
+        import numpy as np
+
+        self._size, self._strict = size, strict
+        self.files: list[Path] = []
+        self.images = np.empty((0, size, size, 3), np.uint8)
+        self.masks: np.ndarray = np.empty((0, 1, size, size), np.uint8)
+        self.left_out: list[tuple[Path, str]] = []
+
+    def read(self, files: Sequence[Path], masks: Sequence[Path] | None) -> None:
+        """Read the photos, and their masks if they are files."""
+        import numpy as np
+
+        from cgnrt._support.pictures import PictureError
+        from cgnrt.real.files import hides_its_turn, read_mask, read_photo
+
+        images = np.empty((len(files), *self.images.shape[1:]), np.uint8)
+        planes = np.empty((0 if masks is None else len(files), *self.masks.shape[1:]), np.uint8)
+        with progress_bar(len(files), unit="photo") as bar:
+            for k, file in enumerate(files):
+                at = len(self.files)
+                try:
+                    images[at], picture = read_photo(file, self._size)
+                    if masks is not None:
+                        planes[at, 0] = read_mask(masks[k], picture, self._size)
+                        if hides_its_turn(picture):
+                            say(
+                                f"note {file}: EXIF turns it; its mask must be of the photo as shown",
+                                sys.stderr,
+                            )
+                except PictureError as error:
+                    self._leave_out(file, str(error))
+                else:
+                    self.files.append(file)
+                bar.update()
+        self.images, self.masks = images[: len(self.files)], planes[: len(self.files)]
+
+    def find_objects(self, saliency: Saliency) -> None:
+        """Masks by a network, with a progress bar."""
+        import numpy as np
+
+        self.masks = np.empty((len(self.images), 1, self._size, self._size), np.float32)
+        with progress_bar(len(self.images), unit="mask") as bar:
+            for first in range(0, len(self.images), _STEP):
+                part = slice(first, first + _STEP)
+                self.masks[part] = saliency(self.images[part])
+                bar.update(len(self.masks[part]))
+
+    def leave_unusable(self) -> None:
+        """Leave out photos without an object, or without a background beside it."""
+        from cgnrt import real
+
+        good = real.usable(self.masks)
+        for file in (file for file, fine in zip(self.files, good, strict=True) if not fine):
+            self._leave_out(file, "no object, or no background beside it")
+        if not good.all():
+            self.files = [file for file, fine in zip(self.files, good, strict=True) if fine]
+            self.images, self.masks = self.images[good], self.masks[good]
+
+    def digest(self) -> str:
+        """Of everything that the counterfactuals are made of."""
+        digest = hashlib.sha256(self.images.data)
+        digest.update(self.masks.data)
+        return digest.hexdigest()
+
+    def _leave_out(self, file: Path, reason: str) -> None:
+        if self._strict:
+            raise ValueError(f"real '{file}': {reason}")
+        self.left_out.append((file, reason))
+        say(f"left out {file}: {reason}", sys.stderr)
 
 
-def _read(files: Sequence[Path], size: int) -> np.ndarray:
-    """Photos cropped to their middle square, (n, size, size, 3) uint8."""
-    import numpy as np
-
-    return np.stack([_square(file, "RGB", size) for file in files])
-
-
-def _read_masks(files: Sequence[Path], folder: Path, size: int) -> np.ndarray:
-    import numpy as np
-
-    masks = [_square(folder / f"{file.stem}.png", "L", size) for file in files]
-    return np.stack(masks)[:, None].astype(np.float32) / np.float32(255)
-
-
-def _square(file: Path, mode: str, size: int) -> np.ndarray:
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert(mode)
-            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS))
-    except FileNotFoundError:
-        raise ValueError(f"real '{file}': file is missing, expected a picture. Check the path.") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"real '{file}': file is unreadable ({error}), expected a picture.") from error
-
-
-def _find(saliency: Saliency, photos: np.ndarray) -> np.ndarray:
-    """Masks, with a progress bar."""
-    import numpy as np
-
-    found = []
-    with progress_bar(len(photos), unit="mask") as bar:
-        for first in range(0, len(photos), _STEP):
-            found.append(saliency(photos[first : first + _STEP]))
-            bar.update(len(found[-1]))
-    return np.concatenate(found)
-
-
-def _write_sheet(arguments: argparse.Namespace, photos: np.ndarray, masks: np.ndarray, n: int) -> None:
-    from cgnrt import real
-
-    batch = real.counterfactuals(
-        photos, masks, seed=arguments.seed, n=n, start=arguments.start, swap=_swap(arguments)
-    )
+def _write_sheet(arguments: argparse.Namespace, photos: _Photos, exchange: Exchange, n: int) -> None:
+    batch = exchange(seed=arguments.seed, n=n, start=arguments.start, threads=arguments.threads or 0)
     with written_beside(arguments.output, force=arguments.force) as beside:
-        _sheet(batch, photos, masks, arguments.tile).save(beside, format="PNG")
+        _sheet(batch, photos, arguments.tile).save(beside, format="PNG")
 
 
-def _sheet(batch: Counterfactuals, photos: np.ndarray, masks: np.ndarray, tile: int) -> Image.Image:
+def _sheet(batch: Counterfactuals, photos: _Photos, tile: int) -> Image.Image:
     """A column for each counterfactual: the photos that gave its parts, the mask of its shape, and the result."""
     import numpy as np
 
     from cgnrt.sheets import picture_grid
 
     shape, texture, background = batch.index.T
-    grey = np.rint(masks[shape].transpose(0, 2, 3, 1) * 255).astype(np.uint8)
-    rows = [photos[shape], np.repeat(grey, 3, axis=3), photos[texture], photos[background], batch.images]
+    grey = photos.masks[shape].transpose(0, 2, 3, 1)
+    if grey.dtype != np.uint8:
+        grey = np.rint(grey * 255).astype(np.uint8)
+    images = photos.images
+    rows = [images[shape], np.repeat(grey, 3, axis=3), images[texture], images[background], batch.images]
     return picture_grid([list(row) for row in rows], _SHEET_ROWS, tile)
 
 
-def _write_folder(
-    arguments: argparse.Namespace, files: Sequence[Path], photos: np.ndarray, masks: np.ndarray, n: int
-) -> None:
-    from PIL import Image
+def _write_folder(arguments: argparse.Namespace, photos: _Photos, exchange: Exchange, n: int) -> None:
+    import numpy as np
 
-    from cgnrt import real
+    from cgnrt.real.folder import writing
 
-    folder: Path = arguments.output
-    rows: list[list[object]] = []
-    with progress_bar(n, unit="image") as bar:
-        for first in range(arguments.start, arguments.start + n, _STEP):
-            count = min(_STEP, arguments.start + n - first)
-            batch = real.counterfactuals(
-                photos, masks, seed=arguments.seed, n=count, start=first, swap=_swap(arguments)
-            )
-            for image, parts, index in zip(batch.images, batch.index, batch.indices, strict=True):
-                name = f"{index:06d}.png"
-                with written_beside(folder / name, force=arguments.force) as beside:
-                    Image.fromarray(image).save(beside, format="PNG")
-                rows.append([name, int(index), arguments.seed, *(files[part] for part in parts)])
-            bar.update(count)
-    _write_index(folder / "index.csv", rows, arguments.force)
-
-
-def _write_index(target: Path, rows: Iterable[list[object]], force: bool) -> None:
+    settings: dict[str, Any] = {
+        "start": arguments.start,
+        "n": n,
+        "seed": arguments.seed,
+        "swap": list(_swap(arguments)),
+        "size": arguments.size,
+        "photos": photos.digest(),
+        "stream_version": STREAM_VERSION,
+    }
     with (
-        written_beside(target, force=force) as beside,
-        beside.open("w", newline="", encoding="utf-8") as file,
+        writing(arguments.output, settings, force=arguments.force) as folder,
+        progress_bar(n, initial=n - len(folder.missing), unit="image") as bar,
     ):
-        writer = csv.writer(file)
-        writer.writerow(["file", "index", "seed", *MECHANISMS])
-        writer.writerows(rows)
+        for first in range(0, len(folder.missing), _STEP):
+            numbers = np.array(folder.missing[first : first + _STEP], np.int64)
+            batch = exchange(seed=arguments.seed, indices=numbers, threads=arguments.threads or 0)
+            for image, parts, number in zip(batch.images, batch.index, numbers.tolist(), strict=True):
+                folder.add(number, image, arguments.seed, [photos.files[part] for part in parts])
+                bar.update()
+            folder.flush()
+        folder.finish()
 
 
 def _swap(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def fill_from(pixels: np.ndarray, mask: np.ndarray, rectangle: Rectangle) -> np.
     tiles = pixels[:, rows[:, None], columns[None, :]]
     weight = _hole(mask)
     filled: np.ndarray = weight * tiles + (1 - weight) * pixels
-    return filled.astype(np.float32, copy=False)
+    return np.ascontiguousarray(filled, np.float32)
 
 
 def free_rectangle(mask: np.ndarray) -> Rectangle | None:

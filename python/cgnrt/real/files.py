@@ -1,0 +1,143 @@
+"""Photos and masks in files: which belong together, and what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cgnrt._support.pictures import SUFFIXES, Picture, PictureError, has_suffix, read_picture
+
+
+def find_photos(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The given photos, and those in the given folders, sorted by name in each folder.
+
+    Returns:
+      The photos; and what else is in the folders, which is not read.
+    Raises:
+      ValueError: a photo is missing, or a folder has none.
+    """
+    photos: list[Path] = []
+    others: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            if not os.path.lexists(path):
+                raise ValueError(f"real '{path}': file is missing, expected a picture. Check the path.")
+            photos.append(path)
+            continue
+        inside = sorted(path.iterdir())
+        named = [file for file in inside if has_suffix(file) and not file.is_dir()]
+        if not named:
+            raise ValueError(
+                f"real '{path}': photos are missing, expected {', '.join(SUFFIXES)} files in the folder."
+            )
+        photos += named
+        others += [file for file in inside if not (has_suffix(file) and not file.is_dir())]
+    return photos, others
+
+
+def pair_masks(photos: Sequence[Path], folder: Path) -> list[Path]:
+    """The mask of each photo.
+
+    It has the photo's name, or the photo's name without its suffix, and the suffix of any picture; a PNG comes first.
+    A folder in `folder` that is called like the photo's own comes before `folder` itself.
+
+    Returns:
+      Paths; those of photos without a mask do not exist.
+    Raises:
+      ValueError: there is no such folder, two photos have one mask, or a photo has two.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"real '{folder}': folder is missing, expected one with masks. Check the path.")
+    known: dict[Path, dict[str, list[Path]]] = {}
+    masks: list[Path] = []
+    owners: dict[Path, Path] = {}
+    for photo in photos:
+        mask = folder / f"{photo.stem}.png"
+        for place in (folder / photo.parent.resolve().name, folder):
+            if place not in known:
+                known[place] = _by_stem(place)
+            found = known[place].get(photo.name) or known[place].get(photo.stem) or []
+            found = [path for path in found if not os.path.samefile(path, photo)]
+            if found:
+                mask = _only(photo, found)
+                break
+        owner = owners.setdefault(mask, photo)
+        if owner != photo:
+            raise ValueError(
+                f"real '{mask}': this mask is of two photos, '{owner}' and '{photo}', expected one. Put the masks of "
+                "each folder into a folder of its name, or call masks like their photos, suffix and all "
+                f"('{photo.name}.png')."
+            )
+        masks.append(mask)
+    return masks
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if has_suffix(path) and not path.name.startswith("._") and path.is_file():
+                found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _only(photo: Path, found: Sequence[Path]) -> Path:
+    first = [path for path in found if path.suffix.lower() == ".png"] or found
+    if len(first) > 1:
+        raise ValueError(
+            f"real '{photo}': its masks are two, '{first[0]}' and '{first[1]}', expected one. Remove the other."
+        )
+    return first[0]
+
+
+def read_photo(path: Path, size: int) -> tuple[np.ndarray, Picture]:
+    """A photo's middle square, (size, size, 3) uint8, and the picture itself.
+
+    Raises:
+      PictureError: the file is no picture that can be read.
+    """
+    picture = read_picture(path, "RGB")
+    return _square(picture, size), picture
+
+
+def read_mask(path: Path, photo: Picture, size: int) -> np.ndarray:
+    """A mask's middle square, (size, size) uint8.
+
+    Raises:
+      PictureError: the file is no picture that can be read, or it has other proportions than the photo.
+    """
+    try:
+        mask = read_picture(path, "L")
+    except PictureError as error:
+        raise PictureError(f"mask '{path}': {error}") from error
+    if not _alike(photo.image.size, mask.image.size):
+        seen, got = (f"{width} x {height}" for width, height in (photo.image.size, mask.image.size))
+        reason = "Make the mask of the whole photo."
+        if photo.orientation != 1 and _alike(photo.image.size, mask.image.size[::-1]):
+            reason = "EXIF turns the photo: make the mask of the photo as it is shown, upright."
+        raise PictureError(
+            f"mask '{path}': width x height is {got}, expected the photo's {seen}, or the same proportions. {reason}"
+        )
+    return _square(mask, size)
+
+
+def hides_its_turn(photo: Picture) -> bool:
+    """Whether a mask of the file's own frame would pass for one of the photo as it is shown."""
+    width, height = photo.image.size
+    return photo.orientation in (2, 3, 4) or (
+        photo.orientation != 1 and _alike((width, height), (height, width))
+    )
+
+
+def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes have the same proportions, but for the rounding of a pixel."""
+    (width, height), (its_width, its_height) = one, other
+    return abs(its_height * width - height * its_width) <= max(*one, *other)
+
+
+def _square(picture: Picture, size: int) -> np.ndarray:
+    return np.asarray(ImageOps.fit(picture.image, (size, size), Image.Resampling.LANCZOS))
