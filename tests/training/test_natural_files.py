@@ -24,6 +24,7 @@ from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.natural.checkpoints import load_natural
 from cgnrt_training.natural.config import Config
 from cgnrt_training.natural.networks import Files, load_networks
+from cgnrt_training.natural.stand_ins import write_stand_ins
 from cgnrt_training.natural.train import Run, train
 from cgnrt_training.runs.processes import Processes
 from cgnrt_training.settings import override
@@ -54,6 +55,16 @@ def run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(files: Path) -> list[str]:
     named = {"biggan": "biggan", "u2net": "u2net.pth", "vgg": "vgg16_bn.pth"}
     return [word for option, name in named.items() for word in (f"--{option}", str(files / name))]
+
+
+def test_stand_ins_are_the_same_for_the_same_arguments(files: Path, tmp_path: Path) -> None:
+    again = write_stand_ins(tmp_path, 32, channel_width=4, num_classes=3)
+    for name in ("biggan/pytorch_model.bin", "u2net.pth", "vgg16_bn.pth"):
+        one, two = load_tensors(files / name), load_tensors(again / name)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one), name
+    with pytest.raises(ValueError, match="channel_width is 6, expected a positive multiple of 4"):
+        write_stand_ins(tmp_path, 32, channel_width=6)
 
 
 def given(files: Path, **others: Path | None) -> Files:

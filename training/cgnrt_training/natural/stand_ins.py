@@ -59,6 +59,7 @@ def write_stand_ins(
             if isinstance(module, nn.Conv2d):
                 deviation = (2 / module.weight[0].numel()) ** 0.5
                 module.weight.normal_(std=deviation, generator=generator)
+                module.bias.zero_()  # type: ignore[union-attr]
     progress(f"write {folder}")
     save_biggan(biggan.cpu(), folder / "biggan")
     save_u2net(u2net.cpu(), folder / "u2net.pth")
