@@ -150,6 +150,12 @@ def test_settings_that_are_refused(text: str, message: str) -> None:
         from_texts(Config(), [text])
 
 
+def test_all_losses_off_are_refused() -> None:
+    off = dict.fromkeys(vars(Config().loss), 0.0) | {"tau": 0.1}
+    with pytest.raises(ValueError, match=r"loss is \{'l1': 0\.0, .*\}, expected a weight > 0"):
+        override(Config(), {"loss": off})
+
+
 def test_losses_of_a_batch_are_those_of_its_samples(pictures: tuple[Tensor, Tensor]) -> None:
     a, b = pictures
     mask = (a[:, :1] + 1) / 2 * 0.99 + 0.005

@@ -117,6 +117,8 @@ class Config:
     def __post_init__(self) -> None:
         for key, value in flat(self).items():
             _check_setting(key, value)
+        weights = {key: value for key, value in vars(self.loss).items() if key != "tau"}
+        check("loss", weights, any(weights.values()), "a weight > 0")
         windows = (self.patches.resolution - self.patches.patch + 1) ** 2
         check("patches.top", self.patches.top, self.patches.top <= windows, f"at most the {windows} windows")
         check("loss.tau", self.loss.tau, self.loss.tau < 0.5, "below 0.5")
