@@ -82,6 +82,7 @@ def run_of(folder: Path, config: Config, device: str = "cpu") -> Run:
 def on_cpu(arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--memory", "--files", str(arguments.files)]
     memory = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(f"peak memory: {memory / GIB:.2f} GiB", file=sys.stderr, flush=True)
     run = run_of(arguments.files, override(Config(), {"train": {"power_iteration": "off"}}))
     cases: dict[str, Callable[[], object]] = {"micro-step": run.accumulate}
     cases |= alone(run)
@@ -184,10 +185,9 @@ def falls() -> list[dict[str, Any]]:
                 while run.state.values["samples"] < 64:
                     run.accumulate()
                 found.append(run.update()[name])
-            rows.append(
-                {"loss alone": name, "first update": found[0], "last update": found[-1], "all": found}
-            )
-            print_table([{k: v for k, v in row.items() if k != "all"} for row in rows[-1:]])
+            rows.append({"loss": name, "first update": found[0], "last update": found[-1]})
+            print(f"{name}: {found}", file=sys.stderr, flush=True)
+    print_table("each loss alone, 20 updates of 64 samples", rows)
     return rows
 
 
