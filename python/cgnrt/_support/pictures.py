@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cgnrt._support.reading import open_file
 
-# Known by the content. Pillow knows more, among them some that start other programs (EPS) or that are no pictures.
+# Known by the content. Pillow knows more, among them EPS, for which it starts another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 

@@ -98,7 +98,7 @@ def read_photo(path: Path, size: int) -> tuple[np.ndarray, Picture]:
     """A photo's middle square, (size, size, 3) uint8, and the picture itself.
 
     Raises:
-      PictureError: the file is no picture that can be read.
+      PictureError: the file is not a picture that can be read.
     """
     picture = read_picture(path, "RGB")
     return _square(picture, size), picture
@@ -108,7 +108,7 @@ def read_mask(path: Path, photo: Picture, size: int) -> np.ndarray:
     """A mask's middle square, (size, size) uint8.
 
     Raises:
-      PictureError: the file is no picture that can be read, or it has other proportions than the photo.
+      PictureError: the file is not a picture that can be read, or it has other proportions than the photo.
     """
     try:
         mask = read_picture(path, "L")
@@ -134,7 +134,7 @@ def hides_its_turn(photo: Picture) -> bool:
 
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes have the same proportions, but for the rounding of a pixel."""
+    """Whether two sizes have the same proportions, except for the rounding of a pixel."""
     (width, height), (its_width, its_height) = one, other
     return abs(its_height * width - height * its_width) <= max(*one, *other)
 

@@ -230,7 +230,7 @@ def _write_index(folder: Path, rows: Mapping[int, Row]) -> None:
 
 
 def _lines(rows: Sequence[Row]) -> bytes:
-    """CSV; bytes of file names that are no UTF-8 stay as they are."""
+    """CSV; bytes of file names that are not UTF-8 stay as they are."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
