@@ -320,6 +320,10 @@ def test_a_cgnrt_that_cannot_be_imported_is_none(runner: ModuleType, tmp_path: P
     probe = importlib.import_module("gpu.build")._probe
     (tmp_path / "cgnrt").mkdir()
     (tmp_path / "cgnrt" / "__init__.py").write_text("raise ImportError('no _core')\n")
+    # An editable install would be found before what is on the path.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if 'Redirecting' not in type(f).__name__]\n"
+    )
     assert probe([str(tmp_path)]) is None
 
 

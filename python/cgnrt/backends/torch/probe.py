@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from cgnrt import cuda
+from cgnrt._support.reading import read_text
 from cgnrt.backends.base import AMD_DRIVER
 
 
@@ -29,7 +30,7 @@ def _accelerator() -> str | None:
     if found is None or found.origin is None:
         return None
     try:
-        text = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
+        text = read_text(Path(found.origin).parent / "version.py")
     except OSError:
         return None
     for name in ("cuda", "hip"):
