@@ -105,9 +105,12 @@ def measure(path: Path, checkpoint: Path, images: int, rounds: int) -> list[dict
             cases[f"cgnrt {p}, reuse {REUSE}"] = lambda gen=gen: gen.sample(
                 images, seed=next(seeds), pool=images // REUSE
             )
-        if supports("openvino", "fp32"):  # what plans of other networks than the native engine's run on
-            openvino = Generator(path, precision="fp32", backend="openvino")
-            cases["cgnrt fp32 by openvino, reuse 1"] = lambda: openvino.sample(images, seed=next(seeds))
+        for name in ("openvino", "torch"):  # what plans of other networks than the native engine's run on
+            if supports(name, "fp32"):
+                other = Generator(path, precision="fp32", backend=name, device="cpu")
+                cases[f"cgnrt fp32 by {name}, reuse 1"] = lambda gen=other: gen.sample(
+                    images, seed=next(seeds)
+                )
         cases["compose alone"] = compose_alone(generators["fp32"], images)
         times = time_in_turns(cases, rounds=rounds)
 

@@ -18,7 +18,16 @@ from report import ROOT
 WORKERS = 4
 FILES = [
     f"tests/cuda/test_{name}.py"
-    for name in ("capture", "compose", "libraries", "noise", "patch_grid", "signatures", "tensorrt_gpu")
+    for name in (
+        "capture",
+        "compose",
+        "libraries",
+        "noise",
+        "patch_grid",
+        "signatures",
+        "tensorrt_gpu",
+        "torch_engine",
+    )
 ]
 # A few of every kernel, small enough for an instrumented run.
 CHECKED = [

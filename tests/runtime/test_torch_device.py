@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import standin_device
 import torch
 
 from cgnrt import BackendError, Batch, Generator
-from cgnrt.backends import BACKENDS, base
 from cgnrt.render.device import DEVICES
 
 SMALL = Path(__file__).parent / "golden" / "small_cgn.plan"
@@ -37,10 +35,7 @@ FORMS: list[dict[str, Any]] = [
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin_device.DeviceModule]:
     """The stand-in, as one more kind of device."""
-    standin_device.install()
-    extras = {**BACKENDS["torch"].extras, standin_device.NAME: "torch"}
-    monkeypatch.setattr(base, "KINDS", (*base.KINDS, standin_device.NAME))
-    monkeypatch.setitem(BACKENDS, "torch", replace(BACKENDS["torch"], extras=extras))
+    standin_device.register(monkeypatch)
     with standin_device.fresh() as module:
         yield module
 

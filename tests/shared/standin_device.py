@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
+
+from cgnrt.backends import BACKENDS, base
 
 NAME = "standin"
 _map = torch.utils._pytree.tree_map
@@ -133,6 +137,14 @@ def _run(function: Any, args: Any, kwargs: Any) -> Any:
         return wrappers[id(value)] if id(value) in wrappers else StandInTensor(value)
 
     return _map(shown, found)
+
+
+def register(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let cgnrt know it as one more kind of device of the torch backend, for one test."""
+    install()
+    extras = {**BACKENDS["torch"].extras, NAME: "torch"}
+    monkeypatch.setattr(base, "KINDS", (*base.KINDS, NAME))
+    monkeypatch.setitem(BACKENDS, "torch", replace(BACKENDS["torch"], extras=extras))
 
 
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import standin_device
 import torch
 
 from cgnrt import Generator
@@ -120,6 +121,22 @@ def test_batches_of_rows(mnist: Path, textures: Path, demo_plan: Path) -> None:
     jittered = batch_of("colour-jitter")
     assert torch.equal(jittered.labels, original.labels)
     assert not torch.equal(jittered.images, original.images)
+
+
+def test_counterfactuals_are_made_on_the_device_that_is_trained_on(
+    mnist: Path, demo_plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin_device.register(monkeypatch)
+    inputs = Inputs(mnist, plan=demo_plan)
+    data = open_domain("double-colored", inputs, "train")
+    for reuse in (1, 4):
+        config = ClassifierConfig("original+cgn", "double-colored", batch_size=20, steps=10, reuse=reuse)
+        there = open_batches(config, data, inputs, torch.device(standin_device.NAME, 0))(3)
+        here = open_batches(config, data, inputs)(3)
+        assert {there.images.device.type, there.labels.device.type} == {standin_device.NAME}
+        assert torch.equal(there.labels.cpu(), here.labels)
+        # The plan's default is bf16, which the CPU may not have: 61 dB.
+        assert (there.images.cpu() - here.images).square().mean() < 4e-5
 
 
 def test_environments_keep_their_correlation(mnist: Path) -> None:

@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from cgnrt import Generator
 from cgnrt.errors import BackendError
 from cgnrt_training import cli, device
 from cgnrt_training.checkpoints import load_tensors
+from cgnrt_training.classifier import sources
 from cgnrt_training.classifier import train as classifier_loop
 from cgnrt_training.classifier.config import ClassifierConfig
 from cgnrt_training.classifier.sources import Inputs
@@ -245,12 +247,22 @@ def test_classifier(
     row: str, mnist: Path, demo_plan: Path, tmp_path: Path, shadow: Shadow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifier_loop, "N_HELD_OUT", 16)
+    asked: list[tuple[str, str]] = []
+
+    def open_here(plan: Path, *, device: str, backend: str = "auto", threads: int | None = None) -> Generator:
+        """On the CPU, since no engine knows the shadow; `test_classifier_sources.py` has a device that torch knows."""
+        asked.append((device, backend))
+        return Generator(plan, device="cpu", threads=1)
+
+    monkeypatch.setattr(sources, "Generator", open_here)
     config = ClassifierConfig(row, "double-colored", steps=2, batch_size=12, irm_start=0.0)
     inputs = Inputs(mnist, plan=demo_plan)
     _, expected = train_classifier(config, inputs, tmp_path / "cpu", log=io.StringIO())
     with shadow:
         model, found = train_classifier(config, inputs, tmp_path / "cuda", log=io.StringIO(), device=CUDA)
         assert not any(shadow.holds(parameter) for parameter in model.parameters())
+    opened = 2 if row == "original+cgn" else 1  # for training, and for measuring
+    assert asked == [("cpu", "auto")] * opened + [("cuda:0", "torch")] * opened
     same(tmp_path / "cpu" / "classifier.pt", tmp_path / "cuda" / "classifier.pt")
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 

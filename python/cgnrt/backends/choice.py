@@ -130,7 +130,6 @@ BACKENDS: dict[str, Registration] = {
             _torch,
             dict.fromkeys(KINDS, "torch"),
             ("torch",),
-            fp32_is_faster=lambda: not has_amx(),
             by_name_only=frozenset({"cpu"}),
             needs_kernels=False,
             may_run_on=_torch_may_run_on,

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cgnrt import Batch as Generated
 from cgnrt import Generator
 from cgnrt.torch import join
 
@@ -167,7 +168,7 @@ class Counterfactuals:
         if not self.entries:
             _, indices = self._order(step * count, count)
             batch = self._generator.sample(indices=indices, seed=self._seed, per_noise=self._per_noise)
-            return torch.from_numpy(batch.images), torch.from_numpy(getattr(batch.labels, self._label))
+            return self._images_of(batch)
         places = np.arange(step * count, (step + 1) * count) % self.distinct
         pools = places // self._images_per_pool
         parts = []
@@ -175,13 +176,18 @@ class Counterfactuals:
             batch = self._generator.sample(
                 indices=places[pools == pool], seed=self._seed + pool, pool=self.entries
             )
-            parts.append((torch.from_numpy(batch.images), getattr(batch.labels, self._label)))
-        labels = torch.from_numpy(np.concatenate([part[1] for part in parts]))
-        return torch.cat([part[0] for part in parts]), labels
+            parts.append(self._images_of(batch))
+        images, labels = zip(*parts, strict=True)
+        return torch.cat(images), torch.cat(labels)
+
+    def _images_of(self, batch: Generated) -> Images:
+        """On the generator's device."""
+        found = batch.torch()
+        return found.images, getattr(found.labels, self._label)
 
 
 class Batches:
-    """Batches of a row: sources and how many images each gives."""
+    """Batches of a row: sources and how many images each gives. They are where the last source's images are."""
 
     def __init__(self, parts: list[tuple[Source, int]], *, environments: bool = False) -> None:
         self._parts = [(source, count) for source, count in parts if count]
@@ -191,15 +197,20 @@ class Batches:
 
     def __call__(self, step: int) -> StepBatch:
         """The batch of a step, the same whenever it is asked for."""
-        images, labels = zip(*(source.draw(step, count) for source, count in self._parts), strict=True)
+        drawn = [source.draw(step, count) for source, count in self._parts]
+        there = drawn[-1][0].device
+        images, labels = zip(*((part.to(there), column.to(there)) for part, column in drawn), strict=True)
         return StepBatch(join(images, torch.channels_last), torch.cat(labels), self._sizes)
 
 
-def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -> Batches:
+def open_batches(
+    config: ClassifierConfig, data: VariantMnist, inputs: Inputs, device: torch.device | None = None
+) -> Batches:
     """The batches of a row.
 
     Args:
       data: the train domain.
+      device: where counterfactuals are made; None is the CPU.
     Raises:
       ValueError: the row needs a plan or a GAN, or a file is not as it should be.
       CgnrtError: the plan or the GAN cannot be read.
@@ -209,14 +220,15 @@ def open_batches(config: ClassifierConfig, data: VariantMnist, inputs: Inputs) -
         found = environments(config, data)
         shares = [size * (k + 1) // len(found) - size * k // len(found) for k in range(len(found))]
         real_parts = [RealImages(e, seed * 16 + k) for k, e in enumerate(found)]
-        return Batches(list(zip(real_parts, shares, strict=True)), environments=row != "pooled-5")
+        pairs: list[tuple[Source, int]] = list(zip(real_parts, shares, strict=True))
+        return Batches(pairs, environments=row != "pooled-5")
     real: Source = RealImages(environments(config, data)[0], seed)
     if row in ("colour-jitter", "background-mix"):
         real = Augmented(real, jitter if row == "colour-jitter" else blend, seed)
     generated: Source | None = None
     if row in NEEDS_PLAN:
         generated = Counterfactuals(
-            open_generator(inputs.plan),
+            open_generator(inputs.plan, device),
             size=config.counterfactuals,
             draws=config.generated_share * config.steps,
             per_noise=config.per_noise,
@@ -248,8 +260,8 @@ def environments(config: ClassifierConfig, data: VariantMnist) -> list[Pictures]
     return [make(data, correlation, seed * 16 + k) for k, correlation in enumerate(ENVIRONMENTS[row])]
 
 
-def open_generator(plan: Path | None) -> Generator:
-    """A Generator that takes as many threads as torch does.
+def open_generator(plan: Path | None, device: torch.device | None = None) -> Generator:
+    """A Generator on the device that is trained on: on a GPU by torch, which can use it; on the CPU with its threads.
 
     Raises:
       ValueError: no plan is given.
@@ -257,8 +269,10 @@ def open_generator(plan: Path | None) -> Generator:
     """
     if plan is None:
         raise ValueError("train: --plan is not given, expected a CGN's plan for counterfactuals.")
-    # Batches are put together in the host's memory, whatever device trains on them.
-    generator = Generator(plan, device="cpu", threads=torch.get_num_threads())
+    if device is None or device.type == "cpu":
+        generator = Generator(plan, device="cpu", threads=torch.get_num_threads())
+    else:
+        generator = Generator(plan, device=str(device), backend="torch")
     if generator.resolution != (RESOLUTION, RESOLUTION):
         raise ValueError(
             f"train '{plan}': resolution is {generator.resolution}, expected {(RESOLUTION, RESOLUTION)} as MNIST."

@@ -100,7 +100,7 @@ def train(
     """
     log = log or sys.stderr
     data = open_domain(config.variant, inputs, "train")
-    batches = open_batches(config, data, inputs)
+    batches = open_batches(config, data, inputs, device)
     run = Run(config, device)
     state = run.state
     folder = None
@@ -159,7 +159,7 @@ def measure(
         ),
     }
     if inputs.plan is not None:
-        generator = open_generator(inputs.plan)
+        generator = open_generator(inputs.plan, next(model.parameters()).device)
         result["counterfactual"] = counterfactual_accuracy(model, generator, config.label)
         result["plan"] = generator.plan.digest
     return result
@@ -188,7 +188,7 @@ def counterfactual_accuracy(
         for start in range(0, n, _EVALUATION_BATCH):
             count = min(_EVALUATION_BATCH, n - start)
             batch = generator.sample(count, seed=HELD_OUT_SEED, start=start)
-            yield torch.from_numpy(batch.images), getattr(batch.labels, label)
+            yield batch.torch().images, getattr(batch.labels, label)
 
     return _accuracy(model, parts())
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from cgnrt._support.files import cache_folder
-from cgnrt.backends.torch.library import first_line
 from cgnrt.errors import BackendError
 
 _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
@@ -49,8 +50,10 @@ class Compiled:
             with _kept():
                 found = made(*arguments)
         except Exception as error:
+            # torch's first line names the compiler, its second one says what is wrong.
+            cause = " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
             raise BackendError(
-                f"run '{self._name}': torch.compile failed for a batch of {n}: {first_line(error)}. "
+                f"run '{self._name}': torch.compile failed for a batch of {n}: {cause}. "
                 "Leave compile=True out, or install what it needs (a C++ compiler; Triton on a GPU)."
             ) from error
         self._made[n] = made
@@ -59,8 +62,13 @@ class Compiled:
 
 @contextlib.contextmanager
 def _kept() -> Iterator[None]:
-    """Let torch keep what it compiles in cgnrt's folder, unless the environment names another."""
-    if _FOLDER in os.environ:
+    """Let torch keep what it compiles in cgnrt's folder, unless the user's environment names another."""
+    before = os.environ.get(_FOLDER)
+    # torch writes its default there when its compiler is imported.
+    own = None if before is None else Path(before)
+    if own is not None and not (
+        own.parent == Path(tempfile.gettempdir()) and own.name.startswith("torchinductor_")
+    ):
         yield
         return
     folder = cache_folder("torch")
@@ -69,4 +77,7 @@ def _kept() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[_FOLDER]
+        if before is None:
+            del os.environ[_FOLDER]
+        else:
+            os.environ[_FOLDER] = before

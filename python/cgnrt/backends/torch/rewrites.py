@@ -89,7 +89,9 @@ def _is_free(value: Any, reader: fx.Node) -> bool:
     """Whether a value's memory is its own, of the form that its only reader's result has."""
     if not isinstance(value, fx.Node) or value.op != "call_function" or list(value.users) != [reader]:
         return False
-    fresh = value.target in _FRESH or value.target in _OVERWRITING
+    fresh = value.target in _FRESH or value.target in _IN_PLACE or value.target in _OVERWRITING
+    if value.target is torch.Tensor.to:  # which copies where the type is another
+        fresh = _dtype(value) != _dtype(value.all_input_nodes[0])
     return fresh and _shapes(value) == _shapes(reader) and _dtype(value) == _dtype(reader)
 
 
