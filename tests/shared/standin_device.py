@@ -70,6 +70,9 @@ class DeviceModule(SimpleNamespace):
     def _is_in_bad_fork(self) -> bool:
         return bool(self.bad_fork)
 
+    def manual_seed_all(self, seed: int) -> None:
+        """Its numbers are drawn on the CPU."""
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16]
 
