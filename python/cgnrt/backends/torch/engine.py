@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from cgnrt import cuda
 from cgnrt._support.forking import ForkLock
-from cgnrt.backends.base import Device, Setup
+from cgnrt.backends.base import Device, Setup, deliver
 from cgnrt.backends.torch import library, memory
 from cgnrt.backends.torch.compiled import Compiled
 from cgnrt.backends.torch.graphs import CudaGraph
@@ -60,16 +60,15 @@ class TorchEngine:
         here = isinstance(next(iter(inputs.values()), None), np.ndarray)
         found = dict(zip(self._program.outputs, self.forward(self._arguments(inputs)), strict=True))
         if here:
-            made: dict[str, Any] = {name: found[name].contiguous().numpy() for name in found}
-        else:
-            made = dict(found)
+            return deliver({name: found[name].contiguous().numpy() for name in found}, outputs)
         for name, target in (outputs or {}).items():
-            if here:
-                target[...] = made[name]
-            else:
-                target.copy_(made[name])
-            made[name] = target
-        return made
+            if found[name].shape != target.shape:  # which torch would broadcast
+                raise BackendError(
+                    f"run: output {name!r} has shape {tuple(found[name].shape)}, expected {tuple(target.shape)}, as "
+                    "the plan says. Correct the network, and export it again."
+                )
+            target.copy_(found[name])
+        return {**found, **(outputs or {})}
 
     def forward(self, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The outputs, float32; those of a CUDA graph are overwritten by its next run."""
