@@ -347,7 +347,8 @@ def test_other_shapes_than_any_biggan_deep(state: State) -> None:
     biggan = _part(state, "f_text")
     fewer = {k: v for k, v in biggan.items() if not k.startswith("generator.layers.10.")}
     with pytest.raises(
-        CheckpointError, match=r"number of generator\.layers is 10, expected 7 \(32 px\), 9 \(64 px\), 11 \(128 px\), 13"
+        CheckpointError,
+        match=r"generator\.layers is 10, expected 7 \(32 px\), 9 \(64 px\), 11 \(128 px\), 13",
     ):
         build_biggan(fewer, "f")
     with pytest.raises(CheckpointError, match=r"sizes of generator are .*'channel_width': 6.*multiple of 4"):
