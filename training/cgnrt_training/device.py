@@ -1,10 +1,9 @@
-"""Which device a job trains on, and the random state that goes with it."""
+"""Which device a job trains on."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from typing import Any
 
 import torch
 
@@ -42,18 +41,3 @@ def open_device(name: str) -> torch.device:
         cause = f" ({' '.join(str(said[0].message).split())})" if said else ""
         reason = f"torch {torch.__version__} finds no GPU or no driver{cause}. Run nvidia-smi, or leave --device out"
     raise BackendError(f"train: device is {name}, expected one that torch can use: {reason}.")
-
-
-def random_state(device: torch.device) -> dict[str, Any]:
-    """torch's random state as entries of a checkpoint: the CPU's, and the device's if that is another."""
-    state: dict[str, Any] = {"rng": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["rng_device"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """The inverse of `random_state`; a run that comes from another device goes on with that device's own state."""
-    torch.set_rng_state(state["rng"])
-    if device.type == "cuda" and "rng_device" in state:
-        torch.cuda.set_rng_state(state["rng_device"], device)
