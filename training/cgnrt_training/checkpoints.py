@@ -120,7 +120,7 @@ def settings_in(content: Mapping[str, Any], kind: type[Settings], subject: str) 
     """The settings that a checkpoint says it was made with.
 
     Raises:
-      CheckpointError: there are none, or they are not allowed.
+      CheckpointError: the settings are missing or not allowed.
     """
     try:
         return from_dict(kind, content.get("config"))

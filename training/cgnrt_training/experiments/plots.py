@@ -78,7 +78,7 @@ def read_results(result: Path) -> Any:
     """The `results` of an experiment's JSON file.
 
     Raises:
-      CgnrtError: there are none.
+      CgnrtError: the file is unreadable, damaged or without results.
     """
     try:
         return json.loads(read_text(result))["results"]

@@ -175,7 +175,7 @@ def stored_settings(folder: Path, kind: type[Settings]) -> Settings:
     """The settings in a run folder's `config.json`.
 
     Raises:
-      CheckpointError: there are none, or they cannot be read.
+      CheckpointError: the file is missing or damaged.
     """
     path = folder / "config.json"
     try:
