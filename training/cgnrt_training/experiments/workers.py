@@ -178,10 +178,9 @@ def _serve(pipe: Connection, work: Work, folder: Path, threads: int) -> None:
         except EOFError:
             return
         outcome = _attempt(work, name, content, folder)
-        try:
-            pipe.send(outcome)
-        except Exception:  # an error that does not pickle
-            pipe.send(CgnrtError(str(outcome)))
+        if isinstance(outcome, Exception):  # as text: not every error can be pickled, nor unpickled
+            outcome = CgnrtError(str(outcome) or type(outcome).__name__)
+        pipe.send(outcome)
 
 
 def _die_with_parent() -> None:
