@@ -11,6 +11,8 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from cgnrt._support.terminal import say
+
 from ..features.efficientnet_lite import EfficientNetLite
 from ..features.files import load_classifier
 from ..natural.checkpoints import load_natural
@@ -74,7 +76,7 @@ def run(options: Table1, log: TextIO) -> Path:
     networks = load_networks(options.files, options.config, log)
     judge = None if options.classifier is None else load_classifier(options.classifier)
     if judge is None:
-        print("Inception score: left out, no classifier is given (--classifier FILE)", file=log)
+        say("Inception score: left out, no classifier is given (--classifier FILE)", log)
     settings = to_dict(options.config) | {
         "samples": options.samples,
         "classifier": None if options.classifier is None else source_of(options.classifier)["sha256"],
@@ -108,7 +110,7 @@ def _row(
     log: TextIO,
 ) -> dict[str, Any]:
     begin = time.perf_counter()
-    print(f"row: {TITLES[row]}", file=log)
+    say(f"row: {TITLES[row]}", log)
     cgn = None
     if row != "cgan":
         config = options.config if row == "none" else options.config.without(row)
