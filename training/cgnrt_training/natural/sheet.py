@@ -15,7 +15,6 @@ from ..imagenet.cgn import compose
 from .draws import given, held_out
 from .model import NaturalCGN
 
-ROWS = ("cgan", "pre-mask", "mask", "foreground", "background", "composite")  # and `refined`, where it is
 _MOMENTS = 8  # of a sheet over training
 _GAP = 4  # pixels between its samples
 
@@ -24,7 +23,10 @@ _GAP = 4  # pixels between its samples
 def sheet(
     cgn: NaturalCGN, teacher: BigGAN, n: int, *, seed: int, truncation: float, device: torch.device
 ) -> Tensor:
-    """A column for each of n samples, the same at every call; down, what `ROWS` names.
+    """A column for each of n samples, the same at every call.
+
+    From top to bottom: the cGAN's picture, pre-mask, mask, foreground, background, composite and, if the CGN has a
+    refinement network, the refined composite.
 
     Returns:
       (3, height, width) in [0, 1], on the CPU.
