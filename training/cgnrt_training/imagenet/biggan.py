@@ -7,6 +7,7 @@ batch norm is one multiplication and addition, so that its small linear layers c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,44 +25,22 @@ _REDUCTION = 4  # a block's inner convolutions have as much fewer channels
 
 Blocks = tuple[tuple[bool, int, int], ...]  # up-sample?, channels in and out in multiples of channel_width
 
-_TO_32: Blocks = (
-    (False, 16, 16),
-    (True, 16, 16),
-    (False, 16, 16),
-    (True, 16, 8),
-    (False, 8, 8),
-)
-_256: Blocks = (
-    *_TO_32,
-    (True, 8, 8),
-    (False, 8, 8),
-    (True, 8, 4),
-    (False, 4, 4),
-    (True, 4, 2),
-    (False, 2, 2),
-    (True, 2, 1),
-)
-_64: Blocks = (
-    (False, 16, 16),
-    (True, 16, 8),
-    (False, 8, 8),
-    (True, 8, 4),
-    (False, 4, 4),
-    (True, 4, 2),
-    (False, 2, 2),
-    (True, 2, 1),
-)
+
+def _blocks(*widths: int) -> Blocks:
+    """Two blocks from each width to the next: the first keeps size and channels, the second doubles the size."""
+    pairs = itertools.pairwise(widths)
+    return tuple(block for a, b in pairs for block in ((False, a, a), (True, a, b)))
+
+
 BLOCKS: Mapping[int, Blocks] = {  # 32 and 64 px are ours, the others are published
     32: ((False, 16, 16), (True, 16, 8), (False, 8, 4), (True, 4, 2), (False, 2, 2), (True, 2, 1)),
-    64: _64,
-    128: (*_TO_32, (True, 8, 4), (False, 4, 4), (True, 4, 2), (False, 2, 2), (True, 2, 1)),
-    256: _256,
-    512: (*_256, (False, 1, 1), (True, 1, 1)),
+    64: _blocks(16, 8, 4, 2, 1),
+    128: _blocks(16, 16, 8, 4, 2, 1),
+    256: _blocks(16, 16, 8, 8, 4, 2, 1),
+    512: _blocks(16, 16, 8, 8, 4, 2, 1, 1),
 }
-_ATTENTION = {
-    32: 3,
-    64: 4,
-}  # the block before which self-attention stands, at 8 and 16 px; elsewhere the default
+# The block before which self-attention stands, where it is not the default: at 8 and 16 px.
+_ATTENTION = {32: 3, 64: 4}
 
 
 @dataclass(frozen=True)
