@@ -10,7 +10,7 @@ import difflib
 import math
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -145,6 +145,39 @@ def check(name: str, value: object, allowed: bool, rule: str) -> None:
     """
     if not allowed:
         raise ValueError(f"configure: {name} is {value!r}, expected {rule}.")
+
+
+def check_numbers(
+    settings: Any,
+    *,
+    positive: Collection[str],
+    fractions: Collection[str],
+    within: Mapping[str, tuple[float, float]],
+) -> None:
+    """Check the numbers of all sections, each by the last part of its key.
+
+    All are finite and >= 0. Whole numbers and learning rates (`lr_...`) are above 0, unless `within` says otherwise.
+
+    Args:
+      positive: others that are above 0.
+      fractions: those in [0, 1).
+      within: the lowest and the highest value of those that have both.
+    Raises:
+      ValueError: a number is not allowed; the message gives the rule.
+    """
+    for key, value in flat(settings).items():
+        name = key.rpartition(".")[2]
+        numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int | float)]
+        check(key, value, all(map(math.isfinite, numbers)), "a finite number")
+        if name in within:
+            low, high = within[name]
+            check(key, value, low <= value <= high, f"in {low}..{high}")
+        elif type(value) is int or name.startswith("lr_") or name in positive:
+            check(key, value, value > 0, "> 0")
+        elif name in fractions:
+            check(key, value, 0 <= value < 1, "in [0, 1)")
+        else:
+            check(key, value, all(number >= 0 for number in numbers), ">= 0")
 
 
 def check_positive(settings: Any, *names: str) -> None:

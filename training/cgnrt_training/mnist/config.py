@@ -6,11 +6,10 @@ variant's values, a TOML file or recipe (`configs/`), and `--set section.key=val
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ..settings import check, check_one_of, flat, override
+from ..settings import check, check_numbers, check_one_of, override
 
 Variant = Literal["colored", "double-colored", "wildlife"]
 N_CLASSES = 10
@@ -104,8 +103,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_one_of("variant", self.variant, VARIANTS)
-        for key, value in flat(self).items():
-            _check_setting(key, value)
+        check_numbers(self, positive={"reach_factor"}, fractions=_FRACTIONS, within=_WITHIN)
         loss, train = self.loss, self.train
         check("loss.mask_high", loss.mask_high, loss.mask_low < loss.mask_high <= 1, "in (loss.mask_low, 1]")
         check(
@@ -136,20 +134,8 @@ _REFERENCE: dict[Variant, dict[str, dict[str, Any]]] = {
     },
 }
 
-_POSITIVE = {
-    *(
-        "texture_reuse",
-        "noise_size",
-        "channels",
-        "width",
-        "steps",
-        "batch_size",
-        "scalars_every",
-        "samples_every",
-    ),
-    *("checkpoint_every", "lr_generator", "lr_discriminator", "reach_factor"),
-}
-_UNIT = {"mask_low", "dropout", "ema", "beta1", "beta2"}  # in [0, 1)
+_FRACTIONS = {"mask_low", "dropout", "ema", "beta1", "beta2"}  # in [0, 1)
+_WITHIN = {"final_lr": (0, 1), "teach_from": (0, 2**63 - 1), "seed": (0, 2**63 - 1)}
 
 
 def reference(variant: str) -> Config:
@@ -160,16 +146,3 @@ def reference(variant: str) -> Config:
     """
     config = Config(variant)  # type: ignore[arg-type]
     return override(config, _REFERENCE[config.variant])
-
-
-def _check_setting(key: str, value: Any) -> None:
-    name = key.rpartition(".")[2]
-    numbers = [
-        number for number in (value if isinstance(value, list) else [value]) if isinstance(number, float)
-    ]
-    check(key, value, all(map(math.isfinite, numbers)), "a finite number")
-    check(key, value, name not in _POSITIVE or value > 0, "> 0")
-    check(key, value, name not in _UNIT or 0 <= value < 1, "in [0, 1)")
-    check(key, value, name != "final_lr" or 0 <= value <= 1, "in [0, 1]")
-    check(key, value, name != "seed" or 0 <= value < 2**63, "in 0..2^63-1")
-    check(key, value, all(number >= 0 for number in numbers), ">= 0")

@@ -7,12 +7,11 @@ ours. The recipe `authors-code` (`configs/`) sets what that code does otherwise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
-from ..settings import check, flat
+from ..settings import check, check_numbers
 
 
 @dataclass(frozen=True)
@@ -115,15 +114,17 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        for key, value in flat(self).items():
-            _check_setting(key, value)
+        check_numbers(self, positive={"object_share"}, fractions=_FRACTIONS, within=_WITHIN)
         weights = {key: value for key, value in vars(self.loss).items() if key != "tau"}
         check("loss", weights, any(weights.values()), "a weight > 0")
-        windows = (self.patches.resolution - self.patches.patch + 1) ** 2
-        check("patches.top", self.patches.top, self.patches.top <= windows, f"at most the {windows} windows")
         check("loss.tau", self.loss.tau, self.loss.tau < 0.5, "below 0.5")
-        rule = f"at most patches.patch {self.patches.patch}"
-        check("patches.smallest", self.patches.smallest, self.patches.smallest <= self.patches.patch, rule)
+        patches = self.patches
+        rule = f"at most patches.resolution {patches.resolution}"
+        check("patches.patch", patches.patch, patches.patch <= patches.resolution, rule)
+        windows = (patches.resolution - patches.patch + 1) ** 2
+        check("patches.top", patches.top, patches.top <= windows, f"at most the {windows} windows")
+        rule = f"at most patches.patch {patches.patch}"
+        check("patches.smallest", patches.smallest, patches.smallest <= patches.patch, rule)
 
     def without(self, group: str) -> Config:
         """The same with a group of losses off, as in Table 1: a key of `GROUPS`."""
@@ -139,40 +140,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {  # Eq. 4
 MAY_CHANGE = ("train.updates", "log.")  # when a run is resumed
 RECIPES = "cgnrt_training.natural"  # the package whose `configs/` has the recipes
 
-_POSITIVE = {
-    *(
-        "resolution",
-        "patch",
-        "grid",
-        "top",
-        "smallest",
-        "object_share",
-        "lr_shape",
-        "lr_texture",
-        "lr_background",
-    ),
-    *(
-        "lr_refine",
-        "updates",
-        "pseudo_batch",
-        "micro_batch",
-        "refine_width",
-        "checkpoint_every",
-        "samples_every",
-    ),
-    "sheet_samples",
+_FRACTIONS = {"beta1", "beta2", "ema"}  # in [0, 1)
+_WITHIN = {
+    "truncation": (0.02, 1),  # as in plans
+    "sheet_truncation": (0.02, 1),
+    "patch": (1, 255),  # here and below the limits of `cgnrt.ops.patch_grid`
+    "grid": (1, 64),
+    "resolution": (1, 4096),
+    "seed": (0, 2**63 - 1),
 }
-_UNIT = {"beta1", "beta2", "ema"}  # in [0, 1)
-_TRUNCATION = {"truncation", "sheet_truncation"}
-_AT_MOST = {"patch": 255, "grid": 64, "resolution": 4096, "seed": 2**63 - 1}  # the op's own limits
-
-
-def _check_setting(key: str, value: Any) -> None:
-    name = key.rpartition(".")[2]
-    numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int | float)]
-    check(key, value, all(math.isfinite(number) and number >= 0 for number in numbers), "finite and >= 0")
-    check(key, value, name not in _POSITIVE or value > 0, "> 0")
-    check(key, value, name not in _UNIT or value < 1, "in [0, 1)")
-    check(key, value, name not in _TRUNCATION or 0.02 <= value <= 1, "in 0.02..1")
-    most = _AT_MOST.get(name, math.inf)
-    check(key, value, name not in _AT_MOST or value <= most, f"at most {most}")
