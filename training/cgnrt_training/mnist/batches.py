@@ -41,6 +41,14 @@ class _TorchOrder(Order):
         return torch.randperm(self.n, generator=generator).numpy()
 
 
+def check_domain(data: VariantMnist, variant: str) -> None:
+    """Raise ValueError where the data are not the train domain of a variant."""
+    if data.variant != variant or data.domain != "train":
+        raise ValueError(
+            f"train: data are {data.variant}/{data.domain}, expected {variant}/train. Load those."
+        )
+
+
 class Batches:
     """Batches of a domain of a variant, with new cues in every epoch (`VariantMnist.batch`)."""
 

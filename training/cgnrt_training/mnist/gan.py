@@ -24,7 +24,7 @@ from ..runs.loop import check_losses, cosine, print_losses, progress_bar, update
 from ..runs.pictures import save_png
 from ..runs.state import State, random_parts
 from ..settings import check, check_one_of, check_positive, to_dict
-from .batches import Batches
+from .batches import Batches, check_domain
 from .config import VARIANTS
 from .data import N_CLASSES, VariantMnist
 from .discriminators import DiscStrided
@@ -189,10 +189,7 @@ def train_gan(
       ValueError: `output` holds a run (of other settings, on resume), or `data` is of another variant or domain.
       CheckpointError: a checkpoint cannot be read or written.
     """
-    if data.variant != config.variant or data.domain != "train":
-        raise ValueError(
-            f"train gan: data are {data.variant}/{data.domain}, expected {config.variant}/train. Load those."
-        )
+    check_domain(data, config.variant)
     log = log or sys.stderr
     run = _Run(config, device)
     state = run.state

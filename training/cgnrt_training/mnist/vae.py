@@ -16,7 +16,7 @@ from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, print_losses, progress_bar
 from ..runs.state import State, random_parts
 from ..settings import check_one_of, check_positive, to_dict
-from .batches import Batches
+from .batches import Batches, check_domain
 from .config import VARIANTS
 from .data import VariantMnist
 
@@ -110,10 +110,7 @@ def train_vae(
       ValueError: `output` holds a run (of other settings, on resume), or `data` is of another variant or domain.
       CheckpointError: a checkpoint cannot be read or written.
     """
-    if data.variant != config.variant or data.domain != "train":
-        raise ValueError(
-            f"train vae: data are {data.variant}/{data.domain}, expected {config.variant}/train. Load those."
-        )
+    check_domain(data, config.variant)
     log = log or sys.stderr
     torch.manual_seed(config.seed)
     device = device or torch.device("cpu")
