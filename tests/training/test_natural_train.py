@@ -347,6 +347,18 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         train(config, files, tmp_path, resume=True)
 
 
+def test_a_run_anew_shows_no_sheets_of_the_old_one(tmp_path: Path) -> None:
+    log = {"checkpoint_every": 100, "sheet_samples": 2}
+    long = natural_nets.config(train={"updates": 3, "pseudo_batch": 1}, log=log)
+    train(long, natural_nets.networks(), tmp_path, log=io.StringIO())
+    short = override(long, {"train": {"updates": 1}})
+    train(short, natural_nets.networks(), tmp_path, force=True, log=io.StringIO())
+    sheets = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert sheets == ["step-000000.png", "step-000001.png"]
+    with Image.open(tmp_path / "over-training.png") as picture:
+        assert picture.width == 2 * 2 * 32 + 4
+
+
 def test_sheets() -> None:
     networks = natural_nets.networks()
     cgn = NaturalCGN.of_teacher(networks.teacher, networks.saliency)

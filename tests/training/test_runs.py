@@ -145,6 +145,10 @@ def test_a_run_anew_does_not_go_on_from_the_old_one(settings: Settings, tmp_path
     other = replace(settings, rates=Rates(0.3))
     train(tmp_path / "whole", other)
     train(tmp_path / "run", settings)
+    samples = tmp_path / "run" / "samples"
+    samples.mkdir()
+    for name in ("step-000003.png", "mine.png"):
+        (samples / name).write_bytes(b"old")
 
     def kill(point: str) -> None:
         raise KilledError
@@ -153,6 +157,7 @@ def test_a_run_anew_does_not_go_on_from_the_old_one(settings: Settings, tmp_path
         train(tmp_path / "run", other, kill, force=True)
     train(tmp_path / "run", other, resume=True)
     same(tmp_path / "whole", tmp_path / "run")
+    assert [path.name for path in samples.iterdir()] == ["mine.png"]
 
 
 def test_resume_of_a_finished_run_does_nothing(settings: Settings, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from cgnrt._support.terminal import say
 
 from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, progress_bar, update_average
-from ..runs.pictures import save_png
 from ..runs.state import State, random_parts
 from ..settings import to_dict
 from . import checkpoints
@@ -225,7 +224,7 @@ def train(
                 progress.set_postfix(adv=adversarial_loss, mask=mean_mask, refresh=False)
             if state.step % config.log.samples_every == 0 or state.step == steps:
                 picture = sheet(run.average)
-                save_png(picture, output / "samples" / f"step-{state.step:06d}.png")
+                folder.add_sheet(state.step, picture)
                 if board is not None:
                     board.add_image("samples", picture, state.step)
             if state.step % config.log.checkpoint_every == 0 or state.step == steps:

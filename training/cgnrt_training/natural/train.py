@@ -142,9 +142,7 @@ class Run:
 
     def gather(self) -> None:
         """Add up over the processes what they have accumulated, and leave it with the first."""
-        sums = [self.state.values["losses"], self.state.values["masks"]]
-        self.processes.add_gradients(self.cgn)
-        self.processes.add(sums)
+        self._add_up()
         self.keep()
 
     def keep(self) -> None:
@@ -152,11 +150,14 @@ class Run:
         gradients = [p.grad for p in self.cgn.parameters() if p.grad is not None]
         self.processes.keep([self.state.values["losses"], self.state.values["masks"], *gradients])
 
+    def _add_up(self) -> None:
+        self.processes.add_gradients(self.cgn)
+        self.processes.add([self.state.values["losses"], self.state.values["masks"]])
+
     def update(self) -> dict[str, float]:
         """Take a step with the sum of the gradients; returns the pseudo-batch's mean losses and masks."""
         values = self.state.values
-        self.processes.add_gradients(self.cgn)
-        self.processes.add([values["losses"], values["masks"]])
+        self._add_up()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not self.cgn:
@@ -212,7 +213,7 @@ def train(
     processes.wait()
     about = checkpoints.about(config, run.cgn, networks.sources)
     if processes.first and state.step == 0 and state.values["samples"] == 0:
-        _draw_sheets(run)
+        _draw_sheets(run, folder)
     total = train.updates * train.pseudo_batch
     done = state.step * train.pseudo_batch + state.values["samples"]
     clock = Clock(train.pseudo_batch, total - done, log if processes.first else None)
@@ -236,7 +237,7 @@ def train(
                     if fault := collapse(values["mu_mask"], config.loss.tau):
                         say(f"step {state.step}: {fault}", log)
                     if state.step % config.log.samples_every == 0 or state.step == train.updates:
-                        _draw_sheets(run)
+                        _draw_sheets(run, folder)
                 folder.save(state, about, "cgn.pt")
             elif done // config.log.checkpoint_every > before // config.log.checkpoint_every:
                 run.gather()
@@ -244,10 +245,9 @@ def train(
     return output / "cgn.pt"
 
 
-def _draw_sheets(run: Run) -> None:
-    """`samples/update-*.png` of this moment, and `over-training.png` of all so far."""
+def _draw_sheets(run: Run, folder: RunFolder) -> None:
+    """`samples/step-*.png` of this moment, and `over-training.png` of all so far."""
     log = run.config.log
-    samples = run.output / "samples"
     picture = sheet(
         run.average,
         run.teacher,
@@ -256,6 +256,5 @@ def _draw_sheets(run: Run) -> None:
         truncation=log.sheet_truncation,
         device=run.device,
     )
-    save_png(picture, samples / f"update-{run.state.step:06d}.png", zoom=1)
-    moments = sorted(samples.glob("update-*.png"))
-    save_png(over_training(moments, log.sheet_samples), run.output / "over-training.png", zoom=1)
+    folder.add_sheet(run.state.step, picture, zoom=1)
+    save_png(over_training(folder.sheets(), log.sheet_samples), run.output / "over-training.png", zoom=1)

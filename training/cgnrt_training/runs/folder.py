@@ -1,4 +1,4 @@
-"""The folder of a training run: its settings, its log of scalars, its checkpoints.
+"""The folder of a training run: its settings, its log of scalars, its sheets, its checkpoints.
 
 A run may be killed at any moment. Whatever is in the folder was written beside its place and then renamed, and a run
 that goes on from the last checkpoint drops the scalars of the steps that it does again.
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from torch import Tensor
+
 from cgnrt._support.files import open_own, written_beside
 from cgnrt._support.reading import read_text
 from cgnrt._support.terminal import say
@@ -22,6 +24,7 @@ from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
 from ..settings import differences, from_dict, to_dict
+from .pictures import save_png
 from .state import State
 
 Settings = TypeVar("Settings")
@@ -38,6 +41,7 @@ class RunFolder:
         self.resumes = resume
         self._state = path / state_file
         self._scalars = path / "scalars.jsonl"
+        self._samples = path / "samples"
 
     @classmethod
     def open(
@@ -70,13 +74,17 @@ class RunFolder:
         check_folder(path, settings, resume=resume, force=force, may_change=may_change)
         path.mkdir(parents=True, exist_ok=True)
         if force:  # first of all what a later --resume must not mistake for the new run's
-            folder._state.unlink(missing_ok=True)
-            folder._scalars.unlink(missing_ok=True)
+            for old in (folder._state, folder._scalars, *folder.sheets()):
+                old.unlink(missing_ok=True)
         for left in path.rglob(".*.tmp"):  # of a run that was killed while it wrote
             if _UNFINISHED.fullmatch(left.name):
                 left.unlink(missing_ok=True)
         write_text(path / "config.json", json.dumps(to_dict(settings), indent=2) + "\n")
         return folder
+
+    def sheets(self) -> list[Path]:
+        """The sheets of the run so far, in the order of their steps."""
+        return sorted(self._samples.glob("step-*.png"))
 
     def restore(self, state: State, log: TextIO | None = None) -> None:
         """On resume, take up the last checkpoint, if the run came to one.
@@ -108,6 +116,10 @@ class RunFolder:
         if weights is not None:
             checkpoints.save({key: content[key] for key in (*about, "step", "model")}, self.path / weights)
         checkpoints.save(content, self._state)
+
+    def add_sheet(self, step: int, picture: Tensor, zoom: int = 2) -> None:
+        """Write a step's sheet, a (3, height, width) picture in [0, 1], as `samples/step-000012.png`."""
+        save_png(picture, self._samples / f"step-{step:06d}.png", zoom)
 
     def add_scalars(self, step: int, values: Mapping[str, float], board: Any = None) -> None:
         """Append a step's losses and other numbers to `scalars.jsonl`, and show them on a TensorBoard."""
