@@ -181,6 +181,14 @@ def test_a_run_and_its_plan(run: Path, files: Path, capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert captured.out == f"{run / 'cgn.pt'}\n"
     assert f"from '{(files / 'u2net.pth').resolve()}'" in captured.err
+    torch.save(SqueezeNetFeatures().state_dict(), files / "squeeze.pth")
+    assert (
+        cli.main(["imagenet", "--output", str(run), "--resume", "--features", str(files / "squeeze.pth")])
+        == 1
+    )
+    assert (
+        "--features 'squeeze.pth' is another file, expected the one that the run" in capsys.readouterr().err
+    )
     assert cli.main(["imagenet", *options(files), "--output", str(run), *SMALL]) == 2
     assert "folder holds a run, expected none" in capsys.readouterr().err
 

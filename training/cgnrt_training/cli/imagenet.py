@@ -118,6 +118,8 @@ def given_files(args: argparse.Namespace) -> Files:
     from ..natural.networks import Files, stored_files
 
     stored = stored_files(args.output) if args.resume else {}
+    if args.vgg or args.features:  # one stands for the other
+        stored = {name: path for name, path in stored.items() if name not in ("vgg", "features")}
     named: dict[str, Any] = {name: getattr(args, name) or stored.get(name) for name in FILES}
     for name in ("biggan", "u2net"):
         if named[name] is None:
