@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -134,8 +135,7 @@ class Pipeline:
         return one_ahead(made)
 
     def _copy(self, options: GeneratorOptions) -> Pipeline:
-        other = object.__new__(Pipeline)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.options = options
         return other
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -69,7 +70,7 @@ class SaliencyNetwork(Network):
     spec: SaliencySpec
 
 
-class PlanFile:
+class PlanFile(ABC):
     """What plans of every kind have in common: a checked, mapped file.
 
     Attributes:
@@ -142,10 +143,11 @@ class PlanFile:
         if content is not None:
             content.close()
 
+    @abstractmethod
     def _listed_members(self) -> Mapping[str, MemberSpec]:
         """The members in the manifest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _drop_networks(self) -> None:
         """Let go of the views that the networks hold."""
 
