@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 
 from cgnrt import cuda, ops
-from cgnrt.backends import Choice, Engine
+from cgnrt.backends import Choice
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, Plan
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, output_shapes
+from cgnrt.render.device import (
+    COLUMNS,
+    ROLLS,
+    RenderDevice,
+    compose_pictures,
+    largest_batch,
+    load_engines,
+    output_shapes,
+)
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
@@ -72,7 +80,7 @@ class CudaDevice(RenderDevice):
 
     @property
     def largest_batch(self) -> int | None:
-        return self._networks.largest_batch
+        return largest_batch(self._networks.engines)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -131,16 +139,7 @@ class CudaDevice(RenderDevice):
         rolls: cuda.DeviceArray | None,
         images: Any,
     ) -> None:
-        ops.compose(
-            pictures["mask"],
-            pictures["foreground"],
-            pictures["background"],
-            index,
-            rolls=rolls,
-            out=images,
-            stream=self.stream,
-            **pixels.compose_options,
-        )
+        compose_pictures(ops.compose, pixels, pictures, index, rolls, images, stream=self.stream)
 
     def keep(
         self,
@@ -181,22 +180,13 @@ class CudaNetworks:
         self._stream = stream
         self._outputs = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
-        self._engines: dict[str, Engine] = {}
         self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
         self.tables: dict[str, cuda.DeviceArray] = {}
         for name in MECHANISMS:
-            mechanism = plan.mechanisms[name]
-            table = np.ascontiguousarray(mechanism.embedding, np.float32)
+            table = np.ascontiguousarray(plan.mechanisms[name].embedding, np.float32)
             self.tables[name] = cuda.DeviceArray.empty(table.shape, "float32", stream)
             self.tables[name].upload(table)
-            self._engines[name] = choice.load(name, stream=self._streams[name])
-            plan.release_pages()
-
-    @property
-    def largest_batch(self) -> int | None:
-        """The most samples that `start` takes; None: any number."""
-        limits = (getattr(engine, "largest_batch", None) for engine in self._engines.values())
-        return min((limit for limit in limits if limit is not None), default=None)
+        self.engines = load_engines(plan, lambda name: choice.load(name, stream=self._streams[name]))
 
     def start(
         self, name: str, inputs: Mapping[str, cuda.DeviceArray], into: Mapping[str, cuda.DeviceArray] | None
@@ -212,12 +202,11 @@ class CudaNetworks:
                 shape = (len(inputs["noise"]), *shape)
                 outputs[output] = cuda.DeviceArray.empty(shape, "float32", self._stream)
         own = self._streams[name]
-        own.wait_for(
-            self._stream
-        )  # after the allocations: earlier work on `stream` may still use their memory
+        # After the allocations: earlier work on `stream` may still use their memory.
+        own.wait_for(self._stream)
         # Recorded before it runs: one that fails may have enqueued some of its work.
         self._started.append((own, [*inputs.values(), *outputs.values()]))
-        self._engines[name].run(inputs, outputs, own)
+        self.engines[name].run(inputs, outputs, own)
         return outputs
 
     def join(self) -> None:

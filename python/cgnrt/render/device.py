@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -14,7 +14,7 @@ import numpy as np
 
 from cgnrt import cuda
 from cgnrt._support.forking import ForkLock
-from cgnrt.backends import Choice
+from cgnrt.backends import Choice, Engine
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
 from cgnrt.request.options import PixelFormat
@@ -48,7 +48,7 @@ class RenderDevice(ABC):
       chunk_pixels: pictures of this many pixels are made at once.
       ahead: how batches are made before they are asked for: by a "thread", or by enqueuing them on a "stream" of the
         device's own; None where they are not.
-      stream: the stream that orders the work, None where there is none.
+      stream: the stream that orders the work; None on a device without one.
       lock: held while a chunk is made: what engines return, and the entries of pools, must not change meanwhile.
     """
 
@@ -244,9 +244,10 @@ class NoiseInput:
     given: np.ndarray | None = None
     truncation: np.ndarray | None = None
 
-    def arrays(self) -> list[np.ndarray | None]:
+    def arrays(self) -> Iterator[np.ndarray | None]:
         """What has to be uploaded first."""
-        return [self.indices if self.given is None else self.given, self.truncation]
+        yield self.indices if self.given is None else self.given
+        yield self.truncation
 
     def make(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> Any:
         """The noise of some of the samples on the device, float32 (n, z) after truncation."""
@@ -293,16 +294,52 @@ class RequestInputs:
             read = NoiseInput(first.options.seed, draw, grouped[draw.group], given, first.truncation)
             self._noise[name] = drawn.setdefault(draw.slot, read) if given is None else read
 
-    def arrays(self) -> list[np.ndarray | None]:
+    def arrays(self) -> Iterator[np.ndarray | None]:
         """What has to be uploaded first."""
-        columns = [column for labels in self.labels for column in labels]
-        noise = [array for read in self._noise.values() for array in read.arrays()]
-        return [self._indices, self.rolls, *columns, *self.embeddings.values(), *noise]
+        yield self._indices
+        yield self.rolls
+        for labels in self.labels:
+            yield from labels
+        yield from self.embeddings.values()
+        for read in self._noise.values():
+            yield from read.arrays()
 
     def draw(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> dict[str, Any]:
         """Each mechanism's noise for some of the samples; what several share is drawn once."""
         made = {read: read.make(device, uploaded, part) for read in dict.fromkeys(self._noise.values())}
         return {name: made[read] for name, read in self._noise.items()}
+
+
+def load_engines(plan: Plan, load: Callable[[str], Engine]) -> dict[str, Engine]:
+    """The engines of a plan's mechanisms; `load` makes one by its mechanism's name."""
+    engines = {}
+    for name in MECHANISMS:
+        engines[name] = load(name)
+        # An engine that keeps reading the plan gets its pages back; one with a copy of its own frees them.
+        plan.release_pages()
+    return engines
+
+
+def largest_batch(engines: Mapping[str, Engine]) -> int | None:
+    """The most samples that all of the engines take; None: any number."""
+    limits = (getattr(engine, "largest_batch", None) for engine in engines.values())
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def compose_pictures(
+    compose: Callable[..., Any],
+    pixels: PixelFormat,
+    pictures: Mapping[str, Any],
+    index: Any | None,
+    rolls: Any | None,
+    images: Any,
+    **where: Any,
+) -> None:
+    """Call an op with the signature of `cgnrt.ops.compose`; all but `where` is as for `RenderDevice.compose`."""
+    masks, foregrounds, backgrounds = (pictures[PICTURES[name]] for name in MECHANISMS)
+    compose(
+        masks, foregrounds, backgrounds, index, rolls=rolls, out=images, **pixels.compose_options, **where
+    )
 
 
 def network_inputs(

@@ -12,7 +12,15 @@ from cgnrt.backends import Choice, Engine
 from cgnrt.backends.base import check_outputs
 from cgnrt.batch import BFloat16Array
 from cgnrt.plan import MECHANISMS, Plan
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, Uploaded, output_shapes
+from cgnrt.render.device import (
+    COLUMNS,
+    ROLLS,
+    RenderDevice,
+    Uploaded,
+    compose_pictures,
+    load_engines,
+    output_shapes,
+)
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
@@ -56,23 +64,14 @@ class HostDevice(RenderDevice):
     def run(
         self, mechanism: str, inputs: Mapping[str, Any], into: Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
-        if (
-            not self._engines
-        ):  # not before: checking a request must start no threads, since the process may fork later
-            self._engines = self._load()
+        # Not before the first run: to check a request must start no threads, since the process may fork later.
+        if not self._engines:
+            self._engines = load_engines(self._plan, lambda name: self._choice.load(name, self._threads))
         found = self._engines[mechanism].run(inputs, into)
         n = len(inputs["noise"])
         shapes = {name: (n, *shape) for name, shape in self._shapes[mechanism].items()}
         check_outputs(f"run mechanism '{mechanism}'", found, shapes)
         return found
-
-    def _load(self) -> dict[str, Engine]:
-        engines = {}
-        for name in MECHANISMS:
-            engines[name] = self._choice.load(name, self._threads)
-            # An engine that keeps reading the plan gets its pages back; one with a copy of its own frees them.
-            self._plan.release_pages()
-        return engines
 
     def put(self, source: np.ndarray, target: np.ndarray, rows: np.ndarray) -> None:
         target[rows] = source
@@ -85,16 +84,7 @@ class HostDevice(RenderDevice):
         rolls: np.ndarray | None,
         images: Any,
     ) -> None:
-        ops.compose(
-            pictures["mask"],
-            pictures["foreground"],
-            pictures["background"],
-            index,
-            rolls=rolls,
-            out=images,
-            threads=self._threads or 0,
-            **pixels.compose_options,
-        )
+        compose_pictures(ops.compose, pixels, pictures, index, rolls, images, threads=self._threads or 0)
 
     def keep(
         self,

@@ -21,7 +21,7 @@ from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.backends.torch import library
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MECHANISMS, Plan
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice
+from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, compose_pictures, largest_batch, load_engines
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
 
@@ -44,7 +44,7 @@ class TorchColumns(DeviceColumns):
 
 
 class Streams:
-    """The streams that a device was used on. Work on one sees what was done on the others, and so does their memory."""
+    """The streams that a device was used on. Work on one of them waits for what was enqueued on the others before."""
 
     def __init__(self, device: torch.device) -> None:
         module = getattr(torch, device.type, None)
@@ -54,7 +54,7 @@ class Streams:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Around work on the current stream; of a device without streams nothing is done."""
+        """A context around work on the current stream; on a device without streams it does nothing."""
         if self._current is None:
             yield
             return
@@ -86,15 +86,11 @@ class TorchDevice(RenderDevice):
         with self._streams.use(), self._failures():
             tables = [np.array(plan.mechanisms[name].embedding, np.float32) for name in MECHANISMS]
             self._tables = dict(zip(MECHANISMS, self.upload(tables), strict=True))
-            self._engines = {}
-            for name in MECHANISMS:
-                self._engines[name] = choice.load(name, threads)
-                plan.release_pages()
+            self._engines = load_engines(plan, lambda name: choice.load(name, threads))
 
     @property
     def largest_batch(self) -> int | None:
-        limits = (getattr(engine, "largest_batch", None) for engine in self._engines.values())
-        return min((limit for limit in limits if limit is not None), default=None)
+        return largest_batch(self._engines)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -107,7 +103,7 @@ class TorchDevice(RenderDevice):
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Say what torch says as the other devices do."""
+        """Turn errors of torch into those that other devices raise."""
         try:
             yield
         except Exception as error:
@@ -158,15 +154,7 @@ class TorchDevice(RenderDevice):
         rolls: Tensor | None,
         images: Any,
     ) -> None:
-        torch_ops.compose(
-            pictures["mask"],
-            pictures["foreground"],
-            pictures["background"],
-            index,
-            rolls,
-            out=images,
-            **pixels.compose_options,
-        )
+        compose_pictures(torch_ops.compose, pixels, pictures, index, rolls, images)
 
     def keep(
         self,
