@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -45,8 +46,17 @@ def test_a_dangling_link_is_kept(parts: Any, folder: Path) -> None:
         write_plan(folder / "cgn.plan", parts.manifest, parts.members)
 
 
-def test_a_name_that_is_taken_meanwhile(parts: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_name_that_is_taken_meanwhile(
+    parts: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
     target = folder / "cgn.plan"
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse_links)
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -61,12 +71,24 @@ def test_a_name_that_is_taken_meanwhile(parts: Any, folder: Path, monkeypatch: p
 
 
 def test_a_file_system_without_hard_links(parts: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "link", refuse_links)
     write_plan(folder / "cgn.plan", parts.manifest, parts.members)
     assert os.listdir(folder) == ["cgn.plan"]
+
+
+def test_a_file_system_that_cannot_flush_folders(
+    parts: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    digest = write_plan(folder / "cgn.plan", parts.manifest, parts.members)
+    assert Plan.open(folder / "cgn.plan").digest == digest
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace", "link"])

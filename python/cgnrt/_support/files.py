@@ -113,7 +113,10 @@ def written_beside(target: Path, *, force: bool, flush_name: bool = True) -> Ite
         target.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         _flush(beside)
-        _publish(beside, target, force=force)
+        try:
+            publish(beside, target, force=force)
+        except FileExistsError:
+            raise _exists(target) from None
         if flush_name:
             flush_names(target.parent)
     except OSError as error:
@@ -130,18 +133,23 @@ def discard(path: Path) -> None:
         path.unlink()
 
 
-def _publish(beside: Path, target: Path, *, force: bool) -> None:
-    """Rename the finished file."""
+def publish(beside: Path, target: Path, *, force: bool) -> None:
+    """Rename a finished file; without `force`, its old name stays until it is discarded.
+
+    Raises:
+      FileExistsError: `force` is off, and the target was created meanwhile.
+    """
     if force:
         os.replace(beside, target)
-    else:
-        try:
-            os.link(beside, target)  # unlike a rename, fails if the target was created meanwhile
-        except FileExistsError:
-            raise _exists(target) from None
-        except OSError:  # a file system without hard links: all that remains is another check
-            refuse_existing(target, force=False)
-            os.replace(beside, target)
+        return
+    try:
+        os.link(beside, target)  # unlike a rename, fails if the target exists
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: all that remains is another check
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.replace(beside, target)
 
 
 def flush_names(folder: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cgnrt.errors import PlanError, refuse, within
@@ -68,8 +68,8 @@ def _write(
 ) -> str:
     views = {name: _view(name, data) for name, data in members.items()}
     try:
-        if not force:
-            _refuse_existing(target)
+        if not force and os.path.lexists(target):
+            raise _exists()
         raw = _manifest_bytes(manifest, views)
         layout = [(MANIFEST_NAME, memoryview(raw)), *views.items()]
         headers, ending = archive_layout(layout)
@@ -78,6 +78,12 @@ def _write(
     folder, name = os.path.split(target)
     # Cut, so that the temporary name fits wherever the target's does.
     temporary = os.path.join(folder, f".{name[:60]}.{os.urandom(4).hex()}.tmp")
+    from cgnrt._support.files import (  # programs that only read plans start faster
+        discard,
+        flush_names,
+        publish,
+    )
+
     try:
         with open(temporary, "xb") as file:
             for header, (_, data) in zip(headers, layout, strict=True):
@@ -88,12 +94,13 @@ def _write(
             os.fsync(file.fileno())
         with open_plan(temporary, True, operation) as plan:
             digest = plan.digest
-        _publish(temporary, target, force, operation)
+        try:
+            publish(Path(temporary), Path(target), force=force)
+        except FileExistsError:
+            raise within(operation, _exists()) from None
+        flush_names(Path(folder))
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # gone, or in a folder that is: that must not hide what came before
-            os.unlink(temporary)
+        discard(Path(temporary))
     return digest
 
 
@@ -126,33 +133,7 @@ def _manifest_bytes(
     return (json.dumps(checked.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _refuse_existing(target: str) -> None:
-    if os.path.lexists(target):
-        raise refuse(
-            "path",
-            "the name of an existing file",
-            "a new name",
-            "Give another name, or force=True (--force).",
-        )
-
-
-def _publish(temporary: str, target: str, force: bool, operation: str) -> None:
-    """Give the finished file its name, and make the name last."""
-    if force:
-        os.replace(temporary, target)
-    else:
-        try:
-            os.link(temporary, target)  # unlike rename, fails where the name was taken meanwhile
-        except FileExistsError:
-            try:
-                _refuse_existing(target)
-            except PlanError as error:
-                raise within(operation, error) from None
-            raise
-        except OSError:  # a file system without hard links
-            os.replace(temporary, target)
-    folder = os.open(os.path.dirname(target) or ".", os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _exists() -> PlanError:
+    return refuse(
+        "path", "the name of an existing file", "a new name", "Give another name, or force=True (--force)."
+    )
