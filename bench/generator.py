@@ -143,7 +143,7 @@ def measure(path: Path, checkpoint: Path, images: int, rounds: int) -> list[dict
 def eager_process(checkpoint: Path) -> Iterator[Callable[[], object]]:
     """A batch by eager torch in a process of its own.
 
-    Beside the other engines its speed would hang on the state they leave the memory allocator in (up to 1.5 times).
+    Beside the other engines its speed would depend on the state they leave the memory allocator in (up to 1.5 times).
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()

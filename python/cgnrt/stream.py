@@ -36,7 +36,7 @@ class Stream(Iterator[Batch]):
         stop: int | None,
         prefetch: int,
     ) -> None:
-        """`batches` gives those of (seed, start, n), or refuses them; `prefetch` is 0 without a thread."""
+        """`batches(seed, start, n)` makes the batches, or raises at once; with `prefetch` 0 there is no thread."""
         self.seed = resolve_seed(seed)
         self.position = check_index("start", start)
         self._make_batches = batches

@@ -18,7 +18,9 @@ from torch.nn import functional as F
 
 from cgnrt import _core
 
-_checks: Any = _core  # the compiled ops, given no image of the same form, check shapes, types and options
+_checks: Any = (
+    _core  # called with pictures of the same form but no rows, the compiled ops only check arguments
+)
 _DTYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -207,12 +209,12 @@ def _blend(mask: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
 def _picked(pools: Sequence[Tensor], index: Tensor) -> tuple[list[Tensor], Tensor]:
     """Rows of each pool, and (n, 1, 1, 1) that is NaN where a row does not exist, else 0.
 
-    To raise an error would be to wait for the device.
+    Raising an error would mean waiting for the device.
     """
     found, there = [], torch.ones(len(index), dtype=torch.bool, device=index.device)
     for pool, rows in zip(pools, index.long().unbind(1), strict=True):
         there &= (rows >= 0) & (rows < len(pool))
-        # Of an empty pool nothing can be picked; what stands for it is never seen.
+        # An empty pool has no row to pick; zeros are picked, and the sum with NaN hides them.
         whole = pool if len(pool) else pool.new_zeros((1, *pool.shape[1:]))
         found.append(whole.index_select(0, rows.clamp(0, len(whole) - 1)))
     return found, _nan_unless(there)
@@ -306,7 +308,7 @@ def _finish(
 
 
 def _deliver(op: str, found: Tensor, out: Any) -> Tensor:
-    """What was made, in the caller's memory."""
+    """Copy a result into the caller's memory, once that is checked."""
     if not isinstance(out, Tensor):
         raise TypeError(f"{op} out: type is {type(out).__name__}, expected a tensor on {found.device}.")
     target = out
@@ -339,7 +341,7 @@ def _require_here(op: str, first: Tensor, tensors: dict[str, Any]) -> None:
 
 
 def _host(tensor: Tensor, count: int) -> np.ndarray:
-    """Memory on the host of a tensor's form, but for its first length: what the compiled ops check."""
+    """Zeros on the host with a tensor's shape and type, but `count` rows: what the compiled ops check."""
     shape = (count, *tensor.shape[1:]) if tensor.dim() else ()
     return np.zeros(shape, _NUMPY[tensor.dtype])
 

@@ -292,7 +292,7 @@ def test_every_operator_has_a_case() -> None:
         ),
         (
             [node("Shape", "v", "k", end=1), node("ReduceSum", "x k", "y")],
-            "ReduceSum with axes or numbers that hang on the batch",
+            "ReduceSum with axes or numbers that depend on the batch",
         ),
         ([node("Resize", "x - twice", "y", mode="linear", antialias=1)], "Resize with antialias 1"),
         (

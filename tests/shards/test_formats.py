@@ -233,7 +233,7 @@ def test_the_same_bytes_from_any_number_of_processes(make: Make, tmp_path: Path,
 
 
 def test_a_renewing_pool_does_not_know_the_shard_before(make: Make, tmp_path: Path) -> None:
-    """By an engine whose last bits hang on what it computes together."""
+    """By an engine whose last bits depend on what it computes together."""
     options: dict[str, Any] = {"pool": 8, "refresh": 3, "backend": "openvino", "image": "raw"}
     make(tmp_path / "a", **options)
     make(tmp_path / "b", **options)

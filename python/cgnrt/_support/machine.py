@@ -46,9 +46,8 @@ def limit_torch_threads() -> None:
 def _cpuinfo() -> dict[str, str]:
     try:
         with open("/proc/cpuinfo") as file:
-            first = list(
-                itertools.takewhile(str.strip, file)
-            )  # of one processor: the kernel makes the rest slowly
+            # One processor is enough: the kernel is slow to write the others.
+            first = list(itertools.takewhile(str.strip, file))
     except FileNotFoundError:  # not Linux
         return {}
     pairs = (line.partition(":") for line in first)

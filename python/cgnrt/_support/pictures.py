@@ -1,7 +1,7 @@
 """Reads every picture that a user gives: photos, masks, textures.
 
-A picture is read as it is shown: upright (EXIF), the first one of several, 16 bits and floats scaled to 8, and what is
-transparent over a plain colour, so that colours which nobody sees do not come out.
+A picture is read as viewers show it: upright (EXIF), the first one of several, 16 bits and floats scaled to 8 bits,
+and transparent parts over a plain colour, so that colours which are not visible do not appear.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _read(file: Any, mode: Literal["RGB", "L"]) -> Picture:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation; 1, upright, if there is none or it is damaged."""
+    """EXIF's orientation; 1 (upright) if EXIF is missing or damaged."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # viewers show such a picture as it is stored
@@ -164,9 +164,8 @@ def _without_alpha(image: Image.Image, behind: tuple[int, int, int]) -> Image.Im
     transparent = image.info.get("transparency")
     if image.mode not in _WITH_ALPHA and transparent is None:
         return image
-    if (
-        isinstance(transparent, tuple) and max(transparent) > 255
-    ):  # of 16 bits, of which Pillow read the upper 8
+    # The colour has 16 bits; Pillow has read the upper 8 of the pixels.
+    if isinstance(transparent, tuple) and max(transparent) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in transparent)
     shown = Image.new("RGBA", image.size, behind)
     layer = image.convert("LA") if image.mode == "La" else image

@@ -1,7 +1,7 @@
-"""What the commands print, safe for a terminal whatever files, plans and engines are called or say.
+"""What the commands print, safe for a terminal whatever is in the names and messages of files, plans and engines.
 
-Results go to stdout, and an error is raised if they cannot be written. Messages and progress bars go to stderr, and
-are dropped where there is none: GUI programs have no stderr, and a shell closes it with `2>&-`.
+Results go to stdout, and an error is raised if they cannot be written. Messages and progress bars go to stderr.
+Without a stderr they are dropped: GUI programs have none, and a shell closes it with `2>&-`.
 """
 
 from __future__ import annotations

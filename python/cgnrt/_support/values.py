@@ -32,7 +32,7 @@ def refuse_masked(operation: str, **given: object) -> None:
       TypeError: one of the arguments is a masked array.
     """
     masked = sys.modules.get("numpy.ma")
-    if masked is None:  # without the module there are none
+    if masked is None:  # not imported, so that no array is masked
         return
     for name, value in given.items():
         if isinstance(value, masked.MaskedArray):

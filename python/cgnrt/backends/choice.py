@@ -47,7 +47,7 @@ class Registration:
       by_name_only: kinds of device on which "auto" never takes it.
       needs_kernels: whether it runs on CUDA devices only beside `cgnrt._cuda`.
       may_run_on: whether "auto" is to import it for a kind of device, as far as can be told without that.
-      flags: of the `EngineOptions`, those that it alone understands.
+      flags: those of the `EngineOptions` that it understands and others may not.
     """
 
     name: str
@@ -330,7 +330,7 @@ class _Search:
         if where.kind not in entry.extras:
             kinds = "on the CPU" if "cpu" in entry.extras else "on CUDA devices"
             return f"it runs {kinds}, not on {where}"
-        for flag in ("compile", "tf32"):
+        for flag in sorted({flag for other in BACKENDS.values() for flag in other.flags}):
             if getattr(self.options, flag) and flag not in entry.flags:
                 return f"it has no option {flag}"
         backend = entry.backend

@@ -22,10 +22,8 @@ from cgnrt.plan.onnx.graph import relocate
 _MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
-
-_core_lock = (
-    ForkLock()
-)  # whoever uses the core has this lock or an engine's, so that no process forks meanwhile
+# Held while the core is used, unless an engine's lock is: the process does not fork meanwhile.
+_core_lock = ForkLock()
 
 
 @functools.cache

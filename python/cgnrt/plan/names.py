@@ -1,6 +1,6 @@
 """Names that people read: which characters they may hold, and when two look the same.
 
-Two classes whose names only a program can tell apart would be one to the person who asks for them.
+If only a program can tell the names of two classes apart, a person cannot ask for the right one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ASCII = {ord(other): letter for letter, others in _DRAWN_LIKE.items() for other
 
 
 def refused_character(text: str) -> str | None:
-    """The first character that no string of a manifest may hold; None without one."""
+    """The first character that no string of a manifest may hold, or None."""
     found = _REFUSED.search(text)
     return found.group() if found else None
 
@@ -51,7 +51,7 @@ def look(name: str) -> str:
 
 
 def alike(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two of the names that are equal or look the same; None without such."""
+    """The first two of the names that are equal or look the same, or None."""
     seen: dict[str, str] = {}
     for name in names:
         shown = look(name)

@@ -13,9 +13,8 @@ from torch.utils.data import get_worker_info
 from cgnrt.torch.sharding import LoaderProcess
 
 _MOST_WORKERS = 1024  # that are told apart
-_PATIENCE_S = (
-    600  # for other workers of a loader to start; if one has died, the loader stops the others earlier
-)
+# How long other workers of a loader may take to start. If one has died, the loader stops the others earlier.
+_PATIENCE_S = 600
 _KEYS = {"seed", "epoch", "done", "ended", "place"}
 
 
@@ -59,7 +58,7 @@ class Position:
 
 
 class Epochs:
-    """Which epoch comes next, and whether `set_epoch` or a loaded state said so last.
+    """Which epoch comes next, and which of `set_epoch` and a loaded state has set it last.
 
     A `StatefulDataLoader` hands a state on only when it is iterated, in each of its workers. A data set therefore
     has to know whether an iteration has followed the last `set_epoch`: if none has, the call came after the loading,
@@ -100,9 +99,9 @@ class Epochs:
         return self.next if int(self._cells[0, 1]) > heeded else None
 
     def take_turns(self, left: Position) -> LoaderProcess:
-        """This worker's part of a new epoch, if its loader was stopped in another one and goes on from there.
+        """This worker's part of a new epoch, when its loader resumes after a stop in another epoch.
 
-        Such a loader does not ask worker 0 first, but the one whose turn it was. That one takes the first batch.
+        Such a loader does not ask worker 0 first, but the worker whose turn it was, which takes the first batch.
 
         Args:
           left: where this worker was stopped.

@@ -138,9 +138,8 @@ def receive(token: tuple[str, int], number: int, whole: Tensor | None, views: Se
 
 
 def _give_back(array: np.ndarray, pid: int) -> None:
-    if (
-        pid == os.getpid()
-    ):  # in a forked process only the copies are freed; the parent's tensors may be in use
+    # A forked process frees only its copies; the parent's tensors may be in use.
+    if pid == os.getpid():
         array[_IN_USE] = 0
 
 

@@ -25,7 +25,7 @@ _WINDOW_DEFAULTS: dict[str, Any] = {
 
 
 class UnsupportedGraphError(Exception):
-    """What a native engine lacks for a graph."""
+    """A native engine does not support something in a graph. The message names it."""
 
 
 class Graph:

@@ -145,7 +145,7 @@ def _reason(errors: list[str], error: Exception | None = None) -> str:
 
 
 def make_monitor(api: Any, progress: Progress | None, subject: str) -> Any:
-    """The library's progress monitor for a callback; None where there is no callback.
+    """The library's progress monitor for a callback; None without one.
 
     The library may call it from threads of its own. An exception must not leave it, which would end the process: one
     that the callback raises, such as Ctrl-C, stops the build and is kept in `error`.

@@ -33,7 +33,7 @@ _FIELDS = (
 
 
 class UnfitError(Exception):
-    """Why a plan's engines are of no use here, in words that go on after "the plan has"."""
+    """A plan's engines cannot be used here. The message continues a sentence that begins with "the plan has"."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def find_ready(
       target: exactly this library version, architecture and card.
       batches: what they must at least run; None takes them as they are.
     Raises:
-      UnfitError: there are none that fit.
+      UnfitError: no engine of the plan fits.
     """
     try:
         found = list_ready(plan)

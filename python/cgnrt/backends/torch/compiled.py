@@ -1,7 +1,7 @@
-"""torch.compile: operations fused into kernels of their own, for each batch size by itself.
+"""torch.compile: fuses operations into kernels of their own, separately for each batch size.
 
-A size takes from several seconds to minutes the first time. What comes out is kept in a folder of this machine, as
-TensorRT's engines are, and used by the next process; a plan brings nothing of the kind along.
+The first run of a size takes several seconds to minutes. The kernels are kept in a folder of this machine, as
+TensorRT's engines are, for later processes. They are never stored in a plan.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Compiled:
     """A module compiled for batch sizes, each at its first run.
 
     Args:
-      batches: the sizes; none: all that come.
+      batches: the sizes; empty: every size that is run.
     """
 
     def __init__(self, module: fx.GraphModule, name: str, batches: frozenset[int]) -> None:
@@ -40,11 +40,11 @@ class Compiled:
         return n in self._batches or not self._batches
 
     def run(self, n: int, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The outputs, compiled first if need be."""
+        """The outputs for n samples; the first run of a size compiles it."""
         if n in self._made:
             found: tuple[Tensor, ...] = self._made[n](*arguments)
             return found
-        # A module for each size, with the same weights: torch compiles a function for few sizes only.
+        # A module for each size, with the same weights: torch compiles one function for a few sizes only.
         made = torch.compile(fx.GraphModule(self._module, self._module.graph), dynamic=False, fullgraph=True)
         try:
             with _kept():

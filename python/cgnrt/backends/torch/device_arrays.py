@@ -48,7 +48,7 @@ class DeviceArrayEngine(TorchEngine):
         return dict(outputs)
 
     def _lent(self, array: Any) -> Tensor:
-        """A tensor on an array's memory. Whoever lends it orders streams, and keeps it until the run is over."""
+        """A tensor on an array's memory. The caller orders streams, and keeps the array until the run is over."""
         if self._emulated:
             memory = (ctypes.c_float * (array.nbytes // 4)).from_address(array.data_ptr)
             return torch.frombuffer(memory, dtype=torch.float32).reshape(array.shape)

@@ -22,8 +22,9 @@ from cgnrt.errors import BackendError
 class TorchEngine:
     """A network with weights of its own.
 
-    Tensors are enqueued on torch's current stream. `engine_batches` are captured as CUDA graphs on a GPU of NVIDIA or
-    AMD; with `compile`, they, or if there are none all sizes, are compiled at their first run.
+    On tensors it runs on torch's current stream. On a GPU of NVIDIA or AMD the sizes of `engine_batches` are captured
+    as CUDA graphs. With `compile` each of these sizes is compiled at its first run; without `engine_batches`, every
+    size.
 
     Attributes:
       largest_batch: what fits into the memory that was free when it was loaded; None on the CPU.
@@ -56,7 +57,7 @@ class TorchEngine:
     def run(
         self, inputs: Mapping[str, Any], outputs: Mapping[str, Any] | None = None, stream: Any = None
     ) -> dict[str, Any]:
-        """As `backends.Engine` has it: NumPy arrays, or tensors of the device, whose results are tensors."""
+        """As `backends.Engine.run`, for NumPy arrays or for tensors on the device; the outputs are of the same kind."""
         here = isinstance(next(iter(inputs.values()), None), np.ndarray)
         found = dict(zip(self._program.outputs, self.forward(self._arguments(inputs)), strict=True))
         if here:
@@ -108,7 +109,7 @@ class TorchEngine:
                 raise self._failure(error, n) from error
 
     def _failure(self, error: Exception, n: int) -> Exception:
-        """What a failure is for whoever called."""
+        """The error to raise for the failure of a run of n samples."""
         if isinstance(error, BackendError):
             return error
         if library.is_out_of_memory(error):

@@ -16,7 +16,7 @@ from cgnrt._support.machine import available_cores
 from cgnrt.backends.base import Device
 from cgnrt.errors import BackendError
 
-# Kinds on which weights and pictures lie with the channels last: there convolutions are faster so.
+# Kinds of device on which weights and pictures have the channels last, because convolutions are faster that way.
 _CHANNELS_LAST = ("cpu", "cuda", "xpu")
 _BF16_CAPABILITY = (8, 0)
 _HALF = {"bf16": {"avx512_bf16", "amx_bf16"}, "fp16": {"avx512_fp16", "amx_fp16"}}
@@ -30,7 +30,7 @@ def torch_device(device: Device) -> torch.device:
 
 
 def channels_last(device: torch.device) -> bool:
-    """Whether pictures are to lie with the channels last."""
+    """Whether weights and pictures have the channels last."""
     return device.type in _CHANNELS_LAST
 
 
@@ -110,7 +110,7 @@ def first_line(error: BaseException) -> str:
 
 
 def missing_operation(error: Exception, subject: str, device: torch.device) -> BackendError | None:
-    """The error for an operation that a device lacks; None where that is not what was said."""
+    """The error for an operation that a device does not have; None if `error` says something else."""
     if not isinstance(error, NotImplementedError):
         return None
     return BackendError(f"{subject}: an operation is not supported by torch on {device}: {first_line(error)}")
@@ -118,12 +118,12 @@ def missing_operation(error: Exception, subject: str, device: torch.device) -> B
 
 @contextlib.contextmanager
 def settings(device: torch.device, *, tf32: bool, threads: int | None = None) -> Iterator[None]:
-    """Around work that must not hang on how the process that it is in has set torch.
+    """A context around work whose result must not depend on the settings of torch in this process.
 
-    No gradients, no autocast; float32 is float32, on NVIDIA's cards TF32 if that is asked for.
+    There are no gradients and no autocast. float32 is computed in float32, or with `tf32` in TF32 on NVIDIA's cards.
 
     Args:
-      threads: on the CPU; None are the cores that this process may use.
+      threads: on the CPU; None takes the cores that this process may use.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())

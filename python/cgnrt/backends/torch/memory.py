@@ -9,13 +9,13 @@ from cgnrt.backends.torch.tracer import BATCHES, EXAMPLES
 
 
 def bytes_per_sample(graph: fx.Graph) -> int:
-    """By how much the most memory that is in use at once grows with a sample; workspaces are not in it."""
+    """How much the peak of the memory in use grows with each sample, without workspaces."""
     low, high = (_peak_bytes(graph, k) for k in (0, 1))
     return (high - low) // (BATCHES[1] - BATCHES[0])
 
 
 def _peak_bytes(graph: fx.Graph, k: int) -> int:
-    """Of the k-th example batch size. Views, and what is written over, share memory."""
+    """The peak for the k-th example batch size. Views and results in place share memory with their operand."""
     blocks: dict[fx.Node, tuple[int, int]] = {}  # of each node: which, and its bytes
     readers: dict[int, int] = {}  # of each block: how many reads are still to come
     for node in graph.nodes:
@@ -46,7 +46,7 @@ def _peak_bytes(graph: fx.Graph, k: int) -> int:
 
 
 def _shares(node: fx.Node, first: fx.Node, k: int) -> bool:
-    """Whether a node's result lies in its first operand's memory."""
+    """Whether a node's result is in its first operand's memory."""
     name = getattr(node.target, "__name__", "")
     if name.endswith("_") and not name.endswith("__"):
         return True

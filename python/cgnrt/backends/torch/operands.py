@@ -22,23 +22,21 @@ TYPES = {
     "int64": torch.int64,
     "bool": torch.bool,
 }
-
-
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class UnsupportedError(Exception):
-    """What this backend lacks for a graph."""
+    """The backend does not support something in a graph. The message names it."""
 
 
 class Operands:
     """The inputs and attributes of one node.
 
     Args:
-      values: as they were made; what is read on the host is not rounded.
-      dtype: what the node computes floats in.
+      values: of the inputs, not yet in `dtype`: numbers that are read on the host are not rounded.
+      dtype: the type that the node computes floats in.
     Attributes:
-      read: the values of a tensor of the graph.
+      read: gives the values of a tensor of the graph.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class Operands:
         return [self[k] for k in range(len(self._values))]
 
     def numbers(self, position: int) -> Any:
-        """An operand that has to be known on the host, as a number or a list."""
+        """An operand that must be known on the host, as a number or a list."""
         try:
             return self.tracer.numbers(self._given(position))
         except ValueError as error:
@@ -90,14 +88,14 @@ class Operands:
         return found if isinstance(found, list) else [found]
 
     def fixed(self, position: int) -> list[int]:
-        """Whole numbers that do not hang on the batch."""
+        """Whole numbers that do not depend on the batch."""
         found = self.sizes(position)
         if not all(type(item) is int for item in found):
-            raise UnsupportedError(f"{self.node.op} with axes or numbers that hang on the batch")
+            raise UnsupportedError(f"{self.node.op} with axes or numbers that depend on the batch")
         return found
 
     def get(self, name: str, default: Any) -> Any:
-        """An attribute, which has to have the default's type; None as a default takes any."""
+        """An attribute, which must have the type of the default; with None as the default, any type."""
         found = self.node.attributes.get(name, default)
         if isinstance(default, float) and isinstance(found, int):
             return float(found)
@@ -106,7 +104,7 @@ class Operands:
         return found
 
     def want(self, name: str, *values: Any) -> Any:
-        """An attribute that has to be one of the values; the first of them where it is left out."""
+        """An attribute, which must be one of the values; the first of them if it is left out."""
         found = self.node.attributes.get(name, values[0])
         if found not in values:
             raise UnsupportedError(f"{self.node.op} with {name} {found}")

@@ -15,7 +15,7 @@ from cgnrt.backends.base import AMD_DRIVER
 
 @functools.cache
 def may_run_on(kind: str) -> bool:
-    """Whether it is worth while to import torch for a kind of device, where nobody asked for torch or the device."""
+    """Whether "auto" is to import torch for a kind of device: this installation may run there."""
     if kind != "cuda":
         return True  # nothing else runs there
     built_for = _accelerator()

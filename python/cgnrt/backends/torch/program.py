@@ -22,7 +22,7 @@ from cgnrt.plan.onnx.model import Node
 from cgnrt.plan.onnx.wire import Tensor as OnnxTensor
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# What computes in half by itself, and what passes a matrix unit's type on: torch has all of it in both types.
+# The layers that compute in half; torch has each of them in fp16 and in bf16.
 _LAYERS = ("Conv", "ConvTranspose", "MatMul")
 
 
@@ -45,7 +45,7 @@ class Program:
         """A module with weights of its own on a device.
 
         Args:
-          channels_last: how weights of convolutions lie; pictures then lie so, too.
+          channels_last: whether weights of convolutions have the channels last; pictures then have them last, too.
         """
         root = torch.nn.Module()
         for name, (tensor, dtype) in self.constants.items():

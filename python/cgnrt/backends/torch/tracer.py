@@ -1,8 +1,8 @@
 """Records torch operations as an fx graph, and knows the shape of every result for every batch size.
 
 Each value has an example for three batch sizes: a meta tensor, without memory, of what is computed on the device; a CPU
-tensor of what is known on the host. Whatever hangs on constants and sizes alone is worked out here, once: a size that
-grows with the batch is written down as `factor * n + offset`.
+tensor of what is known on the host. What depends only on constants and sizes is computed here, once: a size that grows
+with the batch is written down as `factor * n + offset`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor, fx
 BATCHES = (2, 3, 5)
 EXAMPLES = "examples"  # where a node keeps them
 META = torch.device("meta")
-_FEW = 1024  # elements of what is worked out for each batch size
+_FEW = 1024  # elements of a value that is computed on the host for each batch size, at most
 
 
 class Size(NamedTuple):
-    """A number that hangs on the batch size n: `factor * n + offset`."""
+    """A number that depends on the batch size n: `factor * n + offset`."""
 
     factor: int
     offset: int
@@ -33,7 +33,7 @@ class Value:
     """A value of the graph.
 
     Attributes:
-      examples: of each batch size; one and the same tensor where the batch does not matter.
+      examples: a tensor for each batch size; the same object for all if the batch does not matter.
       node: what computes it; None where it is known on the host.
     """
 
@@ -46,7 +46,7 @@ class Value:
 
     @property
     def constant(self) -> Tensor | None:
-        """What it is on the host, if that does not hang on the batch."""
+        """Its values on the host, if they do not depend on the batch; else None."""
         first = self.examples[0]
         return first if self.on_host and all(other is first for other in self.examples) else None
 
@@ -60,7 +60,7 @@ class Value:
 
     @property
     def shape(self) -> tuple[int | str, ...]:
-        """Its sizes; one that hangs on the batch is "n"."""
+        """Its sizes; one that depends on the batch is "n"."""
         shapes = zip(*(example.shape for example in self.examples), strict=True)
         return tuple(sizes[0] if len(set(sizes)) == 1 else "n" for sizes in shapes)
 
@@ -203,7 +203,7 @@ class Tracer:
         return self.on_device(leaf) if isinstance(leaf, Value) else leaf
 
     def _argument(self, leaf: Any) -> Any:
-        """What stands for a leaf in the graph."""
+        """A leaf of the arguments as the graph takes it."""
         if isinstance(leaf, Value):
             return leaf.node
         if leaf is META:

@@ -163,12 +163,12 @@ def _sizes(x: Operands) -> list[Any]:
 
 
 def _resize_mode(x: Operands, ratios: Sequence[float]) -> dict[str, Any]:
-    """torch's words for the mode and the coordinates."""
+    """torch's arguments for the mode and the coordinates."""
     mode = x.want("mode", "nearest", "linear", "cubic")
     coordinates = x.get("coordinate_transformation_mode", "half_pixel")
     if mode == "nearest":
         rounding = x.get("nearest_mode", "round_prefer_floor")
-        # Pixels are repeated whichever way a half is rounded: there is none.
+        # Whole factors give no coordinate halfway between two pixels, so the rule for those does not matter.
         repeats = all(ratio >= 1 and ratio.is_integer() for ratio in ratios)
         if coordinates == "asymmetric" and rounding == "floor":
             return {"mode": "nearest"}

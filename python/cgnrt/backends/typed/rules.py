@@ -55,7 +55,7 @@ class HalfRules:
 
     Args:
       layers: operators that compute in half by themselves, as matrix units do.
-      shape_of: sizes of a value, as far as they are known; a size that hangs on the batch may be a name.
+      shape_of: sizes of a value, as far as they are known; a size that depends on the batch may be a name.
       is_float: whether a value is a float, in half or not.
       constants: names of those.
       fit: whether half holds all constants among these values.

@@ -51,7 +51,7 @@ def validate_graph(
       graph: the ONNX model.
       inputs: what the graph must take, exactly; order does not matter.
       outputs: what it must give, exactly.
-      location: the file name that external data must have (`shape.weights`), None where there are no weights.
+      location: the file name that external data must have (`shape.weights`); None without weights.
       weights: the weights member that belongs to it.
 
     Returns:
