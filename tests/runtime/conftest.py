@@ -12,6 +12,8 @@ from onnx import TensorProto, helper
 from cgnrt import Generator
 from cgnrt.plan import write_plan
 
+from .telling_plan import write_telling_plan
+
 # Chunks of different sizes take different kernels in the engines: fp32 sums in another order.
 ENGINE_TOLERANCE = 2e-5
 
@@ -52,6 +54,13 @@ def make_golden(golden_plan: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def telling(make_golden: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    """A generator of images that tell their labels."""
+    path = tmp_path_factory.mktemp("telling") / "telling.plan"
+    return Generator(write_telling_plan(make_golden, path), threads=1)
 
 
 # Names as ImageNet has them, and some that are hard to write or to read.

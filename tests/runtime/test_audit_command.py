@@ -1,0 +1,88 @@
+"""`cgnrt audit`: a classifier that is named on the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cgnrt
+from cgnrt import Audit, Generator
+from cgnrt.cli import main
+
+SOURCE = """
+import numpy as np
+def constant(images):
+    assert images.dtype == np.float32
+    return np.zeros(len(images), int)
+def fails(images):
+    raise ValueError("out of order")
+class Model:
+    def classify(self, images):
+        return constant(images)
+model = Model()
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a module of classifiers."""
+    (tmp_path / "own_classifiers.py").write_text(SOURCE)
+    (tmp_path / "own_broken.py").write_text("import cgnrt_no_such_package\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("own_classifiers", "own_broken"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def test_the_command(telling: Generator, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = list(sys.path)
+    words = ["audit", str(telling.plan.path), "own_classifiers:constant", "-n", "50", "--threads", "1"]
+    assert main([*words, "-o", "audit.json", "--plot", "audit.png"]) == 0
+    captured = capsys.readouterr()
+    expected = cgnrt.audit(lambda images: np.zeros(len(images), int), telling, 50)
+    assert captured.out == f"{expected}\n"
+    assert captured.err == ""
+    assert Audit.from_json((here / "audit.json").read_text()) == expected
+    assert (here / "audit.png").stat().st_size > 1000
+    assert sys.path == path
+    assert main([*words, "-o", "audit.json"]) == 1
+    assert "the file exists" in capsys.readouterr().err
+    assert main([*words, "-o", "audit.json", "--force"]) == 0
+    assert main([*words[:2], "own_classifiers:model.classify", *words[3:]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("own_classifiers", [], "expected MODULE:FUNCTION"),
+        ("no_such_module:f", [], "module 'no_such_module' is missing"),
+        ("own_classifiers.sub:f", [], "module 'own_classifiers.sub' is missing"),
+        ("own_classifiers:f", [], "'f' is missing in module 'own_classifiers'"),
+        ("own_classifiers:SOURCE", [], "is missing in module"),
+        ("own_classifiers:np", [], "classifier is module, expected a callable"),
+        ("own_classifiers:fails", [], "the classifier's code raised ValueError (above)"),
+        ("own_broken:f", [], "the classifier's code raised ModuleNotFoundError (above)"),
+        ("own_classifiers:constant", ["-o", "audit.txt"], "expected a name that ends in .json"),
+        ("own_classifiers:constant", ["--plot", "audit.txt"], "expected a name that ends in .png"),
+        ("own_classifiers:constant", ["-n", "0"], "n is 0, expected at least 1"),
+    ],
+)
+def test_the_command_refuses(
+    telling: Generator,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    more: list[str],
+    message: str,
+) -> None:
+    before = sorted(p.name for p in here.iterdir() if p.suffix)
+    assert main(["audit", str(telling.plan.path), name, "-n", "10", *more]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert sorted(p.name for p in here.iterdir() if p.suffix) == before
+    if "(above)" in message:
+        assert "Traceback" in captured.err
