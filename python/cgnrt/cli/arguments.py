@@ -22,7 +22,7 @@ def add_generator(parser: argparse.ArgumentParser) -> None:
     """The plan and what runs it."""
     parser.add_argument("plan", type=Path)
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)}")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<index>")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, xpu, or cuda:<index>")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
     parser.add_argument("--threads", type=int, default=None)
 

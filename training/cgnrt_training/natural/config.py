@@ -88,7 +88,7 @@ class TrainConfig:
     refine_width: int = 32  # its channels; ours
     ema: float = 0.0  # decay of averaged weights, which are then what is saved; 0 is off, as in ref.
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: networks by autocast, losses in fp32; ref. fp32
-    channels_last: bool = False  # memory format of the networks; faster on a GPU with bf16
+    channels_last: bool = False  # memory format of the networks; ours, not measured on a GPU yet
     seed: int = 0
 
 
