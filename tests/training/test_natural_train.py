@@ -23,7 +23,7 @@ from cgnrt_training.natural.checkpoints import load_natural
 from cgnrt_training.natural.config import RECIPES, Config
 from cgnrt_training.natural.draws import draw
 from cgnrt_training.natural.model import MECHANISMS, NaturalCGN
-from cgnrt_training.natural.monitor import Clock, collapse, shown
+from cgnrt_training.natural.monitor import Clock, collapse
 from cgnrt_training.natural.networks import Networks
 from cgnrt_training.natural.patch_grid import patch_grid
 from cgnrt_training.natural.refine import Refiner
@@ -396,4 +396,3 @@ def test_time_is_told_once() -> None:
     for _ in range(9):
         clock.tick(1)
     assert log.getvalue().count("time: ") == 1
-    assert [shown(s) for s in (3.21, 150, 7300, 200_000)] == ["3.21 s", "2.5 min", "2.0 h", "2.3 days"]

@@ -101,10 +101,12 @@ def read_photo(path: Path, size: int) -> tuple[np.ndarray, Picture]:
       PictureError: the file is not a picture that can be read.
     """
     picture = read_picture(path, "RGB")
-    return _square(picture, size), picture
+    return square(picture, size), picture
 
 
-def read_mask(path: Path, photo: Picture, size: int) -> np.ndarray:
+def read_mask(
+    path: Path, photo: Picture, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> np.ndarray:
     """A mask's middle square, (size, size) uint8.
 
     Raises:
@@ -122,7 +124,7 @@ def read_mask(path: Path, photo: Picture, size: int) -> np.ndarray:
         raise PictureError(
             f"mask '{path}': width x height is {got}, expected the photo's {seen}, or the same proportions. {reason}"
         )
-    return _square(mask, size)
+    return square(mask, size, resampling)
 
 
 def hides_its_turn(photo: Picture) -> bool:
@@ -139,5 +141,8 @@ def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(its_height * width - height * its_width) <= max(*one, *other)
 
 
-def _square(picture: Picture, size: int) -> np.ndarray:
-    return np.asarray(ImageOps.fit(picture.image, (size, size), Image.Resampling.LANCZOS))
+def square(
+    picture: Picture, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> np.ndarray:
+    """A picture's middle square, (size, size, 3) or, of a mask, (size, size) uint8."""
+    return np.asarray(ImageOps.fit(picture.image, (size, size), resampling))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cgnrt._support.terminal import say
 
+from ..runs.times import shown
 from .objective import TERMS
 
 _TIMED = 3  # micro-batches that the estimate is from, after the first
@@ -74,11 +75,3 @@ class Clock:
                 f"{shown(each * self._left)} for the run",
                 self._log,
             )
-
-
-def shown(seconds: float) -> str:
-    """A time as people say it."""
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.2f} s"

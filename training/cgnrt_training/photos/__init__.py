@@ -1,0 +1,1 @@
+"""Folders of photos: what is in them, their masks, and both packed for training."""
