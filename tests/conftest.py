@@ -22,13 +22,19 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def golden_plan() -> Path:
     """A tiny plan of a CGN of the current format version: 8 x 8 px, 3 classes, rolls."""
-    return ROOT / "tests" / "plan" / "golden" / "v2.plan"
+    return ROOT / "tests" / "plan" / "golden" / "v3.plan"
+
+
+@pytest.fixture(scope="session")
+def golden_half_plan() -> Path:
+    """The same with weights in half precision."""
+    return ROOT / "tests" / "plan" / "golden" / "v3-half.plan"
 
 
 @pytest.fixture(scope="session")
 def golden_saliency_plan() -> Path:
     """A tiny plan that finds objects, of the current format version: 8 x 8 px."""
-    return ROOT / "tests" / "plan" / "golden" / "v2-saliency.plan"
+    return ROOT / "tests" / "plan" / "golden" / "v3-saliency.plan"
 
 
 @pytest.fixture(scope="session")

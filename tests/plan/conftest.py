@@ -103,6 +103,12 @@ def parts(golden_plan: Path, tmp_path: Path) -> Parts:
 
 
 @pytest.fixture
+def half_parts(golden_half_plan: Path, tmp_path: Path) -> Parts:
+    """The golden plan with weights in half precision in pieces."""
+    return taken_apart(golden_half_plan, tmp_path)
+
+
+@pytest.fixture
 def saliency_parts(golden_saliency_plan: Path, tmp_path: Path) -> Parts:
     """The golden plan of kind "saliency" in pieces."""
     return taken_apart(golden_saliency_plan, tmp_path)

@@ -39,10 +39,10 @@ def test_json_is_json(golden_plan: Path) -> None:
         value = json.loads(json.dumps(to_json(plan)))
         assert value["digest"] == plan.digest
         assert value["manifest"] == plan.manifest.to_dict()
-        assert value["size"] == 19879
+        assert value["size"] == 19939
         assert value["weights"]["shape"] == [
-            {"name": "weight", "dtype": "float32", "shape": [64, 7], "bytes": 1792},
-            {"name": "bias", "dtype": "float32", "shape": [64], "bytes": 256},
+            {"name": "weight", "dtype": "float32", "shape": [64, 7], "bytes": 1792, "stored": "float32"},
+            {"name": "bias", "dtype": "float32", "shape": [64], "bytes": 256, "stored": "float32"},
         ]
 
 

@@ -40,9 +40,9 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "format_version",
         4,
-        r"format version is 4, expected <= 2\. Upgrade cgnrt, or export again with cgnrt-export\.",
+        r"format version is 4, expected <= 3\. Upgrade cgnrt, or export again with cgnrt-export\.",
     ),
-    ("format_version", 0, r"format version is 0, expected an integer in 1\.\.2"),
+    ("format_version", 0, r"format version is 0, expected an integer in 1\.\.3"),
     ("format_version", True, r"format version is True"),
     ("format_version", 1.0, r"format version is 1\.0"),
     ("format_version", "1", r"format version is '1'"),

@@ -43,7 +43,24 @@ V2_SALIENCY = (
 )
 
 
-@pytest.mark.parametrize(("version", "name", "fixed"), [(1, "v1.plan", V1), (2, "v2.plan", V2)])
+V3 = (
+    "572dc690c04c3bf7595e3ddf19f4aecfb8948ba943701d6991f11b89aeff8ffc",
+    "c5342918a52adfe880586399b2baee8c7f496d4d5bfcc2d7a61455b2c18b5b32",
+)
+V3_HALF = (
+    "178440cee71ecc464cc9eff084cf944cc871ccdf67c0f67807219dcd3b668280",
+    "d300da770574bd089bf1a4c565fdb9be999724a9abd45fa16c9041d2d1e1797e",
+)
+V3_SALIENCY = (
+    "68611f6db28a02c9f312800d9714ee3e87b1ae4e846d6721a9819760fb15b310",
+    "61b1e4179004e8b430cad7606888644d73160765bf97b2ebe84421719287244e",
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "fixed"),
+    [(1, "v1.plan", V1), (2, "v2.plan", V2), (3, "v3.plan", V3), (3, "v3-half.plan", V3_HALF)],
+)
 def test_golden_plans_open_and_are_unchanged(version: int, name: str, fixed: tuple[str, str]) -> None:
     path = GOLDEN / name
     assert hashlib.sha256(path.read_bytes()).hexdigest() == fixed[1]
@@ -59,24 +76,36 @@ def test_golden_plans_open_and_are_unchanged(version: int, name: str, fixed: tup
         assert [spec.shape for spec in plan.mechanisms["texture"].spec.outputs] == [("n", 3, 8, 8)]
 
 
-def test_golden_saliency_plan_opens_and_is_unchanged(golden_saliency_plan: Path) -> None:
-    assert hashlib.sha256(golden_saliency_plan.read_bytes()).hexdigest() == V2_SALIENCY[1]
-    with SaliencyPlan.open(golden_saliency_plan) as plan:
-        assert plan.digest == V2_SALIENCY[0]
-        assert (plan.manifest.format_version, plan.manifest.kind) == (2, "saliency")
+@pytest.mark.parametrize(
+    ("version", "name", "fixed"),
+    [(2, "v2-saliency.plan", V2_SALIENCY), (3, "v3-saliency.plan", V3_SALIENCY)],
+)
+def test_golden_saliency_plans_open_and_are_unchanged(
+    version: int, name: str, fixed: tuple[str, str]
+) -> None:
+    assert hashlib.sha256((GOLDEN / name).read_bytes()).hexdigest() == fixed[1]
+    with SaliencyPlan.open(GOLDEN / name) as plan:
+        assert plan.digest == fixed[0]
+        assert (plan.manifest.format_version, plan.manifest.kind) == (version, "saliency")
         assert plan.network.spec.std == (0.229, 0.224, 0.225)
         assert [spec.shape for spec in plan.network.spec.outputs] == [("n", 1, 8, 8)]
 
 
-def test_version_1_differs_by_version_and_kind_alone(golden_plan: Path, tmp_path: Path) -> None:
-    """And is written again as it was, for who has the manifest of an old plan."""
-    with Plan.open(GOLDEN / "v1.plan") as old, Plan.open(golden_plan) as new:
-        assert new.manifest.to_dict() == old.manifest.to_dict() | {"format_version": 2, "kind": "cgn"}
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_versions_differ_by_version_kind_and_storage_alone(
+    version: int, golden_plan: Path, tmp_path: Path
+) -> None:
+    """And are written again as they were, for who has the manifest of an old plan."""
+    with Plan.open(GOLDEN / f"v{version}.plan") as old, Plan.open(golden_plan) as new:
+        found = old.manifest.to_dict() | {"format_version": 3, "kind": "cgn"}
+        for spec in found["mechanisms"].values():
+            spec["storage"] = None
+        assert new.manifest.to_dict() == found
         members = {name: old.member(name) for name in old.members}
         assert members == {name: new.member(name) for name in new.members}
         for manifest in (old.manifest, old.manifest.to_dict()):
             write_plan(tmp_path / "again.plan", manifest, members, force=True)
-            assert (tmp_path / "again.plan").read_bytes() == (GOLDEN / "v1.plan").read_bytes()
+            assert (tmp_path / "again.plan").read_bytes() == (GOLDEN / f"v{version}.plan").read_bytes()
 
 
 def test_golden_script_makes_the_golden_plans(tmp_path: Path) -> None:
@@ -85,8 +114,12 @@ def test_golden_script_makes_the_golden_plans(tmp_path: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name, make in (("v2.plan", module.make_plan), ("v2-saliency.plan", module.make_saliency_plan)):
-        write_plan(tmp_path / name, *make())
+    for name, made in (
+        ("v3.plan", module.make_plan()),
+        ("v3-half.plan", module.make_plan(half=True)),
+        ("v3-saliency.plan", module.make_saliency_plan()),
+    ):
+        write_plan(tmp_path / name, *made)
         assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
 
 

@@ -18,7 +18,7 @@ REMOVE = object()
 IMAGE = {"name": "image", "shape": ["n", 3, 8, 8], "dtype": "float32"}
 
 CASES: list[tuple[str, Any, str]] = [
-    ("format_version", 3, r"format version is 3, expected <= 2\. Upgrade cgnrt"),
+    ("format_version", 4, r"format version is 4, expected <= 3\. Upgrade cgnrt"),
     (
         "format_version",
         1,
@@ -159,7 +159,7 @@ def test_inspect(golden_saliency_plan: Path) -> None:
         value = to_json(plan)
         assert value["manifest"]["kind"] == "saliency"
         assert value["weights"]["saliency"] == [
-            {"name": "weight", "dtype": "float32", "shape": [1, 3, 3, 3], "bytes": 108}
+            {"name": "weight", "dtype": "float32", "shape": [1, 3, 3, 3], "bytes": 108, "stored": "float32"}
         ]
 
 

@@ -14,6 +14,7 @@ from cgnrt.cli.arguments import Commands
 from cgnrt.errors import PlanError
 from cgnrt.plan import (
     CgnManifest,
+    ExternalInitializer,
     Mechanism,
     Network,
     Plan,
@@ -21,6 +22,7 @@ from cgnrt.plan import (
     SaliencyPlan,
     SaliencySpec,
     TensorSpec,
+    Weights,
     external_initializers,
     open_any,
 )
@@ -94,7 +96,13 @@ def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
     networks = plan.mechanisms.values() if isinstance(plan, Plan) else [plan.network]
     graphs = {
         network.name: [
-            {"name": piece.name, "dtype": piece.dtype, "shape": list(piece.dims), "bytes": piece.length}
+            {
+                "name": piece.name,
+                "dtype": piece.dtype,
+                "shape": list(piece.dims),
+                "bytes": piece.length,
+                "stored": _stored(piece, network.external),
+            }
             for piece in external_initializers(network.model)
         ]
         for network in networks
@@ -108,6 +116,13 @@ def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
         "weights": graphs,
         "engines": [ready.to_json() for ready in list_ready(plan)] if isinstance(plan, Plan) else [],
     }
+
+
+def _stored(piece: ExternalInitializer, weights: Weights | None) -> str:
+    """The element type of an initializer in the file."""
+    if weights is None or weights.half_from is None or piece.offset < weights.half_from:
+        return piece.dtype
+    return "float16"
 
 
 def _draws(manifest: CgnManifest) -> list[tuple[str, str]]:
@@ -134,13 +149,19 @@ def _versions(manifest: CgnManifest | SaliencyManifest) -> str:
 
 def _describe_network(network: Network) -> list[str]:
     spec = network.spec
-    graph, weights = network.graph.nbytes, network.weights.nbytes if network.weights is not None else 0
+    graph, weights = network.graph.nbytes, _weights(network.external)
     lines = [
-        f"{network.name}  (graph {_bytes(graph)}, weights {_bytes(weights)})",
+        f"{network.name}  (graph {_bytes(graph)}, weights {weights})",
         f"  {'takes':<12}{', '.join(_tensor(tensor) for tensor in spec.inputs)}",
         f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}",
     ]
     return lines + _describe_draws(network) if isinstance(network, Mechanism) else lines
+
+
+def _weights(weights: Weights | None) -> str:
+    if weights is None or weights.half_from is None:
+        return _bytes(0 if weights is None else weights.nbytes)
+    return f"{_bytes(weights.stored_bytes)}, {_bytes(weights.nbytes)} once widened from half precision"
 
 
 def _describe_draws(mechanism: Mechanism) -> list[str]:

@@ -6,6 +6,7 @@ from cgnrt.plan.limits import FORMAT_VERSION, MECHANISMS, PICTURES, PRE_MASK, ST
 from cgnrt.plan.manifest import (
     CgnManifest,
     EmbeddingSpec,
+    HalfStorage,
     MechanismSpec,
     MemberSpec,
     NoiseSpec,
@@ -16,6 +17,7 @@ from cgnrt.plan.manifest import (
 )
 from cgnrt.plan.onnx.graph import ExternalInitializer, external_initializers, relocate, validate_graph
 from cgnrt.plan.reader import Mechanism, Network, Plan, SaliencyNetwork, SaliencyPlan, open_any
+from cgnrt.plan.weights import Weights
 from cgnrt.plan.writer import write_plan
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "CgnManifest",
     "EmbeddingSpec",
     "ExternalInitializer",
+    "HalfStorage",
     "Mechanism",
     "MechanismSpec",
     "MemberSpec",
@@ -39,6 +42,7 @@ __all__ = [
     "SaliencySpec",
     "TensorSpec",
     "Truncation",
+    "Weights",
     "external_initializers",
     "open_any",
     "relocate",

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, cast
 from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.archive import check_name
 from cgnrt.plan.limits import (
+    ALIGNMENT,
     MANIFEST_NAME,
     MAX_FILE_BYTES,
     MAX_INTEGER_DIGITS,
@@ -25,7 +26,7 @@ from cgnrt.plan.limits import (
     MAX_RESOLUTION,
     MAX_STRING_CHARS,
 )
-from cgnrt.plan.manifest import MemberSpec, TensorSpec
+from cgnrt.plan.manifest import HalfStorage, MemberSpec, TensorSpec
 from cgnrt.plan.names import refused_character
 
 UPGRADE = "Upgrade cgnrt, or export again with cgnrt-export."
@@ -277,6 +278,11 @@ def _same(found: list[Any], rule: tuple[int | str, ...]) -> bool:
     )
 
 
+def network_fields(names: tuple[str, ...], version: int) -> tuple[str, ...]:
+    """The fields of a network in a manifest of this version."""
+    return names if version >= 3 else tuple(name for name in names if name != "storage")
+
+
 def parse_files(part: Mapping[str, JsonNode]) -> tuple[str, str | None]:
     """The members with a network's graph and weights, from its fields `graph` and `weights`."""
     graph = part["graph"].member()
@@ -290,6 +296,30 @@ def parse_files(part: Mapping[str, JsonNode]) -> tuple[str, str | None]:
                 f"{graph.removesuffix('.onnx') + '.weights'!r} (beside its own graph) or null"
             )
     return graph, weights
+
+
+def parse_storage(
+    part: Mapping[str, JsonNode], weights: str | None, members: Mapping[str, MemberSpec]
+) -> HalfStorage | None:
+    """How a weights member stores its numbers, from the field `storage`, which older versions do not have."""
+    node = part.get("storage")
+    if node is None or node.value is None:
+        return None
+    # Before the other fields, which another type may need.
+    if node.mapping().get("dtype", "float16") != "float16":
+        raise refuse(f"{node.path}.dtype", show(node.mapping()["dtype"]), "'float16'", UPGRADE)
+    offset = node.fields(("dtype", "offset"))["offset"]
+    start = offset.integer(0, MAX_FILE_BYTES)
+    if weights is None:
+        node.fail("null where the network has no weights member")
+    if start % ALIGNMENT:
+        offset.fail(f"a multiple of {ALIGNMENT}")
+    size = (
+        members[weights].size if weights in members else None
+    )  # a missing member is reported by `check_uses`
+    if size is not None and (start > size or (size - start) % 2):
+        offset.fail(f"a byte of {weights!r} with an even number of its {size} bytes behind it")
+    return HalfStorage(start)
 
 
 def check_uses(members: Mapping[str, MemberSpec], uses: Iterable[tuple[str, str, str | None]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 STREAM_VERSION: Final = 1  # of what sample i of a stream is (docs/sampling.md)
 
 MANIFEST_NAME: Final = "manifest.json"

@@ -39,6 +39,12 @@ class EmbeddingSpec(NamedTuple):
     shape: tuple[int, int]
 
 
+class HalfStorage(NamedTuple):
+    """A weights member whose bytes from `offset` on are float16 that stand for float32."""
+
+    offset: int
+
+
 class MechanismSpec(NamedTuple):
     """One mechanism: f_shape, f_text or f_bg (paper Sec. 3)."""
 
@@ -51,6 +57,7 @@ class MechanismSpec(NamedTuple):
     outputs: tuple[TensorSpec, ...]  # the picture first
     range: tuple[float, float]  # of the picture's values
     roll: bool  # the runtime rolls the picture on a torus (MNIST texture shuffle)
+    storage: HalfStorage | None = None  # None: the weights are stored in full
 
 
 class Truncation(NamedTuple):
@@ -108,7 +115,9 @@ class CgnManifest(NamedTuple):
                 "default": truncation.default,
             },
             "precision": self.precision,
-            "mechanisms": {name: _mechanism_dict(spec) for name, spec in self.mechanisms.items()},
+            "mechanisms": {
+                name: _mechanism_dict(spec, self.format_version) for name, spec in self.mechanisms.items()
+            },
             **_common(self),
         }
 
@@ -128,6 +137,7 @@ class SaliencySpec(NamedTuple):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     stretch: bool  # the mask's smallest value becomes 0, its largest 1
+    storage: HalfStorage | None = None
 
 
 class SaliencyManifest(NamedTuple):
@@ -160,8 +170,7 @@ class SaliencyManifest(NamedTuple):
             "resolution": list(self.resolution),
             "precision": self.precision,
             "saliency": {
-                "graph": spec.graph,
-                "weights": spec.weights,
+                **_files(spec, self.format_version),
                 "inputs": [_tensor_dict(tensor) for tensor in spec.inputs],
                 "outputs": [_tensor_dict(tensor) for tensor in spec.outputs],
                 "divide_by": spec.divide_by,
@@ -185,10 +194,18 @@ def _common(manifest: CgnManifest | SaliencyManifest) -> dict[str, Any]:
     }
 
 
-def _mechanism_dict(spec: MechanismSpec) -> dict[str, Any]:
+def _files(spec: MechanismSpec | SaliencySpec, format_version: int) -> dict[str, Any]:
+    """Where a network lies; before version 3, weights were always stored in full."""
+    files: dict[str, Any] = {"graph": spec.graph, "weights": spec.weights}
+    if format_version >= 3:
+        half = spec.storage
+        files["storage"] = half and {"dtype": "float16", "offset": half.offset}
+    return files
+
+
+def _mechanism_dict(spec: MechanismSpec, format_version: int) -> dict[str, Any]:
     return {
-        "graph": spec.graph,
-        "weights": spec.weights,
+        **_files(spec, format_version),
         "embedding": {"member": spec.embedding.member, "shape": list(spec.embedding.shape)},
         "classes": list(spec.classes),
         "noise": {"size": spec.noise.size, "distribution": spec.noise.distribution},

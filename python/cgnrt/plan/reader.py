@@ -6,7 +6,7 @@ import hashlib
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,6 +21,7 @@ from cgnrt.plan.manifest import CgnManifest, MechanismSpec, MemberSpec, Saliency
 from cgnrt.plan.onnx.graph import validate_graph
 from cgnrt.plan.onnx.model import Model
 from cgnrt.plan.schema import parse_manifest
+from cgnrt.plan.weights import Weights
 
 _RENAME = "Open it again; replace plans by renaming, never by writing into them."
 _HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member is hashed
@@ -35,14 +36,23 @@ class Network:
       spec: its entry in the manifest.
       graph: the ONNX graph, read-only.
       model: the same, parsed.
-      weights: its external weights, read-only, aligned to 64 bytes; None where the graph has none.
+      external: its external weights as they are stored; None where the graph has none.
     """
 
     name: str
     spec: MechanismSpec | SaliencySpec
     graph: memoryview
     model: Model = field(repr=False)
-    weights: memoryview | None
+    external: Weights | None = field(repr=False)
+
+    @property
+    def weights(self) -> memoryview | None:
+        """The external weights, read-only, aligned to 64 bytes; None where the graph has none.
+
+        Those that are stored in half precision are widened at the first call, into memory that lives as long as a view
+        of it, or until the plan's `release_pages`.
+        """
+        return None if self.external is None else self.external.view()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +119,12 @@ class PlanFile(ABC):
     def release_pages(self) -> None:
         """Take what was read of the file off this process's resident memory; it stays in the system's file cache.
 
-        For after an engine has made its own copy of the weights. Views stay good: what they read comes back.
+        For after an engine has made its own copy of the weights. Views stay good: what they read comes back. Weights
+        that were widened are freed when their last view is gone.
         """
+        for network in self._networks():
+            if network.external is not None:
+                network.external.release()
         if self._content is not None:
             self._content.release_pages()
 
@@ -146,6 +160,10 @@ class PlanFile(ABC):
     @abstractmethod
     def _listed_members(self) -> Mapping[str, MemberSpec]:
         """The members in the manifest."""
+
+    @abstractmethod
+    def _networks(self) -> Iterable[Network]:
+        """The networks, until the plan is closed."""
 
     @abstractmethod
     def _drop_networks(self) -> None:
@@ -208,6 +226,9 @@ class Plan(PlanFile):
             raise ValueError(f"plan {self.path!r} is closed.")
         return self._mechanisms
 
+    def _networks(self) -> Iterable[Network]:
+        return () if self._mechanisms is None else self._mechanisms.values()
+
     def _drop_networks(self) -> None:
         self._mechanisms = None
 
@@ -254,6 +275,9 @@ class SaliencyPlan(PlanFile):
         if self._network is None:
             raise ValueError(f"plan {self.path!r} is closed.")
         return self._network
+
+    def _networks(self) -> Iterable[Network]:
+        return () if self._network is None else (self._network,)
 
     def _drop_networks(self) -> None:
         self._network = None
@@ -371,12 +395,14 @@ def _check_hashes(
 
 def _load_graph(
     spec: MechanismSpec | SaliencySpec, members: Mapping[str, memoryview]
-) -> tuple[memoryview, Model, memoryview | None]:
+) -> tuple[memoryview, Model, Weights | None]:
     """A network's graph, as it is and parsed, checked, and its weights."""
     graph = members[spec.graph]
     if graph.nbytes > MAX_GRAPH_BYTES:
         raise refuse("graph size", f"{graph.nbytes} bytes", f"<= {MAX_GRAPH_BYTES}")
-    weights = members[spec.weights] if spec.weights is not None else None
+    weights = None
+    if spec.weights is not None:
+        weights = Weights(members[spec.weights], None if spec.storage is None else spec.storage.offset)
     location = spec.weights.rpartition("/")[2] if spec.weights is not None else None
     try:
         model = validate_graph(
@@ -384,6 +410,8 @@ def _load_graph(
         )
     except PlanError as error:
         raise within("graph", error) from None
+    if weights is not None:
+        weights.check_finite()
     return graph, model, weights
 
 

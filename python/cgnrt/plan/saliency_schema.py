@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from cgnrt.errors import refuse
 from cgnrt.plan.fields import (
     JsonNode,
     check_uses,
+    network_fields,
     parse_files,
     parse_member,
     parse_resolution,
     parse_source,
+    parse_storage,
     parse_tensors,
 )
-from cgnrt.plan.manifest import DivideBy, Precision, SaliencyManifest, SaliencySpec
+from cgnrt.plan.manifest import DivideBy, MemberSpec, Precision, SaliencyManifest, SaliencySpec
 
 _FIELDS = (
     "format_version",
@@ -29,7 +32,7 @@ _FIELDS = (
     "members",
     "parity",
 )
-_NETWORK_FIELDS = ("graph", "weights", "inputs", "outputs", "divide_by", "mean", "std", "stretch")
+_NETWORK_FIELDS = ("graph", "weights", "storage", "inputs", "outputs", "divide_by", "mean", "std", "stretch")
 
 
 def parse_saliency(root: JsonNode, version: int) -> SaliencyManifest:
@@ -37,7 +40,7 @@ def parse_saliency(root: JsonNode, version: int) -> SaliencyManifest:
     part = root.fields(_FIELDS)
     resolution = parse_resolution(part["resolution"])
     members = {name: parse_member(name, node) for name, node in part["members"].items().items()}
-    spec = _parse_network(part["saliency"], resolution)
+    spec = _parse_network(part["saliency"], resolution, members, version)
     check_uses(
         members, (("saliency.graph", "graph", spec.graph), ("saliency.weights", "weights", spec.weights))
     )
@@ -56,8 +59,10 @@ def parse_saliency(root: JsonNode, version: int) -> SaliencyManifest:
     )
 
 
-def _parse_network(node: JsonNode, resolution: tuple[int, int]) -> SaliencySpec:
-    part = node.fields(_NETWORK_FIELDS)
+def _parse_network(
+    node: JsonNode, resolution: tuple[int, int], members: Mapping[str, MemberSpec], version: int
+) -> SaliencySpec:
+    part = node.fields(network_fields(_NETWORK_FIELDS, version))
     graph, weights = parse_files(part)
     image: dict[str, tuple[int | str, ...]] = {"image": ("n", 3, *resolution)}
     mask: dict[str, tuple[int | str, ...]] = {"mask": ("n", 1, *resolution)}
@@ -73,6 +78,7 @@ def _parse_network(node: JsonNode, resolution: tuple[int, int]) -> SaliencySpec:
         mean=_per_channel(part["mean"]),
         std=std,
         stretch=part["stretch"].flag(),
+        storage=parse_storage(part, weights, members),
     )
 
 

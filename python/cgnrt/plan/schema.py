@@ -12,10 +12,12 @@ from cgnrt.plan.fields import (
     JsonNode,
     check_uses,
     kind_of,
+    network_fields,
     parse_files,
     parse_member,
     parse_resolution,
     parse_source,
+    parse_storage,
     parse_tensors,
 )
 from cgnrt.plan.limits import (
@@ -60,6 +62,7 @@ _FIELDS = (
 _MECHANISM_FIELDS = (
     "graph",
     "weights",
+    "storage",
     "embedding",
     "classes",
     "noise",
@@ -100,7 +103,13 @@ def _parse_cgn(root: JsonNode, version: int, fields: tuple[str, ...]) -> CgnMani
     truncation = _parse_truncation(part["truncation"])
     members = {name: parse_member(name, node) for name, node in part["members"].items().items()}
     mechanisms = {
-        name: _parse_mechanism(name, node, (height, width), truncation is not None)
+        name: _parse_mechanism(
+            name,
+            node.fields(network_fields(_MECHANISM_FIELDS, version)),
+            (height, width),
+            truncation,
+            members,
+        )
         for name, node in part["mechanisms"].fields(MECHANISMS).items()
     }
     noise_mode = part["noise_mode"].choice("independent", "shared")
@@ -148,9 +157,12 @@ def _parse_truncation(node: JsonNode) -> Truncation | None:
 
 
 def _parse_mechanism(
-    name: str, node: JsonNode, resolution: tuple[int, int], has_truncation: bool
+    name: str,
+    part: Mapping[str, JsonNode],
+    resolution: tuple[int, int],
+    truncation: Truncation | None,
+    members: Mapping[str, MemberSpec],
 ) -> MechanismSpec:
-    part = node.fields(_MECHANISM_FIELDS)
     graph, weights = parse_files(part)
     embedding = part["embedding"].fields(("member", "shape"))
     rows, columns = embedding["shape"].list(2, 2)
@@ -174,10 +186,11 @@ def _parse_mechanism(
         noise=NoiseSpec(
             noise_size, cast(Distribution, noise["distribution"].choice("normal", "truncated_normal"))
         ),
-        inputs=_parse_inputs(part["inputs"], noise_size, shape[1], has_truncation),
+        inputs=_parse_inputs(part["inputs"], noise_size, shape[1], truncation is not None),
         outputs=_parse_outputs(part["outputs"], name, resolution),
         range=(low, high),
         roll=part["roll"].flag(),
+        storage=parse_storage(part, weights, members),
     )
 
 

@@ -34,8 +34,8 @@ def write_plan(
 
     Args:
       path: the plan to make.
-      manifest: all fields but `members`; the versions may be left out of a mapping, and the kind of a CGN's. One
-        of an older version is written as such.
+      manifest: all fields but `members`; the versions may be left out of a mapping, and the kind of a CGN's, and
+        the storage of weights in full. One of an older version is written as such.
       members: contents by member name, written in this order after the manifest. NumPy arrays that are
         C-contiguous will do.
       force: replace an existing file.
@@ -121,6 +121,8 @@ def _manifest_bytes(
     value: dict[str, Any] = {"format_version": FORMAT_VERSION, **given}
     if value["format_version"] != 1:
         value.setdefault("kind", "cgn")
+    if value["format_version"] == FORMAT_VERSION:
+        _store_in_full(value)
     if value.get("kind", "cgn") == "cgn":
         value.setdefault("stream_version", STREAM_VERSION)
     value["members"] = {
@@ -131,6 +133,18 @@ def _manifest_bytes(
     # Through JSON and back: tuples become lists, as the reader will see them.
     checked = parse_manifest(json.loads(json.dumps(value, allow_nan=False)))
     return (json.dumps(checked.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _store_in_full(manifest: dict[str, Any]) -> None:
+    """Fill in, in copies, that weights are stored in full where nothing is said of them."""
+    if isinstance(mechanisms := manifest.get("mechanisms"), Mapping):
+        manifest["mechanisms"] = {name: _in_full(spec) for name, spec in mechanisms.items()}
+    if "saliency" in manifest:
+        manifest["saliency"] = _in_full(manifest["saliency"])
+
+
+def _in_full(spec: Any) -> Any:
+    return {"storage": None, **spec} if isinstance(spec, Mapping) else spec
 
 
 def _exists() -> PlanError:

@@ -1,4 +1,6 @@
-"""Makes the golden plans of the current format version, one of each kind: 8 x 8 pixels, networks of one layer.
+"""Makes the golden plans of the current format version: 8 x 8 pixels, networks of one layer.
+
+One of each kind, and one of a CGN whose weights are stored in half precision.
 
     python tests/plan/golden/make_golden.py FOLDER
 
@@ -42,16 +44,22 @@ def external(name: str, array: np.ndarray, blob: bytearray, location: str) -> Te
     return tensor
 
 
-def make_mechanism(name: str, salt: int) -> tuple[bytes, bytes]:
-    """Graph and weights: picture = activation(Gemm([noise, class_embedding])) as (n, c, 8, 8)."""
+def in_half(weights: bytes, start: int) -> bytes:
+    """The weights as they are stored, with the numbers from byte `start` on as float16."""
+    return weights[:start] + np.frombuffer(weights[start:], "<f4").astype("<f2").tobytes()
+
+
+def make_mechanism(name: str, salt: int, half: bool) -> tuple[bytes, bytes, dict[str, object] | None]:
+    """Graph, weights member and storage: picture = activation(Gemm([noise, class_embedding])) as (n, c, 8, 8)."""
     picture, channels = PICTURES[name]
     pixels = channels * SIZE * SIZE
     blob = bytearray()
     weight = (1.5 * numbers((NOISE + EMBEDDING) * pixels, salt)).reshape(pixels, NOISE + EMBEDDING)
     bias = 0.5 * numbers(pixels, salt + 10)
+    arrays = {"weight": weight.astype("<f4"), "bias": bias.astype("<f4")}
+    order = ("bias", "weight") if half else ("weight", "bias")
     initializers = [
-        external("weight", weight.astype("<f4"), blob, f"{name}.weights"),
-        external("bias", bias.astype("<f4"), blob, f"{name}.weights"),
+        *(external(key, arrays[key], blob, f"{name}.weights") for key in order),
         helper.make_tensor("picture_shape", TensorProto.INT64, [4], [-1, channels, SIZE, SIZE]),
     ]
     nodes = [
@@ -71,21 +79,26 @@ def make_mechanism(name: str, salt: int) -> tuple[bytes, bytes]:
         initializers,
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    return model.SerializeToString(deterministic=True), bytes(blob)
+    raw = model.SerializeToString(deterministic=True)
+    if not half:
+        return raw, bytes(blob), None
+    start = len(blob) - arrays["weight"].nbytes
+    return raw, in_half(bytes(blob), start), {"dtype": "float16", "offset": start}
 
 
-def make_plan() -> tuple[dict[str, object], dict[str, bytes]]:
+def make_plan(half: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
     """Manifest (without members) and members of the golden plan of a CGN, with three classes."""
     members: dict[str, bytes] = {}
     mechanisms: dict[str, object] = {}
     for salt, (name, (picture, channels)) in enumerate(PICTURES.items(), 1):
-        graph, weights = make_mechanism(name, salt)
+        graph, weights, storage = make_mechanism(name, salt, half)
         stem = f"mechanisms/{name}"
         table = numbers(len(CLASSES[name]) * EMBEDDING, salt + 20)
         members |= {f"{stem}.onnx": graph, f"{stem}.weights": weights, f"{stem}.embedding": table.tobytes()}
         mechanisms[name] = {
             "graph": f"{stem}.onnx",
             "weights": f"{stem}.weights",
+            "storage": storage,
             "embedding": {"member": f"{stem}.embedding", "shape": [len(CLASSES[name]), EMBEDDING]},
             "classes": CLASSES[name],
             "noise": {"size": NOISE, "distribution": "normal"},
@@ -98,7 +111,7 @@ def make_plan() -> tuple[dict[str, object], dict[str, bytes]]:
             "roll": name != "shape",
         }
     manifest = {
-        "format_version": 2,
+        "format_version": 3,
         "kind": "cgn",
         "stream_version": 1,
         "family": "golden",
@@ -132,7 +145,7 @@ def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     manifest = {
-        "format_version": 2,
+        "format_version": 3,
         "kind": "saliency",
         "family": "golden",
         "exported_by": "cgnrt 0.1.0",
@@ -141,6 +154,7 @@ def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
         "saliency": {
             "graph": "mechanisms/saliency.onnx",
             "weights": "mechanisms/saliency.weights",
+            "storage": None,
             "inputs": [{"name": "image", "shape": ["n", 3, SIZE, SIZE], "dtype": "float32"}],
             "outputs": [{"name": "mask", "shape": ["n", 1, SIZE, SIZE], "dtype": "float32"}],
             "divide_by": "maximum",
@@ -161,5 +175,6 @@ def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    print(write_plan(folder / "v2.plan", *make_plan()))
-    print(write_plan(folder / "v2-saliency.plan", *make_saliency_plan()))
+    print(write_plan(folder / "v3.plan", *make_plan()))
+    print(write_plan(folder / "v3-half.plan", *make_plan(half=True)))
+    print(write_plan(folder / "v3-saliency.plan", *make_saliency_plan()))

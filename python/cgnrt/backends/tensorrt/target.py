@@ -103,5 +103,6 @@ def usual_batches(height: int, width: int) -> Batches:
 def graph_digest(network: Network) -> str:
     """SHA-256 (hex) of the graph and its weights: the same in every plan that has them."""
     digest = hashlib.sha256(hashlib.sha256(network.graph).digest())
-    digest.update(hashlib.sha256(network.weights if network.weights is not None else b"").digest())
+    weights = network.weights
+    digest.update(hashlib.sha256(weights if weights is not None else b"").digest())
     return digest.hexdigest()

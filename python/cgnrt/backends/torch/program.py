@@ -39,7 +39,8 @@ class Program:
     constants: dict[str, Constant]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    network: Network  # keeps the plan's memory, which constants may lie in
+    network: Network
+    weights: memoryview | None  # the network's: constants lie in them
 
     def load(self, device: torch.device, *, channels_last: bool) -> fx.GraphModule:
         """A module with weights of its own on a device.
@@ -79,6 +80,7 @@ class _Translation:
         self, network: Network, device: torch.device, precision: str, fp32_layers: frozenset[str]
     ) -> None:
         self._network, self._model = network, network.model
+        self._weights = network.weights
         self._tracer = Tracer(device)
         self._precision = precision
         self._values: dict[str, Value] = {}
@@ -124,7 +126,9 @@ class _Translation:
         self._tracer.finish([self._value(name) for name in self._outputs])
         graph = self._tracer.graph
         rewrite(graph)
-        return Program(graph, self._tracer.constants, self._inputs, self._outputs, self._network)
+        return Program(
+            graph, self._tracer.constants, self._inputs, self._outputs, self._network, self._weights
+        )
 
     def _value(self, name: str) -> Value:
         if name not in self._values:
@@ -145,9 +149,9 @@ class _Translation:
         dtype, name = TYPES[tensor.dtype.name], tensor.dtype.numpy or "<u2"
         if tensor.numbers is not None:
             return torch.from_numpy(np.asarray(tensor.numbers, name)).view(dtype).reshape(tensor.dims)
-        if tensor.external is not None and self._network.weights is not None:
+        if tensor.external is not None and self._weights is not None:
             start = tensor.external.offset
-            raw = np.frombuffer(self._network.weights, np.uint8)[start : start + tensor.external.length]
+            raw = np.frombuffer(self._weights, np.uint8)[start : start + tensor.external.length]
         else:
             raw = np.array(bytearray(self._model.data[slice(*tensor.span)] if tensor.span else b""), np.uint8)
         if not raw.size:

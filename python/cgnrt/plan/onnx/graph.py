@@ -12,7 +12,8 @@ from cgnrt.plan.onnx import wire
 from cgnrt.plan.onnx.model import Model, Node, Value, parse_model
 from cgnrt.plan.onnx.rules import RULES
 from cgnrt.plan.onnx.shapes import MAX_VALUES, Info, Operands, Rule, tensor_info
-from cgnrt.plan.onnx.wire import External, Tensor, parse_tensor
+from cgnrt.plan.onnx.wire import DataType, External, Tensor, parse_tensor
+from cgnrt.plan.weights import Weights
 
 # A prime that is seldom a network's own size, so that a batch baked into a Reshape does not fit by accident.
 BATCH = 11
@@ -43,7 +44,7 @@ def validate_graph(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     location: str | None,
-    weights: bytes | memoryview | None,
+    weights: bytes | memoryview | Weights | None,
 ) -> Model:
     """Read a graph member and check it against the manifest and its weights.
 
@@ -52,7 +53,7 @@ def validate_graph(
       inputs: what the graph must take, exactly; order does not matter.
       outputs: what it must give, exactly.
       location: the file name that external data must have (`shape.weights`); None without weights.
-      weights: the weights member that belongs to it.
+      weights: those that belong to it: a weights member that is stored in full, or `Weights`.
 
     Returns:
       The parsed graph, so that nothing has to parse it again.
@@ -61,8 +62,8 @@ def validate_graph(
       PlanError: the model is malformed, refers to anything else, or could grow beyond the format's limits.
     """
     model = parse_model(bytes(graph))
-    if weights is not None:
-        weights = memoryview(weights).cast("B")  # so that its length is in bytes
+    if weights is not None and not isinstance(weights, Weights):
+        weights = Weights(memoryview(weights).cast("B"))  # so that its length is in bytes
     _check_weights(model.initializers.values(), location, weights)
     _check_interface(model.inputs, inputs, "input")
     _check_interface(model.outputs, outputs, "output")
@@ -71,11 +72,10 @@ def validate_graph(
     return model
 
 
-def _check_weights(
-    tensors: Iterable[Tensor], location: str | None, weights: bytes | memoryview | None
-) -> None:
+def _check_weights(tensors: Iterable[Tensor], location: str | None, weights: Weights | None) -> None:
     """External data lies in the graph's own weights member, aligned, in bounds, and covers all of it."""
-    size = len(weights) if weights is not None else 0
+    size = weights.nbytes if weights is not None else 0
+    half_from = weights.half_from if weights is not None else None
     ranges: set[tuple[int, int]] = set()
     for tensor in tensors:
         external = tensor.external
@@ -83,6 +83,7 @@ def _check_weights(
             continue
         try:
             _check_external(external, location, size)
+            _check_half(tensor.dtype, external, half_from)
         except PlanError as error:
             raise within(f"initializer {show(tensor.name)}", error) from None
         ranges.add((external.offset, external.offset + external.length))
@@ -110,6 +111,18 @@ def _check_external(external: External, location: str | None, size: int) -> None
     if external.length < 1 or external.offset > size or external.length > size - external.offset:
         found = f"bytes {external.offset}..{external.offset + external.length}"
         raise refuse("external data", found, f"a part of the {size} bytes of {location!r}")
+
+
+def _check_half(dtype: DataType, external: External, half_from: int | None) -> None:
+    """A piece that is stored in half precision is float32, and is so stored altogether."""
+    if half_from is None or external.offset + external.length <= half_from:
+        return
+    if external.offset < half_from:
+        found = f"bytes {external.offset}..{external.offset + external.length}"
+        raise refuse("external data", found, f"all before byte {half_from} of the weights or all behind it")
+    if dtype.name != "float32":
+        rule = f"float32 (bytes behind {half_from} are stored as float16)"
+        raise refuse("data type", dtype.name, rule)
 
 
 def _check_interface(values: Sequence[Value], specs: Sequence[TensorSpec], what: str) -> None:
@@ -166,7 +179,7 @@ def _check_node(node: Node, made: set[str]) -> None:
 
 def _check_shapes(
     model: Model,
-    weights: bytes | memoryview | None,
+    weights: Weights | None,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
 ) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from cgnrt.errors import refuse, show
 from cgnrt.plan.onnx.model import Node
 from cgnrt.plan.onnx.wire import Tensor
+from cgnrt.plan.weights import Weights
 
 # Sizes are integers, Resize's scales float32, conditions bool. Arithmetic in other types wraps and rounds in its
 # own way, so that their values are not followed.
@@ -107,7 +108,7 @@ Rule = Callable[[Operands], list[Info]]
 Values = np.ndarray
 
 
-def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None) -> Info:
+def tensor_info(tensor: Tensor, graph: bytes, weights: Weights | None) -> Info:
     """An initializer's or constant's dimensions, and its values where it is small."""
     values: np.ndarray | None = None
     if tensor.elements <= MAX_VALUES and tensor.dtype.name in _VALUE_TYPES:
@@ -116,7 +117,7 @@ def tensor_info(tensor: Tensor, graph: bytes, weights: bytes | memoryview | None
         else:
             raw = b""
             if tensor.external is not None and weights is not None:
-                raw = bytes(weights[tensor.external.offset : tensor.external.offset + tensor.external.length])
+                raw = weights.piece(tensor.external.offset, tensor.external.length)
             elif tensor.span is not None:
                 raw = graph[slice(*tensor.span)]
             values = np.frombuffer(raw, dtype=tensor.dtype.numpy).astype(object)
