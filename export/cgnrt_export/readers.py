@@ -176,7 +176,7 @@ def _read_natural(
             {"name": Path(path).name, "sha256": _sha256(path), "step": str(loaded.step)},
             *made_from,
         ),
-        training_data=f"no pictures: what {cgan} draws",
+        training_data=loaded.config.log.training_data or f"no pictures: what {cgan} draws",
         note=None if loaded.step else BARE_NOTE,
         noise_mode=NOISE_MODE,
         truncation=truncation(),

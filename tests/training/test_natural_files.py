@@ -193,6 +193,15 @@ def test_a_run_and_its_plan(run: Path, files: Path, capsys: pytest.CaptureFixtur
     assert "folder holds a run, expected none" in capsys.readouterr().err
 
 
+def test_what_the_cgan_was_trained_on_goes_into_the_plan(run: Path, tmp_path: Path) -> None:
+    content = load_tensors(run / "cgn.pt")
+    content["config"]["log"]["training_data"] = "300 photos of 2 classes"
+    checkpoints.save(content, tmp_path / "cgn.pt")
+    assert read_checkpoint(tmp_path / "cgn.pt").training_data == "300 photos of 2 classes"
+    with pytest.raises(ValueError, match=r"log\.training_data is 'xxx.*, expected at most 4096 characters"):
+        override(Config(), {"log": {"training_data": 4097 * "x"}})
+
+
 def test_checkpoints_that_are_refused(run: Path, tmp_path: Path) -> None:
     content = load_tensors(run / "cgn.pt")
     model = content["model"]

@@ -173,10 +173,17 @@ def test_folders_that_are_refused(images: Path, tmp_path: Path) -> None:
     (both / "val" / "dog").rename(both / "val" / "wolf")
     with pytest.raises(ValueError, match=r"others than those of train \('dog' missing; 'wolf' besides\)"):
         scan_photos(both)
-    odd = write_folder(tmp_path / "odd")
-    (odd / "dog").rename(odd / "dog\n")
-    with pytest.raises(ValueError, match=r"name of a class is 'dog\\n', expected printable UTF-8"):
-        scan_photos(odd)
+
+
+def test_names_that_a_plan_could_not_have(images: Path) -> None:
+    (images / "dog").rename(images / "dog\n")
+    with pytest.raises(ValueError, match=r"name of a class is 'dog\\n', expected at most 200 characters"):
+        scan_photos(images)
+    (images / "dog\n").rename(images / "c\u0430t")
+    with pytest.raises(ValueError, match=r"names of classes are 'cat' and 'c\\u0430t', which look the same"):
+        scan_photos(images)
+    (images / "c\u0430t").rename(images / "cafe\u0301")  # as macOS writes it
+    assert scan_photos(images).classes == ("caf\u00e9", "cat")
 
 
 def test_a_class_of_which_one_photo_can_be_read(images: Path, tmp_path: Path) -> None:

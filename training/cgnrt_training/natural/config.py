@@ -100,6 +100,7 @@ class LogConfig:
     samples_every: int = 1  # updates between two sheets
     sheet_samples: int = 6  # columns of a sheet
     sheet_truncation: float = 0.5  # App. D.1
+    training_data: str = ""  # what the cGAN was trained on, in words; goes into the plan
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class Config:
         check_numbers(self, positive={"object_share"}, fractions=_FRACTIONS, within=_WITHIN)
         weights = {key: value for key, value in vars(self.loss).items() if key != "tau"}
         check("loss", weights, any(weights.values()), "a weight > 0")
+        text = self.log.training_data
+        check("log.training_data", text, len(text) <= 4096, "at most 4096 characters")
         check("loss.tau", self.loss.tau, self.loss.tau < 0.5, "below 0.5")
         patches = self.patches
         rule = f"at most patches.resolution {patches.resolution}"

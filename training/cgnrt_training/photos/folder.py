@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cgnrt._support.pictures import SUFFIXES, has_suffix
+from cgnrt.plan.names import alike, refused_character
 
 SPLITS = ("train", "val")
 FEWEST = 2  # photos of a class that one can train on
+LONGEST_NAME = 200  # of a class, in characters
 _NAMED = 5  # files that a message names
 
 
@@ -35,7 +38,7 @@ class PhotoFolder:
     """What a folder holds.
 
     Attributes:
-      classes: the sub-folders' names, sorted.
+      classes: the sub-folders' names in Unicode's composed form, sorted.
       parts: the folder of each split: "train", and "val" if there is one.
       splits: the photos of each, by class, then by name.
       others: files in the folders of classes that are not called like pictures, and are not read.
@@ -76,17 +79,14 @@ def scan_photos(folder: Path) -> PhotoFolder:
             f"photos '{parts['train']}': folders of classes are missing, expected one sub-folder for each class. "
             "Put the photos of each class into a folder that is called as the class."
         )
-    if broken := [name for name in classes if not name.isprintable()]:
-        raise ValueError(
-            f"photos '{parts['train']}': name of a class is {broken[0]!r}, expected printable UTF-8. Rename the folder."
-        )
+    _check_names(parts["train"], classes)
     splits: dict[str, tuple[Entry, ...]] = {}
     others: list[Path] = []
     for split, part in parts.items():
-        found = tuple(_folders(part))
-        if found != classes:
-            raise ValueError(_differ(part, found, classes))
-        splits[split] = tuple(_entries(part, classes, others))
+        found = _folders(part)
+        if tuple(found) != classes:
+            raise ValueError(_differ(part, tuple(found), classes))
+        splits[split] = tuple(_entries(found, others))
         check_counts(part, splits[split], classes, 1 if split == "val" else FEWEST)
     return PhotoFolder(folder, classes, parts, splits, tuple(others))
 
@@ -124,23 +124,45 @@ def shortened(items: Sequence[object]) -> str:
     return shown if len(items) <= _NAMED else f"{shown} and {len(items) - _NAMED} more"
 
 
-def _folders(folder: Path) -> list[str]:
+def _folders(folder: Path) -> dict[str, Path]:
+    """The folders of classes by the classes' names, sorted by these."""
     if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path))
+        return {}
+    found = [path for path in folder.iterdir() if path.is_dir() and not _hidden(path)]
+    named = [(unicodedata.normalize("NFC", path.name), path) for path in found]
+    return dict(sorted(named))
+
+
+def _check_names(folder: Path, classes: Sequence[str]) -> None:
+    """Refuse names that a plan could not have, before hours of training.
+
+    Raises:
+      ValueError: naming one.
+    """
+    for name in classes:
+        if refused_character(name) is not None or len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"photos '{folder}': name of a class is {name!a:.80}, expected at most {LONGEST_NAME} characters that "
+                "can be printed. Rename the folder."
+            )
+    if (pair := alike(classes)) is not None:
+        raise ValueError(
+            f"photos '{folder}': names of classes are {pair[0]!a:.80} and {pair[1]!a:.80}, which look the same, "
+            "expected names that people can tell apart. Rename a folder."
+        )
 
 
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _entries(folder: Path, classes: Sequence[str], others: list[Path]) -> Iterator[Entry]:
-    for label, name in enumerate(classes):
-        for place, inside, files in os.walk(folder / name):
+def _entries(folders: Mapping[str, Path], others: list[Path]) -> Iterator[Entry]:
+    for label, folder in enumerate(folders.values()):
+        for place, inside, files in os.walk(folder):
             inside[:] = sorted(entry for entry in inside if not entry.startswith("."))
             for path in (Path(place) / file for file in sorted(files)):
                 if has_suffix(path) and not _hidden(path):
-                    yield Entry(path, path.relative_to(folder).as_posix(), label)
+                    yield Entry(path, path.relative_to(folder.parent).as_posix(), label)
                 else:
                     others.append(path)
 

@@ -66,7 +66,7 @@ class MaskFolder:
         missing: list[Path] = []
         unused: list[Path] = []
         for split, entries in photos.splits.items():
-            known = _masks_by_name(self.path / photos.parts[split].relative_to(photos.path), photos.classes)
+            known = _masks_by_name(self.path / photos.parts[split].relative_to(photos.path))
             for entry in entries:
                 name = Path(entry.name)
                 found = known.pop(name, None) or known.pop(name.with_suffix(""), None)
@@ -125,12 +125,11 @@ class FoundMasks:
         return found
 
 
-def _masks_by_name(folder: Path, classes: Sequence[str]) -> dict[Path, list[Path]]:
-    """The masks by their path in `folder` without the suffix."""
+def _masks_by_name(folder: Path) -> dict[Path, list[Path]]:
+    """The pictures in a folder's folders, by their path in it without the suffix."""
     found: dict[Path, list[Path]] = {}
-    for name in classes:
-        for path in sorted((folder / name).rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if has_suffix(path) and not hidden and path.is_file():
-                found.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
+    for path in sorted(folder.glob("*/**/*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if has_suffix(path) and not hidden and path.is_file():
+            found.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
     return found
