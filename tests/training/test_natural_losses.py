@@ -108,6 +108,14 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert [train.pseudo_batch, train.micro_batch, train.truncation] == [4000, 1, 1.0]
 
 
+def test_recipe_for_small_cgans() -> None:
+    """Its patches fit into pictures of 32 px, too, and all losses are on."""
+    config = override(Config(), load_toml("small", RECIPES))
+    assert config.patches.patch <= 16
+    assert all((config.loss.l1, config.loss.perceptual, config.loss.texture, config.loss.background))
+    assert config.train.pseudo_batch % config.train.micro_batch == 0
+
+
 def test_recipe_of_the_authors_code() -> None:
     config = override(Config(), load_toml("authors-code", RECIPES))
     style = config.perceptual

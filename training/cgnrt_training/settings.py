@@ -68,19 +68,22 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Turn `["loss.binary=0.3", "seed=1"]` into nested overrides. Values are TOML; a bare word is a string.
 
     Raises:
-      ValueError: a text is not `key=value` or `section.key=value`.
+      ValueError: a text is not `key=value`, `section.key=value` or of sections in sections.
     """
     overrides: dict[str, Any] = {}
     for text in texts:
         key, equals, value = (part.strip() for part in text.partition("="))
         *sections, name = key.split(".")
-        if not (equals and all([*sections, name])) or len(sections) > 1:
+        if not (equals and all([*sections, name])):
             raise ValueError(
                 f"configure: --set is '{text}', expected KEY=VALUE, as seed=1 or loss.binary=0.3 in a section."
             )
-        target = overrides.setdefault(sections[0], {}) if sections else overrides
-        if not isinstance(target, dict):
-            raise ValueError(f"configure: --set gives {sections[0]} twice, as a value and as a section.")
+        target = overrides
+        for depth, section in enumerate(sections, 1):
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                where = ".".join(sections[:depth])
+                raise ValueError(f"configure: --set gives {where} twice, as a value and as a section.")
         try:
             target[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:

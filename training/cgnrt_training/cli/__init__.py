@@ -65,4 +65,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _how_to_go_on(args: argparse.Namespace) -> str:
-    return f" Go on with: --output {args.output} --resume" if hasattr(args, "resume") else ""
+    if hasattr(args, "resume"):
+        return f" Go on with: --output {args.output} --resume"
+    return " Start the same command again to go on." if getattr(args, "goes_on", False) else ""

@@ -35,7 +35,7 @@ def add(jobs: common.Jobs) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the pack")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; all cores by default")
     parser.add_argument("--force", action="store_true", help="replace a pack of other photos, size or masks")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, goes_on=True)
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:
