@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cgnrt._support.machine import limit_torch_threads
+from cgnrt._support.machine import keep_freed_memory, limit_torch_threads
 from cgnrt.errors import MissingDependencyError
 
 from ..settings import Settings, from_texts, override
@@ -52,7 +52,7 @@ def torch_or_error() -> ModuleType:
 
 
 def set_threads(threads: int | None) -> None:
-    """Take this many CPU threads for torch; None: all that the process may use.
+    """Take this many CPU threads for torch, and keep its memory; None: all threads that the process may use.
 
     Raises:
       UsageError: fewer than one.
@@ -61,6 +61,7 @@ def set_threads(threads: int | None) -> None:
     if threads is not None and threads < 1:
         raise UsageError(f"train: --threads is {threads}, expected >= 1.")
     torch = torch_or_error()
+    keep_freed_memory()
     if threads is None:
         limit_torch_threads()
     else:

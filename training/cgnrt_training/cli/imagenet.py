@@ -115,7 +115,8 @@ def settings(args: argparse.Namespace) -> Config:
 
 def given_files(args: argparse.Namespace) -> Files:
     """The files that are named, or on --resume those that the run began with."""
-    from ..natural.networks import Files, stored_files
+    from ..natural.networks import Files
+    from ..runs.sources import stored_files
 
     stored = stored_files(args.output) if args.resume else {}
     if args.vgg or args.features:  # one stands for the other

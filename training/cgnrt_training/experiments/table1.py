@@ -18,11 +18,12 @@ from ..features.files import load_classifier
 from ..natural.checkpoints import load_natural
 from ..natural.config import GROUPS, Config
 from ..natural.model import NaturalCGN
-from ..natural.networks import Files, Networks, load_networks, source_of
+from ..natural.networks import Files, Networks, load_networks
 from ..natural.scores import masks, measure
 from ..natural.train import train
 from ..runs.loop import progress_bar
 from ..runs.pictures import save_png
+from ..runs.sources import source_of
 from ..settings import to_dict
 from . import paper
 from .cells import open_folder, timed, write_experiment

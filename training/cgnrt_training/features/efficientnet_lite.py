@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cgnrt.errors import CheckpointError
 
@@ -22,7 +23,7 @@ from .maps import FeatureMaps, Stage
 MEAN, STD = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)  # 127 / 255, 128 / 255
 CLASSES = 1000
 _EPS = 1e-3
-_STEM, _HEAD = 32, 1280
+_STEM, POOLED = 32, 1280
 _FOUR = (2, 3, 5, 7)  # the stages whose outputs are the feature maps: strides 4, 8, 16, 32
 
 
@@ -85,14 +86,20 @@ class _SameConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         down, across = (max(0, (-(-n // stride) - 1) * stride + kernel - n) for n in x.shape[2:])
-        if down or across:
+        even = (down // 2, across // 2)  # what the convolution pads by itself
+        if down % 2 or across % 2:
             x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
-        filtered: Tensor = super().forward(x)
-        return filtered
+            even = (0, 0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, even, groups=self.groups)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=_EPS)
+
+
+def _folded(conv: Any, norm: Any) -> tuple[Any, Any]:
+    """A convolution that does what its batch norm did, too, and what stands in the norm's place."""
+    return fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
 class _Block(nn.Module):
@@ -110,6 +117,12 @@ class _Block(nn.Module):
         self._bn1 = _norm(inner)
         self._project_conv = nn.Conv2d(inner, kind.channels, 1, bias=False)
         self._bn2 = _norm(kind.channels)
+
+    def fold(self) -> None:
+        if self.expands:
+            self._expand_conv, self._bn0 = _folded(self._expand_conv, self._bn0)
+        self._depthwise_conv, self._bn1 = _folded(self._depthwise_conv, self._bn1)
+        self._project_conv, self._bn2 = _folded(self._project_conv, self._bn2)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
@@ -135,9 +148,9 @@ class EfficientNetLite(FeatureMaps):
                 c_in = stage.channels
             self._ends.append(len(blocks))
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head = nn.Conv2d(c_in, _HEAD, 1, bias=False)
-        self._bn1 = _norm(_HEAD)
-        self._fc = nn.Linear(_HEAD, CLASSES)
+        self._conv_head: nn.Module = nn.Conv2d(c_in, POOLED, 1, bias=False)
+        self._bn1 = _norm(POOLED)
+        self._fc = nn.Linear(POOLED, CLASSES)
         self.label = f"EfficientNet-Lite{SIZES.index(size)}"
         self.freeze()
 
@@ -172,11 +185,27 @@ class EfficientNetLite(FeatureMaps):
 
         return stage
 
+    def fold(self) -> EfficientNetLite:
+        """Fold the batch norms into the convolutions, for speed; the key names are then no longer the wheels'."""
+        self._conv_stem, self._bn0 = _folded(self._conv_stem, self._bn0)
+        self._conv_head, self._bn1 = _folded(self._conv_head, self._bn1)
+        for block in self._blocks:
+            block.fold()  # type: ignore[operator]
+        self.freeze()
+        return self
+
+    def channels(self) -> list[int]:
+        """Of the four feature maps."""
+        return [blocks_of(self.size)[k - 1].channels for k in _FOUR]
+
+    def pool(self, last: Tensor) -> Tensor:
+        """The last feature map (n, c, h, w) -> (n, 1280): what the classifier looks at."""
+        return F.relu6(self._bn1(self._conv_head(last))).mean((2, 3))
+
     def logits(self, images: Tensor) -> Tensor:
         """Images (n, 3, h, w) in [-1, 1], best at `size.resolution` -> (n, 1000)."""
-        *_, x = self(images, self.MAPS)
-        x = F.relu6(self._bn1(self._conv_head(x)))
-        found: Tensor = self._fc(x.mean((2, 3)))
+        *_, last = self(images, self.MAPS)
+        found: Tensor = self._fc(self.pool(last))
         return found
 
 

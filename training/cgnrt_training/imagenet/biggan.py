@@ -54,6 +54,7 @@ class BigGANConfig:
       attention: the block before which self-attention stands.
       eps: of the batch norms.
       n_stats: truncations that batch norms have statistics for: 0, 1 / (n_stats - 1), ... 1.
+      class_names: a name for each class; empty where its file names none.
     """
 
     blocks: Blocks = BLOCKS[256]
@@ -63,6 +64,7 @@ class BigGANConfig:
     attention: int = 8
     eps: float = 1e-4
     n_stats: int = 51
+    class_names: tuple[str, ...] = ()
 
     @property
     def resolution(self) -> int:
@@ -87,6 +89,8 @@ class BigGANConfig:
 class BatchNorm(nn.Module):
     """Batch norm with stored statistics for each truncation; scale and shift from noise and class, or learned.
 
+    In training mode it takes the statistics of the batch, and the stored ones stay as they are: `calibrate` sets them.
+
     Args:
       channels: c.
       condition: length of noise and class embedding side by side; None for learned scale and shift.
@@ -110,6 +114,11 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor, rows: Rows, condition: Tensor) -> Tensor:
         """(n, c, h, w) -> the same."""
+        if self.training:
+            x = F.batch_norm(x, None, None, training=True, eps=self.eps)
+            gain = 1 + self.scale(condition) if self.conditional else self.weight[None]
+            shift = self.offset(condition) if self.conditional else self.bias[None]
+            return torch.addcmul(shift[:, :, None, None], x, gain[:, :, None, None])
         mean, variance = rows.blend(self.running_means), rows.blend(self.running_vars)
         gain = 1 + self.scale(condition) if self.conditional else self.weight
         scale = gain * torch.rsqrt(variance + self.eps)
@@ -213,12 +222,16 @@ class Generator(nn.Module):
 
     def forward(self, condition: Tensor, truncation: Tensor) -> Tensor:
         """(n, 2z), (n, 1) -> (n, 3, h, w) in [-1, 1]."""
-        rows = look_up(truncation, self.grid)
+        return self.draw(condition, look_up(truncation, self.grid))
+
+    def draw(self, condition: Tensor, rows: Rows) -> Tensor:
+        """The same with given rows of the batch norms' statistics."""
         x = self.start(condition)
         for layer in self.layers:
             x = layer(x, rows, condition) if isinstance(layer, GenBlock) else layer(x)
-        x = self.conv_to_rgb(F.relu(self.bn(x, rows, condition)))
-        return torch.tanh(x[:, :3])
+        x = F.relu(self.bn(x, rows, condition))
+        weight, bias = self.conv_to_rgb.weight()[:3], self.conv_to_rgb.bias  # the other rows are never seen
+        return torch.tanh(F.conv2d(x, weight, None if bias is None else bias[:3], padding=1))
 
 
 class BigGAN(nn.Module):

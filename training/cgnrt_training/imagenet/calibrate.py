@@ -199,17 +199,16 @@ def _calibrate_biggan(model: BigGAN, generator: torch.Generator) -> None:
     """Give every batch norm the mean and variance of its inputs, one layer after the other, for each truncation."""
     net = model.generator
     steps = model.config.n_stats - 1
-    measured = sorted({max(1, round(k * steps / 50)) for k in _MEASURED})
+    measured = _measured(steps)
     norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
-    noise = _truncated_normal(_SAMPLES[4], model.config.z_dim, generator)
+    noise = truncated_normal(_SAMPLES[4], model.config.z_dim, generator)
     labels = torch.randint(model.config.num_classes, (len(noise),), generator=generator)
     device = model.embedding_table.device
     noise, labels = noise.to(device), labels.to(device)
     logits = torch.empty(0)
     with _before(norms, _take_row):
         for k in measured:
-            row = torch.full((len(noise),), k, device=device)
-            rows = Rows(row, row, torch.ones(len(noise), 1, device=device))
+            rows = _row(k, noise)
             condition = torch.cat([noise * k / steps, model.embedding_table[labels]], dim=1)
             x = net.start(condition)
             for layer in net.layers:
@@ -221,14 +220,51 @@ def _calibrate_biggan(model: BigGAN, generator: torch.Generator) -> None:
             if k == measured[len(measured) // 2]:
                 # Without its bias; only three of its channels become the picture.
                 logits = F.conv2d(x, net.conv_to_rgb.weight()[:3], padding=1)
-    for norm in norms:
-        _interpolate(norm.running_means, measured)
-        _interpolate(norm.running_vars, measured)
+    _fill(norms, measured)
     # Spectral norm fixes the scale of conv_to_rgb; the batch norm before it sets the contrast.
     factor = _CONTRAST / logits.std()
     net.bn.weight.mul_(factor)
     if net.conv_to_rgb.bias is not None:
         net.conv_to_rgb.bias[:3] -= logits.mean((0, 2, 3)) * factor
+
+
+@torch.no_grad()
+def calibrate(model: BigGAN, samples: int, generator: torch.Generator) -> None:
+    """Give a trained BigGAN's batch norms the statistics of whole pictures, one layer after the other.
+
+    Args:
+      model: ends up in evaluation mode.
+      samples: of random classes, for each truncation that is measured; statistics between these are interpolated.
+      generator: of the CPU.
+    """
+    net = model.eval().generator
+    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
+    noise = truncated_normal(samples, model.config.z_dim, generator)
+    labels = torch.randint(model.config.num_classes, (samples,), generator=generator)
+    device = model.embedding_table.device
+    noise, embeddings = noise.to(device), model.embedding_table[labels.to(device)]
+    steps = model.config.n_stats - 1
+    measured = _measured(steps)
+    with _before(norms, _take_row):
+        for k in measured:
+            net.draw(torch.cat([noise * k / steps, embeddings], dim=1), _row(k, noise))
+    _fill(norms, measured)
+
+
+def _measured(steps: int) -> list[int]:
+    return sorted({max(1, round(k * steps / 50)) for k in _MEASURED})
+
+
+def _row(k: int, like: Tensor) -> Rows:
+    """Statistics number k for every sample."""
+    row = torch.full((len(like),), k, device=like.device)
+    return Rows(row, row, torch.ones(len(like), 1, device=like.device))
+
+
+def _fill(norms: list[BatchNorm], measured: list[int]) -> None:
+    for norm in norms:
+        _interpolate(norm.running_means, measured)
+        _interpolate(norm.running_vars, measured)
 
 
 def _crop(x: Tensor) -> Tensor:
@@ -274,7 +310,7 @@ def _normalise(conv: Any, output: Tensor, contrast: float) -> Tensor:
 def draw_pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
     """Pictures at several truncations."""
     truncation = torch.linspace(0.3, 1, _MASK_SAMPLES)[:, None]
-    noise = _truncated_normal(_MASK_SAMPLES, model.config.z_dim, generator) * truncation
+    noise = truncated_normal(_MASK_SAMPLES, model.config.z_dim, generator) * truncation
     labels = torch.randint(model.config.num_classes, (_MASK_SAMPLES,), generator=generator)
     with torch.no_grad():
         embeddings = model.embedding_table
@@ -283,7 +319,8 @@ def draw_pictures(model: BigGAN, generator: torch.Generator) -> Tensor:
     return drawn
 
 
-def _truncated_normal(n: int, size: int, generator: torch.Generator) -> Tensor:
+def truncated_normal(n: int, size: int, generator: torch.Generator) -> Tensor:
+    """Standard normal noise within [-2, 2], by rejection; (n, size)."""
     drawn = torch.randn(n, size, generator=generator)
     while bool((outside := drawn.abs() > 2).any()):
         drawn[outside] = torch.randn(int(outside.sum()), generator=generator)

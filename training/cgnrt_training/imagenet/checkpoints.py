@@ -17,15 +17,17 @@ from torch import Tensor
 
 from cgnrt.errors import CheckpointError
 
-from ..checkpoints import load_state, load_weights, save
+from ..checkpoints import check_format, load_state, load_weights, save
 from .biggan import BLOCKS, BigGAN, BigGANConfig
 from .cgn import CGN
-from .config_json import WEIGHTS, read_config, write_config
+from .config_json import WEIGHTS, parse_config, read_config, write_config
 from .u2net import U2Net
 from .u2net_files import infer_u2net, is_folded_names, official_names
 
 Kind = Literal["imagenet-cgn", "biggan", "u2net"]
 U2NetKind = Literal["u2net", "u2netp"]
+
+CGAN_FORMAT, CGAN_VERSION = "cgnrt-cgan", 1  # of `cgan.pt`, which `cgnrt-train cgan` leaves
 
 _MECHANISMS = ("f_shape", "f_text", "f_bg")
 _MARKS: Mapping[Kind, tuple[str, ...]] = {
@@ -51,7 +53,7 @@ def identify(content: Any) -> Kind | None:
 
 
 def load_biggan(path: str | os.PathLike[str], *, resolution: int | None = None) -> BigGAN:
-    """Load a BigGAN-deep: Hugging Face's folder, or a file of its weights alone, as the CGN's authors have it.
+    """Load a BigGAN-deep: Hugging Face's folder, a file of its weights alone, or `cgan.pt` of `cgnrt-train cgan`.
 
     Args:
       resolution: refuse another than this.
@@ -108,6 +110,9 @@ def build_biggan(
     content: Any, subject: str, *, config: BigGANConfig | None = None, resolution: int | None = None
 ) -> BigGAN:
     """As `load_biggan`, from what was in the file `subject`; `config` is what its folder says."""
+    if config is None and isinstance(content, Mapping) and "format" in content:
+        check_format(content, CGAN_FORMAT, CGAN_VERSION, subject)
+        config, content = parse_config(content.get("biggan"), Path(subject)), content.get("model")
     state = _state(content, subject, "biggan", "a BigGAN-deep")
     if config is None:
         found = _infer_biggan(state, "", subject)

@@ -14,7 +14,7 @@ from .biggan import START, BigGANConfig
 
 CONFIG, WEIGHTS = "config.json", "pytorch_model.bin"
 
-_MOST_BYTES = 100_000
+_MOST_BYTES = 1_000_000
 _WHOLE = {  # field of the file: of BigGANConfig, largest
     "channel_width": ("channel_width", 4096),
     "num_classes": ("num_classes", 1_000_000),
@@ -71,7 +71,8 @@ def parse_config(given: Any, path: Path) -> BigGANConfig:
     eps = given.get("eps")
     if type(eps) is not float or not 0 < eps < 1:
         raise _refuse(path, "eps", eps, "a number between 0 and 1")
-    config = BigGANConfig(blocks=_blocks(path, given.get("layers")), eps=eps, **sizes)
+    names = _class_names(path, given.get("class_names", []), sizes["num_classes"])
+    config = BigGANConfig(blocks=_blocks(path, given.get("layers")), eps=eps, class_names=names, **sizes)
     if given.get("output_dim") != config.resolution:
         raise _refuse(
             path, "output_dim", given.get("output_dim"), f"{config.resolution}, as its layers have it"
@@ -88,7 +89,8 @@ def write_config(config: BigGANConfig, folder: Path) -> None:
 
 def to_json(config: BigGANConfig) -> dict[str, Any]:
     """The content of `config.json`, which `parse_config` reads."""
-    return {
+    names = {"class_names": list(config.class_names)} if config.class_names else {}
+    return names | {
         "output_dim": config.resolution,
         "z_dim": config.z_dim,
         "class_embed_dim": config.z_dim,
@@ -99,6 +101,19 @@ def to_json(config: BigGANConfig) -> dict[str, Any]:
         "eps": config.eps,
         "n_stats": config.n_stats,
     }
+
+
+def _class_names(path: Path, names: Any, classes: int) -> tuple[str, ...]:
+    """The names of the classes, which Hugging Face's files lack and ours have."""
+    if names == []:
+        return ()
+    if not (
+        isinstance(names, list) and all(isinstance(name, str) and 0 < len(name) <= 200 for name in names)
+    ):
+        raise _refuse(path, "class_names", names, "a list of texts of 1 to 200 characters")
+    if len(set(names)) != len(names) or len(names) != classes:
+        raise _refuse(path, "class_names", names, f"{classes} different names, as num_classes says")
+    return tuple(names)
 
 
 def _blocks(path: Path, layers: Any) -> tuple[tuple[bool, int, int], ...]:

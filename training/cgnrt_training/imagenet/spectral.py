@@ -67,14 +67,30 @@ class SpectralLinear(SpectralNorm):
 
 
 class SpectralConv2d(SpectralNorm):
-    """`nn.Conv2d` of stride 1 that keeps the size, under spectral norm: (n, c_in, h, w) -> (n, c_out, h, w)."""
+    """`nn.Conv2d` under spectral norm: (n, c_in, h, w) -> (n, c_out, h / stride, w / stride).
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, *, bias: bool = True, eps: float) -> None:
+    Args:
+      kernel: odd at stride 1, where it keeps the size; 4 at stride 2.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, *, bias: bool = True, eps: float
+    ) -> None:
         super().__init__((c_out, c_in, kernel, kernel), bias=bias, eps=eps)
-        self.padding = kernel // 2
+        self.stride, self.padding = stride, (kernel - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
+        return F.conv2d(x, self.weight(), self.bias, self.stride, self.padding)
+
+
+class SpectralEmbedding(SpectralNorm):
+    """`nn.Embedding` under spectral norm: (n,) int64 below `rows` -> (n, columns)."""
+
+    def __init__(self, rows: int, columns: int, *, eps: float) -> None:
+        super().__init__((rows, columns), bias=False, eps=eps)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return F.embedding(labels, self.weight())
 
 
 def power_iterate(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from cgnrt.errors import CheckpointError
 from ..checkpoints import check_format, load_own, load_state, settings_in, shown
 from ..imagenet.checkpoints import build_cgn
 from ..imagenet.config_json import parse_config, to_json
+from ..runs.sources import without_paths
 from ..settings import to_dict
 from .config import Config
 from .model import NaturalCGN
@@ -41,10 +42,7 @@ def about(config: Config, cgn: NaturalCGN, sources: Mapping[str, Mapping[str, st
         "format_version": FORMAT_VERSION,
         "config": to_dict(config),
         "biggan": to_json(cgn.f_shape.config),
-        # Without the paths, which mean nothing elsewhere.
-        "sources": {
-            option: {key: source[key] for key in ("name", "sha256")} for option, source in sources.items()
-        },
+        "sources": without_paths(sources),
     }
 
 

@@ -5,16 +5,11 @@ Every file is checked key by key before any work.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
-from cgnrt._support.reading import open_file, read_text
 from cgnrt._support.terminal import say
-from cgnrt.errors import CheckpointError
 
 from ..features.files import load_features
 from ..features.maps import FeatureMaps, depth_of
@@ -22,10 +17,8 @@ from ..imagenet.biggan import BigGAN
 from ..imagenet.checkpoints import load_biggan, load_u2net
 from ..imagenet.config_json import CONFIG, WEIGHTS
 from ..imagenet.u2net import U2Net
-from ..runs.folder import write_text
+from ..runs.sources import source_of
 from .config import Config
-
-SOURCES = "sources.json"
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ def load_networks(
             depth=style,
             normalise=config.perceptual.normalise,
         )
-    sources = {option: source_of(named) for option, named in files.named().items()}
+    sources = {option: source_of(named, (CONFIG, WEIGHTS)) for option, named in files.named().items()}
     size, classes = teacher.config.resolution, teacher.config.num_classes
     lines = {
         "biggan": f"BigGAN-deep-{size}, {classes:,} classes, {_count(teacher)}: cGAN and start of f_shape, "
@@ -124,65 +117,3 @@ def _style_depth(config: Config) -> int:
 
 def _count(model: Any) -> str:
     return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
-
-
-def source_of(path: Path) -> dict[str, str]:
-    """Name, sha256 and path of a file, or of a BigGAN's folder.
-
-    Raises:
-      CheckpointError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        for part in [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]:
-            with open_file(part) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError as error:
-        raise CheckpointError(
-            f"load '{path}': {error.strerror or error}, expected a readable file."
-        ) from error
-    return {"name": path.name, "sha256": digest.hexdigest(), "path": str(path.resolve())}
-
-
-def keep_sources(folder: Path, sources: Mapping[str, Mapping[str, str]], *, resume: bool) -> None:
-    """Write into a run's folder what files it is from, or check on resume that they are the same.
-
-    Raises:
-      ValueError: a file is another one.
-      CheckpointError: on resume, what the folder says cannot be read.
-    """
-    if not resume:
-        write_text(folder / SOURCES, json.dumps(sources, indent=2) + "\n")
-        return
-    stored = _stored(folder)
-    changed = [
-        f"--{option} '{source['name']}'"
-        for option, source in sources.items()
-        if stored.get(option, {}).get("sha256") != source["sha256"]
-    ]
-    if changed:
-        raise ValueError(
-            f"resume '{folder}': {', '.join(changed)} is another file, expected the one that the run began with. "
-            "Give that one, or start anew in another folder."
-        )
-
-
-def stored_files(folder: Path) -> dict[str, Path]:
-    """The files that a run began with, by option.
-
-    Raises:
-      CheckpointError: what the folder says of them cannot be read.
-    """
-    return {option: Path(source["path"]) for option, source in _stored(folder).items() if "path" in source}
-
-
-def _stored(folder: Path) -> dict[str, dict[str, str]]:
-    try:
-        found = json.loads(read_text(folder / SOURCES))
-        return {
-            option: {key: str(value) for key, value in source.items()} for option, source in found.items()
-        }
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"resume '{folder}': {SOURCES} is unreadable ({error}), expected the run's files. Start anew with --force."
-        ) from error

@@ -23,13 +23,14 @@ from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, print_losses, progress_bar, update_average
 from ..runs.pictures import save_png
 from ..runs.processes import Processes
+from ..runs.sources import keep_sources
 from ..runs.state import Gradients, State
 from . import checkpoints
 from .config import MAY_CHANGE, Config
 from .draws import draw
 from .model import MECHANISMS, NaturalCGN
 from .monitor import Clock, collapse, summary
-from .networks import Networks, keep_sources
+from .networks import Networks
 from .objective import TERMS, Objective, Pictures, autocast, full
 from .refine import Refiner
 from .sheet import over_training, sheet

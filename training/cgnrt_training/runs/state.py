@@ -85,6 +85,19 @@ class RandomState:
             torch.cuda.set_rng_state(state, self.device)
 
 
+class GeneratorState:
+    """The state of a random generator of the CPU that a run draws from."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def state_dict(self) -> Tensor:
+        return self.generator.get_state()
+
+    def load_state_dict(self, state: Tensor, /) -> None:
+        self.generator.set_state(state)
+
+
 def random_parts(device: torch.device) -> dict[str, Part]:
     """The random state of the CPU, and of the device if that is another, as parts `rng` and `rng_device`."""
     parts: dict[str, Part] = {"rng": RandomState(torch.device("cpu"))}

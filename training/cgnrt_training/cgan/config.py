@@ -1,0 +1,171 @@
+"""All settings of a cGAN's training, on one page, with their sources.
+
+The generator is BigGAN-deep (Brock et al., 2019), as narrow as two cores can train; the discriminator looks at the
+features of a frozen network (Projected GAN, arXiv 2111.01007), its pictures are augmented (DiffAugment, arXiv
+2006.10738). Where no source is named, the value is ours. `--set section.key=value` changes it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..settings import check, flat
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """BigGAN-deep's size; its resolution and classes are the photos'."""
+
+    width: int = 16  # channels of the last block: 1.7 M parameters at 64 px; BigGAN: 128
+    z_dim: int = 64  # length of noise and class embedding; BigGAN: 128
+    embedding_std: float = 0.7  # of the class embedding at the start; about the noise's own
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """The frozen network that discriminator, classifier and diversity loss look through."""
+
+    size: int = 96  # pixels to which pictures are scaled for it; Projected GAN: the network's own, 224
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 pays on a GPU, and on a CPU with AMX
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """A head for each of four feature maps, or a network of its own on the pixels."""
+
+    kind: Literal["projected", "plain"] = "projected"
+    # Of the maps, by fixed random convolutions: across channels, and then also across scales (Projected GAN, Sec. 3.2).
+    mixing: Literal["none", "channels", "scales"] = "scales"
+    channels: int = (
+        64  # of mixed maps and heads, or of the plain network's first layer; Projected GAN: 64 in its heads
+    )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """DiffAugment of real and generated pictures, for the frozen network alike; 0 leaves one out."""
+
+    brightness: float = 0.8  # shift by up to half of it, pictures in [-1, 1]; DiffAugment: 1
+    saturation: float = 1.5  # factor within 1 -+ half of it; DiffAugment: 2
+    contrast: float = 0.8  # factor within 1 -+ half of it; DiffAugment: 1
+    translation: float = (
+        0.125  # by up to this share of the side, reflected at the edge; DiffAugment: the same, zeros
+    )
+    cutout: float = 0.375  # side of the square that is greyed, as a share; DiffAugment: 0.5
+    cutout_share: float = 0.5  # of the pictures that have it; DiffAugment: 1
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The generator's losses beside the hinge loss (BigGAN); 0 leaves one out, and does not compute it."""
+
+    classify: float = 0.3  # cross-entropy of a linear classifier on the frozen features
+    diversity: float = (
+        0.5  # two samples of a class differ as much as two photos of it do, in the first three maps
+    )
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """The linear classifier, which is trained on the photos before all else."""
+
+    samples: int = 20000  # augmented photos
+    steps: int = 1000  # of 256 samples
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam for both players."""
+
+    lr_generator: float = 3e-4
+    lr_discriminator: float = 3e-4
+    beta1: float = 0.0  # BigGAN, Projected GAN
+    beta2: float = 0.99  # Projected GAN
+    decay: float = 0.3  # the last share of the run, in which the learning rates fall in a line
+    final: float = 0.05  # of the learning rates that is left at the end
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop."""
+
+    images: int = 500000  # that the discriminator sees
+    batch: int = 32  # an even number: it is made of pairs of one class
+    ema: float = 0.998  # decay of the averaged weights, which are what is saved
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What a run leaves behind."""
+
+    checkpoint_every: int = 20000  # images
+    scalars_every: int = 3200  # images
+    calibrate_samples: int = 256  # that the batch norms' stored statistics are from
+    sheet_samples: int = 10  # columns of a sheet
+    sheet_truncation: float = 1.0
+    score_samples: int = 300  # that a judge looks at
+    weights: Literal["fp32", "fp16"] = "fp32"  # in which cgan.pt has them; fp16 halves the file
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        for key, value in flat(self).items():
+            _check_setting(key, value)
+        check("generator.width", self.generator.width, self.generator.width % 4 == 0, "a multiple of 4")
+        check("train.batch", self.train.batch, self.train.batch % 2 == 0, "an even number")
+        check("train.images", self.train.images, self.train.images >= self.train.batch, ">= train.batch")
+
+    @property
+    def steps(self) -> int:
+        """Of a batch each."""
+        return self.train.images // self.train.batch
+
+    def every(self, images: int) -> int:
+        """So many images as steps, at least one."""
+        return max(1, images // self.train.batch)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether anything looks through the frozen network."""
+        return self.discriminator.kind == "projected" or self.loss.classify > 0 or self.loss.diversity > 0
+
+
+MAY_CHANGE = ("train.images", "log.")  # when a run is resumed
+
+_MAY_BE_ZERO = {
+    *("brightness", "saturation", "contrast", "translation", "cutout", "cutout_share", "classify"),
+    *("diversity", "beta1", "beta2", "decay", "final", "ema", "seed", "embedding_std"),
+}
+_UNIT = {"beta1", "beta2", "ema"}  # in [0, 1)
+_SHARE = {"translation", "cutout", "cutout_share", "decay", "final"}  # in [0, 1]
+_AT_MOST = {"size": 1024, "seed": 2**63 - 1, "width": 4096, "z_dim": 4096}
+
+
+def _check_setting(key: str, value: Any) -> None:
+    if isinstance(value, str):
+        return
+    name = key.rpartition(".")[2]
+    check(key, value, math.isfinite(value) and value >= 0, "finite and >= 0")
+    check(key, value, name in _MAY_BE_ZERO or value > 0, "> 0")
+    check(key, value, name not in _UNIT or value < 1, "in [0, 1)")
+    check(key, value, name not in _SHARE or value <= 1, "in [0, 1]")
+    check(key, value, key != "log.sheet_truncation" or 0.02 <= value <= 1, "in 0.02..1")
+    most = _AT_MOST.get(name, math.inf)
+    check(key, value, value <= most, f"at most {most}")
