@@ -74,4 +74,4 @@ def new_generator(size: BigGANConfig, embedding_std: float) -> BigGAN:
             nn.init.orthogonal_(weight)
     for _ in range(_ITERATIONS):
         power_iterate(model)
-    return model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.train()

@@ -37,9 +37,7 @@ class ProjectedDiscriminator(Discriminator):
     def __init__(self, channels: list[int], width: int, classes: int) -> None:
         super().__init__()
         last = len(channels) - 1
-        self.heads = nn.ModuleList(
-            _Head(c, width, classes, down=last - k) for k, c in enumerate(channels)
-        ).to(memory_format=torch.channels_last)
+        self.heads = nn.ModuleList(_Head(c, width, classes, down=last - k) for k, c in enumerate(channels))
 
     def forward(self, images: Tensor, seen: Seen, labels: Tensor) -> list[Tensor]:
         return [head(x, labels) for head, x in zip(self.heads, seen.maps, strict=True)]
@@ -63,10 +61,9 @@ class PlainDiscriminator(Discriminator):
             channels, resolution = wider, resolution // 2
         self.body = nn.Sequential(*layers)
         self.head = _Head(channels, channels, classes, down=0)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, seen: Seen, labels: Tensor) -> list[Tensor]:
-        return [self.head(self.body(images.contiguous(memory_format=torch.channels_last)), labels)]
+        return [self.head(self.body(images), labels)]
 
 
 class _Head(nn.Module):
@@ -86,7 +83,8 @@ class _Head(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         h = self.body(x)
         wanted = self.embedding(labels)[:, :, None, None] * h.shape[1] ** -0.5
-        return (self.out(h)[:, 0] + (h * wanted).sum(1)).flatten(1)
+        score: Tensor = self.out(h)[:, 0] + (h * wanted).sum(1)
+        return score.flatten(1)
 
 
 def discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:

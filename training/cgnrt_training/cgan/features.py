@@ -74,7 +74,7 @@ class FrozenFeatures(nn.Module):
         if kind.mixing != "none":
             self.mixing = Mixing(self.channels, kind.channels, scales=kind.mixing == "scales")
             self.channels = [kind.channels] * len(self.channels)
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Seen:
         """(n, 3, h, w), about in [-1, 1]."""

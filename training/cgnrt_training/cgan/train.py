@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 import torch.nn.functional as F
@@ -94,10 +94,10 @@ class Run:
                 class_names=tuple(inputs.photos.classes),
             ),
             config.generator.embedding_std,
-        ).to(device)
+        )
         self.features: FrozenFeatures | None = None
         if config.needs_features and inputs.network is not None:
-            self.features = FrozenFeatures(inputs.network, config).to(device)
+            self.features = FrozenFeatures(inputs.network, config)
         self.discriminator: Discriminator
         if config.discriminator.kind == "plain" or self.features is None:
             self.discriminator = PlainDiscriminator(size, config.discriminator.channels, classes)
@@ -105,7 +105,10 @@ class Run:
             self.discriminator = ProjectedDiscriminator(
                 self.features.channels, config.discriminator.channels, classes
             )
-        self.discriminator.to(device)
+        module: Any
+        for module in (self.generator, self.discriminator, self.features):
+            if module is not None:
+                module.to(device, memory_format=torch.channels_last)  # twice as fast on a CPU
         self.probe = LinearProbe(POOLED, classes).to(device) if config.loss.classify else None
         self.average = deepcopy(self.generator).requires_grad_(False)
         half = config.log.weights == "fp16"

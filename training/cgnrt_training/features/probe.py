@@ -60,4 +60,4 @@ class LinearProbe(nn.Module):
         self.linear.requires_grad_(False)
         with torch.no_grad():
             right = self(features).argmax(1) == labels
-        return right.double().mean().item()
+        return float(right.double().mean())

@@ -1,0 +1,82 @@
+"""The training of a cGAN: what changes, stops and goes on, and what it leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cgan_runs
+import pytest
+import torch
+from PIL import Image
+
+from cgnrt_training.cgan import train as loop
+from cgnrt_training.cgan.train import Run, train
+from cgnrt_training.checkpoints import load_tensors
+from cgnrt_training.imagenet.checkpoints import load_biggan
+
+CPU = torch.device("cpu")
+
+
+def test_a_run_leaves_a_biggan_that_others_load(tmp_path: Path) -> None:
+    log = io.StringIO()
+    path = train(cgan_runs.config(), cgan_runs.inputs(), tmp_path, log=log)
+    assert path == tmp_path / "cgan.pt"
+    model = load_biggan(path, resolution=32)
+    assert model.config.class_names == ("red", "green", "blue")
+    assert (model.config.channel_width, model.config.z_dim) == (4, 8)
+    lines = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert set(lines[0]) == {"step", "discriminator", "generator", "classify", "diversity"}
+    assert "classifier: " in log.getvalue()
+    sheets = sorted(p.name for p in (tmp_path / "samples").iterdir())
+    assert sheets == ["images-00000008.png", "images-00000016.png"]
+    with Image.open(tmp_path / "samples" / sheets[0]) as sheet:
+        assert sheet.size == (2 * 32, 3 * 32)
+
+
+@pytest.mark.parametrize("kind", ["projected", "plain"])
+def test_a_resumed_run_has_the_same_bits(tmp_path: Path, kind: str) -> None:
+    kinds = {"discriminator": {"kind": kind}}
+    half = cgan_runs.config(**kinds, optimizer={"decay": 0.0}, train={"images": 8})
+    config = cgan_runs.config(**kinds, optimizer={"decay": 0.0})
+    whole = train(config, cgan_runs.inputs(), tmp_path / "whole", log=io.StringIO())
+    train(half, cgan_runs.inputs(), tmp_path / "parts", log=io.StringIO())
+    torch.manual_seed(99)  # what else draws random numbers meanwhile does not matter
+    parts = train(config, cgan_runs.inputs(), tmp_path / "parts", log=io.StringIO(), resume=True)
+    for name in ("cgan.pt", "resume.pt"):
+        _assert_equal(load_tensors(whole.with_name(name)), load_tensors(parts.with_name(name)))
+
+
+def _assert_equal(a: object, b: object) -> None:
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict) and isinstance(b, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            _assert_equal(a[key], b[key])
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            _assert_equal(x, y)
+    else:
+        assert a == b
+
+
+def test_both_players_change_and_the_frozen_network_does_not() -> None:
+    run = Run(cgan_runs.config(), cgan_runs.inputs(), CPU)
+    run.train_probe(io.StringIO())
+    assert run.features is not None
+    players = (run.generator, run.discriminator)
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (*players, run.features)]
+    losses = run.step()
+    assert set(losses) == set(loop.TERMS)
+    for module, old in zip(players, before, strict=False):
+        for name, parameter in module.named_parameters():
+            # No gradient: the attention while its gamma is 0, the bias while all scores lie within the hinges.
+            if "snconv1x1" not in name and not name.endswith("out.bias"):
+                assert not torch.equal(parameter, old[name]), name
+    frozen = run.features.state_dict()
+    assert all(torch.equal(value, before[2][name]) for name, value in frozen.items())
