@@ -8,7 +8,7 @@ from pytorch_pretrained_biggan import BigGAN as Reference
 from pytorch_pretrained_biggan import BigGANConfig as ReferenceConfig
 from torch import Tensor
 
-from cgnrt_training.imagenet.biggan import BLOCKS, BigGAN, BigGANConfig
+from cgnrt_training.imagenet.biggan import BLOCKS, BatchNorm, BigGAN, BigGANConfig
 from cgnrt_training.imagenet.statistics import grid_rows, look_up
 
 WIDTH = 8
@@ -128,6 +128,9 @@ def test_training_iterates_the_spectral_norm_as_the_reference_does(
     try:
         reference.train()
         ours.train()
+        for module in ours.modules():
+            if isinstance(module, BatchNorm):
+                module.training = False  # the reference takes stored statistics then, too; its layers train
         expected = reference(noise, torch.eye(1000)[[3, 999]].double(), 0.5)
         given = torch.full((2, 1), 0.5).double()
         drawn = ours(noise, ours.embedding_table[[3, 999]], given)
@@ -172,3 +175,19 @@ def test_sizes_of_the_published_models(resolution: int, millions: float) -> None
 def test_there_is_no_other_published_resolution() -> None:
     with pytest.raises(ValueError, match="resolution is 96, expected 32, 64, 128, 256, 512"):
         BigGANConfig.of_resolution(96)
+
+
+@pytest.mark.parametrize("condition", [None, 6])
+def test_training_takes_the_statistics_of_the_batch(condition: int | None) -> None:
+    torch.manual_seed(0)
+    norm = BatchNorm(4, condition, eps=1e-4, n_stats=51).double().train()
+    x, given = 3 * torch.randn(5, 4, 7, 7).double() + 2, torch.randn(5, 6).double()
+    stored = {name: buffer.clone() for name, buffer in norm.named_buffers(recurse=False)}
+    rows = look_up(torch.ones(5, 1).double(), grid_rows())
+    drawn = norm(x, rows, given)
+    norm.eval()  # else the spectral norm goes on
+    for name, buffer in norm.named_buffers(recurse=False):
+        assert torch.equal(buffer, stored[name])
+    norm.running_means[:] = x.mean((0, 2, 3))
+    norm.running_vars[:] = x.var((0, 2, 3), correction=0)
+    torch.testing.assert_close(drawn, norm(x, rows, given), rtol=1e-12, atol=1e-12)

@@ -16,7 +16,8 @@ from cgnrt_training import cli
 from cgnrt_training.experiments import table1
 from cgnrt_training.features.efficientnet_lite import EfficientNetLite
 from cgnrt_training.natural.model import NaturalCGN
-from cgnrt_training.natural.scores import inception_score, measure
+from cgnrt_training.natural.scores import measure
+from cgnrt_training.scoring.judge import inception_score
 
 HOW = ["--samples", "4", "--steps", "1", "--set", "train.pseudo_batch=1", "--set", "log.sheet_samples=1"]
 HOW += ["--set", "patches.resolution=32", "--set", "patches.patch=5"]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cgnrt._support.terminal import say
 
-from ..features.efficientnet_lite import EfficientNetLite
 from ..features.files import load_classifier
 from ..natural.checkpoints import load_natural
 from ..natural.config import GROUPS, Config
@@ -24,6 +23,7 @@ from ..natural.train import train
 from ..runs.loop import progress_bar
 from ..runs.pictures import save_png
 from ..runs.sources import source_of
+from ..scoring.judge import Judge
 from ..settings import to_dict
 from . import paper
 from .cells import open_folder, timed, write_experiment
@@ -75,7 +75,9 @@ def run(options: Table1, log: TextIO) -> Path:
       CgnrtError: a row failed, as where a loss is not finite.
     """
     networks = load_networks(options.files, options.config, log)
-    judge = None if options.classifier is None else load_classifier(options.classifier)
+    judge = (
+        None if options.classifier is None else Judge(load_classifier(options.classifier).to(options.device))
+    )
     if judge is None:
         say("Inception score: left out, no classifier is given (--classifier FILE)", log)
     settings = to_dict(options.config) | {
@@ -106,7 +108,7 @@ def _row(
     options: Table1,
     row: str,
     networks: Networks,
-    judge: EfficientNetLite | None,
+    judge: Judge | None,
     folder: Path,
     log: TextIO,
 ) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def _row(
         scores = measure(
             cgn,
             teacher,
-            None if judge is None else judge.to(options.device),
+            judge,
             samples=options.samples,
             seed=options.config.train.seed,
             truncation=options.config.train.truncation,

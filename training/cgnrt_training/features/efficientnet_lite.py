@@ -202,11 +202,15 @@ class EfficientNetLite(FeatureMaps):
         """The last feature map (n, c, h, w) -> (n, 1280): what the classifier looks at."""
         return F.relu6(self._bn1(self._conv_head(last))).mean((2, 3))
 
+    def classify(self, pooled: Tensor) -> Tensor:
+        """(n, 1280) -> logits (n, 1000)."""
+        found: Tensor = self._fc(pooled)
+        return found
+
     def logits(self, images: Tensor) -> Tensor:
         """Images (n, 3, h, w) in [-1, 1], best at `size.resolution` -> (n, 1000)."""
         *_, last = self(images, self.MAPS)
-        found: Tensor = self._fc(self.pool(last))
-        return found
+        return self.classify(self.pool(last))
 
 
 def _size_of(state: Mapping[str, Any], subject: str) -> Size:

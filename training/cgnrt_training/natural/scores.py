@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..features.efficientnet_lite import EfficientNetLite
 from ..imagenet.biggan import BigGAN
+from ..scoring.judge import Judge, inception_score
 from .draws import given, held_out
 from .losses import binary
 from .model import NaturalCGN
@@ -24,7 +23,7 @@ class Scores:
     """Of n samples.
 
     Attributes:
-      inception_score: of the pictures; None without a classifier.
+      inception_score: of the pictures; None without a judge.
       mu_mask, mu_mask_spread: mean mask, and the standard deviation of its means over classes; None of a cGAN.
       entropy: mean binary entropy of the masks in bits; None of a cGAN.
     """
@@ -39,22 +38,11 @@ class Scores:
         return {k: None if v is None else round(v, 6) for k, v in asdict(self).items()}
 
 
-def inception_score(probabilities: Tensor) -> float:
-    """The exponential of the mean divergence of p(y | x) from p(y) (Salimans et al., 2016), of all samples at once.
-
-    Args:
-      probabilities: (n, classes), rows that sum to 1.
-    """
-    p = probabilities.double()
-    terms = torch.special.xlogy(p, p) - torch.special.xlogy(p, p.mean(0))
-    return float(terms.sum(1).mean().exp())
-
-
 @torch.no_grad()
 def measure(
     cgn: NaturalCGN | None,
     teacher: BigGAN,
-    classifier: EfficientNetLite | None,
+    judge: Judge | None,
     *,
     samples: int,
     seed: int,
@@ -90,8 +78,8 @@ def measure(
             pictures = cgn.composite(parts)
             means.append(parts.mask.flatten(1).mean(1).double().cpu())
             entropies.append(binary(parts.mask).double().cpu())
-        if classifier is not None:
-            probabilities.append(_judged(classifier, pictures))
+        if judge is not None:
+            probabilities.append(judge.probabilities(pictures))
         progress(len(label))
     score = inception_score(torch.cat(probabilities)) if probabilities else None
     if not means:
@@ -100,14 +88,6 @@ def measure(
     by_class = torch.stack([found[labels == k].mean() for k in range(min(classes, samples))])
     spread = by_class.std(correction=0).item()
     return Scores(score, found.mean().item(), spread, torch.cat(entropies).mean().item())
-
-
-def _judged(classifier: EfficientNetLite, pictures: Tensor) -> Tensor:
-    side = classifier.size.resolution
-    scaled = F.interpolate(
-        pictures, size=(side, side), mode="bicubic", align_corners=False, antialias=True
-    ).clamp(-1, 1)
-    return classifier.logits(scaled).softmax(1).double().cpu()
 
 
 @torch.no_grad()
