@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cgnrt_training.cgan.config import Config
-from cgnrt_training.cgan.train import Inputs
+from cgnrt_training.cgan.run import Inputs
 from cgnrt_training.features.efficientnet_lite import SIZES, EfficientNetLite
 from cgnrt_training.photos.pack import Photos
 from cgnrt_training.settings import override

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cgnrt_training.cgan import train as loop
-from cgnrt_training.cgan.train import Run, train
+from cgnrt_training.cgan.run import Run
+from cgnrt_training.cgan.train import train
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.imagenet.checkpoints import load_biggan
 
 CPU = torch.device("cpu")
+TERMS = ("discriminator", "generator", "classify", "perceptual", "thumbnail", "divergence")
 
 
 def test_a_run_leaves_a_biggan_that_others_load(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_a_run_leaves_a_biggan_that_others_load(tmp_path: Path) -> None:
     assert (model.config.channel_width, model.config.z_dim) == (4, 8)
     lines = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
-    assert set(lines[0]) == {"step", "discriminator", "generator", "classify", "diversity"}
+    assert set(lines[0]) == {"step", *TERMS}
     assert "classifier: " in log.getvalue()
     sheets = sorted(p.name for p in (tmp_path / "samples").iterdir())
     assert sheets == ["images-00000008.png", "images-00000016.png"]
@@ -66,13 +67,13 @@ def _assert_equal(a: object, b: object) -> None:
 
 
 def test_both_players_change_and_the_frozen_network_does_not() -> None:
-    run = Run(cgan_runs.config(), cgan_runs.inputs(), CPU)
-    run.train_probe(io.StringIO())
+    run = Run(cgan_runs.config(loss={"diversity": 1.0}), cgan_runs.inputs(), CPU)
+    run.prepare(io.StringIO())
     assert run.features is not None
     players = (run.generator, run.discriminator)
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (*players, run.features)]
     losses = run.step()
-    assert set(losses) == set(loop.TERMS)
+    assert set(losses) == {*TERMS, "diversity"}
     for module, old in zip(players, before, strict=False):
         for name, parameter in module.named_parameters():
             # No gradient: the attention while its gamma is 0, the bias while all scores lie within the hinges.

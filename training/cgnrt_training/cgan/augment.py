@@ -8,17 +8,22 @@ from torch import Tensor
 from .config import AugmentConfig
 
 
-def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Change colours, move, and grey a square of each picture, each by its own draw.
+def draw_strengths(n: int, generator: torch.Generator) -> Tensor:
+    """What `augment` does to n pictures; (8, n) in [0, 1) on the CPU."""
+    return torch.rand(8, n, generator=generator)
+
+
+def augment(images: Tensor, strengths: Tensor, config: AugmentConfig) -> Tensor:
+    """Change colours, move, and grey a square of each picture.
 
     Args:
       images: (n, 3, h, w) in [-1, 1].
-      generator: of the CPU; it advances by the same amount whatever the settings.
+      strengths: (8, n) of `draw_strengths`; the same do the same to any pictures.
     Returns:
       (n, 3, h, w), about in [-1, 1].
     """
-    n, _, height, width = images.shape
-    u = torch.rand(8, n, generator=generator).to(images)
+    _, _, height, width = images.shape
+    u = strengths.to(images)
     x = images
     if config.brightness:
         x = x + ((u[0] - 0.5) * config.brightness)[:, None, None, None]

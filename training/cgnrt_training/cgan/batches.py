@@ -11,15 +11,8 @@ from torch import Tensor
 from ..photos.pack import Photos
 
 
-class Batch(NamedTuple):
-    """Rows 2k and 2k + 1 are two photos of one class."""
-
-    images: Tensor  # (n, 3, h, w) float32 in [-1, 1]
-    labels: Tensor  # (n,) int64
-
-
-class Spread(NamedTuple):
-    """Photos that are yet to be read."""
+class Choice(NamedTuple):
+    """Which photos, and which of them mirrored; on the CPU."""
 
     rows: Tensor  # (n,) int64
     flips: Tensor  # (n,) bool
@@ -46,8 +39,8 @@ class Batches:
                 )
         self._starts = self._counts.cumsum(0) - self._counts
 
-    def draw(self, n: int, generator: torch.Generator) -> Batch:
-        """Two different photos of each of n / 2 classes; every class comes once before any comes again."""
+    def draw(self, n: int, generator: torch.Generator) -> Choice:
+        """A batch: rows 2k and 2k + 1 are two photos of one class, and classes come in turns."""
         classes, pairs = len(self._counts), n // 2
         turns = [torch.randperm(classes, generator=generator) for _ in range(-(-pairs // classes))]
         labels = torch.cat(turns)[:pairs]
@@ -57,21 +50,17 @@ class Batches:
         second = (first + 1 + (u[1] * (counts - 1)).long()) % counts
         rows = self._by_class[self._starts[labels] + torch.stack([first, second])].t().flatten()
         flips = torch.rand(n, generator=generator) < 0.5
-        return Batch(self._read(rows, flips), labels.repeat_interleave(2).to(self.device))
+        return Choice(rows, flips, labels.repeat_interleave(2))
 
-    def spread(self, n: int, generator: torch.Generator) -> Spread:
-        """n photos, each as often as any other but for one time, to be read part by part."""
+    def spread(self, n: int, generator: torch.Generator) -> Choice:
+        """n photos, each as often as any other but for one time."""
         total = len(self._by_class)
         rows = torch.cat([torch.randperm(total, generator=generator) for _ in range(-(-n // total))])[:n]
         labels = torch.from_numpy(np.asarray(self.photos.labels)[rows.numpy()].astype(np.int64))
-        return Spread(rows, torch.rand(n, generator=generator) < 0.5, labels)
+        return Choice(rows, torch.rand(n, generator=generator) < 0.5, labels)
 
-    def read(self, spread: Spread, part: slice) -> Batch:
-        """Some of them."""
-        rows, flips, labels = (tensor[part] for tensor in spread)
-        return Batch(self._read(rows, flips), labels.to(self.device))
-
-    def _read(self, rows: Tensor, flips: Tensor) -> Tensor:
+    def read(self, rows: Tensor, flips: Tensor) -> Tensor:
+        """Photos (n, 3, h, w) float32 in [-1, 1] on the device."""
         pixels = torch.from_numpy(np.ascontiguousarray(self.photos.images[rows.numpy()]))
         images = pixels.to(self.device).float() / 127.5 - 1
         return torch.where(flips.to(self.device)[:, None, None, None], images.flip(3), images)

@@ -15,7 +15,7 @@ from ..imagenet.config_json import to_json
 from ..imagenet.spectral import power_iterate
 from ..runs.sources import Sources, without_paths
 from ..settings import to_dict
-from .config import Config
+from .config import Config, LogConfig
 
 _ITERATIONS = 10  # of spectral norm's vectors, which averaging has moved
 
@@ -36,27 +36,27 @@ class Finished:
 
     Args:
       average: the averaged weights.
-      samples: that the batch norms' statistics are from.
-      half: save the weights in half precision, statistics in single.
+      seed: of the samples that the batch norms' statistics are from.
     """
 
-    def __init__(self, average: BigGAN, samples: int, seed: int, *, half: bool) -> None:
+    def __init__(self, average: BigGAN, log: LogConfig, seed: int) -> None:
         self.model = deepcopy(average).requires_grad_(False).eval()
-        self._average, self._samples, self._seed, self._half = average, samples, seed, half
+        self._average, self._log, self._seed = average, log, seed
 
     def update(self) -> BigGAN:
         """Take the present average, and calibrate it; the same for the same average."""
         self.model.load_state_dict(self._average.state_dict())
         for _ in range(_ITERATIONS):
             power_iterate(self.model)
-        calibrate(self.model, self._samples, torch.Generator().manual_seed(self._seed))
+        calibrate(self.model, self._log.calibrate_samples, torch.Generator().manual_seed(self._seed))
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """For a checkpoint; in half precision only the weights, not the statistics."""
+        half = self._log.weights == "fp16"
         parameters = {name for name, _ in self.model.named_parameters()}
         return {
-            name: value.half() if self._half and name in parameters else value
+            name: value.half() if half and name in parameters else value
             for name, value in self.model.state_dict().items()
         }
 

@@ -58,13 +58,25 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class EncoderConfig:
+    """Noise that comes from photos (VAE-GAN, arXiv 1512.09300), without which one picture a class is enough."""
+
+    share: float = 0.5  # of a batch that is drawn from its photos' codes; 0 leaves the encoder out
+    width: int = 256  # of its two hidden layers
+    lr: float = 3e-4
+    beta1: float = 0.5
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """The generator's losses beside the hinge loss (BigGAN); 0 leaves one out, and does not compute it."""
 
-    classify: float = 0.3  # cross-entropy of a linear classifier on the frozen features
-    diversity: float = (
-        0.5  # two samples of a class differ as much as two photos of it do, in the first three maps
-    )
+    classify: float = 1.0  # cross-entropy of a linear classifier on the frozen features
+    perceptual: float = 5.0  # of pictures from codes to their photos: in the frozen network's maps
+    thumbnail: float = 10.0  # the same at a quarter of the size: mean absolute difference
+    divergence: float = 0.02  # of the codes' distribution from the noise's
+    # Two samples of a class must differ as much as two photos of it do, in the first three mixed maps.
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,8 @@ class ProbeConfig:
 class OptimizerConfig:
     """Adam for both players."""
 
-    lr_generator: float = 3e-4
-    lr_discriminator: float = 3e-4
+    lr_generator: float = 1.2e-3
+    lr_discriminator: float = 1e-4
     beta1: float = 0.0  # BigGAN, Projected GAN
     beta2: float = 0.99  # Projected GAN
     decay: float = 0.3  # the last share of the run, in which the learning rates fall in a line
@@ -118,6 +130,7 @@ class Config:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -144,17 +157,24 @@ class Config:
     @property
     def needs_features(self) -> bool:
         """Whether anything looks through the frozen network."""
-        return self.discriminator.kind == "projected" or self.loss.classify > 0 or self.loss.diversity > 0
+        others = (self.encoder.share, self.loss.classify, self.loss.diversity)
+        return self.discriminator.kind == "projected" or any(others)
+
+    @property
+    def encoded(self) -> int:
+        """How many samples of a batch are drawn from their photos' codes."""
+        return round(self.encoder.share * self.train.batch)
 
 
 MAY_CHANGE = ("train.images", "log.")  # when a run is resumed
 
 _MAY_BE_ZERO = {
-    *("brightness", "saturation", "contrast", "translation", "cutout", "cutout_share", "classify"),
-    *("diversity", "beta1", "beta2", "decay", "final", "ema", "seed", "embedding_std"),
+    *("brightness", "saturation", "contrast", "translation", "cutout", "cutout_share"),
+    *("classify", "perceptual", "thumbnail", "divergence", "diversity"),
+    *("share", "beta1", "beta2", "decay", "final", "ema", "seed", "embedding_std"),
 }
 _UNIT = {"beta1", "beta2", "ema"}  # in [0, 1)
-_SHARE = {"translation", "cutout", "cutout_share", "decay", "final"}  # in [0, 1]
+_SHARE = {"share", "translation", "cutout", "cutout_share", "decay", "final"}  # in [0, 1]
 _AT_MOST = {"size": 1024, "seed": 2**63 - 1, "width": 4096, "z_dim": 4096}
 
 

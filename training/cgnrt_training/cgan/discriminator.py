@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..imagenet.spectral import SpectralConv2d, SpectralEmbedding
-from .features import Seen
 
 _EPS = 1e-6
 _SLOPE = 0.2
@@ -21,8 +20,8 @@ _WIDEST = 8  # times its first layer's channels: its last one's
 class Discriminator(nn.Module):
     """The protocol of both kinds."""
 
-    def forward(self, images: Tensor, seen: Seen, labels: Tensor) -> list[Tensor]:
-        """Pictures (n, 3, h, w), what a frozen network makes of them, and (n,) int64 -> scores (n, places) of heads."""
+    def forward(self, images: Tensor, maps: list[Tensor], labels: Tensor) -> list[Tensor]:
+        """Pictures (n, 3, h, w), a frozen network's maps of them, and (n,) int64 -> scores (n, places) of each head."""
         raise NotImplementedError
 
 
@@ -39,8 +38,8 @@ class ProjectedDiscriminator(Discriminator):
         last = len(channels) - 1
         self.heads = nn.ModuleList(_Head(c, width, classes, down=last - k) for k, c in enumerate(channels))
 
-    def forward(self, images: Tensor, seen: Seen, labels: Tensor) -> list[Tensor]:
-        return [head(x, labels) for head, x in zip(self.heads, seen.maps, strict=True)]
+    def forward(self, images: Tensor, maps: list[Tensor], labels: Tensor) -> list[Tensor]:
+        return [head(x, labels) for head, x in zip(self.heads, maps, strict=True)]
 
 
 class PlainDiscriminator(Discriminator):
@@ -62,7 +61,7 @@ class PlainDiscriminator(Discriminator):
         self.body = nn.Sequential(*layers)
         self.head = _Head(channels, channels, classes, down=0)
 
-    def forward(self, images: Tensor, seen: Seen, labels: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, maps: list[Tensor], labels: Tensor) -> list[Tensor]:
         return [self.head(self.body(images), labels)]
 
 

@@ -15,12 +15,9 @@ from .config import Config
 class Seen(NamedTuple):
     """What the frozen network makes of pictures."""
 
-    maps: list[Tensor]  # four, shallow to deep, mixed
-    pooled: Tensor  # (n, 1280)
-
-    def detach(self) -> Seen:
-        """The same, cut off from what they were computed of."""
-        return Seen([m.detach() for m in self.maps], self.pooled.detach())
+    raw: list[Tensor]  # its four maps, shallow to deep
+    maps: list[Tensor]  # the same mixed, as the discriminator sees them
+    pooled: Tensor  # (n, 1280), or (n, 0) where nobody asked for it
 
 
 class Mixing(nn.Module):
@@ -76,13 +73,17 @@ class FrozenFeatures(nn.Module):
             self.channels = [kind.channels] * len(self.channels)
         self.requires_grad_(False).eval()
 
-    def forward(self, images: Tensor) -> Seen:
-        """(n, 3, h, w), about in [-1, 1]."""
-        if images.shape[2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bicubic", align_corners=False)
+    def forward(self, images: Tensor, *, pooled: bool) -> Seen:
+        """(n, 3, h, w), about in [-1, 1]; `pooled`: for a classifier, too."""
+        side = self.size
+        if images.shape[2:] != (side, side):
+            smaller = side < images.shape[2]
+            images = F.interpolate(
+                images, (side, side), mode="bilinear", align_corners=False, antialias=smaller
+            )
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            maps = self.network(images)
-            pooled = self.network.pool(maps[-1])
-        maps = [m.float() for m in maps]
-        return Seen(maps if self.mixing is None else self.mixing(maps), pooled.float())
+            raw = self.network(images)
+            vector = self.network.pool(raw[-1]) if pooled else images.new_empty(len(images), 0)
+        raw = [m.float() for m in raw]
+        return Seen(raw, raw if self.mixing is None else self.mixing(raw), vector.float())

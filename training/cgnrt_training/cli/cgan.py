@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> Path:
         args, Config, Config, {"images": "train.images", "seed": "train.seed"}, may_change=MAY_CHANGE
     )
 
-    from ..cgan.train import Inputs, train
+    from ..cgan.run import Inputs
+    from ..cgan.train import train
     from ..features.files import load_classifier
     from ..photos.pack import open_photos
     from ..runs.sources import source_of, stored_files

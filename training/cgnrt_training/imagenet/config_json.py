@@ -14,7 +14,7 @@ from .biggan import START, BigGANConfig
 
 CONFIG, WEIGHTS = "config.json", "pytorch_model.bin"
 
-_MOST_BYTES = 1_000_000
+_MOST_BYTES = 100_000
 _WHOLE = {  # field of the file: of BigGANConfig, largest
     "channel_width": ("channel_width", 4096),
     "num_classes": ("num_classes", 1_000_000),
