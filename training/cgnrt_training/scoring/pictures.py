@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints import load_weights
 from ..imagenet.biggan import BigGAN
+from ..imagenet.checkpoints import build_biggan, load_biggan
+from ..imagenet.classes import class_names
+from ..natural.checkpoints import FORMAT, build_natural
 from ..natural.draws import given, held_out
 from ..natural.model import NaturalCGN
-from ..photos.pack import Photos
+from ..photos.pack import Photos, open_photos, read_about
 
 _BATCH = 32
 
@@ -60,3 +66,33 @@ def choose(photos: Photos, n: int, *, seed: int = 0) -> Pictures:
         torch.from_numpy(np.ascontiguousarray(photos.images[rows])),
         torch.from_numpy(np.asarray(photos.labels)[rows].astype(np.int64)),
     )
+
+
+def held_out_photos(pack: Path) -> Photos:
+    """The photos of a pack that are not trained on, if it has such, else all."""
+    splits = read_about(pack)["splits"]
+    return open_photos(pack, "val" if "val" in splits else "train")
+
+
+def load_model(path: Path) -> BigGAN | NaturalCGN:
+    """A cGAN or a CGN from a file of a run, or a BigGAN-deep in any of its forms.
+
+    Raises:
+      CheckpointError: it is neither, or damaged.
+    """
+    if path.is_dir():
+        return load_biggan(path)
+    content = load_weights(path)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        return build_natural(content, str(path)).model
+    return build_biggan(content, str(path))
+
+
+def classes_of(model: BigGAN | NaturalCGN) -> tuple[str, ...]:
+    """The names of a model's classes: its own, ImageNet's if it has 1,000, else their numbers."""
+    config = (model if isinstance(model, BigGAN) else model.f_shape).config
+    if config.class_names:
+        return config.class_names
+    known = class_names()
+    n = config.num_classes
+    return known if n == len(known) else tuple(map(str, range(n)))
