@@ -158,7 +158,7 @@ class Run:
     def step(self) -> dict[str, Tensor]:
         """A step of the discriminator, and one of generator and encoder with the same pictures."""
         config, n = self.config, self.config.train.batch
-        self._set_learning_rates()
+        self.set_learning_rates()
         chosen = self.batches.draw(n, self.random)
         labels = chosen.labels.to(self.device)
         photos = self.batches.read(chosen.rows, chosen.flips)
@@ -251,7 +251,7 @@ class Run:
         for optimizer in players:
             optimizer.step()
 
-    def _set_learning_rates(self) -> None:
+    def set_learning_rates(self) -> None:
         """At their start until the run's last share, then down in a line."""
         config, left = self.config.optimizer, 1 - self.state.step / self.config.steps
         falling = config.final + (1 - config.final) * left / config.decay if left < config.decay else 1.0
