@@ -73,7 +73,7 @@ def test_every_photo_is_spread_alike() -> None:
 def test_a_class_of_one_photo_is_refused() -> None:
     photos = cgan_runs.photos(per_class=1)
     with pytest.raises(
-        ValueError, match="class 'red' has 1 photos, expected at least 2. Add photos, or leave"
+        ValueError, match=r"class 'red' has 1 photos, expected at least 2\. Add photos, or leave"
     ):
         Batches(photos, CPU)
 
@@ -153,8 +153,9 @@ def test_frozen_features_are_the_network_s() -> None:
     features = FrozenFeatures(cgan_runs.network(), config)
     seen = features(images, pooled=True)
     for ours, theirs in zip(seen.raw, maps, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(seen.pooled, pooled, rtol=1e-4, atol=1e-5)
+        # Rounding grows over the layers, whose weights are random.
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3 * theirs.abs().max().item())
+    torch.testing.assert_close(seen.pooled, pooled, rtol=0, atol=1e-3 * pooled.abs().max().item())
     assert features(images, pooled=False).pooled.shape == (6, 0)
     assert not any(p.requires_grad for p in features.parameters())
     larger = FrozenFeatures(cgan_runs.network(), cgan_runs.config(features={"size": 64}))

@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> Path:
     from ..cgan.train import train
     from ..features.files import load_classifier
     from ..features.installed import installed_features
+    from ..natural.pictures import draw
     from ..photos.pack import open_photos
     from ..runs.sources import source_of, stored_files
     from ..scoring.measure import measure
-    from ..scoring.pictures import draw
 
     stored = stored_files(args.output) if args.resume else {}
     folder = args.photos or stored.get("photos")

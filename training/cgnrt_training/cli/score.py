@@ -61,11 +61,12 @@ def run(args: argparse.Namespace) -> str:
     common.set_threads(args.threads)
     device = common.open_device(args.device)
 
+    from ..natural.pictures import classes_of, draw, load_model
     from ..photos.pack import open_photos
     from ..photos.writing import ABOUT
     from ..scoring.lpips import Lpips
     from ..scoring.measure import measure
-    from ..scoring.pictures import choose, classes_of, draw, held_out_photos, load_model
+    from ..scoring.pictures import choose, held_out_photos
 
     pack = args.what if (args.what / ABOUT).is_file() else args.photos
     train = None if pack is None else open_photos(pack)
