@@ -18,5 +18,7 @@ def module(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[st
     monkeypatch.syspath_prepend(root / "bench")
     yield importlib.import_module
     for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(root / "bench")):
+        spec = getattr(sys.modules[name], "__spec__", None)
+        places = () if spec is None else (spec.origin, *(spec.submodule_search_locations or ()))
+        if any(Path(place).is_relative_to(root / "bench") for place in places if place):
             del sys.modules[name]

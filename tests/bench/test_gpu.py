@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,16 +31,9 @@ BOUNDS = {
 
 
 @pytest.fixture
-def runner(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """`bench/gpu/runner.py`; the benchmarks' modules leave no trace, for their names are short."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(root / "bench")
-    yield importlib.import_module("gpu.runner")
-    for name in set(sys.modules) - before:
-        if name.partition(".")[0] == "gpu" or (getattr(sys.modules[name], "__file__", None) or "").startswith(
-            str(root / "bench")
-        ):
-            del sys.modules[name]
+def runner(module: Callable[[str], ModuleType]) -> ModuleType:
+    """`bench/gpu/runner.py`."""
+    return module("gpu.runner")
 
 
 @pytest.fixture
@@ -58,7 +51,7 @@ def options(tmp_path: Path) -> argparse.Namespace:
     )
 
 
-def module(name: str) -> Any:
+def part(name: str) -> Any:
     return sys.modules[f"gpu.{name}"]
 
 
@@ -75,7 +68,7 @@ def test_a_dry_run_goes_through_every_row_and_shows_no_figure(
     environment = {**os.environ, "PATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    measures = module("measures").MEASURES
+    measures = part("measures").MEASURES
     for measure, line in zip(measures, done.stdout.splitlines()[-len(measures) :], strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[0] == measure.what
@@ -89,11 +82,11 @@ def test_a_dry_run_goes_through_every_row_and_shows_no_figure(
         found = [value for row in section["rows"] for value in row.values()]
         assert not [value for value in (*found, section["seconds"]) if isinstance(value, int | float)]
     checked = content["sections"]["memcheck"]["rows"][0]["note"]
-    assert checked == f"{len(module('checks').CHECKED)} tests collected"
+    assert checked == f"{len(part('checks').CHECKED)} tests collected"
 
 
 def test_the_measures_are_the_project_s(runner: ModuleType) -> None:
-    measures = module("measures").MEASURES
+    measures = part("measures").MEASURES
     assert {m.key: (m.must, m.aim) for m in measures} == BOUNDS
     assert {m.section for m in measures} <= {"", *(section.name for section in runner.SECTIONS)}
 
@@ -104,7 +97,7 @@ def test_every_file_with_a_test_for_a_gpu_is_run(runner: ModuleType, root: Path)
         for path in (root / "tests").rglob("test_*.py")
         if path != Path(__file__) and any(mark in path.read_text() for mark in ("mark.gpu", "device_module"))
     }
-    assert found == set(module("checks").FILES)
+    assert found == set(part("checks").FILES)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +113,12 @@ def test_every_file_with_a_test_for_a_gpu_is_run(runner: ModuleType, root: Path)
     ],
 )
 def test_verdicts(runner: ModuleType, key: str, value: float, verdict: str) -> None:
-    measures = {m.key: m for m in module("measures").MEASURES}
+    measures = {m.key: m for m in part("measures").MEASURES}
     assert measures[key].verdict(value) == verdict
 
 
 def test_the_table_has_figures_and_reasons(runner: ModuleType) -> None:
-    rows = module("measures").summary_rows(
+    rows = part("measures").summary_rows(
         {"mnist": {"value": 123.4, "note": "graph"}, "training": {"value": 1.2, "note": ""}},
         {"kernels": "no NVIDIA driver is there"},
         dry=False,
@@ -142,7 +135,7 @@ def test_the_table_has_figures_and_reasons(runner: ModuleType) -> None:
 
 
 def test_figures_are_kept_in_milliseconds(runner: ModuleType, tmp_path: Path) -> None:
-    results = module("results")
+    results = part("results")
     recorder = results.Recorder("compose", tmp_path / "compose.json", dry=False)
     recorder.row(
         "a row", [k / 1000 for k in range(1, 102)], count=102e6, unit="GB/s", ratio=None, psnr_db=40.0
@@ -167,7 +160,7 @@ def test_figures_are_kept_in_milliseconds(runner: ModuleType, tmp_path: Path) ->
 
 
 def test_a_budget_says_what_is_left(runner: ModuleType) -> None:
-    results = module("results")
+    results = part("results")
     budget = results.Budget(100)
     budget.require(50, "a step")
     assert budget.share(0.5, at_most=10) == 10
@@ -178,7 +171,7 @@ def test_a_budget_says_what_is_left(runner: ModuleType) -> None:
 
 
 def test_what_takes_too_long_is_left(runner: ModuleType) -> None:
-    results = module("results")
+    results = part("results")
     with (
         pytest.raises(results.NotRunError, match=r"compiling was not done after 0\.05 s"),
         results.time_limit(0.05, "compiling"),
@@ -282,7 +275,7 @@ def is_running(pid: int) -> bool:
 def test_wrong_images_are_not_timed(
     runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = module("kernels")
+    kernels = part("kernels")
     monkeypatch.setattr(kernels.Composition, "differs", lambda self: True)
     monkeypatch.setattr(kernels.Grids, "differs", lambda self: True)
     (section,) = (section for section in runner.SECTIONS if section.name == "kernels")
@@ -296,7 +289,7 @@ def test_wrong_images_are_not_timed(
 def test_images_far_from_float32_are_not_timed(
     runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module("networks").Truth, "decibels", lambda self, networks: 34.0)
+    monkeypatch.setattr(part("networks").Truth, "decibels", lambda self, networks: 34.0)
     (section,) = (section for section in runner.SECTIONS if section.name == "mnist")
     runner.run_section(section, options, waits=False)
     content = json.loads(runner.section_path(options, "mnist").read_text())
@@ -329,7 +322,7 @@ def test_a_cgnrt_that_cannot_be_imported_is_none(runner: ModuleType, tmp_path: P
 
 def test_events_give_seconds(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of what is asked of torch, which has no device here."""
-    setting = module("setting")
+    setting = part("setting")
     asked: list[str] = []
 
     class Event:
@@ -354,7 +347,7 @@ def test_events_give_seconds(runner: ModuleType, monkeypatch: pytest.MonkeyPatch
 def test_psnr(runner: ModuleType) -> None:
     import torch
 
-    psnr = module("networks").psnr
+    psnr = part("networks").psnr
     zeros = torch.zeros(2, 3, 4, 4)
     assert psnr(zeros + 0.02, zeros) == pytest.approx(40, abs=0.01)  # of pictures from -1 to 1
     assert psnr(zeros, zeros) == 200
@@ -362,5 +355,5 @@ def test_psnr(runner: ModuleType) -> None:
 
 
 def test_the_classifier_is_a_resnet50(runner: ModuleType) -> None:
-    model = module("training").resnet50(1000)
+    model = part("training").resnet50(1000)
     assert sum(parameter.numel() for parameter in model.parameters()) == 25_557_032
