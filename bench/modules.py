@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the result")
     arguments = parser.parse_args()
 
-    checkouts = {arguments.checkout: "", **({arguments.against: ""} if arguments.against else {})}
-    traces = {str(folder): traced(folder, arguments.plan) for folder in checkouts}
+    folders = [folder for folder in (arguments.checkout, arguments.against) if folder]
+    traces = {str(folder): traced(folder, arguments.plan) for folder in folders}
     for folder, trace in traces.items():
         print(f"\n{folder}\n  " + "\n  ".join(trace["modules"]))
     rows = [
