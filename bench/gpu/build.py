@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [str(ROOT / name) for name in ("python", "training", "export")]
 LIMIT_S = 120
-# Prints what kernels the CUDA part has: none where that is not there or only emulated.
+# Prints the architectures of the kernels: an empty list if there is no CUDA part, or only the emulated one.
 _PROBE = """
 import importlib.util, json
 from cgnrt import _core, cuda
@@ -35,9 +35,9 @@ class Build:
     Attributes:
       paths: what Python needs on its path for it.
       core: the compiled CPU part.
-      architectures: what the kernels are compiled for; none: there are no kernels.
-      seconds: that the build took; None where it was there.
-      failure: why there are no kernels; None where there are, or none were asked for.
+      architectures: what the kernels are compiled for; empty: there are no kernels.
+      seconds: that the build took; None: it existed already.
+      failure: why there are no kernels; None: there are, or none were asked for.
     """
 
     paths: list[str]
@@ -112,7 +112,7 @@ def _install(work: Path, site: Path, *, kernels: bool) -> str | None:
 
 
 def _capability() -> str:
-    """Of the first card, as CMake writes it; an H100's where nobody can tell."""
+    """Compute capability of the first card, as CMake writes it; an H100's if nvidia-smi does not tell."""
     command = ["nvidia-smi", "-i", "0", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)

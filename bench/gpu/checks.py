@@ -93,7 +93,7 @@ def run_pytest(
     Raises:
       NotRunError: pytest could not be run, or the time was not enough; the end of its output.
     """
-    # Warnings of other versions than ours are no errors here.
+    # Other versions of packages than those of the tests may warn.
     command = [*prefix, sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-W", "default"]
     command += ["-p", "no:cacheprovider", "--tb=short", *more, *what]
     command += ["--collect-only"] if setting.dry else []

@@ -12,7 +12,7 @@ class Measure:
     """One row of the last table.
 
     Attributes:
-      section: that measures it.
+      section: which one measures it.
       lower: the smaller the better.
     """
 

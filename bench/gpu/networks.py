@@ -31,7 +31,7 @@ class Family:
 
     Attributes:
       size: height and width of the pictures.
-      truncation: None where there is none; then each mechanism has noise of its own, else they share it.
+      truncation: None: the family has no truncation, and each mechanism has noise of its own, else they share it.
     """
 
     mechanisms: Mapping[str, MechanismModule]
@@ -51,6 +51,7 @@ class Family:
 
 
 def table_of(mechanism: MechanismModule) -> Tensor:
+    """Its class embeddings, a row each."""
     found = mechanism.embedding
     weight = found.weight if isinstance(found, nn.Embedding) else found
     return torch.as_tensor(weight).detach().float()

@@ -79,7 +79,7 @@ class Recorder:
     """Rows, results and facts of one section, saved whenever there is a new one.
 
     Args:
-      dry: keep no figure.
+      dry: save "dry run" in the place of each figure.
     """
 
     def __init__(self, section: str, path: Path, *, dry: bool) -> None:
@@ -165,7 +165,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """A section's file; None where there is none."""
+    """A section's file; None if it does not exist or is not complete JSON."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -45,7 +45,7 @@ class Section:
 
     Attributes:
       limit_s: what it may take from its turn on; its process is ended then.
-      early: it prepares while those before it run, and says by the fact "ready" when the card is free of it.
+      early: it prepares while those before it run, and says by the fact "ready" when it is done with that.
       batch: which of the sizes for ImageNet it takes.
     """
 
@@ -176,7 +176,7 @@ def run_all(options: argparse.Namespace, build: Build, begin: float) -> int:
     """Every section that was asked for, and the tables; 1 if one of them was not finished."""
     if not options.dry_run and not torch.cuda.is_available():
         print(
-            f"bench gpu: device is none, expected cuda:0: torch {torch.__version__} finds no GPU. Or try --dry-run.",
+            f"bench gpu: torch {torch.__version__} finds no GPU. Run on a machine with one, or with --dry-run.",
             file=sys.stderr,
         )
         return 1
@@ -264,7 +264,6 @@ def run_section(section: Section, options: argparse.Namespace, *, waits: bool) -
         dry=dry,
         device=torch.device("cpu") if dry else torch.device("cuda", 0),
         out=options.out,
-        work=options.work,
         sizes=sizes,
         batch=sizes.imagenet_batches[section.batch],
         min_psnr=35.0,

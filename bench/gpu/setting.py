@@ -66,18 +66,17 @@ class Setting:
     """What a section is run with.
 
     Attributes:
-      work: for caches; `out` for logs.
+      out: for logs.
       batch: of ImageNet counterfactuals.
       min_psnr: decibels to float32 from which images count.
       compile_mode: of torch.compile; None: nothing is compiled.
       plan: what the engines section runs.
-      waits: for its turn: other sections are being timed, or the card is used otherwise.
+      waits: it must wait for its turn, since other sections use the card before it.
     """
 
     dry: bool
     device: torch.device
     out: Path
-    work: Path
     sizes: Sizes
     batch: int
     min_psnr: float
@@ -94,22 +93,22 @@ class Setting:
         return torch.cuda.current_stream(self.device).cuda_stream or None
 
     def wait_for_turn(self, recorder: Recorder) -> None:
-        """Go on when the card is this section's alone, from when on its time counts."""
+        """Wait until no other section uses the card; the section's time begins then."""
         recorder.fact("ready", True)
         if self.waits:
             sys.stdin.readline()
         self.budget.start()
 
     def need_kernels(self) -> None:
-        """Raise a NotRunError where there are none of ours."""
+        """Raise a NotRunError if cgnrt's kernels cannot be used."""
         if not self.dry and (reason := cuda.refusal(0)) is not None:
             raise NotRunError(reason)
 
     def compiled(self, module: Any) -> Any:
-        """Through torch.compile, at fixed sizes; of a dry run as it is.
+        """The module through torch.compile, for fixed sizes; in a dry run the module itself.
 
         Raises:
-          NotRunError: nothing is to be compiled.
+          NotRunError: --no-compile was given.
         """
         if self.dry:
             return module
@@ -118,7 +117,7 @@ class Setting:
         return torch.compile(module, mode=self.compile_mode, dynamic=False)
 
     def captured(self, call: Callable[[], Tensor | tuple[Tensor, ...]]) -> Callable[[], Any]:
-        """A call as a CUDA graph of it, which gives the same tensors each time; of a dry run as it is."""
+        """A call as a CUDA graph, which returns the same tensors each time; in a dry run the call itself."""
         if self.device.type == "cpu":
             return call
         side = torch.cuda.Stream(self.device)
@@ -140,7 +139,7 @@ class Setting:
     def composed(
         self, mask: Tensor, foreground: Tensor, background: Tensor, out: Tensor, rolls: Tensor | None
     ) -> Tensor:
-        """Eq. 2 in float16 by our kernel; where this build has none by torch, without rolls."""
+        """Eq. 2 in float16 by our kernel; by torch, without rolls, if this build has no kernels."""
         if self.dry or cuda.refusal(0) is None:
             ops.compose(
                 mask, foreground, background, out=out, dtype="float16", stream=self.stream, rolls=rolls
