@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import torch
 from gpu.networks import psnr
 from gpu.results import NotRunError, Recorder, first_line
 from gpu.setting import Setting
+from torch import Tensor
 
 from cgnrt import Generator
-from cgnrt.backends import BACKENDS, backends_for
+from cgnrt.backends import backends_for
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import Plan
@@ -26,34 +26,34 @@ def measure_engines(setting: Setting, recorder: Recorder) -> None:
         height, width = plan.manifest.resolution
     n = min(setting.sizes.mnist_batch, BUSY_PIXELS // (height * width))  # one batch of the networks
     for name in dict.fromkeys([*(entry.name for entry in backends_for(setting.device.type)), "torch"]):
-        truth: torch.Tensor | None = None
-        for precision, options in cases_of(name, n):
-            what = ", ".join([f"Generator, {name} {precision}", *options, f"batch {n}"])
+        truth: Tensor | None = None
+        for what, precision, options in cases_of(name, n):
             try:
                 setting.budget.require(5, "its engines")
-                generator = Generator(
-                    setting.plan,
-                    device=str(setting.device),
-                    backend=name,
-                    precision=precision,
-                    dtype="float16",
-                    **options,
-                )
-                images = generator.sample(setting.sizes.parity, seed=0).torch().images
+                images, times = run(setting, n, backend=name, precision=precision, **options)
             except (NotRunError, CgnrtError, MemoryError) as error:
                 recorder.skipped(what, first_line(error))
                 continue
-            truth = images if truth is None else truth
-            seeds = itertools.count(1)
-            call = lambda: generator.sample(n, seed=next(seeds)).torch()  # noqa: E731, B023
-            times = setting.turns({"call": call}, limit_s=2)["call"]
-            recorder.row(what, times, count=n, psnr_db=psnr(images, truth))
+            truth = images if precision == "fp32" else truth
+            level: dict[str, float] = {} if truth is None else {"psnr_db": psnr(images, truth)}
+            recorder.row(what, times, count=n, **level)
             setting.release()
 
 
-def cases_of(name: str, n: int) -> list[tuple[str, dict[str, Any]]]:
-    """Precisions and options of a backend; CUDA graphs of n images where it captures them."""
-    cases: list[tuple[str, dict[str, Any]]] = [(precision, {}) for precision in PRECISIONS]
-    if "compile" in BACKENDS[name].flags:
-        cases += [(precision, {"engine_batches": (n,)}) for precision in ("fp16", "bf16")]
-    return cases
+def cases_of(name: str, n: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """Title, precision and options of each row of a backend; torch also captures CUDA graphs of n images."""
+    cases: list[tuple[str, str, dict[str, Any]]] = [(name, precision, {}) for precision in PRECISIONS]
+    if name == "torch":
+        cases += [("torch, CUDA graph,", precision, {"engine_batches": (n,)}) for precision in PRECISIONS[1:]]
+    return [
+        (f"Generator, {how} {precision}, batch {n}", precision, options) for how, precision, options in cases
+    ]
+
+
+def run(setting: Setting, n: int, **options: Any) -> tuple[Tensor, list[float]]:
+    """Images of one stream, and the seconds of batches of n, each of a new one."""
+    generator = Generator(setting.plan, device=str(setting.device), dtype="float16", **options)
+    images: Tensor = generator.sample(setting.sizes.parity, seed=0).torch().images
+    seeds = itertools.count(1)
+    call = {"call": lambda: generator.sample(n, seed=next(seeds)).torch()}
+    return images, setting.turns(call, limit_s=2)["call"]

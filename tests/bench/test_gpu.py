@@ -299,6 +299,31 @@ def test_images_far_from_float32_are_not_timed(
     assert notes.count("not run: its images are less than 35 dB from float32") == 2
 
 
+@pytest.mark.parametrize("has_fp32", [True, False])
+def test_engines_are_compared_with_their_own_float32_only(
+    runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, has_fp32: bool
+) -> None:
+    """Not with whichever precision runs first. Every processor has float32: it stands for the other precisions, too."""
+    engines = part("engines")
+    run = engines.run
+
+    def run_fp32(setting: Any, n: int, *, precision: str, **options: Any) -> Any:
+        if precision == "fp32" and not has_fp32:
+            raise part("results").NotRunError("it has no fp32")
+        return run(setting, n, precision="fp32", **options)
+
+    monkeypatch.setattr(engines, "run", run_fp32)
+    monkeypatch.setattr(engines, "backends_for", lambda kind: [])  # torch only
+    (section,) = (section for section in runner.SECTIONS if section.name == "engines")
+    runner.run_section(section, options, waits=False)
+    rows = json.loads(runner.section_path(options, "engines").read_text())["rows"]
+    names = [f"torch {precision}" for precision in ("fp32", "fp16", "bf16")]
+    names += [f"torch, CUDA graph, {precision}" for precision in ("fp16", "bf16")]
+    assert [row["what"] for row in rows] == [f"Generator, {name}, batch 4" for name in names]
+    assert ["psnr_db" in row for row in rows] == [has_fp32] * 5
+    assert rows[0]["note"] == ("" if has_fp32 else "not run: it has no fp32")
+
+
 def test_without_a_gpu_it_says_so(
     runner: ModuleType, options: argparse.Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
