@@ -25,7 +25,7 @@ from gpu.checks import measure_memcheck, measure_racecheck, measure_tests
 from gpu.engines import measure_engines
 from gpu.imagenet import measure_imagenet, measure_needed, measure_rewritten
 from gpu.kernels import measure_kernels
-from gpu.measures import summary_rows
+from gpu.measures import MEASURES, summary_rows
 from gpu.mnist import measure_mnist
 from gpu.results import Budget, NotRunError, Recorder, first_line
 from gpu.setting import TINY, Setting, Sizes, describe_device
@@ -145,8 +145,11 @@ class Report:
         return results.DRY if self._options.dry_run else round((time.monotonic() - self._begin) / 60, 2)
 
     def summary(self) -> list[dict[str, str]]:
+        # By section: the same measure at another batch size is in the results of another one.
         found = {
-            key: result for content in self.sections.values() for key, result in content["results"].items()
+            measure.key: content["results"][measure.key]
+            for measure in MEASURES
+            if (content := self.sections.get(measure.section)) and measure.key in content["results"]
         }
         if {content["section"] for content in self.sections.values() if content["complete"]} == {
             section.name for section in SECTIONS

@@ -74,6 +74,11 @@ def test_a_dry_run_goes_through_every_row_and_shows_no_figure(
         assert cells[0] == measure.what
         assert cells[1] == cells[4] == "dry run", line
     content = json.loads((tmp_path / "out" / "first.json").read_text())
+    notes = {row["what"]: row["note"] for row in content["summary"]}
+    larger, smaller = part("setting").TINY.imagenet_batches
+    assert larger > smaller
+    for measure in measures[2:4]:
+        assert f"batch {larger};" in notes[measure.what]
     assert content["dry_run"] is True
     assert content["commit"] == "unknown"
     assert list(content["sections"]) == [section.name for section in runner.SECTIONS]
