@@ -280,8 +280,12 @@ class PictureNetwork {
     return found;
   }
 
-  // Seconds of each step in the last run.
-  std::vector<double> seconds() const { return seconds_; }
+  // Seconds of each step in the last run; waits for one in another thread.
+  std::vector<double> seconds() {
+    const py::gil_scoped_release unlocked;
+    const std::lock_guard<std::mutex> turn(turn_);
+    return seconds_;
+  }
 
   // Memory of the pictures between steps.
   std::int64_t workspace_bytes() const { return deep::workspace_floats(network_) * 4; }
