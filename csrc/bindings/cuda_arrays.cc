@@ -165,13 +165,12 @@ void copy(const py::object& source, const py::object& out, const py::object& str
   CudaCall call(source, "copy source", stream);
   const Tensor from = call.input(source, "copy source");
   require_plain("copy source", from);
-  Tensor to;
-  call.output(out, from.dtype, from.shape, "copy out", to);
-  if (to.device.name != from.device.name) refuse("copy out", "device", to.device.name, from.device.name);
-  require_out("copy out", to, from.dtype, from.shape);
-  require_apart("copy", to, "source", from);
-  enqueue_copy(to, from, call.stream());
-  call.finish();
+  call.run(out, from.dtype, from.shape, [&](const Tensor& to) {
+    require_device("copy out", to, from.device);
+    require_out("copy out", to, from.dtype, from.shape);
+    require_apart("copy", to, "source", from);
+    enqueue_copy(to, from, call.stream());
+  });
 }
 
 void copy_unordered(const DeviceArray& source, const DeviceArray& out, const Stream& stream) {

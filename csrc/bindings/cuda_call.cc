@@ -112,18 +112,6 @@ Tensor CudaCall::input(const py::handle& object, const std::string& subject) {
   return tensor;
 }
 
-py::object CudaCall::output(const py::object& out, DType dtype, const std::vector<std::int64_t>& shape,
-                            const std::string& subject, Tensor& tensor) {
-  if (!out.is_none()) {
-    tensor = input(out, subject);
-    if (py::isinstance<DeviceArray>(out)) written_.push_back(&out.cast<DeviceArray&>());
-    return out;
-  }
-  DeviceArray array = DeviceArray::empty(shape, dtype, stream_);
-  tensor = array.tensor;
-  return py::cast(std::move(array));
-}
-
 void CudaCall::finish() {
   for (const std::shared_ptr<Allocation>& memory : used_) memory->used_on(stream_->handle());
   for (DeviceArray* array : written_) {
@@ -135,11 +123,17 @@ void CudaCall::finish() {
 
 py::object CudaCall::run(const py::object& out, DType dtype, const std::vector<std::int64_t>& shape,
                          const std::function<void(const Tensor&)>& body) {
-  Tensor to;
-  const py::object result = output(out, dtype, shape, operation_ + " out", to);
+  if (out.is_none()) {
+    DeviceArray array = DeviceArray::empty(shape, dtype, stream_);
+    body(array.tensor);
+    finish();
+    return py::cast(std::move(array));
+  }
+  const Tensor to = input(out, operation_ + " out");
+  if (py::isinstance<DeviceArray>(out)) written_.push_back(&out.cast<DeviceArray&>());
   body(to);
   finish();
-  return result;
+  return out;
 }
 
 std::unique_ptr<OpCall> begin_call(const char* operation, const py::object& first, const char* name,

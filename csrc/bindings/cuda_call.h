@@ -26,18 +26,15 @@ class CudaCall : public OpCall {
 
   // The stream may use the tensor from now on.
   Tensor input(const pybind11::handle& object, const std::string& subject) override;
+  // A new result is a DeviceArray. Afterwards the streams of the arrays wait for what `body` enqueued.
   pybind11::object run(const pybind11::object& out, DType dtype, const std::vector<std::int64_t>& shape,
                        const std::function<void(const Tensor&)>& body) override;
-
-  // The two parts of run(). output() returns `out`, or a new DeviceArray if it is None, and sets `tensor` to
-  // it; finish() makes the streams of the arrays wait for what was enqueued.
-  pybind11::object output(const pybind11::object& out, DType dtype, const std::vector<std::int64_t>& shape,
-                          const std::string& subject, Tensor& tensor);
-  void finish();
 
   cudaStream_t stream() const { return stream_->handle(); }
 
  private:
+  void finish();
+
   std::string operation_;
   std::shared_ptr<Stream> stream_;
   std::optional<DeviceGuard> guard_;
