@@ -12,17 +12,11 @@ namespace cgnrt {
 
 constexpr int kMaxDeviceChannels = 16;  // scale and bias are passed with the launch
 
-// Clamp, then scale, then bias, then cast to `output`.
-struct DeviceFinish {
+struct DeviceFinish : PixelCast {
   bool has_scale;
   bool has_bias;
   float scale[kMaxDeviceChannels];
   float bias[kMaxDeviceChannels];
-  bool clamp;  // to [clamp_low, clamp_high]
-  float clamp_low;
-  float clamp_high;
-  DType output;
-  Layout layout;
 };
 
 // Refuses more channels than a kernel takes; `subject` is the tensor that has them ("compose foregrounds").
@@ -34,13 +28,7 @@ inline DeviceFinish device_finish(const std::string& subject, const PixelForm& g
   }
   const PixelForm form = for_each_channel(given, channels);
   DeviceFinish finish{};
-  finish.output = form.output;
-  finish.layout = form.layout;
-  finish.clamp = form.clamp.has_value();
-  if (form.clamp) {
-    finish.clamp_low = form.clamp->first;
-    finish.clamp_high = form.clamp->second;
-  }
+  static_cast<PixelCast&>(finish) = cast_of(form);
   finish.has_scale = !form.scale.empty();
   finish.has_bias = !form.bias.empty();
   std::copy(form.scale.begin(), form.scale.end(), finish.scale);

@@ -32,6 +32,11 @@ typedef RunAt WideAt;
 inline Wide spread(float x) { return all(x); }
 #endif
 
+// A matrix tile is two of these by up to kRows rows: as many sums as keep both multipliers busy and still fit
+// the registers.
+constexpr int kTile = 2 * kWide;
+constexpr int kRows = 6;
+
 inline Wide load_wide(const float* p) { return *reinterpret_cast<const WideAt*>(p); }
 inline void store_wide(float* p, Wide v) { *reinterpret_cast<WideAt*>(p) = v; }
 

@@ -22,13 +22,18 @@ struct PixelForm {
   std::optional<std::pair<float, float>> clamp;  // low, high
 };
 
-// The form as the loops read it: clamp, then scale, then bias, then cast to `output`.
-struct PixelFinish {
+// The form as every device's loops read it: clamp, then scale, then bias, then cast to `output`. Scale and
+// bias are read in another way on each kind of device.
+struct PixelCast {
   DType output;
   Layout layout;
   bool clamp;  // to [clamp_low, clamp_high]
   float clamp_low;
   float clamp_high;
+};
+
+// On the CPU.
+struct PixelFinish : PixelCast {
   const float* scale;  // (channels), or null: no multiplication
   const float* bias;   // (channels), or null: no addition
 };
@@ -42,6 +47,8 @@ std::vector<std::int64_t> batch_shape(const PixelForm& form, std::int64_t n, std
 
 // The same form with a scale and a bias for each channel, where it has one at all.
 PixelForm for_each_channel(PixelForm form, std::int64_t channels);
+
+PixelCast cast_of(const PixelForm& form);
 
 // `form` comes from for_each_channel and must outlive the result.
 PixelFinish finish_of(const PixelForm& form);

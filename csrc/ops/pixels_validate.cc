@@ -46,15 +46,14 @@ PixelForm for_each_channel(PixelForm form, std::int64_t channels) {
   return form;
 }
 
+PixelCast cast_of(const PixelForm& form) {
+  const auto [low, high] = form.clamp.value_or(std::make_pair(0.0f, 0.0f));
+  return {form.output, form.layout, form.clamp.has_value(), low, high};
+}
+
 PixelFinish finish_of(const PixelForm& form) {
   PixelFinish finish{};
-  finish.output = form.output;
-  finish.layout = form.layout;
-  finish.clamp = form.clamp.has_value();
-  if (form.clamp) {
-    finish.clamp_low = form.clamp->first;
-    finish.clamp_high = form.clamp->second;
-  }
+  static_cast<PixelCast&>(finish) = cast_of(form);
   finish.scale = form.scale.empty() ? nullptr : form.scale.data();
   finish.bias = form.bias.empty() ? nullptr : form.bias.data();
   return finish;

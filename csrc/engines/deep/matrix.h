@@ -15,10 +15,7 @@ namespace {
 
 using namespace cgnrt::CGNRT_ISA;
 
-// A matrix tile is up to kRows pixels by two vectors of output channels: as many sums as keep both
-// multipliers busy and still fit the registers.
-constexpr int kTile = 2 * kWide;
-constexpr int kRows = 6;
+// A tile's rows are pixels, its vectors of output channels.
 constexpr int kMostTaps = 9;
 
 inline int panels_of(int channels) { return (channels + kTile - 1) / kTile; }

@@ -17,10 +17,7 @@ namespace {
 
 using namespace cgnrt::CGNRT_ISA;
 
-// A matrix tile is two vectors of positions by up to kRows output channels: as many sums as keep both
-// multipliers busy and still fit the registers.
-constexpr int kTile = 2 * kWide;
-constexpr int kRows = 6;
+// A tile's vectors are of positions, its rows output channels.
 static_assert(kRows == kGroup, "the linear layer's tiles have a row for each image of a group");
 
 // c[m] = start[m] + sum over k of a[k][m] * b[k], m < Rows, rows of kTile positions. Without kStart from
