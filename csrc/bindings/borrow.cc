@@ -53,7 +53,7 @@ std::string type_name(const py::handle& object) { return Py_TYPE(object.ptr())->
 void refuse_masked(const py::handle& object, const std::string& subject) {
   if (type_name(object) == "numpy.ndarray") return;
   const py::dict modules = py::module_::import("sys").attr("modules");
-  if (!modules.contains("numpy.ma")) return;  // without the module there are none
+  if (!modules.contains("numpy.ma")) return;  // not imported: nobody has such an array
   if (!py::isinstance(object, modules["numpy.ma"].attr("MaskedArray"))) return;
   const std::size_t space = subject.find(' ');
   const std::string name = subject.substr(space + 1);

@@ -52,10 +52,10 @@ void bind_cuda_streams(py::module_& module) {
   py::class_<Stream, std::shared_ptr<Stream>>(module, "Stream",
                                               "A non-blocking stream with a pool of memory of its own.")
       .def(py::init(&make_stream), py::arg("device") = 0, py::kw_only(), py::arg("high_priority") = false)
-      .def_static("borrow", &borrow_stream, py::arg("device"), py::arg("handle"),
-                  "Somebody else's stream by its handle; 0 and 1 are the legacy default stream. Never "
-                  "destroyed. Those of a "
-                  "device share a pool of memory.")
+      .def_static(
+          "borrow", &borrow_stream, py::arg("device"), py::arg("handle"),
+          "Another library's stream by its handle; 0 and 1 are the legacy default stream. It is never "
+          "destroyed here. All such streams of a device share a pool of memory.")
       .def_property_readonly("ptr",
                              [](const Stream& s) { return reinterpret_cast<std::uintptr_t>(s.handle()); })
       .def_property_readonly("device", &Stream::device)

@@ -130,7 +130,7 @@ __device__ __forceinline__ void write(const MosaicWork& work, std::int64_t sampl
     const bool mixes = form == Form::kSingle && args.layout == Layout::kNHWC;
     const std::int64_t step = mixes ? 1 : work.result_plane;
     std::int64_t at = sample * channels * work.result_plane + (mixes ? pixel * channels : pixel);
-#pragma unroll 1  // as above
+#pragma unroll 1  // as in scale_across
     for (int channel = 0; channel < channels; ++channel) {
       float value[kPixels];
       value_of(channel, value);

@@ -29,9 +29,9 @@ cudaMemPool_t make_pool(int device, std::uint64_t kept_bytes) {
   return pool;
 }
 
-// The pool of all streams of the current device that are somebody else's. The device's default pool keeps
-// nothing: every wait would unmap memory, and the next call map it again. Never destroyed, since nobody knows
-// when the last of these streams goes.
+// The pool of all streams of the current device that other libraries lend. The device's default pool keeps
+// nothing: every wait would unmap memory, and the next call map it again. Never destroyed, since it is not
+// known when the last of these streams is.
 cudaMemPool_t lent_pool(int device) {
   static std::mutex mutex;
   static auto* const pools = new std::map<int, cudaMemPool_t>;

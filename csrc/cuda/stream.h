@@ -29,9 +29,9 @@ class Event {
 // Whether a stream of the current device is being captured into a graph.
 bool is_capturing(cudaStream_t stream) noexcept;
 
-// A non-blocking stream with a pool of memory of its own, or somebody else's stream. Memory that was freed is
-// kept for the next allocation: of an own stream all of it until the stream goes, of all others of a device
-// together at most a sixteenth of the device's; or until trim() is called.
+// A non-blocking stream with a pool of memory of its own, or another library's stream; those of a device
+// share a pool. A pool keeps freed memory for the next allocation, until trim() is called: that of an own
+// stream all of it until the stream is destroyed, the shared one at most a sixteenth of the device's memory.
 class Stream : public std::enable_shared_from_this<Stream> {
  public:
   // Throws CudaError.
