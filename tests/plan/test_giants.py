@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from cgnrt.plan import Plan
-from cgnrt.plan.onnx.graph import BATCH
 
 FLOAT, INT = np.float32, np.int64
 
@@ -50,7 +49,11 @@ HUGE = i(2**20, 2**20)
             {"s": HUGE},
             r"\[1048576, 1048576\], 1099511627776 elements, expected <= 134217728",
         ),
-        ([node("ConstantOfShape", "s")], {"s": i(2**62, 2**62)}, r"elements, expected <= 134217728"),
+        (
+            [node("ConstantOfShape", "s")],
+            {"s": i(2**62, 2**62)},
+            r"input 0 is .*, expected integers of 32 bits",
+        ),
         ([node("ConstantOfShape", "s")], {"s": i(-1)}, r"shape is \[-1\], expected sizes >= 0"),
         (
             [node("ConstantOfShape", "s")],
@@ -63,19 +66,19 @@ HUGE = i(2**20, 2**20)
             r"input 0 \(which sets the size\) is unknown",
         ),
         ([node("ConstantOfShape", "s")], {"s": np.ones(9, INT)}, r"rank of the result is 9, expected <= 8"),
-        ([node("Expand", "logits", "s")], {"s": i(2**30, 1, 1, 1, 1)}, r"elements, expected <= 1476395008"),
+        ([node("Expand", "logits", "s")], {"s": i(2**30, 1, 1, 1, 1)}, r"elements, expected <= 134217728"),
         ([node("Expand", "s", "s")], {"s": i(2**27, 2)}, r"elements, expected <= 134217728"),
-        ([node("Tile", "logits", "s")], {"s": i(1, 1, 2**20, 2**20)}, r"elements, expected <= 1476395008"),
+        ([node("Tile", "logits", "s")], {"s": i(1, 1, 2**20, 2**20)}, r"elements, expected <= 134217728"),
         ([node("Tile", "logits", "s")], {"s": i(1, 1, -1, 1)}, r"repeats is \[1, 1, -1, 1\]"),
         (
             [node("Range", "a", "b", "c")],
             {"a": np.array(0), "b": np.array(2**62), "c": np.array(1)},
-            r"elements, expected",
+            r"bounds is 0, 4611686018427387904, 1, expected integers of 32 bits",
         ),
         (
             [node("Range", "a", "b", "a")],
             {"a": np.array(0), "b": np.array(1)},
-            r"operands is malformed \(.*zero\)",
+            r"step is 0, expected a number, not 0",
         ),
         (
             [node("Range", "a", "b", "c")],
@@ -85,7 +88,7 @@ HUGE = i(2**20, 2**20)
         (
             [node("Resize", "logits", "", "s")],
             {"s": np.array([1, 1, 1e5, 1e5], FLOAT)},
-            r"elements, expected <= 1476395008",
+            r"scaled size is 8 x 100000\.0, expected no such near-integer \(or sizes instead",
         ),
         (
             [node("Resize", "logits", "", "s")],
@@ -98,23 +101,28 @@ HUGE = i(2**20, 2**20)
             r"scale is inf, expected 0 < scale",
         ),
         (
-            [node("Resize", "logits", "", "", "s")],
-            {"s": i(1, 1, 2**40, 1)},
-            r"elements, expected <= 1476395008",
+            [
+                node("Shape", "noise", out="a"),
+                node("Slice", "a", "zero", "one", out="b"),
+                node("Concat", "b", "rest", out="s", axis=0),
+                node("Resize", "logits", "", "", "s"),
+            ],
+            {"zero": i(0), "one": i(1), "rest": i(1, 2**28, 1)},
+            r"elements, expected <= 134217728",
         ),
         (
             [node("Pad", "logits", "s")],
-            {"s": i(0, 0, 0, 2**40, 0, 0, 0, 0)},
-            r"elements, expected <= 1476395008",
+            {"s": i(0, 0, 0, 2**30, 0, 0, 0, 0)},
+            r"elements, expected <= 134217728",
         ),
         (
             [node("Pad", "logits", "s")],
             {"s": i(0, 0, 0, -9, 0, 0, 0, 0)},
-            r"\[11, 1, 8, -1\], expected sizes >= 0",
+            r"\[n, 1, 8, -1\], expected sizes >= 1",
         ),
         (
             [node("OneHot", "a", "b", "v")],
-            {"a": i(0), "b": np.array(2**40), "v": np.array([0, 1], FLOAT)},
+            {"a": i(0), "b": np.array(2**30), "v": np.array([0, 1], FLOAT)},
             r"elements, expected",
         ),
         (
@@ -138,29 +146,29 @@ HUGE = i(2**20, 2**20)
             r"1600000000 elements",
         ),
         (
-            [node("ConvTranspose", "logits", "w", strides=[2**20, 2**20])],
+            [node("ConvTranspose", "logits", "w", strides=[2**15, 2**15])],
             {"w": np.ones((1, 1, 1, 1), FLOAT)},
-            r"elements, expected <= 1476395008",
+            r"elements, expected <= 134217728",
         ),
         (
             [node("ConvTranspose", "logits", "w", output_shape=[2**20, 2**20])],
             {"w": np.ones((1, 1, 1, 1), FLOAT)},
-            r"elements, expected <= 1476395008",
+            r"output_shape is \[1048576, 1048576\], expected 2 numbers up to \[8, 8\], without pads",
         ),
         (
             [node("Conv", "logits", "w", pads=[2**20] * 4)],
             {"w": np.ones((1, 1, 1, 1), FLOAT)},
-            r"elements, expected",
+            r"pads is .*, expected 4 numbers 0\.\.32768",
         ),
         (
             [node("Conv", "logits", "w", pads=[-1] * 4)],
             {"w": np.ones((1, 1, 1, 1), FLOAT)},
-            r"pads is .*>= 0",
+            r"pads is .*, expected 4 numbers 0\.\.",
         ),
         (
             [node("Conv", "logits", "w", strides=[0, 0])],
             {"w": np.ones((1, 1, 1, 1), FLOAT)},
-            r"strides is .*>= 1",
+            r"strides is .*, expected 2 numbers 1\.\.",
         ),
         (
             [node("Conv", "logits", "w")],
@@ -173,7 +181,7 @@ HUGE = i(2**20, 2**20)
             r"blocksize is 1099511627776, expected 1\.\.1024",
         ),
         (
-            [node("Reshape", "logits", "noise")],
+            [node("ReduceMean", "noise", out="s", keepdims=0, axes=[0]), node("Reshape", "logits", "s")],
             {},
             r"input 1 \(which sets the size\) is unknown, expected up to 64 const",
         ),
@@ -184,8 +192,8 @@ HUGE = i(2**20, 2**20)
         ),
         (
             [node("Shape", "noise", out="a"), node("Mul", "a", "b", out="c"), node("ConstantOfShape", "c")],
-            {"b": HUGE},
-            r"node 5 \('ConstantOfShape'\): shape of the result",
+            {"b": i(2**14, 2**14)},
+            r"node 5 \('ConstantOfShape'\): shape of the result is \[16384n, 65536\]",
         ),
         (
             [node("Concat", *["logits"] * 4000, axis=3, out="a"), node("Concat", *["a"] * 4000, axis=2)],
@@ -205,7 +213,7 @@ def test_a_chain_of_doublings(parts: Any) -> None:
     nodes = [
         node("Concat", *["logits" if n == 0 else f"c{n}"] * 2, axis=0, out=f"c{n + 1}") for n in range(40)
     ]
-    assert "elements, expected <= 1476395008" in giant(parts, *nodes)
+    assert "elements, expected <= 134217728" in giant(parts, *nodes)
 
 
 def test_constants_are_bounded_together(parts: Any) -> None:
@@ -228,13 +236,21 @@ def test_constants_are_bounded_together(parts: Any) -> None:
         ({"op_type": "Gemm", "input": ["logits", "weight"]}, r"expected two matrices"),
         ({"op_type": "Add", "input": ["logits", "weight"]}, r"expected ones that broadcast together"),
         ({"op_type": "Add", "input": ["logits", ""]}, r"input 1 is missing, expected an operand of Add"),
-        ({"op_type": "Add", "input": []}, r"input 0 is missing"),
+        ({"op_type": "Add", "input": []}, r"number of inputs is 0, expected 2"),
         ({"op_type": "Gather", "input": ["x", "x"]}, r"operands is malformed"),
-        ({"op_type": "Conv", "input": ["logits"]}, r"input 1 is missing"),
+        (
+            {"op_type": "GatherElements", "input": ["logits", "one_by_one"]},
+            r"shape of the indices is \[1, 1\], expected \[n, 1, 8, 8\] but for axis 0",
+        ),
+        (
+            {"op_type": "ScatterElements", "input": ["logits", "one_by_one", "logits"]},
+            r"shape of the indices is \[1, 1\], expected \[n, 1, 8, 8\] but for axis 0",
+        ),
+        ({"op_type": "Conv", "input": ["logits"]}, r"number of inputs is 1, expected 2\.\.3"),
         ({"op_type": "Transpose", "input": ["logits"]}, r"graph output 'mask': computed shape"),
         (
             {"op_type": "Relu", "input": ["flat"]},
-            r"computed shape is \[11, 64\], expected \[11, 1, 8, 8\] for a batch of 11",
+            r"computed shape is \[n, 64\], expected \[n, 1, 8, 8\]",
         ),
         (
             {"op_type": "Relu", "input": ["logits"], "output": ["mask", "more"]},
@@ -246,6 +262,7 @@ def test_operands_that_do_not_fit(parts: Any, edit: dict[str, Any], message: str
     model = parts.graph()
     model.graph.initializer.append(numpy_helper.from_array(i(9), "x"))
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "t"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 1), INT), "one_by_one"))
     last = model.graph.node[3]
     last.op_type = edit["op_type"]
     for name in ("input", "output"):
@@ -258,9 +275,9 @@ def test_operands_that_do_not_fit(parts: Any, edit: dict[str, Any], message: str
 
 def test_attributes_of_the_wrong_type(parts: Any) -> None:
     for attributes, message in [
-        ({"axis": [1]}, r"attribute axis is \[1\], expected an integer"),
-        ({"axis": 1.0}, r"attribute axis is 1\.0, expected an integer"),
-        ({"axis": "1"}, r"attribute axis is '1', expected an integer"),
+        ({"axis": [1]}, r"attribute axis is \[1\], expected of kind int"),
+        ({"axis": 1.0}, r"attribute axis is 1\.0, expected of kind int"),
+        ({"axis": "1"}, r"attribute axis is '1', expected of kind int"),
         ({"axis": 7}, r"axis is 7, expected -2\.\.1"),
     ]:
         model = parts.graph()
@@ -274,7 +291,7 @@ def test_attributes_of_the_wrong_type(parts: Any) -> None:
 def test_a_batch_that_is_baked_in(parts: Any) -> None:
     model = parts.graph()
     model.graph.initializer[2].int64_data[:] = [2, 1, 8, 8]
-    assert f"shape is [2, 1, 8, 8], expected {BATCH * 64} elements" in parts.set_graph(model).refusal()
+    assert "shape is [2, 1, 8, 8], expected 64n elements" in parts.set_graph(model).refusal()
 
 
 def test_sizes_from_shapes_are_followed(parts: Any) -> None:
@@ -302,4 +319,5 @@ def test_sizes_from_shapes_are_followed(parts: Any) -> None:
         "minus": i(-1),
     }.items():
         model.graph.initializer.append(numpy_helper.from_array(array, name))
+
     Plan.open(parts.set_graph(model).save()).close()

@@ -338,7 +338,7 @@ def edit(statement: str) -> Edit:
         ),
         (
             edit("g.initializer[2].int64_data[0] = 1"),
-            r"node 2 \('Reshape'\): shape is \[1, 1, 8, 8\], expected 704 ele",
+            r"node 2 \('Reshape'\): shape is \[1, 1, 8, 8\], expected 64n ele",
         ),
         (edit("g.node[0].attribute[0].type = 0"), r"attribute 'axis' is of type 0"),
         (
@@ -355,12 +355,36 @@ def test_models(parts: Any, change: Edit, message: str) -> None:
     refused(parts, model, message)
 
 
+def attribute(name: str, ints: list[int]) -> bytes:
+    """A node's field with an attribute."""
+    return wire.message(5, helper.make_attribute(name, ints).SerializeToString())
+
+
 def test_counts_are_capped(parts: Any) -> None:
     node = wire.message(4, b"Relu")
     tensor = parts.graph().graph.initializer[2].SerializeToString()
     for raw, message in [
         (wire.message(1, node) * 20_001, "number of nodes is over 20000"),
         (wire.message(1, wire.message(1, b"x") * 4097), "links is over 4096"),
+        (
+            wire.message(1, wire.message(1, b"x") * 4000) * 51,
+            "inputs and outputs of all nodes is over 200000",
+        ),
+        (
+            wire.message(1, node + b"".join(attribute(f"a{k}", [1]) for k in range(33))),
+            "attributes is over 32, expected <= 32",
+        ),
+        (wire.message(1, node + attribute("a", [1] * 4097)), "is over 4096"),
+        (
+            wire.message(1, node + attribute("a", [1] * 4000)) * 63,
+            "numbers in attributes and typed data is over 250000, expected <= 250000",
+        ),
+        (wire.message(1, node + wire.message(9, b"") * 17), "metadata of node is over 16 entries"),
+        (wire.message(16, b"") * 17, "metadata of graph is over 16 entries, expected <= 16"),
+        (
+            wire.message(13, b"\x0a\x01x\x12\x08\x0a\x06\x08\x01\x12\x02\x0a\x00") * 40_001,
+            "number of value infos is over 40000",
+        ),
         (wire.message(13, b"\x0a\x01x\x12\x04\x0a\x02\x08\x01"), "without type or shape"),
         (b"".join(wire.message(5, tensor + wire.message(16, b"")) for _ in range(2)), "is present twice"),
     ]:

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from cgnrt.errors import PlanError
 from cgnrt.plan.onnx.model import parse_model
 from cgnrt.plan.onnx.rules import RULES
-from cgnrt.plan.onnx.shapes import Info, Operands
+from cgnrt.plan.onnx.shapes import Effort, Info, Operands, tensor_info
+from cgnrt.plan.onnx.signatures import check_signature
 
 FLOAT, INT = np.float32, np.int64
 
@@ -144,12 +145,11 @@ def infer(model: onnx.ModelProto) -> list[Info]:
     model.graph.ClearField("output")
     raw = model.SerializeToString()
     parsed = parse_model(raw)
-    from cgnrt.plan.onnx.shapes import tensor_info
-
     for name, tensor in parsed.initializers.items():
         known[name] = tensor_info(tensor, raw, None)
     node = parsed.nodes[0]
-    return RULES[node.op](Operands(node, [known[name] for name in node.inputs], raw))
+    check_signature(node, parsed.opset)
+    return RULES[node.op](Operands(node, [known[name] for name in node.inputs], raw, parsed.opset, Effort()))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ VALUE_CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Not", [np.array([True, False])], {}),
     ("And", [np.array([True, False]), np.array([True, True])], {}),
     ("Where", [np.array([True, False]), i(1, 2), i(3, 4)], {}),
-    ("Cast", [np.array([1.9, -1.9], FLOAT)], {"to": 7}),
+    ("Cast", [np.array([1.5, -1.5], FLOAT)], {"to": 7}),
     ("Cast", [i(0, 2)], {"to": 9}),
     ("Concat", [i(1, 2), i(3)], {"axis": 0}),
     ("Gather", [i(4, 5, 6), i(-1, 0)], {}),
@@ -234,7 +234,6 @@ def test_values_agree_with_onnx_runtime(op: str, inputs: list[Any], attributes: 
         ("Mod", [i(7), i(0)], {}),
         ("Mod", [i(-7), i(3)], {"fmod": 1}),
         ("Mul", [i(2**16), i(2**15)], {}),
-        ("Mul", [i(2**16), i(2**15), i(0)], {}),
         ("Add", [np.array([2**31 - 1], np.int32), np.array([1], np.int32)], {}),
         ("Mul", [np.array([3e38], FLOAT), np.array([3e38], FLOAT)], {}),
         ("Max", [np.array([np.nan], FLOAT), np.array([1], FLOAT)], {}),

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from cgnrt.plan import limits
-from cgnrt.plan.onnx.graph import BATCH
 from cgnrt.plan.onnx.rules import RULES
 from cgnrt.plan.onnx.shapes import MAX_VALUES
 from cgnrt.plan.onnx.wire import DATA_TYPES
@@ -41,12 +40,18 @@ def test_numbers(root: Path) -> None:
         f"each 1..{limits.MAX_RESOLUTION} |",
         f"classes and e 1..{limits.MAX_CLASSES};",
         f"z 1..{limits.MAX_VECTOR};",
-        f"{limits.MAX_NODES:,} nodes, {limits.MAX_TENSORS:,} initializers, {limits.MAX_NODE_LINKS:,} inputs",
+        f"{limits.MAX_NODES:,} nodes, {limits.MAX_TENSORS:,} initializers",
+        f"{limits.MAX_NODE_LINKS:,} inputs and outputs of a node",
         f"rank {limits.MAX_RANK}",
         f"set {limits.MIN_OPSET}..{limits.MAX_OPSET}",
-        f"with a batch of {BATCH}",
         f"more than 2^{limits.MAX_ELEMENTS.bit_length() - 1} elements",
-        f"no other tensor {BATCH} * 2^{limits.MAX_ELEMENTS.bit_length() - 1}",
+        f"no other tensor n * 2^{limits.MAX_ELEMENTS.bit_length() - 1}",
+        f"n * 2^{limits.MAX_LIVE_ELEMENTS.bit_length() - 1} together",
+        f"n is at most {limits.MAX_BATCH:,}",
+        f"{limits.MAX_LINKS:,} inputs and outputs of all nodes",
+        f"{limits.MAX_NUMBERS:,} numbers in attributes and typed data",
+        f"{limits.MAX_ATTRIBUTES} attributes of a node",
+        f"{limits.MAX_METADATA} entries of metadata",
         f"up to {MAX_VALUES} elements",
         f"multiple of {limits.ALIGNMENT}",
         f"at most {limits.MAX_FILE_BYTES:#X} bytes".replace("0X", "0x"),

@@ -16,8 +16,8 @@ import pytest
 from cgnrt import Batch, Generator
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import Plan
-from cgnrt.render.device import DEVICES, RenderDevice
+from cgnrt.plan import MAX_BATCH, Plan
+from cgnrt.render.device import DEVICES, RenderDevice, largest_chunk
 from cgnrt.render.host import HostDevice
 from cgnrt.render.pools import PoolLayout
 from cgnrt.request.options import PixelFormat
@@ -225,3 +225,9 @@ def test_a_fixed_pool_holds_its_first_entries() -> None:
     assert layout.entries(picks, np.array([10**9])) is picks
     assert list(layout.parts(1000)) == [slice(0, 1000)]
     assert list(layout.parts(0)) == []
+
+
+def test_an_engine_gets_no_more_images_than_sizes_were_checked_for() -> None:
+    assert largest_chunk((8, 8), 8 * 8 * MAX_BATCH) == MAX_BATCH
+    assert largest_chunk((1, 1), 2 * MAX_BATCH) == MAX_BATCH
+    assert largest_chunk((8192, 8192)) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgnrt.plan.limits import FORMAT_VERSION, MECHANISMS, PICTURES, PRE_MASK, STREAM_VERSION
+from cgnrt.plan.limits import FORMAT_VERSION, MAX_BATCH, MECHANISMS, PICTURES, PRE_MASK, STREAM_VERSION
 from cgnrt.plan.manifest import (
     CgnManifest,
     EmbeddingSpec,
@@ -22,6 +22,7 @@ from cgnrt.plan.writer import write_plan
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_BATCH",
     "MECHANISMS",
     "PICTURES",
     "PRE_MASK",

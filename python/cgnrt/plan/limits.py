@@ -36,10 +36,17 @@ MAX_RESOLUTION: Final = 8192  # pixels along one side
 MAX_GRAPH_BYTES: Final = 4 << 20
 MAX_NODES: Final = 20_000
 MAX_TENSORS: Final = 20_000  # initializers
-MAX_NODE_LINKS: Final = 4096  # inputs, outputs or attributes of one node
+MAX_NODE_LINKS: Final = 4096  # inputs and outputs of one node, numbers in an attribute
+MAX_ATTRIBUTES: Final = 32  # of one node
 MAX_RANK: Final = 8
+MAX_LINKS: Final = 200_000  # inputs and outputs of all nodes of a graph
+MAX_NUMBERS: Final = 250_000  # in attributes and typed data of all nodes and tensors of a graph
+MAX_METADATA: Final = 16  # entries of a node, tensor or other part of a graph
 # Elements of one tensor anywhere in a graph, per image of the batch: 512 MiB as float32.
 MAX_ELEMENTS: Final = 1 << 27
+# Those of all tensors that later nodes of a graph read, per image: 4 GiB as float32.
+MAX_LIVE_ELEMENTS: Final = 1 << 30
+MAX_BATCH: Final = 1 << 16  # images in one run of an engine
 # Lowest and highest version of the default ONNX operator set that the shape rules of `onnx` cover.
 MIN_OPSET: Final = 13
 MAX_OPSET: Final = 24

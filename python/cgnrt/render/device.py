@@ -16,7 +16,7 @@ from cgnrt import cuda
 from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice, Engine
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
+from cgnrt.plan import MAX_BATCH, MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
 from cgnrt.request.options import PixelFormat
 from cgnrt.request.resolver import Request
 from cgnrt.sampling import NoiseDraw
@@ -358,5 +358,5 @@ def output_shapes(mechanism: Mechanism) -> dict[str, tuple[int, ...]]:
 
 
 def largest_chunk(resolution: tuple[int, int], pixels: int = CACHED_PIXELS) -> int:
-    """How many samples a chunk has at most."""
-    return max(1, pixels // (resolution[0] * resolution[1]))
+    """How many samples a chunk has at most: no more than the sizes in a plan's graphs were checked for."""
+    return min(MAX_BATCH, max(1, pixels // (resolution[0] * resolution[1])))

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cgnrt.errors import PlanError, refuse, show, within
-from cgnrt.plan.limits import ALIGNMENT, MAX_ELEMENTS, MAX_RANK
+from cgnrt.plan.limits import ALIGNMENT, MAX_ELEMENTS, MAX_LIVE_ELEMENTS, MAX_RANK
 from cgnrt.plan.manifest import TensorSpec
 from cgnrt.plan.onnx import wire
 from cgnrt.plan.onnx.model import Model, Node, Value, parse_model
 from cgnrt.plan.onnx.rules import RULES
-from cgnrt.plan.onnx.shapes import MAX_VALUES, Info, Operands, Rule, tensor_info
+from cgnrt.plan.onnx.shapes import Effort, Info, Operands, Rule, is_small, tensor_info
+from cgnrt.plan.onnx.signatures import check_signature
+from cgnrt.plan.onnx.sizes import Linear, Shape, Size, count_elements, fits, same
 from cgnrt.plan.onnx.wire import DataType, External, Tensor, parse_tensor
 from cgnrt.plan.weights import Weights
-
-# A prime that is seldom a network's own size, so that a batch baked into a Reshape does not fit by accident.
-BATCH = 11
 
 
 class ExternalInitializer(NamedTuple):
@@ -183,47 +182,53 @@ def _check_shapes(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
 ) -> None:
-    """No tensor is larger than the limit, by rules that run once with a batch of `BATCH` images.
+    """No tensor is larger than the limit, nor are those that are needed at a time, by rules that hold for every batch.
 
     The links must be sound. Refused are also unknown operators, operands that do not fit theirs, and outputs of
     another shape than the manifest's.
     """
     known: dict[str, Info | None] = {"": None}
     for spec in inputs:
-        known[spec.name] = Info(_concrete(spec))
+        known[spec.name] = Info(_dims(spec))
     for name, tensor in model.initializers.items():
         known[name] = tensor_info(tensor, model.data, weights)
-    folded = 0
+    effort, memory = Effort(), _Memory(model)
     for index, node in enumerate(model.nodes):
         try:
             rule = RULES.get(node.op)
             if rule is None:
                 raise refuse("operator", show(node.op), "one that docs/plan-format.md lists")
-            operands = Operands(node, [known[name] for name in node.inputs], model.data)
-            constant = all(info is None or info.constant for info in operands.inputs)
+            check_signature(node, model.opset)
+            operands = Operands(node, [known[name] for name in node.inputs], model.data, model.opset, effort)
+            constant = all(info is None or _is_constant(info) for info in operands.inputs)
             results = _apply(rule, operands)
             if len(node.outputs) > len(results):
                 raise refuse("number of outputs", len(node.outputs), f"<= {len(results)}")
             for name, info in zip(node.outputs, results, strict=False):
-                elements = _check_size(info.dims, constant)
-                if constant:
-                    folded += elements
-                known[name] = Info(info.dims, info.values if elements <= MAX_VALUES else None, constant)
+                elements = _check_size(info.dims)
+                memory.add(name, elements, constant)
+                known[name] = Info(info.dims, info.values if is_small(info.dims) else None, constant)
             known[""] = None
-            if folded > MAX_ELEMENTS:
-                raise refuse("constants computed so far", f"{folded} elements", f"<= {MAX_ELEMENTS} in all")
+            memory.release(index)
         except PlanError as error:
             raise within(f"node {index} ({show(node.op)})", error) from None
     for spec in outputs:
         result = known[spec.name]
-        if result is None or result.dims != _concrete(spec):
+        if result is None or not same(result.dims, _dims(spec)):
             found = show(list(result.dims)) if result else "unknown"
-            rule_text = f"{list(_concrete(spec))} for a batch of {BATCH}"
-            raise refuse(f"graph output {spec.name!r}: computed shape", found, rule_text)
+            raise refuse(f"graph output {spec.name!r}: computed shape", found, str(list(_dims(spec))))
 
 
-def _concrete(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(dim if isinstance(dim, int) else BATCH for dim in spec.shape)
+def _dims(spec: TensorSpec) -> Shape:
+    """The dimensions of an input or output, its batch as n."""
+    return tuple(dim if isinstance(dim, int) else Linear(1) for dim in spec.shape)
+
+
+def _is_constant(info: Info) -> bool:
+    """Whether an engine can know the value while it loads the graph: a constant, or what follows from fixed shapes."""
+    return info.constant or (
+        info.values is not None and not any(isinstance(value, Linear) for value in info.values.reshape(-1))
+    )
 
 
 def _apply(rule: Rule, operands: Operands) -> list[Info]:
@@ -234,19 +239,53 @@ def _apply(rule: Rule, operands: Operands) -> list[Info]:
         raise refuse("operands", f"malformed ({error})", f"those of {operands.node.op}") from None
 
 
-def _check_size(dims: tuple[int, ...], constant: bool) -> int:
+def _check_size(dims: Shape) -> Size:
+    """The number of elements of a result, within the limit for each image of the batch."""
     if len(dims) > MAX_RANK:
         raise refuse("rank of the result", len(dims), f"<= {MAX_RANK}")
-    limit = MAX_ELEMENTS if constant else MAX_ELEMENTS * BATCH
-    elements = 1
+    elements = count_elements(dims)
     for dim in dims:
-        if dim < 0:
-            raise refuse("shape of the result", show(list(dims)), "sizes >= 0")
-        elements *= dim
-    if elements > limit or any(dim > limit for dim in dims):
+        # Nothing is empty but lists of numbers, such as no axes: engines differ in what they make of it.
+        if not dim >= (0 if len(dims) == 1 and isinstance(dim, int) else 1):
+            raise refuse("shape of the result", show(list(dims)), "sizes >= 1")
+    if not fits(elements, MAX_ELEMENTS) or not all(fits(dim, MAX_ELEMENTS) for dim in dims):
         found = f"{show(list(dims))}, {elements} elements"
-        raise refuse("shape of the result", found, f"<= {limit} elements")
+        raise refuse("shape of the result", found, f"<= {MAX_ELEMENTS} elements for each image")
     return elements
+
+
+class _Memory:
+    """The elements of the results that are still needed after each node, and of constants, which stay."""
+
+    def __init__(self, model: Model) -> None:
+        self._last: dict[str, int] = {}
+        for index, node in enumerate(model.nodes):
+            for name in (*node.inputs, *node.outputs):
+                self._last[name] = index
+        for value in model.outputs:
+            self._last[value.name] = len(model.nodes)
+        self._ending: dict[int, Size] = {}
+        self._live: Size = 0
+        self._folded: Size = 0
+
+    def add(self, name: str, elements: Size, constant: bool) -> None:
+        """Count a result; it goes after the last node that reads it."""
+        if constant:
+            self._folded = self._folded + elements
+            if not fits(self._folded, MAX_ELEMENTS):
+                found = f"{self._folded} elements"
+                raise refuse("constants computed so far", found, f"<= {MAX_ELEMENTS} in all")
+            return
+        self._live = self._live + elements
+        if not fits(self._live, MAX_LIVE_ELEMENTS):
+            found = f"{self._live} elements"
+            raise refuse("tensors that are needed at a time", found, f"<= {MAX_LIVE_ELEMENTS} for each image")
+        last = self._last.get(name, 0)
+        self._ending[last] = self._ending.get(last, 0) + elements
+
+    def release(self, index: int) -> None:
+        """Forget what no later node reads."""
+        self._live = self._live - self._ending.pop(index, 0)
 
 
 def relocate(model: Model, location: str, base_address: int) -> bytes:

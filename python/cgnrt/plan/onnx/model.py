@@ -17,9 +17,12 @@ from typing import NamedTuple
 
 from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.limits import (
+    MAX_ATTRIBUTES,
     MAX_GRAPH_BYTES,
+    MAX_LINKS,
     MAX_NODE_LINKS,
     MAX_NODES,
+    MAX_NUMBERS,
     MAX_OPSET,
     MAX_RANK,
     MAX_TENSORS,
@@ -97,7 +100,7 @@ def parse_model(data: bytes) -> Model:
     if len(data) > MAX_GRAPH_BYTES:
         raise refuse("graph size", f"{len(data)} bytes", f"<= {MAX_GRAPH_BYTES}")
     model = Model(data)
-    once = Once("model", (_MODEL_OPSET, 14), (1, 2, 3, 4, 5, 6, 7, 8, 14))
+    once = Once("model", (_MODEL_OPSET, 14), (1, 2, 3, 4, 5, 6, 7, 8, 14), 14)
     opsets: dict[str, int] = {}
     for item in wire.fields(data, 0, len(data)):
         if item.number == _MODEL_TRAINING:
@@ -154,8 +157,8 @@ def check_domain(domain: str) -> str:
 
 def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
     repeated = (_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE_INFO, 16)
-    once = Once("graph", repeated, (1, 2, 5, 10, 11, 12, 13, 16))
-    infos = 0
+    once = Once("graph", repeated, (1, 2, 5, 10, 11, 12, 13, 16), 16)
+    infos = links = numbers = 0
     for item in wire.fields(data, start, end):
         if item.number == _GRAPH_SPARSE:
             raise refuse("graph", "one with sparse initializers", "dense ones")
@@ -166,7 +169,12 @@ def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
         if item.number == _GRAPH_NODE:
             if len(model.nodes) >= MAX_NODES:
                 raise refuse("number of nodes", f"over {MAX_NODES}", f"<= {MAX_NODES}")
-            model.nodes.append(_parse_node(data, item, len(model.nodes)))
+            node = _parse_node(data, item, len(model.nodes))
+            model.nodes.append(node)
+            links += len(node.inputs) + len(node.outputs)
+            numbers += sum(map(_count, node.attributes.values()))
+            if links > MAX_LINKS:
+                raise refuse("inputs and outputs of all nodes", f"over {MAX_LINKS}", f"<= {MAX_LINKS}")
         elif item.number == _GRAPH_INITIALIZER:
             if len(model.initializers) >= MAX_TENSORS:
                 raise refuse("number of initializers", f"over {MAX_TENSORS}", f"<= {MAX_TENSORS}")
@@ -174,21 +182,31 @@ def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
             if tensor.name in model.initializers:
                 raise refuse(f"initializer {show(tensor.name)}", "present twice", "each name once")
             model.initializers[tensor.name] = tensor
+            numbers += _count(tensor)
         elif item.number == _GRAPH_INPUT:
             model.inputs.append(_parse_value(data, item, "input"))
         elif item.number == _GRAPH_OUTPUT:
             model.outputs.append(_parse_value(data, item, "output"))
         elif item.number == _GRAPH_VALUE_INFO:
             infos += 1
-            if infos > MAX_NODES * 4:
-                raise refuse("number of value infos", f"over {MAX_NODES * 4}", f"<= {MAX_NODES * 4}")
+            if infos > MAX_NODES * 2:
+                raise refuse("number of value infos", f"over {MAX_NODES * 2}", f"<= {MAX_NODES * 2}")
             _parse_value(data, item, "value info")
+        if numbers > MAX_NUMBERS:
+            raise refuse("numbers in attributes and typed data", f"over {MAX_NUMBERS}", f"<= {MAX_NUMBERS}")
         if len(model.inputs) + len(model.outputs) > 16:
             raise refuse("number of graph inputs and outputs", "over 16", "those of the manifest")
 
 
+def _count(value: Attribute) -> int:
+    """The numbers that were read one by one."""
+    if isinstance(value, Tensor):
+        return len(value.numbers or ())
+    return len(value) if isinstance(value, list) else 1
+
+
 def _parse_node(data: bytes, item: Field, index: int) -> Node:
-    once = Once("node", (1, 2, 5, 9), (1, 2, 3, 4, 5, 6, 7, 9))
+    once = Once("node", (1, 2, 5, 9), (1, 2, 3, 4, 5, 6, 7, 9), 9)
     inputs: list[str] = []
     outputs: list[str] = []
     attributes: dict[str, Attribute] = {}
@@ -197,7 +215,7 @@ def _parse_node(data: bytes, item: Field, index: int) -> Node:
     try:
         for part in wire.fields(data, item.value, item.end):
             once.check(part.number)
-            if part.number in (1, 2, 5):
+            if part.number in (1, 2):
                 links += 1
                 if links > MAX_NODE_LINKS:
                     raise refuse("links", f"over {MAX_NODE_LINKS}", f"<= {MAX_NODE_LINKS}")
@@ -214,6 +232,8 @@ def _parse_node(data: bytes, item: Field, index: int) -> Node:
                 if key in attributes:
                     raise refuse(f"attribute {show(key)}", "present twice", "each name once")
                 attributes[key] = value
+                if len(attributes) > MAX_ATTRIBUTES:
+                    raise refuse("attributes", f"over {MAX_ATTRIBUTES}", f"<= {MAX_ATTRIBUTES}")
             elif part.number == 7:
                 check_domain(wire.text(data, part, "operator domain"))
             else:
@@ -280,7 +300,7 @@ def _parse_attribute(data: bytes, item: Field) -> tuple[str, Attribute]:
 
 
 def _parse_value(data: bytes, item: Field, what: str) -> Value:
-    once = Once(what, (4,), (1, 2, 3, 4))
+    once = Once(what, (4,), (1, 2, 3, 4), 4)
     name = ""
     dtype: DataType | None = None
     dims: tuple[int | str | None, ...] | None = None

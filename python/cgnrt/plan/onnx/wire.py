@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from cgnrt.errors import COPY_AGAIN, PlanError, refuse, show, within
-from cgnrt.plan.limits import MAX_ELEMENTS, MAX_NODE_LINKS, MAX_RANK
+from cgnrt.plan.limits import MAX_ELEMENTS, MAX_METADATA, MAX_NODE_LINKS, MAX_RANK
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIRE_NAMES = {VARINT: "varint", FIXED64: "fixed64", BYTES: "bytes", FIXED32: "fixed32"}
@@ -202,15 +202,24 @@ class Tensor(NamedTuple):
 
 
 class Once:
-    """Refuses a singular field that comes twice: protobuf would merge the two, other readers take one."""
+    """Refuses a singular field that comes twice: protobuf would merge the two, other readers take one.
 
-    def __init__(self, what: str, repeated: tuple[int, ...], known: tuple[int, ...]) -> None:
-        self.what, self.repeated, self.known = what, repeated, known
-        self.seen = 0
+    And more entries of the field `metadata` than exporters write.
+    """
+
+    def __init__(
+        self, what: str, repeated: tuple[int, ...], known: tuple[int, ...], metadata: int = 0
+    ) -> None:
+        self.what, self.repeated, self.known, self.metadata = what, repeated, known, metadata
+        self.seen = self.entries = 0
 
     def check(self, number: int) -> None:
         if number not in self.known:
             raise refuse(f"{self.what} field", number, "a field of ONNX IR version 4..13 that plans use")
+        if number == self.metadata:
+            self.entries += 1
+            if self.entries > MAX_METADATA:
+                raise refuse(f"metadata of {self.what}", f"over {MAX_METADATA} entries", f"<= {MAX_METADATA}")
         if number not in self.repeated:
             if self.seen >> number & 1:
                 raise refuse(f"{self.what} field {number}", "present twice", "a singular field")
@@ -231,7 +240,7 @@ def floats(data: bytes, part: Field, what: str) -> list[float]:
 def parse_tensor(data: bytes, item: Field, what: str) -> Tensor:
     """Read a TensorProto and check that its bytes are exactly those of its dimensions."""
     want(item, BYTES, what)
-    once = Once(what, (1, 4, 5, 7, _TENSOR_EXTERNAL, 16), (1, 2, 4, 5, 7, 8, _TENSOR_RAW, 12, 13, 14, 16))
+    once = Once(what, (1, 4, 5, 7, _TENSOR_EXTERNAL, 16), (1, 2, 4, 5, 7, 8, _TENSOR_RAW, 12, 13, 14, 16), 16)
     name, kind, location = "", 0, 0
     dims: list[int] = []
     span: tuple[int, int] | None = None
