@@ -20,7 +20,7 @@ from cgnrt_training.classifier.sources import (
     open_batches,
     open_domain,
 )
-from cgnrt_training.mnist.batches import Order
+from cgnrt_training.runs.order import Order
 
 
 class Told:

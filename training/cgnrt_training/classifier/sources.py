@@ -19,8 +19,8 @@ from cgnrt import Batch as Generated
 from cgnrt import Generator
 from cgnrt.torch import join
 
-from ..mnist.batches import Order
 from ..mnist.data import RESOLUTION, Batch, Domain, VariantMnist, uniform
+from ..runs.order import Order
 from .augment import blend, jitter
 from .config import ENVIRONMENTS, NEEDS_GAN, NEEDS_PLAN, ClassifierConfig
 
