@@ -55,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         "checkpoint",
         type=Path,
         help="MNIST: the authors' ckp.pth, or the cgn.pt that cgnrt-train wrote. ImageNet: the authors' cgn.pth, or "
-        "Hugging Face's folder of a BigGAN-deep, with --u2net. Photos: u2net.pth or u2netp.pth. With --tensorrt also a "
-        "plan, to add engines to, and with --triton-repository one to serve",
+        "Hugging Face's folder of a BigGAN-deep, with --u2net. Photos: u2net.pth, u2netp.pth, or the saliency.pt that "
+        "cgnrt-train saliency wrote. With --tensorrt also a plan, to add engines to, and with --triton-repository one "
+        "to serve",
     )
     parser.add_argument(
         "-o",
@@ -85,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     head = parser.add_mutually_exclusive_group()
     head.add_argument(
-        "--u2net", type=Path, metavar="FILE", help="ImageNet: u2net.pth, for a checkpoint without its own"
+        "--u2net",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet: u2net.pth, or what cgnrt-train saliency wrote, for a checkpoint without its own",
     )
     head.add_argument(
         "--u2netp", type=Path, metavar="FILE", help="likewise: the smaller U2-Net-p, u2netp.pth"
@@ -141,11 +145,11 @@ def _export(arguments: argparse.Namespace) -> None:
         )
     # Here, so that --help needs no torch.
     from cgnrt_export import export_plan, read_checkpoint
-    from cgnrt_export.u2net_reader import export_u2net, is_u2net
+    from cgnrt_export.saliency_reader import export_finder, finds_objects
 
     limit_torch_threads()
 
-    if is_u2net(arguments.checkpoint):
+    if finds_objects(arguments.checkpoint):
         if arguments.tensorrt:
             raise ValueError(
                 "export: --tensorrt is given, expected it for a CGN: photos are masked on the CPU."
@@ -154,9 +158,9 @@ def _export(arguments: argparse.Namespace) -> None:
             raise ValueError("export: --triton-repository is given, expected it for a CGN.")
         if arguments.variant is not None:
             raise ValueError(
-                f"export: variant is {arguments.variant!r}, expected none beside a U2-Net's weights."
+                f"export: variant is {arguments.variant!r}, expected none beside a saliency network."
             )
-        found = export_u2net(
+        found = export_finder(
             arguments.checkpoint,
             arguments.output,
             precision=arguments.precision,

@@ -12,10 +12,9 @@ from typing import Any, Final, Literal
 from cgnrt.errors import CheckpointError
 from cgnrt_export.mechanism import MechanismModule
 from cgnrt_training.imagenet.biggan import BigGAN
-from cgnrt_training.imagenet.cgn import CGN, TRUNCATION
-from cgnrt_training.imagenet.checkpoints import U2NetKind, build_biggan, build_cgn, load_biggan, load_u2net
+from cgnrt_training.imagenet.cgn import CGN, TRUNCATION, Head
+from cgnrt_training.imagenet.checkpoints import U2NetKind, build_biggan, build_cgn, load_biggan, load_head
 from cgnrt_training.imagenet.classes import names_of
-from cgnrt_training.imagenet.u2net import U2Net
 
 FAMILY = "imagenet-cgn"
 # As the authors' code draws it; the paper has it independent, which the runtime does on request.
@@ -27,15 +26,15 @@ BARE_NOTE = (
 Heads = dict[U2NetKind, str | os.PathLike[str]]
 
 
-def read_head(heads: Heads) -> U2Net | None:
-    """Load the U2-Net that is given, if one is."""
+def read_head(heads: Heads) -> Head | None:
+    """Load the shape's head that is given, if one is."""
     for kind, path in heads.items():
-        return load_u2net(path, kind=kind, align_corners=True)
+        return load_head(path, kind=kind)
     return None
 
 
 def read_cgn(content: Any, subject: str, heads: Heads, resolution: int | None) -> CGN:
-    """A CGN from the content of the authors' `cgn.pth`, whose own U2-Net is taken.
+    """A CGN from the content of the authors' `cgn.pth`, whose own head is taken.
 
     Raises:
       ValueError: it has one, and another is given.
@@ -43,19 +42,19 @@ def read_cgn(content: Any, subject: str, heads: Heads, resolution: int | None) -
     """
     if heads and any("u2net." in key for key in content if isinstance(key, str)):
         raise ValueError(
-            f"load '{subject}': --{next(iter(heads))} is given, expected none: the checkpoint has its own U2-Net. "
+            f"load '{subject}': --{next(iter(heads))} is given, expected none: the checkpoint has its own head. "
             "Leave it out."
         )
     return build_cgn(content, subject, resolution=resolution, u2net=read_head(heads))
 
 
 def start_cgn(path: str | os.PathLike[str], content: Any, heads: Heads, resolution: int | None) -> CGN:
-    """The CGN as its training begins: one BigGAN for all mechanisms, and a U2-Net.
+    """The CGN as its training begins: one BigGAN for all mechanisms, and a head for the shape.
 
     Args:
       path: Hugging Face's folder, or a file of weights, then `content` is what is in it.
     Raises:
-      CheckpointError: as `cgnrt_training.imagenet.checkpoints.load_biggan` and `load_u2net`; or no U2-Net is given.
+      CheckpointError: as `cgnrt_training.imagenet.checkpoints.load_biggan` and `load_head`; or no head is given.
     """
     if Path(path).is_dir():
         biggan = load_biggan(path, resolution=resolution)
@@ -64,8 +63,8 @@ def start_cgn(path: str | os.PathLike[str], content: Any, heads: Heads, resoluti
     head = read_head(heads)
     if head is None:
         raise CheckpointError(
-            f"load '{path}': content is a BigGAN-deep-{biggan.config.resolution} alone, expected a U2-Net with it, for "
-            "the masks. Give its file too: --u2net FILE"
+            f"load '{path}': content is a BigGAN-deep-{biggan.config.resolution} alone, expected a U2-Net with it, "
+            "or a saliency head, for the masks. Give its file too: --u2net FILE"
         )
     return CGN(biggan, biggan, biggan, head).eval()
 

@@ -79,13 +79,14 @@ def read_checkpoint(
 
     An MNIST CGN: one that `cgnrt-train` wrote, or the authors' `ckp.pth`. An ImageNet CGN: one that `cgnrt-train`
     wrote, or the authors' `cgn.pth`.
-    Or a BigGAN-deep, from Hugging Face's folder or the file of its weights: with a U2-Net it is the ImageNet CGN as
-    its training begins.
+    Or a BigGAN-deep, from Hugging Face's folder or the file of its weights: with a head for the shape it is
+    the ImageNet CGN as its training begins.
 
     Args:
       path: the file or folder. Nothing in it is executed.
       variant: "colored", "double-colored" or "wildlife": names the classes of an MNIST checkpoint that does not.
-      u2net, u2netp: file of a U2-Net or of a U2-Net-p, one of them, for an ImageNet checkpoint without its own.
+      u2net, u2netp: file of a U2-Net or of a U2-Net-p, one of them, for an ImageNet checkpoint without its own. What
+        `cgnrt-train saliency` wrote is given as u2net.
       resolution: refuse an ImageNet checkpoint of another.
     Raises:
       CheckpointError: a file is missing, damaged, of another model or resolution (the message names keys), or holds
@@ -111,7 +112,7 @@ def read_checkpoint(
                 )
         return _read_natural(path, content, resolution)
     kind = "biggan" if folder else identify(content)
-    if kind == "u2net":
+    if kind in ("u2net", "saliency"):
         raise CheckpointError(
             f"load '{path}': content is {describe(content)}, expected a CGN or a BigGAN-deep. Give it as --u2net or "
             "--u2netp beside a BigGAN-deep."

@@ -20,7 +20,7 @@ from cgnrt.plan import SaliencyPlan
 from cgnrt.real import Saliency
 from cgnrt_export import ExportError, SaliencyReport, export_saliency
 from cgnrt_export.cli import main
-from cgnrt_export.u2net_reader import export_u2net, is_u2net
+from cgnrt_export.saliency_reader import export_finder, finds_objects
 from cgnrt_training.imagenet.checkpoints import save_u2net
 from cgnrt_training.imagenet.u2net import SMALL, ResidualU, Stage, U2Net
 
@@ -98,7 +98,7 @@ def test_the_plan_and_its_report(exported: Exported) -> None:
 def test_a_weight_file_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cgnrt_export.u2net_reader.RESOLUTION", SIZE)
+    monkeypatch.setattr("cgnrt_export.saliency_reader.RESOLUTION", SIZE)
     weights, target, model = tmp_path / "mine.pth", tmp_path / "mine.plan", small_u2net()
     save_u2net(model, weights)
     assert main([str(weights), "-o", str(target), "--precision", "fp32", "--json"]) == 0
@@ -141,13 +141,13 @@ def test_masks_of_photos_equal_torch(exported: Exported, backend: str) -> None:
 def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights, target = tmp_path / "mine.pth", tmp_path / "mine.plan"
     save_u2net(small_u2net(), weights)
-    assert is_u2net(weights)
+    assert finds_objects(weights)
     target.write_bytes(b"mine")
     for options, message in [
         ([], "the file exists, expected a new one. Pass --force to replace it."),
         (
             ["--force", "--variant", "colored"],
-            "variant is 'colored', expected none beside a U2-Net's weights",
+            "variant is 'colored', expected none beside a saliency network",
         ),
         (["--force", "--precision", "fp16"], "precision is 'fp16', expected one of auto, fp32, bf16"),
     ]:
@@ -159,21 +159,21 @@ def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("form", WRAPPED)
 def test_a_u2net_is_recognised_as_training_scripts_save_it(form: str, tmp_path: Path) -> None:
     torch.save(WRAPPED[form](small_u2net().state_dict()), tmp_path / "u2net.pth")
-    assert is_u2net(tmp_path / "u2net.pth")
+    assert finds_objects(tmp_path / "u2net.pth")
 
 
 def test_other_files_are_not_taken_for_a_u2net(authors_checkpoint: Path, tmp_path: Path) -> None:
-    assert not is_u2net(authors_checkpoint)
-    assert not is_u2net(tmp_path / "missing.pth")
+    assert not finds_objects(authors_checkpoint)
+    assert not finds_objects(tmp_path / "missing.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"x" * 100)
     with pytest.raises(CheckpointError, match="content is"):
-        is_u2net(broken)
+        finds_objects(broken)
     state = small_u2net().state_dict()
     del state["stage3.rebnconv2.conv_s1.weight"]
     torch.save(state, tmp_path / "cut.pth")
     with pytest.raises(CheckpointError, match=r"missing keys .*stage3\.rebnconv2\.conv_s1\.weight"):
-        export_u2net(tmp_path / "cut.pth", tmp_path / "cut.plan")
+        export_finder(tmp_path / "cut.pth", tmp_path / "cut.plan")
     assert not (tmp_path / "cut.plan").exists()
 
 

@@ -359,6 +359,15 @@ def test_other_shapes_than_any_biggan_deep(state: State) -> None:
         build_biggan(biggan | {"embeddings.weight": huge}, "f")
 
 
+def test_weights_in_another_memory_format(state: State) -> None:
+    small = U2Net(SMALL.narrowed(0.25)).state_dict()
+    for build, given in ((build_u2net, small), (build_biggan, _part(state, "f_text"))):
+        last = {k: v.to(memory_format=torch.channels_last) if v.dim() == 4 else v for k, v in given.items()}
+        assert any(not value.is_contiguous() for value in last.values())
+        for key, value in build(last, "f").state_dict().items():
+            assert torch.equal(value, given[key]), key
+
+
 def test_doubled_keys(state: State, tmp_path: Path) -> None:
     key = "f_bg.embeddings.weight"
     torch.save(state | {f"module.{key}": state[key]}, tmp_path / "cgn.pth")

@@ -230,6 +230,11 @@ def load_state(module: nn.Module, state: Any, subject: str) -> None:
     module.load_state_dict(dict(state), strict=True)
 
 
+def has_memory(tensor: Tensor) -> bool:
+    """Whether there is memory for all values of a tensor from a file: a made-up shape asks for more than that."""
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+
+
 def _some(names: list[str], limit: int = 8) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -48,7 +48,11 @@ def add_files(parser: argparse.ArgumentParser) -> None:
             "DIR",
             "Hugging Face's folder of a BigGAN-deep, or the file of its weights; needed for a new run",
         ),
-        ("u2net", "FILE", "a U2-Net or U2-Net-p, the shape's head; needed for a new run"),
+        (
+            "u2net",
+            "FILE",
+            "the shape's head: a U2-Net, or what cgnrt-train saliency makes; needed for a new run",
+        ),
         (
             "vgg",
             "FILE",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ..checkpoints import has_memory
 from .maps import IMAGENET_MEAN, IMAGENET_STD, FeatureMaps, Stage, load_frozen
 
 Taps = Literal["pools", "relus"]
@@ -70,8 +71,7 @@ class VGG16Features(FeatureMaps):
           CheckpointError: keys or shapes differ; the message names them.
         """
         first = state.get("features.0.weight")
-        # Contiguous: memory of that size is really there, so a made-up shape cannot ask for more.
-        known = isinstance(first, Tensor) and first.dim() == 4 and first.is_contiguous() and len(first)
+        known = isinstance(first, Tensor) and first.dim() == 4 and has_memory(first) and len(first)
         model = cls(
             batch_norm=has_batch_norm(state),
             taps=taps,

@@ -5,15 +5,17 @@ Attribute names follow the authors' code, so that their `cgn.pth` loads.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from ..saliency.model import SaliencyNet
 from .biggan import BigGAN
 from .u2net import U2Net
 
 MASK_RANGE = (1e-4, 0.9999)  # the binary entropy of the mask loss needs masks away from 0 and 1
+Head: TypeAlias = "U2Net | SaliencyNet"  # finds objects: (n, 3, h, w) in [-1, 1] -> (n, 1, h, w) in [0, 1]
 # Of the noise, as published plans have it. Below the first row of statistics there is nothing trained.
 TRUNCATION = {"minimum": 0.02, "maximum": 1.0, "default": 0.5}
 
@@ -22,7 +24,7 @@ class Parts(NamedTuple):
     """What the mechanisms draw, before the composer."""
 
     mask: Tensor  # (n, 1, h, w) in MASK_RANGE
-    pre_mask: Tensor  # (n, 3, h, w) in [-1, 1]: the shape mechanism's picture before U2-Net
+    pre_mask: Tensor  # (n, 3, h, w) in [-1, 1]: the shape mechanism's picture before the head
     foreground: Tensor  # (n, 3, h, w) in [-1, 1]
     background: Tensor  # likewise
 
@@ -33,9 +35,9 @@ def compose(parts: Parts) -> Tensor:
 
 
 class ShapeMechanism(nn.Module):
-    """f_shape: BigGAN draws a pre-mask, U2-Net makes it a mask."""
+    """f_shape: BigGAN draws a pre-mask, the head makes it a mask."""
 
-    def __init__(self, biggan: BigGAN, u2net: U2Net) -> None:
+    def __init__(self, biggan: BigGAN, u2net: Head) -> None:
         super().__init__()
         self.generator = biggan.generator
         self.u2net = u2net
@@ -60,11 +62,12 @@ class PictureMechanism(nn.Module):
 
 
 class CGN(nn.Module):
-    """Three BigGANs and a U2-Net.
+    """Three BigGANs and a network that finds objects.
 
     Args:
       f_shape, f_text, f_bg: one resolution for all.
-      u2net: the shape mechanism's head; in training it also judges how salient the background is. Never trained.
+      u2net: the shape mechanism's head, as the authors call it; another network of `Head` will do. In training it also
+        judges how salient the background is. Never trained.
       biggan_GT: the unconstrained BigGAN that training reconstructs; None for inference, which needs none.
     """
 
@@ -73,7 +76,7 @@ class CGN(nn.Module):
         f_shape: BigGAN,
         f_text: BigGAN,
         f_bg: BigGAN,
-        u2net: U2Net,
+        u2net: Head,
         biggan_GT: BigGAN | None = None,  # noqa: N803 - the authors' name
     ) -> None:
         super().__init__()

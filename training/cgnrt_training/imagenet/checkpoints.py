@@ -1,8 +1,8 @@
 """Read and write the weight files of the ImageNet CGN as their users have them.
 
-Four kinds: the folder of a BigGAN-deep (`config.json`, `pytorch_model.bin`), or its weights alone; a U2-Net
-(`u2net.pth`, `u2netp.pth`, or with batch norms folded into the convolutions); and the authors' `cgn.pth`. Every key
-and shape is checked, and nothing in a file is run.
+Five kinds: the folder of a BigGAN-deep (`config.json`, `pytorch_model.bin`), or its weights alone; a U2-Net
+(`u2net.pth`, `u2netp.pth`, or with batch norms folded into the convolutions); the small network in its place that
+`cgnrt-train saliency` makes; and the authors' `cgn.pth`. Every key and shape is checked, and nothing in a file is run.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from torch import Tensor
 
 from cgnrt.errors import CheckpointError
 
-from ..checkpoints import check_format, load_state, load_weights, save
+from ..checkpoints import check_format, has_memory, load_state, load_weights, save
+from ..saliency.files import LABEL, build_saliency, has_saliency, is_saliency, network_of
 from .biggan import BLOCKS, BigGAN, BigGANConfig
-from .cgn import CGN
+from .cgn import CGN, Head
 from .config_json import WEIGHTS, parse_config, read_config, write_config
 from .u2net import U2Net
 from .u2net_files import infer_u2net, is_folded_names, official_names
 
-Kind = Literal["imagenet-cgn", "biggan", "u2net"]
+Kind = Literal["imagenet-cgn", "biggan", "u2net", "saliency"]
 U2NetKind = Literal["u2net", "u2netp"]
 
 CGAN_FORMAT, CGAN_VERSION = "cgnrt-cgan", 1  # of `cgan.pt`, which `cgnrt-train cgan` leaves
@@ -45,6 +46,8 @@ def identify(content: Any) -> Kind | None:
     """
     if not isinstance(content, Mapping):
         return None
+    if is_saliency(content):
+        return "saliency"
     keys = [key for key in content if isinstance(key, str)]
     for kind, marks in _MARKS.items():
         if any(key.startswith(marks) for key in keys):
@@ -81,11 +84,25 @@ def load_u2net(
     return build_u2net(load_weights(path), os.fspath(path), kind=kind, align_corners=align_corners)
 
 
+def load_head(path: str | os.PathLike[str], *, kind: U2NetKind | None = None) -> Head:
+    """Load the head of a shape mechanism: a U2-Net as the CGN has it, or what `cgnrt-train saliency` made.
+
+    Args:
+      kind: of U2-Nets, refuse another than this. The small network takes the place of the larger one.
+    Raises:
+      CheckpointError: as `load_biggan`.
+    """
+    content, subject = load_weights(path), os.fspath(path)
+    if kind != "u2netp" and is_saliency(content):
+        return build_saliency(content, subject)
+    return build_u2net(content, subject, kind=kind, align_corners=True)
+
+
 def load_cgn(
     path: str | os.PathLike[str],
     *,
     resolution: int | None = None,
-    u2net: U2Net | None = None,
+    u2net: Head | None = None,
     training_parts: bool = False,
 ) -> CGN:
     """Load the authors' `cgn.pth`: one state dict, whose resolution its shapes tell.
@@ -150,7 +167,7 @@ def build_cgn(
     *,
     config: BigGANConfig | None = None,
     resolution: int | None = None,
-    u2net: U2Net | None = None,
+    u2net: Head | None = None,
     training_parts: bool = False,
 ) -> CGN:
     """As `load_cgn`, from what was in the file `subject`; `config` is what it says of its BigGANs."""
@@ -179,7 +196,7 @@ def build_cgn(
             f"load '{subject}': resolution is {first.resolution}, expected {resolution}. Give another checkpoint."
         )
     if _has(state, "u2net"):
-        head = U2Net(infer_u2net(state, "u2net.", align_corners=True)[0])
+        head = _head_in(state, "u2net.")
     elif u2net is None:
         raise CheckpointError(
             f"load '{subject}': part 'u2net' is missing, expected one for the masks. Give its file too: --u2net FILE"
@@ -192,6 +209,13 @@ def build_cgn(
     if not training_parts:
         model.biggan_GT = None
     return model.eval()
+
+
+def _head_in(state: Mapping[str, Any], prefix: str) -> Head:
+    """A new head of the kind and size that tensors under a prefix have, not yet with their values."""
+    if has_saliency(state, prefix):
+        return network_of(state, prefix)
+    return U2Net(infer_u2net(state, prefix, align_corners=True)[0])
 
 
 def save_biggan(model: BigGAN, folder: str | os.PathLike[str]) -> None:
@@ -229,6 +253,7 @@ def _state(content: Any, subject: str, kind: Kind, wanted: str) -> dict[str, Any
 
 _HINTS: dict[tuple[Kind | None, Kind], str] = {
     ("u2net", "biggan"): ", and this one as --u2net",
+    ("saliency", "biggan"): ", and this one as --u2net",
     ("imagenet-cgn", "biggan"): ", or load it as a CGN",
     ("biggan", "imagenet-cgn"): ", or load it as a BigGAN",
 }
@@ -242,6 +267,8 @@ def describe(content: Any) -> str:
             return f"a {type(content).__name__}"
         keys = ", ".join(f"'{str(key)[:60]}'" for key in list(content)[:3])
         return f"no model of the ImageNet CGN (its keys begin with {keys})" if keys else "an empty dict"
+    if kind == "saliency":
+        return f"a {LABEL}"
     if kind == "u2net":
         return f"a {infer_u2net(official_names(content), '', align_corners=False)[1]}"
     resolution = _resolution(content, "" if kind == "biggan" else "f_shape.")
@@ -296,10 +323,9 @@ def _sizes(state: Mapping[str, Any], prefix: str) -> dict[str, int]:
         ("n_stats", "generator.bn.running_means", 0),
     ):
         tensor = state.get(prefix + key)
-        # Contiguous: memory of that size is really there, so a made-up shape cannot ask for more.
         if (
             isinstance(tensor, Tensor)
-            and tensor.is_contiguous()
+            and has_memory(tensor)
             and tensor.dim() > axis
             and 0 not in tensor.shape
         ):

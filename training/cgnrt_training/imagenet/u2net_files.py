@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checkpoints import has_memory
 from .u2net import FULL, SMALL, Stage, U2NetConfig
 
 # A form in which U2-Net-p is passed on: batch norms folded, stages numbered from 0, decoders from the deepest.
@@ -59,8 +60,7 @@ def infer_u2net(state: Mapping[str, Any], prefix: str, *, align_corners: bool) -
 
     def channels(key: str) -> int | None:
         tensor = state.get(f"{prefix}{key}.conv_s1.weight")
-        # Contiguous: memory of that size is really there, so a made-up shape cannot ask for more.
-        usable = isinstance(tensor, Tensor) and tensor.dim() == 4 and tensor.is_contiguous()
+        usable = isinstance(tensor, Tensor) and tensor.dim() == 4 and has_memory(tensor)
         return int(tensor.shape[0]) if usable and isinstance(tensor, Tensor) else None
 
     def stages(names: list[str], known: tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from cgnrt.errors import CheckpointError
 from cgnrt.plan import MECHANISMS
 
-from ..checkpoints import check_format, load_state, load_weights, shown
+from ..checkpoints import check_format, has_memory, load_state, load_weights, shown
 from .config import VARIANTS
 from .models import CGN
 
@@ -111,8 +111,7 @@ def _build(state: Any, subject: str) -> CGN:
         linear = state["f_shape.0.weight"]
         resolution = 4 * round((linear.shape[0] / (2 * channels)) ** 0.5)
         noise_size = linear.shape[1] - embedding
-        # Contiguous: memory of that size is really there, so a made-up shape cannot ask for more.
-        if n_classes == embedding and noise_size > 0 and resolution > 0 and linear.is_contiguous():
+        if n_classes == embedding and noise_size > 0 and resolution > 0 and has_memory(linear):
             size = (n_classes, noise_size, channels, resolution)
     except (KeyError, AttributeError, ValueError, IndexError, TypeError, ZeroDivisionError):
         pass

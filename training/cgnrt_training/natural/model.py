@@ -7,8 +7,7 @@ from copy import deepcopy
 from torch import Tensor, nn
 
 from ..imagenet.biggan import BigGAN
-from ..imagenet.cgn import CGN, Parts, compose
-from ..imagenet.u2net import U2Net
+from ..imagenet.cgn import CGN, Head, Parts, compose
 from .refine import Refiner
 
 MECHANISMS = {"shape": "f_shape", "texture": "f_text", "background": "f_bg"}
@@ -22,13 +21,13 @@ class NaturalCGN(CGN):
     """
 
     def __init__(
-        self, f_shape: BigGAN, f_text: BigGAN, f_bg: BigGAN, u2net: U2Net, refiner: Refiner | None = None
+        self, f_shape: BigGAN, f_text: BigGAN, f_bg: BigGAN, u2net: Head, refiner: Refiner | None = None
     ) -> None:
         super().__init__(f_shape, f_text, f_bg, u2net)
         self.refiner = refiner
 
     @classmethod
-    def of_teacher(cls, teacher: BigGAN, u2net: U2Net, refiner: Refiner | None = None) -> NaturalCGN:
+    def of_teacher(cls, teacher: BigGAN, u2net: Head, refiner: Refiner | None = None) -> NaturalCGN:
         """The CGN as training begins: every mechanism has a copy of the cGAN's weights (Sec. 3.1)."""
         cgn = cls(deepcopy(teacher), deepcopy(teacher), deepcopy(teacher), u2net, refiner)
         cgn.eval()  # BigGAN's batch norms keep their stored statistics; the loop runs the power iteration

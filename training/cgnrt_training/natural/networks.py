@@ -14,9 +14,9 @@ from cgnrt._support.terminal import say
 from ..features.files import load_features
 from ..features.maps import FeatureMaps, depth_of
 from ..imagenet.biggan import BigGAN
-from ..imagenet.checkpoints import load_biggan, load_u2net
+from ..imagenet.cgn import Head
+from ..imagenet.checkpoints import load_biggan, load_head
 from ..imagenet.config_json import CONFIG, WEIGHTS
-from ..imagenet.u2net import U2Net
 from ..runs.sources import source_of
 from .config import Config
 
@@ -27,7 +27,7 @@ class Files:
 
     Attributes:
       biggan: Hugging Face's folder of a BigGAN-deep, or the file of its weights.
-      u2net: a U2-Net or U2-Net-p.
+      u2net: a U2-Net, a U2-Net-p, or the saliency head that `cgnrt-train saliency` makes.
       vgg: a VGG16, with or without batch norm.
       features: SqueezeNet 1.1 or EfficientNet-Lite in its place.
     """
@@ -52,7 +52,7 @@ class Networks:
     """
 
     teacher: BigGAN
-    saliency: U2Net
+    saliency: Head
     features: FeatureMaps | None
     sources: dict[str, dict[str, str]]
 
@@ -80,7 +80,7 @@ def load_networks(
             "EfficientNet-Lite as --features, or set loss.perceptual=0 and loss.texture=0."
         )
     teacher = load_biggan(files.biggan, resolution=resolution)
-    saliency = load_u2net(files.u2net, align_corners=True)
+    saliency = load_head(files.u2net)
     features = None
     if style and path is not None:
         features = load_features(
