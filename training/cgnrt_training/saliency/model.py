@@ -79,10 +79,14 @@ class SaliencyNet(nn.Module):
         """The same function with the batch norms folded into the convolutions: a new network in evaluation mode."""
         state = {key: value for key, value in self.state_dict().items() if ".norm." not in key}
         for name, module in self.named_modules():
-            if isinstance(module, ConvNormReLU) and isinstance(norm := module.norm, nn.BatchNorm2d):
-                scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            if isinstance(module, ConvNormReLU) and isinstance(module.norm, nn.BatchNorm2d):
+                norm = module.norm.state_dict()
+                weight, bias, mean, variance = (
+                    norm[key] for key in ("weight", "bias", "running_mean", "running_var")
+                )
+                scale = weight / (variance + module.norm.eps).sqrt()
                 state[f"{name}.conv.weight"] = module.conv.weight * scale[:, None, None, None]
-                state[f"{name}.conv.bias"] = norm.bias - norm.running_mean * scale
+                state[f"{name}.conv.bias"] = bias - mean * scale
         network = SaliencyNet(self.width, folded=True)
         network.load_state_dict(state)
         return network.eval()
