@@ -33,9 +33,15 @@ def inputs(**changes: object) -> Inputs:
     return Inputs(**given)  # type: ignore[arg-type]
 
 
-def network() -> EfficientNetLite:
-    """An EfficientNet-Lite0 with random weights, and statistics under which its features differ."""
-    return deepcopy(_network())
+def network(resolution: int = 224) -> EfficientNetLite:
+    """An EfficientNet-Lite0 with random weights, and statistics under which its features differ.
+
+    Args:
+      resolution: at which it judges pictures.
+    """
+    net = deepcopy(_network())
+    net.size = net.size._replace(resolution=resolution)
+    return net
 
 
 def config(**sections: dict[str, object]) -> Config:

@@ -292,3 +292,13 @@ def test_learning_rates_fall_at_the_end() -> None:
         rates.append(run.optimizers["generator"].param_groups[0]["lr"])
     assert rates[:6] == [1.0] * 6
     np.testing.assert_allclose(rates[6:], [0.82, 0.64, 0.46, 0.28, 0.1])
+
+
+def test_the_adversarial_loss_warms_up() -> None:
+    losses = {"adversarial": 2.0, "adversarial_start": 0.25, "warm_up": 32}
+    run = Run(cgan_runs.config(loss=losses), cgan_runs.inputs(), CPU)
+    weights = []
+    for step in range(6):
+        run.state.step = step
+        weights.append(run.adversarial_weight())
+    assert weights == [0.5, 0.875, 1.25, 1.625, 2.0, 2.0]

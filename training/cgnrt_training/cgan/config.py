@@ -68,12 +68,17 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The generator's losses beside the hinge loss (BigGAN); 0 leaves one out, and does not compute it."""
+    """Weights of the generator's losses; 0 leaves one out, and does not compute it."""
 
+    adversarial: float = 1.0  # hinge loss, summed over heads; BigGAN
+    adversarial_start: float = (
+        0.25  # its share at the first step: codes come to mean something before it drowns them
+    )
+    warm_up: int = 20000  # images over which it comes to its whole weight
     classify: float = 1.0  # cross-entropy of a linear classifier on the frozen features
-    perceptual: float = 5.0  # of pictures from codes to their photos: in the frozen network's maps
-    thumbnail: float = 10.0  # the same at a quarter of the size: mean absolute difference
-    divergence: float = 0.02  # of the codes' distribution from the noise's
+    perceptual: float = 20.0  # of pictures from codes to their photos: in the frozen network's maps
+    thumbnail: float = 800.0  # the same at a quarter of the size: mean absolute difference
+    divergence: float = 0.4  # of the codes' distribution from the noise's, in nats
     # Two samples of a class must differ as much as two photos of it do, in the first three mixed maps.
     diversity: float = 0.0
 
@@ -138,7 +143,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        check_numbers(self, positive=set(), fractions=_FRACTIONS, within=_WITHIN)
+        check_numbers(self, positive={"adversarial"}, fractions=_FRACTIONS, within=_WITHIN)
         check("generator.width", self.generator.width, self.generator.width % 4 == 0, "a multiple of 4")
         check("train.batch", self.train.batch, self.train.batch % 2 == 0, "an even number")
         check("train.images", self.train.images, self.train.images >= self.train.batch, ">= train.batch")
@@ -167,7 +172,7 @@ class Config:
 MAY_CHANGE = ("train.images", "log.")  # when a run is resumed
 
 _FRACTIONS = {"beta1", "beta2", "ema"}  # in [0, 1)
-_SHARES = ("share", "translation", "cutout", "cutout_share", "decay", "final")
+_SHARES = ("share", "adversarial_start", "translation", "cutout", "cutout_share", "decay", "final")
 _WITHIN = {
     **dict.fromkeys(_SHARES, (0, 1)),
     "sheet_truncation": (0.02, 1),  # as in plans

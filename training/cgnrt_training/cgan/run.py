@@ -242,7 +242,7 @@ class Run:
         return losses
 
     def _step_generator(self, losses: Mapping[str, Tensor]) -> None:
-        weights = {"discriminator": 0.0, "generator": 1.0, **vars(self.config.loss)}
+        weights = {"discriminator": 0.0, "generator": self.adversarial_weight(), **vars(self.config.loss)}
         total = torch.stack([weights[name] * loss for name, loss in losses.items() if weights[name]]).sum()
         players = [self.optimizers[name] for name in ("generator", "encoder") if name in self.optimizers]
         for optimizer in players:
@@ -257,6 +257,13 @@ class Run:
         falling = config.final + (1 - config.final) * left / config.decay if left < config.decay else 1.0
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = self._rates[name] * falling
+
+    def adversarial_weight(self) -> float:
+        """Of the present step: it grows in a line."""
+        loss, done = self.config.loss, self.state.step * self.config.train.batch
+        return loss.adversarial * min(
+            1.0, loss.adversarial_start + (1 - loss.adversarial_start) * done / loss.warm_up
+        )
 
     def add(self, losses: Mapping[str, float]) -> None:
         """Keep a step's losses for the next scalars."""
