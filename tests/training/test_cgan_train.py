@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import cgan_runs
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -35,6 +36,10 @@ def test_a_run_leaves_a_biggan_that_others_load(tmp_path: Path) -> None:
     assert sheets == ["images-00000008.png", "images-00000016.png"]
     with Image.open(tmp_path / "samples" / sheets[0]) as sheet:
         assert sheet.size == (2 * 32, 3 * 32)
+    with Image.open(tmp_path / "reconstructions.png") as sheet:
+        assert sheet.size == (2 * 32, 3 * 32)
+        photo = np.asarray(sheet)[32:64, :32].transpose(2, 0, 1)
+    assert np.abs(photo.astype(int) - cgan_runs.photos().images[6]).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["projected", "plain"])

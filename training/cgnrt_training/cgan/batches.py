@@ -59,6 +59,12 @@ class Batches:
         labels = torch.from_numpy(np.asarray(self.photos.labels)[rows.numpy()].astype(np.int64))
         return Choice(rows, torch.rand(n, generator=generator) < 0.5, labels)
 
+    def first(self, label: int, n: int) -> Choice:
+        """The first photos of a class, at most n."""
+        start, count = int(self._starts[label]), min(n, int(self._counts[label]))
+        rows = self._by_class[start : start + count]
+        return Choice(rows, torch.zeros(count, dtype=torch.bool), torch.full((count,), label))
+
     def read(self, rows: Tensor, flips: Tensor) -> Tensor:
         """Photos (n, 3, h, w) float32 in [-1, 1] on the device."""
         pixels = torch.from_numpy(np.ascontiguousarray(self.photos.images[rows.numpy()]))

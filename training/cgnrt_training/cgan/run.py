@@ -251,6 +251,17 @@ class Run:
         for optimizer in players:
             optimizer.step()
 
+    @torch.no_grad()
+    def reconstruct(self, label: int, n: int) -> tuple[Tensor, Tensor]:
+        """The first n photos of a class, and what the finished generator draws from their codes; (n, 3, h, w) each."""
+        chosen = self.batches.first(label, n)
+        photos, model = self.batches.read(chosen.rows, chosen.flips), self.finished.model
+        if self.encoder is None or self.looks is None:
+            return photos[:0], photos[:0]
+        codes, _ = self.encoder(self.looks.of(chosen.rows, chosen.flips).to(self.device))
+        ones = torch.ones(len(codes), 1, device=self.device)
+        return photos, model(codes, model.embedding_table[chosen.labels.to(self.device)], ones)
+
     def set_learning_rates(self) -> None:
         """At their start until the run's last share, then down in a line."""
         config, left = self.config.optimizer, 1 - self.state.step / self.config.steps

@@ -1,6 +1,8 @@
-"""A sheet of what a cGAN draws: a row for each class, the same noise in each, and at every call."""
+"""Sheets of what a cGAN draws, a row for each class: from the same noise at every call, and from codes of photos."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -12,28 +14,43 @@ from ..natural.draws import given, held_out
 _MOST_ROWS = 20
 
 
+def shown_classes(classes: int) -> list[int]:
+    """All of them; of many, 20 that lie evenly."""
+    return [round(k) for k in np.linspace(0, classes - 1, min(classes, _MOST_ROWS)).tolist()]
+
+
 @torch.no_grad()
 def sheet(model: BigGAN, columns: int, *, seed: int, truncation: float) -> Tensor:
-    """Draw it; of many classes, 20 that lie evenly.
-
-    Returns:
-      (3, height, width) in [0, 1], on the CPU.
-    """
+    """Draw from noise that was not trained on; (3, height, width) in [0, 1], on the CPU."""
     size = model.config
-    classes = np.unique(
-        np.linspace(0, size.num_classes - 1, min(size.num_classes, _MOST_ROWS)).astype(np.int64)
-    )
     rows = []
-    for label in classes:
-        labels = np.full(columns, label)
+    for label in shown_classes(size.num_classes):
         drawn, noise, truncations = given(
             seed,
             held_out(columns),
-            labels,
+            np.full(columns, label),
             noise_size=size.z_dim,
             truncation=truncation,
             device=model.embedding_table.device,
         )
-        pictures = model(noise, model.embedding_table[drawn], truncations)
-        rows.append(torch.cat(list(pictures.float().cpu()), dim=2))
+        rows.append(_row(model(noise, model.embedding_table[drawn], truncations)))
+    return _joined(rows)
+
+
+def reconstructions(classes: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Each photo with what is drawn from its code beside it; the same as `sheet`.
+
+    Args:
+      classes: photos and pictures (n, 3, h, w) of each class; n may differ.
+    """
+    pairs = [(photos, drawn) for photos, drawn in classes]
+    n = min(len(photos) for photos, _ in pairs)
+    return _joined([_row(torch.stack([p[:n], d[:n]], 1).flatten(0, 1)) for p, d in pairs])
+
+
+def _row(pictures: Tensor) -> Tensor:
+    return torch.cat(list(pictures.float().cpu()), dim=2)
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
     return torch.cat(rows, dim=1).clamp(-1, 1) / 2 + 0.5

@@ -21,7 +21,7 @@ from ..runs.times import Estimate
 from . import checkpoints
 from .config import MAY_CHANGE, Config
 from .run import Inputs, Run
-from .sheet import sheet
+from .sheet import reconstructions, sheet, shown_classes
 
 
 def train(
@@ -79,17 +79,21 @@ def train(
                 model = run.finished.update()
                 values |= inputs.score(model) if inputs.score else {}
                 print_losses(state.step, values, log)
-                _draw_sheet(run, output)
+                _draw_sheets(run, output)
             folder.add_scalars(state.step, values, board)
             if checkpoint:
                 folder.save(state, about, "cgan.pt")
     return output / "cgan.pt"
 
 
-def _draw_sheet(run: Run, output: Path) -> None:
+def _draw_sheets(run: Run, output: Path) -> None:
+    """`samples/images-*.png` of this moment; with an encoder, `reconstructions.png`, always the last one."""
     log = run.config.log
-    picture = sheet(
-        run.finished.model, log.sheet_samples, seed=run.config.train.seed, truncation=log.sheet_truncation
-    )
+    model = run.finished.model
+    picture = sheet(model, log.sheet_samples, seed=run.config.train.seed, truncation=log.sheet_truncation)
     images = run.state.step * run.config.train.batch
     save_png(picture, output / "samples" / f"images-{images:08d}.png", zoom=1)
+    if run.encoder is not None:
+        pairs = -(-log.sheet_samples // 2)
+        classes = [run.reconstruct(label, pairs) for label in shown_classes(model.config.num_classes)]
+        save_png(reconstructions(classes), output / "reconstructions.png", zoom=1)

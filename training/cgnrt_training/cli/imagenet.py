@@ -46,7 +46,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
         (
             "biggan",
             "DIR",
-            "Hugging Face's folder of a BigGAN-deep, or the file of its weights; needed for a new run",
+            "Hugging Face's folder of a BigGAN-deep, the file of its weights, or a run's cgan.pt; needed for a new run",
         ),
         (
             "u2net",
