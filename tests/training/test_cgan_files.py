@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,17 @@ import pytest
 import torch
 
 from cgnrt.errors import CheckpointError
+from cgnrt_export.imagenet import imagenet_mechanisms
+from cgnrt_export.readers import read_checkpoint
 from cgnrt_training.cgan.train import train
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.imagenet.biggan import BatchNorm
 from cgnrt_training.imagenet.calibrate import calibrate, truncated_normal
-from cgnrt_training.imagenet.checkpoints import load_biggan
+from cgnrt_training.imagenet.checkpoints import load_biggan, load_cgn, save_u2net
+from cgnrt_training.imagenet.classes import names_of
+from cgnrt_training.imagenet.u2net import SMALL, U2Net
+from cgnrt_training.natural.checkpoints import about, build_natural
+from cgnrt_training.natural.model import NaturalCGN
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +102,27 @@ def test_statistics_are_those_of_the_model_s_own_pictures() -> None:
     between = (norm.running_means[25] + norm.running_means[38]) / 2
     nearby = (norm.running_means[31] + norm.running_means[32]) / 2
     torch.testing.assert_close(nearby, between, rtol=1e-4, atol=1e-5)
+
+
+def test_the_names_of_classes_go_into_a_cgn_and_its_plan() -> None:
+    networks = natural_nets.networks()
+    names = ("a", "b", "c", "d", "e")
+    networks.teacher.config = replace(networks.teacher.config, class_names=names)
+    cgn = NaturalCGN.of_teacher(networks.teacher, networks.saliency)
+    state = {name: tensor.clone() for name, tensor in cgn.state_dict().items()}
+    content = about(natural_nets.config(), cgn, natural_nets.SOURCES) | {"step": 0, "model": state}
+    loaded = build_natural(content, "cgn.pt").model
+    assert [mechanism.classes for mechanism in imagenet_mechanisms(loaded).values()] == [names] * 3
+    networks.teacher.config = replace(networks.teacher.config, class_names=())
+    assert names_of(networks.teacher.config) == ("0", "1", "2", "3", "4")
+
+
+def test_a_cgan_s_file_is_exported_with_a_head(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "cgan.pt")
+    save_u2net(U2Net(SMALL), tmp_path / "u2netp.pth")
+    with pytest.raises(CheckpointError, match="content is a BigGAN-deep-32 alone, expected a U2-Net with it"):
+        read_checkpoint(tmp_path / "cgan.pt")
+    read = read_checkpoint(tmp_path / "cgan.pt", u2netp=tmp_path / "u2netp.pth")
+    assert read.mechanisms["texture"].classes == ("red", "green", "blue")
+    with pytest.raises(CheckpointError, match="content is a BigGAN-deep-32, expected an ImageNet CGN"):
+        load_cgn(tmp_path / "cgan.pt")

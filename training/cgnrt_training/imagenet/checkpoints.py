@@ -48,6 +48,8 @@ def identify(content: Any) -> Kind | None:
         return None
     if is_saliency(content):
         return "saliency"
+    if content.get("format") == CGAN_FORMAT:
+        return "biggan"
     keys = [key for key in content if isinstance(key, str)]
     for kind, marks in _MARKS.items():
         if any(key.startswith(marks) for key in keys):
@@ -271,7 +273,10 @@ def describe(content: Any) -> str:
         return f"a {LABEL}"
     if kind == "u2net":
         return f"a {infer_u2net(official_names(content), '', align_corners=False)[1]}"
-    resolution = _resolution(content, "" if kind == "biggan" else "f_shape.")
+    state = content.get("model") if "format" in content else content
+    resolution = None
+    if isinstance(state, Mapping):
+        resolution = _resolution(state, "" if kind == "biggan" else "f_shape.")
     if kind == "biggan":
         return f"a BigGAN-deep-{resolution}" if resolution else "a BigGAN"
     return f"an ImageNet CGN of {resolution} px" if resolution else "an ImageNet CGN"
