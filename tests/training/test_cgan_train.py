@@ -10,12 +10,14 @@ import cgan_runs
 import numpy as np
 import pytest
 import torch
+from cgan_runs import SOURCES
 from PIL import Image
 
 from cgnrt_training.cgan.run import Run
 from cgnrt_training.cgan.train import train
 from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.imagenet.checkpoints import load_biggan
+from cgnrt_training.runs.loop import LossError
 
 CPU = torch.device("cpu")
 TERMS = ("discriminator", "generator", "classify", "perceptual", "thumbnail", "divergence")
@@ -86,3 +88,28 @@ def test_both_players_change_and_the_frozen_network_does_not() -> None:
                 assert not torch.equal(parameter, old[name]), name
     frozen = run.features.state_dict()
     assert all(torch.equal(value, before[2][name]) for name, value in frozen.items())
+
+
+def test_what_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
+    plain = cgan_runs.config(encoder={"share": 0.0}, train={"images": 8})
+    train(plain, cgan_runs.inputs(), tmp_path, log=io.StringIO())
+    longer = cgan_runs.config(encoder={"share": 0.0}, loss={"diversity": 1.0, "classify": 0.5})
+    train(longer, cgan_runs.inputs(), tmp_path, log=io.StringIO(), resume=True)
+    last = json.loads((tmp_path / "scalars.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], "diversity" in last) == (2, True)
+    other = cgan_runs.config(encoder={"share": 0.0}, generator={"width": 8})
+    with pytest.raises(ValueError, match=r"settings are changed: generator\.width \(4 -> 8\)"):
+        train(other, cgan_runs.inputs(), tmp_path, log=io.StringIO(), resume=True)
+    sources = {"photos": SOURCES["photos"] | {"sha256": "1" * 64}}
+    with pytest.raises(
+        ValueError, match="--photos 'pack' is another file, expected the one that the run began with"
+    ):
+        train(longer, cgan_runs.inputs(sources=sources), tmp_path, log=io.StringIO(), resume=True)
+    with pytest.raises(ValueError, match="folder holds a run, expected none"):
+        train(longer, cgan_runs.inputs(), tmp_path, log=io.StringIO())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    config = cgan_runs.config(encoder={"share": 0.0}, optimizer={"lr_generator": 1e38}, train={"images": 80})
+    with pytest.raises(LossError, match="is not finite at step"):
+        train(config, cgan_runs.inputs(), tmp_path, log=io.StringIO())

@@ -169,7 +169,8 @@ class Config:
         return round(self.encoder.share * self.train.batch)
 
 
-MAY_CHANGE = ("train.images", "log.")  # when a run is resumed
+# When a run is resumed: how long it is, and what one turns when the pictures are not as wished.
+MAY_CHANGE = ("train.images", "train.ema", "loss.", "augment.", "optimizer.lr_", "optimizer.decay", "log.")
 
 _FRACTIONS = {"beta1", "beta2", "ema"}  # in [0, 1)
 _SHARES = ("share", "adversarial_start", "translation", "cutout", "cutout_share", "decay", "final")
