@@ -116,6 +116,9 @@ def test_train_and_val(tmp_path: Path) -> None:
     assert val.masks.shape == (2, SIZE, SIZE)
     with pytest.raises(ValueError, match=r"split is 'test', expected one of train, val"):
         open_photos(output, "test")
+    assert pack(images / "train", output, "--force") == 0  # nothing of the old pack stays
+    names = ["photos.json", "train.images.npy", "train.labels.npy"]
+    assert sorted(path.name for path in output.iterdir()) == names
 
 
 def test_formats_depths_and_deeper_folders(images: Path, tmp_path: Path) -> None:

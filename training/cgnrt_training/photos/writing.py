@@ -26,12 +26,13 @@ from cgnrt.errors import CgnrtError
 from cgnrt.real.files import read_photo
 
 from ..runs.times import Estimate
-from .folder import FEWEST, Entry, PhotoFolder, check_counts
+from .folder import FEWEST, SPLITS, Entry, PhotoFolder, check_counts
 from .masks import MaskSource
 
 FORMAT, FORMAT_VERSION = "cgnrt-photos", 1
 ABOUT = "photos.json"
 _UNFINISHED, _JOURNAL = ".unfinished", "journal.jsonl"
+_ARRAYS = {f"{split}.{name}.npy" for split in SPLITS for name in ("images", "labels", "masks")}
 _BLOCK = 16  # photos between two lines of the journal
 _COPIED_BYTES = 1 << 22
 
@@ -219,6 +220,10 @@ class Writer:
                     np.save(file, labels, allow_pickle=False)
             with written_beside(self._output / ABOUT, force=True) as beside:
                 beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            made = {f"{split}.{name}.npy" for split in kept for name in (*self._rows, "labels")}
+            for path in self._output.glob("*.npy"):  # of an older pack that had masks, or photos to test on
+                if path.name in _ARRAYS - made:
+                    path.unlink()
             for name in self._files:
                 (self._work / name).unlink()
             self._work.rmdir()
