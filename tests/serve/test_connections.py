@@ -8,18 +8,16 @@ import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving import Gate, Running, generator, running, until
+from serving import LIVE, Gate, Running, answers, connected, generator, running, until
 
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
 
 TLS = Path(__file__).parent / "tls"
-LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def post(count: int, *lines: str, **parameters: object) -> tuple[bytes, bytes]:
@@ -27,30 +25,6 @@ def post(count: int, *lines: str, **parameters: object) -> tuple[bytes, bytes]:
     body = json.dumps({"parameters": {"count": count, **parameters}}).encode()
     head = ["POST /v2/models/v2/infer HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *lines]
     return "\r\n".join([*head, "", ""]).encode(), body
-
-
-@contextlib.contextmanager
-def connected(server: Running, *, receive_bytes: int | None = None) -> Iterator[socket.socket]:
-    with socket.socket() as found:
-        if receive_bytes is not None:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        found.settimeout(30)
-        found.connect(("127.0.0.1", server.bound.port))
-        yield found
-
-
-def answers(connection: socket.socket, n: int) -> list[tuple[int, bytes]]:
-    """Status and body of n answers."""
-    found = []
-    with connection.makefile("rb") as file:
-        for _ in range(n):
-            status = int(file.readline().split()[1])
-            headers = {}
-            while (line := file.readline()) != b"\r\n":
-                name, _, value = line.decode().strip().partition(": ")
-                headers[name] = value
-            found.append((status, file.read(int(headers.get("content-length", 0)))))
-    return found
 
 
 def rest(connection: socket.socket) -> bytes:

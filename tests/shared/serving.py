@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,34 @@ def running(
 def generator(plan: Path, **options: Any) -> cgnrt.Generator:
     """As a server has it; one thread, so that results do not depend on how many there are."""
     return cgnrt.Generator(plan, dtype="uint8", layout="NHWC", device="cpu", threads=1, **options)
+
+
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@contextlib.contextmanager
+def connected(server: Running, *, receive_bytes: int | None = None) -> Iterator[socket.socket]:
+    """A connection of bytes."""
+    with socket.socket() as found:
+        if receive_bytes is not None:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        found.settimeout(30)
+        found.connect(("127.0.0.1", server.bound.port))
+        yield found
+
+
+def answers(connection: socket.socket, n: int) -> list[tuple[int, bytes]]:
+    """Status and body of n answers."""
+    found = []
+    with connection.makefile("rb") as file:
+        for _ in range(n):
+            status = int(file.readline().split()[1])
+            headers = {}
+            while (line := file.readline()) != b"\r\n":
+                name, _, value = line.decode().strip().partition(": ")
+                headers[name] = value
+            found.append((status, file.read(int(headers.get("content-length", 0)))))
+    return found
 
 
 @dataclass

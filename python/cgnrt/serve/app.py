@@ -86,7 +86,9 @@ async def serve(
         app = HttpApp(
             service, regions, log=log, pages=pages, loopback=is_loopback(address.host), public=address.public
         )
-        connections = Connections(app, service.limits, service.under_way, metrics=service.metrics, log=log)
+        connections = Connections(
+            app, service.limits, service.under_way, service.turns, metrics=service.metrics, log=log
+        )
         http = HttpServer(connections, tls)
         if address.grpc_port is not None:
             from cgnrt.serve.grpc import grpc_server

@@ -21,6 +21,7 @@ from cgnrt.serve.limits import Limits, UnderWay
 from cgnrt.serve.log import Log
 from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.protocol import ServeError
+from cgnrt.serve.turns import Turns
 
 Buffer = bytes | bytearray | memoryview
 
@@ -80,8 +81,12 @@ class Request:
         """Do not close this connection in favour of a new one."""
         self._connection.protect()
 
+    async def turn(self) -> None:
+        """Wait until this request may take a while on the event loop."""
+        await self._connection.turn()
+
     async def body(self) -> bytearray:
-        """Read the body, within the limits of its size, of all bodies' memory and of time.
+        """Read the body, within the limits of its size, of all bodies' memory and of time. It comes with a turn.
 
         Raises:
           ServeError: a limit is exceeded.
@@ -99,14 +104,18 @@ class Connections:
     Attributes:
       open: all of them.
       yielding: those that may be closed in favour of a new one, the longest without progress first.
+      turns: of the requests, on the event loop.
       received: what a socket has received is copied from here at once.
       stopping: no connection takes another request.
     """
 
-    def __init__(self, app: App, limits: Limits, under_way: UnderWay, *, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, app: App, limits: Limits, under_way: UnderWay, turns: Turns, *, metrics: Metrics, log: Log
+    ) -> None:
         self.app = app
         self.limits = limits
         self.under_way = under_way
+        self.turns = turns
         self.metrics = metrics
         self.log = log
         self.open: set[Connection] = set()
@@ -187,6 +196,9 @@ class Connection(asyncio.BufferedProtocol):
         self._protected = True
         self._all.yielding.pop(self, None)
 
+    async def turn(self) -> None:
+        await self._all.turns.take()
+
     def abort(self) -> None:
         """End the connection at once. What is not sent yet is dropped."""
         self._forget()
@@ -200,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         """Read the body of the present request."""
         limits, body, found = self._all.limits, self._body, bytearray()
         memory = held.enter_context(self._all.under_way.body())
-        size = 0
+        size, waited = 0, False
         self._reads = True
         if self._continues and not self._received:
             self._transport.write(_CONTINUE)
@@ -217,6 +229,7 @@ class Connection(asyncio.BufferedProtocol):
                         found += part
                     if body.complete or size > _READ_AND_DROPPED * limits.body_bytes:
                         break
+                    waited = True
                     await self._more()
         except TimeoutError:
             raise ServeError("client_timeout", "read body: it was not sent in time.") from None
@@ -224,6 +237,8 @@ class Connection(asyncio.BufferedProtocol):
             raise ServeError(
                 "too_large", f"read body: it is too large, expected at most {limits.body_bytes} bytes."
             )
+        if waited:  # others may have done so, too
+            await self.turn()
         return found
 
     # One request after another.

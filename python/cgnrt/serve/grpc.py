@@ -110,6 +110,10 @@ class _Calls:
         # Each message that is being received may become as large as the limit.
         self._receiving = asyncio.Semaphore(max(4, limits.received_bytes // limits.body_bytes))
 
+    async def turn(self) -> None:
+        """Wait until a call may take a while on the event loop."""
+        await self._service.turns.take()
+
     def check(self, context: Any) -> None:
         """Refuse a call without the token."""
         found = dict(context.invocation_metadata() or ()).get("authorization")
@@ -236,10 +240,12 @@ def _unary(
         try:
             if name in _OPEN:
                 return await method(None)
+            await calls.turn()
             calls.check(context)
             if name in _LARGE:
                 calls.let_in(held)
             request = await calls.receive(context)
+            await calls.turn()
             message = _parsed(f"{name}Request", request or b"")
             answer = await (method(message, held) if name == "ModelInfer" else method(message))
             calls.close_if_unread(context)
@@ -260,6 +266,7 @@ def _unary(
 def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[Any]]:
     async def call(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """The pieces of each request, in order. A refused request does not end the stream."""
+        await calls.turn()
         try:
             calls.check(context)
         except ServeError as error:
@@ -271,6 +278,7 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
                 await context.abort(STATUS[error.kind], str(error))
             if request is None:
                 return
+            await calls.turn()
             identity = ""
             try:
                 parsed = _parsed("ModelInferRequest", request)

@@ -90,6 +90,7 @@ class HttpApp:
                 return Answer(status=200 if self._service.ready() else 503)
             case ["GET" | "HEAD", *rest] if self._pages and (not rest or rest[0] == "ui"):
                 return self._page(path, rest)
+        await request.turn()
         self._service.check_token(headers.get("authorization"))
         if self._loopback and not self._service.has_token:
             check_host(headers.get("host"), self._public)

@@ -27,6 +27,7 @@ from cgnrt.serve.monitoring import Metrics
 from cgnrt.serve.orders import Order, read_order
 from cgnrt.serve.protocol import InferRequest, InferResponse, ServeError
 from cgnrt.serve.tensors import ITEM_BYTES, of_array
+from cgnrt.serve.turns import Turns
 
 T = TypeVar("T")
 _FEW_VALUES = 256  # that are read on the event loop
@@ -39,6 +40,9 @@ class Service:
       generator: makes uint8 images in NHWC. The service owns it from here on.
       name: of the model.
       token: clients must send it as `Authorization: Bearer TOKEN`; None needs no token.
+
+    Attributes:
+      turns: of all requests but those for `live` and `ready`, on the event loop.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Service:
         self._draining = False
         self._active = 0
         self.under_way = UnderWay(self.limits)
+        self.turns = Turns()
         self.metrics.gauge(
             "cgnrt_answer_bytes",
             "Memory of answers that are being made or not sent yet.",
