@@ -23,7 +23,7 @@ pytestmark = pytest.mark.extended
 COMMAND = [sys.executable, "-c", "import sys; from cgnrt.cli import main; sys.exit(main())", "serve"]
 DESCRIPTORS = 1024
 TIMEOUT_S = 3.0
-ATTACK_S = 12.0
+ATTACK_S = 60.0
 MOST_LIVE_S = 2.0
 MOST_MEMORY = 150 << 20
 MOST_LOG = 2_000_000
@@ -96,24 +96,24 @@ def server(demo_plan: Path, tmp_path: Path) -> Iterator[Server]:
             process.kill()
 
 
-# Connections, their client, whether it reads, and how many the server has to close at least.
+# Connections, their client, whether it reads, when it comes again, and how many the server has to close at least.
 ATTACKS = {
-    "half heads": (1100, Sending, (HALF_HEAD,), True, 1100),
-    "requests that nobody reads": (100, Sending, (b"", CONFIG * 200), False, 100),
-    "images that nobody reads": (100, Sending, (b"", infer(4096) * 200), False, 0),
-    "images, more than can be made": (100, Sending, (b"", infer(4096) * 200), True, 0),
-    "unfinished streams": (5, Unfinished, (f"{METHOD}ModelStreamInfer", 60, 1 << 20), True, 5),
+    "half heads": (1100, Sending, (HALF_HEAD,), True, None, 1100),
+    "requests that nobody reads": (100, Sending, (b"", CONFIG * 200), False, 0.5, 100),
+    "images that nobody reads": (100, Sending, (b"", infer(4096) * 200), False, 0.5, 0),
+    "images, more than can be made": (100, Sending, (b"", infer(4096) * 200), True, 0.5, 0),
+    "unfinished streams": (5, Unfinished, (f"{METHOD}ModelStreamInfer", 60, 1 << 20), True, 0.5, 5),
 }
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_a_minute_of(server: Server, kind: str) -> None:
-    connections, client, arguments, reads, least = ATTACKS[kind]
+    connections, client, arguments, reads, again_s, least = ATTACKS[kind]
     port = server.grpc if client is Unfinished else server.http
     server.images(64)
     server.live_s()
     memory, waited = [server.memory_bytes()], []
-    with attacked(Attack(port, connections, client, arguments, reads)) as closed:
+    with attacked(Attack(port, connections, client, arguments, reads, again_s)) as closed:
         time.sleep(TIMEOUT_S + 2)
         end = time.monotonic() + ATTACK_S
         while time.monotonic() < end:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 HALF_HEAD = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_REOPEN_S = 0.5  # after a connection was closed
 _DATA, _HEADERS, _SETTINGS, _PING, _WINDOW = 0, 1, 4, 6, 8
 
 
@@ -114,11 +113,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Attack:
-    """So many connections to a port, each by a client; what is closed is opened again.
+    """So many connections to a port, each by a client.
 
     Attributes:
       client: makes the clients, in another process: a function or class of a module, with its arguments.
       reads: whether answers are read.
+      again_s: after this time a connection that was closed is opened again; None: never.
     """
 
     port: int
@@ -126,16 +126,18 @@ class Attack:
     client: Callable[..., Client]
     arguments: tuple[Any, ...]
     reads: bool
+    again_s: float | None
 
 
 @contextlib.contextmanager
 def attacked(attack: Attack) -> Iterator[Callable[[], int]]:
     """Attack from a process of its own, until the block ends. Gives a function: how many connections were closed."""
     context = multiprocessing.get_context("spawn")
-    stop, closed = context.Event(), context.Value("i", 0)
-    process = context.Process(target=_attack, args=(attack, stop, closed))
+    begun, stop, closed = context.Event(), context.Event(), context.Value("i", 0)
+    process = context.Process(target=_attack, args=(attack, begun, stop, closed))
     process.start()
     try:
+        assert begun.wait(60)
         yield lambda: int(closed.value)
     finally:
         stop.set()
@@ -143,7 +145,7 @@ def attacked(attack: Attack) -> Iterator[Callable[[], int]]:
         assert process.exitcode == 0
 
 
-def _attack(attack: Attack, stop: Any, closed: Any) -> None:
+def _attack(attack: Attack, begun: Any, stop: Any, closed: Any) -> None:
     selector = selectors.DefaultSelector()
     due = [0.0] * attack.connections  # when connections are opened again
     while not stop.is_set():
@@ -157,6 +159,7 @@ def _attack(attack: Attack, stop: Any, closed: Any) -> None:
             with contextlib.suppress(BlockingIOError):
                 connection.connect(("127.0.0.1", attack.port))
             selector.register(connection, selectors.EVENT_WRITE, attack.client(*attack.arguments))
+        begun.set()
         for key, _ in selector.select(0.05):
             found, client = key.fileobj, key.data
             assert isinstance(found, socket.socket)
@@ -168,7 +171,8 @@ def _attack(attack: Attack, stop: Any, closed: Any) -> None:
                 selector.unregister(found)
                 found.close()
                 closed.value += 1
-                due.append(time.monotonic() + _REOPEN_S)
+                if attack.again_s is not None:
+                    due.append(time.monotonic() + attack.again_s)
 
 
 def _step(connection: socket.socket, client: Client, reads: bool) -> None:
