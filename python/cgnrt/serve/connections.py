@@ -232,6 +232,7 @@ class Connection(asyncio.BufferedProtocol):
                     waited = True
                     await self._more()
         except TimeoutError:
+            await self.turn()
             raise ServeError("client_timeout", "read body: it was not sent in time.") from None
         if size > limits.body_bytes:
             raise ServeError(
@@ -311,6 +312,7 @@ class Connection(asyncio.BufferedProtocol):
             if not self._received:
                 return None
             self._all.metrics.closed.labels("slow").inc()
+            await self.turn()  # many heads may be late at once
             raise HttpError(408, "read request: its head was not sent in time.") from None
         head = bytes(self._received[:end])
         del self._received[: end + 4]

@@ -107,8 +107,8 @@ class _Calls:
         self.timeout_s = service.limits.timeout_s
         self.ending: set[asyncio.Task[None]] = set()  # calls whose clients do not read
         limits = service.limits
-        # Each message that is being received may become as large as the limit.
-        self._receiving = asyncio.Semaphore(max(4, limits.received_bytes // limits.body_bytes))
+        # Each message that is being received may become as large as the limit, and takes about twice that.
+        self._receiving = asyncio.Semaphore(max(4, limits.received_bytes // (2 * limits.body_bytes)))
 
     async def turn(self) -> None:
         """Wait until a call may take a while on the event loop."""
@@ -144,6 +144,7 @@ class _Calls:
                 found = await context.read()
                 return None if found is grpc.aio.EOF else bytes(found)
         except TimeoutError:
+            await self.turn()  # many may end at once
             raise ServeError("client_timeout", "read request: it was not sent in time.") from None
 
     def _answer(self, kind: str, /, **fields: Any) -> Any:
