@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import cgan_runs
 import natural_nets
@@ -23,6 +24,7 @@ from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.imagenet.classes import class_names
 from cgnrt_training.natural.model import NaturalCGN
 from cgnrt_training.natural.pictures import classes_of, draw
+from cgnrt_training.natural.scores import measure as table1_scores
 from cgnrt_training.photos.writing import ABOUT
 from cgnrt_training.scoring.judge import Judge, accuracy, indices_of, parse_classes
 from cgnrt_training.scoring.lpips import Lpips, diversity
@@ -65,8 +67,9 @@ def test_a_judge_of_some_classes_has_their_logits() -> None:
     scaled = F.interpolate(images(), (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
     expected = network.logits(scaled)[:, [7, 3]].double().softmax(1)
     torch.testing.assert_close(judge.probabilities(images()), expected, rtol=1e-4, atol=1e-5)
-    whole = Judge(network).probabilities(images())
-    assert whole.shape == (4, 1000)
+    assert Judge.of_names(network, ["unicorn"]).probabilities(images()).shape == (4, 1000)
+    named = Judge.of_names(network, ["stingray", "tiger_shark"])
+    assert named.label == "ImageNet's stingray, tiger shark"
     for indices, shown in (([1000], "1000"), ([4, 4], "4, 4")):
         with pytest.raises(ValueError, match=f"classes are {shown}, expected different indices in 0..999"):
             Judge.of_indices(network, indices)
@@ -232,3 +235,12 @@ def test_a_judge_without_classes_asks_for_photos(tmp_path: Path, capsys: pytest.
     )
     assert cli.main(["score", str(path), "--judge", str(judge)]) == 2
     assert "ImageNet has no classes of these names, expected --photos" in capsys.readouterr().err
+
+
+def test_table_1_says_how_many_classes_are_right_where_the_judge_has_the_same() -> None:
+    teacher = natural_nets.cgan(0)
+    how: dict[str, Any] = {"samples": 5, "seed": 0, "truncation": 1.0}
+    judge = Judge.of_indices(cgan_runs.network(32), [0, 1, 2, 3, 4])
+    expected = accuracy(judge.probabilities(draw(teacher, 5, seed=0, truncation=1.0).images), torch.arange(5))
+    assert table1_scores(None, teacher, judge, **how).accuracy == expected
+    assert table1_scores(None, teacher, Judge(cgan_runs.network(32)), **how).accuracy is None

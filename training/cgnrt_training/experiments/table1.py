@@ -49,7 +49,8 @@ class Table1:
 
     Attributes:
       config: of the first row; the others differ by the losses that are off.
-      classifier: file of what the Inception score is taken with; None leaves the score out.
+      classifier: file of what the Inception score is taken with, over the cGAN's classes if ImageNet has each of their
+        names, else over ImageNet's 1,000; None leaves the score out.
       samples: that each row is measured on.
       command: the words after `cgnrt-train`, for the record.
     """
@@ -167,7 +168,9 @@ def _masks(options: Table1, networks: Networks, folder: Path) -> Tensor:
 
 def table(results: Mapping[str, Mapping[str, float | None]]) -> str:
     """The table as Markdown, the paper's figures in brackets."""
-    lines = [["losses", "Inception score (paper)", "mean mask (paper)", "entropy of masks, bits"]]
+    lines = [
+        ["losses", "Inception score (paper)", "mean mask (paper)", "entropy of masks, bits", "right class"]
+    ]
     for row in (*ROWS, "cgan"):
         if row not in results:
             continue
@@ -181,6 +184,7 @@ def table(results: Mapping[str, Mapping[str, float | None]]) -> str:
                 f"{_shown(found['inception_score'], 2)} ({score})",
                 of_mask if mean is None else f"{of_mask} ({mean} ± {spread})",
                 _shown(found["entropy"], 3),
+                _percent(found.get("accuracy")),
             ]
         )
     return markdown(lines)
@@ -188,3 +192,7 @@ def table(results: Mapping[str, Mapping[str, float | None]]) -> str:
 
 def _shown(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"

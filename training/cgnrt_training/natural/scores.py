@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..imagenet.biggan import BigGAN
-from ..scoring.judge import Judge, inception_score
+from ..scoring.judge import Judge, accuracy, inception_score
 from .draws import given, held_out
 from .losses import binary
 from .model import NaturalCGN
@@ -24,6 +24,7 @@ class Scores:
 
     Attributes:
       inception_score: of the pictures; None without a judge.
+      accuracy: the share of which the judge sees the class that they should show; None where it judges other classes.
       mu_mask, mu_mask_spread: mean mask, and the standard deviation of its means over classes; None of a cGAN.
       entropy: mean binary entropy of the masks in bits; None of a cGAN.
     """
@@ -32,6 +33,7 @@ class Scores:
     mu_mask: float | None = None
     mu_mask_spread: float | None = None
     entropy: float | None = None
+    accuracy: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """For JSON."""
@@ -81,13 +83,17 @@ def measure(
         if judge is not None:
             probabilities.append(judge.probabilities(pictures))
         progress(len(label))
-    score = inception_score(torch.cat(probabilities)) if probabilities else None
+    score = right = None
+    if probabilities:
+        judged = torch.cat(probabilities)
+        score = inception_score(judged)
+        right = accuracy(judged, torch.from_numpy(labels)) if judged.shape[1] == classes else None
     if not means:
-        return Scores(score)
+        return Scores(score, accuracy=right)
     found = torch.cat(means)
     by_class = torch.stack([found[labels == k].mean() for k in range(min(classes, samples))])
     spread = by_class.std(correction=0).item()
-    return Scores(score, found.mean().item(), spread, torch.cat(entropies).mean().item())
+    return Scores(score, found.mean().item(), spread, torch.cat(entropies).mean().item(), right)
 
 
 @torch.no_grad()

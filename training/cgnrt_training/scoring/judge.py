@@ -49,6 +49,12 @@ class Judge:
         return cls(classifier, _Rows(classifier, indices), f"ImageNet's {named}")
 
     @classmethod
+    def of_names(cls, classifier: EfficientNetLite, names: Sequence[str]) -> Judge:
+        """Of the classes with these names, where ImageNet has each of them, else of its 1,000."""
+        indices = indices_of(names)
+        return cls(classifier) if indices is None else cls.of_indices(classifier, indices)
+
+    @classmethod
     def of_photos(cls, classifier: EfficientNetLite, images: Tensor, labels: Tensor, classes: int) -> Judge:
         """Classes that the classifier does not know: a linear probe is trained on real photos.
 
