@@ -21,9 +21,12 @@ from cgnrt.errors import CheckpointError
 from cgnrt_training import cli
 from cgnrt_training.cgan.train import train
 from cgnrt_training.features.squeezenet import SqueezeNetFeatures
+from cgnrt_training.imagenet.biggan import BigGAN
+from cgnrt_training.imagenet.checkpoints import save_biggan, save_u2net
 from cgnrt_training.imagenet.classes import class_names
+from cgnrt_training.natural import checkpoints, draws
 from cgnrt_training.natural.model import NaturalCGN
-from cgnrt_training.natural.pictures import classes_of, draw
+from cgnrt_training.natural.pictures import classes_of, draw, load_model
 from cgnrt_training.natural.scores import measure as table1_scores
 from cgnrt_training.photos.writing import ABOUT
 from cgnrt_training.scoring.judge import Judge, accuracy, indices_of, parse_classes
@@ -241,6 +244,26 @@ def test_table_1_says_how_many_classes_are_right_where_the_judge_has_the_same() 
     teacher = natural_nets.cgan(0)
     how: dict[str, Any] = {"samples": 5, "seed": 0, "truncation": 1.0}
     judge = Judge.of_indices(cgan_runs.network(32), [0, 1, 2, 3, 4])
-    expected = accuracy(judge.probabilities(draw(teacher, 5, seed=0, truncation=1.0).images), torch.arange(5))
+    labels, noise, truncation = draws.given(
+        0, draws.held_out(5), np.arange(5), noise_size=8, truncation=1.0, device=torch.device("cpu")
+    )
+    with torch.no_grad():
+        pictures = teacher(noise, teacher.embedding_table[labels], truncation)
+    expected = accuracy(judge.probabilities(pictures), labels)
     assert table1_scores(None, teacher, judge, **how).accuracy == expected
     assert table1_scores(None, teacher, Judge(cgan_runs.network(32)), **how).accuracy is None
+
+
+def test_every_kind_of_file_is_loaded(tmp_path: Path) -> None:
+    networks = natural_nets.networks()
+    cgn = NaturalCGN.of_teacher(networks.teacher, networks.saliency)
+    about = checkpoints.about(natural_nets.config(), cgn, natural_nets.SOURCES)
+    torch.save(about | {"step": 3, "model": cgn.state_dict()}, tmp_path / "cgn.pt")
+    save_biggan(networks.teacher, tmp_path / "biggan")
+    torch.save(networks.teacher.state_dict(), tmp_path / "biggan.pth")
+    assert isinstance(load_model(tmp_path / "cgn.pt"), NaturalCGN)
+    for name in ("biggan", "biggan.pth"):
+        assert isinstance(load_model(tmp_path / name), BigGAN)
+    save_u2net(networks.saliency, tmp_path / "u2net.pth")
+    with pytest.raises(CheckpointError, match=r"content is a U2-Net .*, expected a BigGAN-deep"):
+        load_model(tmp_path / "u2net.pth")

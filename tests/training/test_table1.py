@@ -101,11 +101,17 @@ def test_wrong_commands(
 
 
 def test_a_table_without_scores() -> None:
-    results = {"shape": {"inception_score": None, "mu_mask": 0.25, "mu_mask_spread": 0.1, "entropy": 0.5}}
+    results: dict[str, dict[str, float | None]] = {
+        "shape": {"inception_score": None, "mu_mask": 0.25, "mu_mask_spread": 0.1, "entropy": 0.5}
+    }
     (line,) = table1.table(results).splitlines()[2:]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
         "without shape",
         "(85.9)",
         "0.25 ± 0.10 (0.2 ± 0.2)",
         "0.500",
+        "",
     ]
+    results["shape"]["accuracy"] = 0.756
+    (line,) = table1.table(results).splitlines()[2:]
+    assert line.strip("| ").endswith("76 %")
