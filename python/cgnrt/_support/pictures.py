@@ -7,6 +7,7 @@ and transparent parts over a plain colour, so that colours which are not visible
 from __future__ import annotations
 
 import errno
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS",
     b"<": "HTML or SVG",
 }
+# What Pillow raises for it.
+_DAMAGED_EXIF = (SyntaxError, ValueError, TypeError, LookupError, OSError, EOFError, struct.error)
 _BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
 
 
@@ -114,7 +117,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; 1 (upright) if EXIF is missing or damaged."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # viewers show such a picture as it is stored
+    except _DAMAGED_EXIF:  # viewers show such a picture as it is stored
         return 1
     return found if found in range(2, 9) else 1
 

@@ -1,7 +1,7 @@
 """What the commands print, safe for a terminal whatever is in the names and messages of files, plans and engines.
 
 Results go to stdout, and an error is raised if they cannot be written. Messages and progress bars go to stderr.
-Without a stderr they are dropped: GUI programs have none, and a shell closes it with `2>&-`.
+Without a stderr they are dropped: a GUI program has no stderr, and a shell closes it with `2>&-`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def say_error(program: str, error: object) -> None:
 
 
 def say_traceback(error: BaseException) -> None:
-    """Print an error of somebody else's code with its traceback on stderr."""
+    """Print an error of another package's code with its traceback on stderr."""
     say("".join(traceback.format_exception(error)).rstrip("\n"), sys.stderr)
 
 
@@ -96,7 +96,7 @@ def progress_bar(total: float | None = None, *, shown: bool = True, **options: A
     Args:
       options: of tqdm, such as `unit` and `initial`.
     """
-    from tqdm import tqdm  # here: most programs show none
+    from tqdm import tqdm  # here, because most programs show no progress bar
 
     screen = sys.stderr
     try:

@@ -47,7 +47,7 @@ class RenderDevice(ABC):
     Attributes:
       chunk_pixels: pictures of this many pixels are made at once.
       ahead: how batches are made before they are asked for: by a "thread", or by enqueuing them on a "stream" of the
-        device's own; None where they are not.
+        device's own; None: batches are made only when they are asked for.
       stream: the stream that orders the work; None on a device without one.
       lock: held while a chunk is made: what engines return, and the entries of pools, must not change meanwhile.
     """
@@ -85,7 +85,7 @@ class RenderDevice(ABC):
         return nullcontext()
 
     def free_bytes(self) -> int | None:
-        """Memory that is free once unused blocks are given back; None where it is not known."""
+        """Memory that is free once unused blocks are given back; None if it is not known."""
         return None
 
     def join(self) -> None:  # noqa: B027
@@ -107,7 +107,7 @@ class RenderDevice(ABC):
         return None
 
     def uploaded(self, arrays: Iterable[np.ndarray | None]) -> Uploaded:
-        """Host arrays with their copies on the device, made in one upload; None is left out."""
+        """Host arrays and their copies on the device, made in one upload; an entry that is None is skipped."""
         here = {id(array): array for array in arrays if array is not None}
         return Uploaded(here, self.upload(list(here.values())))
 
@@ -265,7 +265,7 @@ class RequestInputs:
     """What the networks read for requests that differ in labels only, on the host.
 
     Attributes:
-      rolls: int32 (n, 2, 2), None where nothing is rolled.  truncation: float32 (n, 1), or None.
+      rolls: int32 (n, 2, 2), None: nothing is rolled.  truncation: float32 (n, 1), or None.
       labels: of each request, int64 (n,) each.
       embeddings: float32 (n, e) by mechanism, instead of those of the labels; empty: those of the labels.
     """

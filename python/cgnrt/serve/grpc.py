@@ -134,7 +134,7 @@ class _Calls:
         close_connection(peer)
 
     async def receive(self, context: Any) -> bytes | None:
-        """The next message of a call; None if there is none. No more are received at once than there is memory for.
+        """The next message of a call, or None at its end. No more are received at once than there is memory for.
 
         Raises:
           ServeError: it does not come in time.

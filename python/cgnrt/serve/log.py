@@ -58,7 +58,7 @@ class Log:
         """Write an error of the server itself, with its traceback."""
         try:
             text = "".join(traceback.format_exception(error))
-        except Exception:  # out of memory
+        except (MemoryError, RecursionError):
             text = type(error).__name__
         self.write("failure", during=event, error=str(error), traceback=text)
 
@@ -127,7 +127,7 @@ class Log:
             line = lines.get()
             try:
                 self._write(line)
-            except Exception:  # full, or nobody reads any more
+            except (OSError, ValueError, MemoryError):  # a full disk, a closed pipe or a closed stream
                 with self._lock:
                     self._leave_out()
             with self._lock:

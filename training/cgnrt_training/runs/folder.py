@@ -134,7 +134,7 @@ class RunFolder:
 
     @contextmanager
     def tensorboard(self, state: State, log: TextIO) -> Iterator[Any]:
-        """A TensorBoard writer, or None where tensorboard is not installed, or this process only reads."""
+        """A TensorBoard writer, or None if tensorboard is not installed or this process only reads."""
         if not self.writes:
             yield None
             return

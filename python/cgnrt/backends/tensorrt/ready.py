@@ -42,7 +42,7 @@ class ReadyEngines:
 
     Attributes:
       graphs: the digest of the graph that each was built from, by mechanism.
-      parity: PSNR in dB against float32 by picture, measured on the card; None of one without any difference.
+      parity: PSNR in dB against float32 by picture, measured on the card; None if there is no difference.
     """
 
     target: Target
