@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import subprocess
@@ -42,16 +43,19 @@ def _cmake(*arguments: str) -> None:
 def emulated_module() -> ModuleType:
     """`cgnrt._cuda` for the emulated device, built once for the sources as they are."""
     build = ROOT / "build" / "emulated"
+    build.mkdir(parents=True, exist_ok=True)
     stamp = build / "digest"
     digest = _digest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        _cmake(
-            *("-S", str(EMULATOR), "-B", str(build), "-G", "Ninja"),
-            f"-DPython_EXECUTABLE={sys.executable}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-        )
-        _cmake("--build", str(build))
-        stamp.write_text(digest)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes may share out the tests
+        if not stamp.exists() or stamp.read_text() != digest:
+            _cmake(
+                *("-S", str(EMULATOR), "-B", str(build), "-G", "Ninja"),
+                f"-DPython_EXECUTABLE={sys.executable}",
+                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            )
+            _cmake("--build", str(build))
+            stamp.write_text(digest)
     (library,) = build.glob("_cuda*.so")
     # pybind11 knows a module by its name, and would give the one that nvcc built for this one, or this for that.
     spec = importlib.util.spec_from_file_location("emulated._cuda", library)
