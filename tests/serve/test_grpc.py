@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import socket
 import threading
@@ -27,6 +28,7 @@ from cgnrt.serve.grpc_messages import messages
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
 
+REGION = f"/cgnrt_test_{os.getpid()}"
 LIMITS = Limits(images=64, stream_images=1000, piece=16, batch=8, queue=64, body_bytes=100_000, timeout_s=5)
 
 
@@ -176,17 +178,17 @@ def test_streams_give_the_samples_in_pieces(triton: Any, expected: cgnrt.Generat
 
 @pytest.fixture
 def region() -> Iterator[Any]:
-    handle = shared_memory.create_shared_memory_region("cgnrt_test", "/cgnrt_test", 1 << 16)
-    Path("/dev/shm/cgnrt_test").chmod(0o666)
+    handle = shared_memory.create_shared_memory_region("cgnrt_test", REGION, 1 << 16)
+    Path(f"/dev/shm{REGION}").chmod(0o666)
     yield handle
     shared_memory.destroy_shared_memory_region(handle)
 
 
 def test_outputs_in_shared_memory(triton: Any, region: Any, expected: cgnrt.Generator) -> None:
-    triton.register_system_shared_memory("here", "/cgnrt_test", 1 << 16)
+    triton.register_system_shared_memory("here", REGION, 1 << 16)
     try:
         status = triton.get_system_shared_memory_status(as_json=True)["regions"]["here"]
-        assert status["key"] == "/cgnrt_test"
+        assert status["key"] == REGION
         images = client.InferRequestedOutput("images")
         images.set_shared_memory("here", 4 * 8 * 8 * 3, offset=64)
         labels = client.InferRequestedOutput("labels")
@@ -198,7 +200,7 @@ def test_outputs_in_shared_memory(triton: Any, region: Any, expected: cgnrt.Gene
         with pytest.raises(InferenceServerException, match="bytes are 768, expected at most 10"):
             triton.infer("v2", order(4), outputs=[images])
         with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.*name is 'here'"):
-            triton.register_system_shared_memory("here", "/cgnrt_test", 16)
+            triton.register_system_shared_memory("here", REGION, 16)
         with pytest.raises(InferenceServerException, match=r"key is '/\.\./etc/passwd'"):
             triton.register_system_shared_memory("there", "/../etc/passwd", 16)
     finally:
@@ -209,7 +211,7 @@ def test_outputs_in_shared_memory(triton: Any, region: Any, expected: cgnrt.Gene
 
 def test_inputs_in_shared_memory(triton: Any, region: Any) -> None:
     shared_memory.set_shared_memory_region(region, [np.array([3], np.int64)])
-    triton.register_system_shared_memory("in", "/cgnrt_test", 1 << 10)
+    triton.register_system_shared_memory("in", REGION, 1 << 10)
     try:
         count = client.InferInput("count", [1], "INT64")
         count.set_shared_memory("in", 8)

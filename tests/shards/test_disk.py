@@ -30,8 +30,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("format", ["webdataset", "parquet", "npz"])
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(
+    ("format", "processes"), [("webdataset", "1"), ("parquet", "1"), ("npz", "1"), ("webdataset", "2")]
+)
 def test_a_full_disk(demo_plan: Path, tmp_path: Path, format: str, processes: str) -> None:
     """Real writes that fail half way through a shard."""
     out = tmp_path / "out"
