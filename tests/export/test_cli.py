@@ -1,4 +1,4 @@
-"""The `cgnrt-export` command, as a user runs it."""
+"""The `cgnrt-export` command."""
 
 from __future__ import annotations
 
@@ -15,28 +15,25 @@ from cgnrt import Plan
 from cgnrt_export import cli
 from cgnrt_export.cli import main
 
-COMMAND = [sys.executable, "-W", "error", "-m", "cgnrt_export.cli"]
 
-
-def test_a_checkpoint_becomes_a_plan(authors_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_becomes_a_plan(
+    authors_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     plan = tmp_path / "cgn.plan"
-    done = subprocess.run(
-        [*COMMAND, authors_checkpoint, "-o", plan, "--precision", "fp32", "--json", "--seed", "3"],
-        capture_output=True,
-        text=True,
-        check=False,
+    assert (
+        main([str(authors_checkpoint), "-o", str(plan), "--precision", "fp32", "--json", "--seed", "3"]) == 0
     )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    out, err = capfd.readouterr()
+    result = json.loads(out)
     assert result["plan"] == str(plan)
     assert result["size"] == plan.stat().st_size
     assert result["report"]["seed"] == 3
     with Plan.open(plan) as opened:
         assert opened.manifest.precision == "fp32"
         assert opened.manifest.parity == result["report"]
-    assert "note: the checkpoint does not name its classes" in done.stderr
-    assert "parity: fp32 by openvino" in done.stderr
-    assert "arning" not in done.stderr
+    assert "note: the checkpoint does not name its classes" in err
+    assert "parity: fp32 by openvino" in err
+    assert "arning" not in err
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

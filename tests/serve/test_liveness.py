@@ -31,7 +31,7 @@ REQUESTS: list[tuple[Any, str, bytes, dict[str, str]]] = [
     (
         http,
         "_decompressed",
-        gzip.compress(json.dumps({"parameters": {"count": 1}}).encode()),
+        gzip.compress(json.dumps({"parameters": {"count": 1}}).encode(), mtime=0),
         {"Content-Encoding": "gzip"},
     ),
     (
