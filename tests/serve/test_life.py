@@ -131,7 +131,7 @@ def test_a_plan_that_is_cut_short(golden_plan: Path, tmp_path: Path) -> None:
 def test_limits_that_other_libraries_do_not_hold(golden_plan: Path, timeout: str) -> None:
     """gRPC takes messages of 31 bits, and a socket that number of milliseconds."""
     options = ["--max-body", "2147483648", "--timeout", timeout, "--max-images", "99999999999999999999"]
-    process, address = start(golden_plan, "--grpc-port", "0", *options)
+    process, address = start(golden_plan, "--name", "v2", "--grpc-port", "0", *options)
     try:
         assert infer(address, 3)[0] == 200
         body = json.dumps({"parameters": {"count": 3, "timeout": 10**400}}).encode()
@@ -159,6 +159,8 @@ def test_a_log_that_nobody_takes(golden_plan: Path, redirection: str) -> None:
             "sh",
             *COMMAND,
             str(golden_plan),
+            "--name",
+            "v2",
             "--no-grpc",
             "--port",
             "0",
@@ -179,7 +181,7 @@ def test_a_log_that_nobody_takes(golden_plan: Path, redirection: str) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(golden_plan: Path, signum: int) -> None:
-    process, address = start(golden_plan, "--no-grpc", "--max-images", "2000000")
+    process, address = start(golden_plan, "--name", "v2", "--no-grpc", "--max-images", "2000000")
     endless = json.dumps({"parameters": {"count": 2_000_000, "binary_data_output": True}}).encode()
     head = f"POST /v2/models/v2/infer HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(endless)}\r\n\r\n"
     try:
@@ -196,7 +198,7 @@ def test_a_second_signal_ends_it_at_once(golden_plan: Path, signum: int) -> None
 
 
 def test_a_token_of_the_environment(golden_plan: Path) -> None:
-    process, address = start(golden_plan, "--no-grpc", "--quiet", CGNRT_TOKEN="s3cret")
+    process, address = start(golden_plan, "--name", "v2", "--no-grpc", "--quiet", CGNRT_TOKEN="s3cret")
     try:
         assert infer(address, 1)[0] == 401
     finally:

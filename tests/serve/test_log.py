@@ -142,7 +142,8 @@ def test_a_forked_process_has_a_log_of_its_own() -> None:
 
 @pytest.mark.parametrize("stderr", ["full", "closed", "unread"])
 def test_a_server_whose_log_goes_nowhere(golden_plan: Path, stderr: str) -> None:
-    command = [sys.executable, "-c", COMMAND, "serve", str(golden_plan), "--port", "0", "--grpc-port", "0"]
+    command = [sys.executable, "-c", COMMAND, "serve", str(golden_plan), "--name", "v2"]
+    command += ["--port", "0", "--grpc-port", "0"]
     redirected = {"full": " 2> /dev/full", "closed": " 2>&-", "unread": ""}[stderr]
     process = subprocess.Popen(
         ["sh", "-c", 'exec "$@"' + redirected, "sh", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
