@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving import LIVE, Gate, Running, answers, connected, generator, running, until
+from serving import LIVE, Gate, Running, answers, connected, generator, running, until, wait_for_images
 
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
@@ -203,8 +203,7 @@ def test_answers_that_are_sent_ahead_of_reading(golden_plan: Path, limits: Limit
         running(Service(generator(golden_plan), "v2", limits=limits)) as server,
         contextlib.ExitStack() as held,
     ):
-        # The connections keep the limit; making the images may take longer, since a late answer would be a short one.
-        server.service.limits = replace(limits, timeout_s=60)
+        wait_for_images(server.service)
         for _ in range(3):
             connection = held.enter_context(connected(server, receive_bytes=4096))
             connection.sendall(b"".join(post(20_000, binary_data_output=True)) * 3)

@@ -19,7 +19,7 @@ import pytest
 import tritonclient.grpc as client
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
-from serving import Gate, Running, generator, running, until
+from serving import Gate, Running, generator, running, until, wait_for_images
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException, shared_memory
 
@@ -317,12 +317,12 @@ def test_a_stream_that_is_not_read(golden_plan: Path) -> None:
     message = service_pb2.ModelInferRequest(model_name="v2")
     message.parameters["count"].int64_param = 100_000
     with running(service, grpc=True) as found, grpc.insecure_channel(found.grpc) as channel:
+        wait_for_images(service)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         pieces = stub.ModelStreamInfer(iter([message]))
         next(pieces)
-        until(lambda: service.active() == 1)
         until(lambda: service.active() == 0)
-        assert b"cgnrt_answer_bytes 0.0\n" in service.metrics.text()
+        until(lambda: b"cgnrt_answer_bytes 0.0\n" in service.metrics.text())
         message.parameters["count"].int64_param = 2000
         assert len(list(stub.ModelStreamInfer(iter([message])))) == 2
         with pytest.raises(grpc.RpcError) as caught:
@@ -398,6 +398,7 @@ def test_answers_that_are_not_read(golden_plan: Path) -> None:
     message.parameters["count"].int64_param = 20_000
     body = message.SerializeToString()
     with running(service, grpc=True) as found:
+        wait_for_images(service)
         host, port = found.grpc.split(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             # A window of one byte for each stream, and three calls.

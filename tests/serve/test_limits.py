@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Gate, Running, generator, running, until
+from serving import Gate, Running, generator, running, until, wait_for_images
 
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
@@ -263,6 +263,7 @@ def test_answers_that_are_not_read_take_no_more_memory(golden_plan: Path, limits
     body = json.dumps({"parameters": {"count": 50_000, "binary_data_output": True}}).encode()
     held = 50_000 * (8 * 8 * 3 + 3 * 8)
     with running(Service(generator(golden_plan), "v2", limits=limits)) as server:
+        wait_for_images(server.service)
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", server.bound.port))
@@ -284,6 +285,7 @@ def test_a_stuck_reader_is_dropped(golden_plan: Path, limits: Limits) -> None:
     limits = replace(limits, images=100_000, batch=4096, queue=100_000, timeout_s=1.0)
     body = json.dumps({"parameters": {"count": 50_000, "binary_data_output": True}}).encode()
     with running(Service(generator(golden_plan), "v2", limits=limits)) as server:
+        wait_for_images(server.service)
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", server.bound.port))

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,14 @@ class Gate:
     def wait(self) -> None:
         """Until an engine call is held up."""
         assert self.waiting.acquire(timeout=30)
+
+
+def wait_for_images(service: Service) -> None:
+    """Let requests wait a minute for their images, while connections keep their time limit.
+
+    Late images give a short error, which every client reads: a test of slow readers would fail on a busy machine.
+    """
+    service.limits = replace(service.limits, timeout_s=60)
 
 
 def tensor(name: str, *values: Any, datatype: str = "INT64") -> Tensor:

@@ -184,7 +184,7 @@ def save(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
 
 
 def _on_cpu(content: Any) -> Any:
-    """The same content, tensors in dicts, lists and tuples moved to the CPU; the same object if all are there already."""
+    """The same content with all tensors in dicts, lists and tuples on the CPU; the same object if they are there."""
     if isinstance(content, Tensor):
         return content.cpu()
     if isinstance(content, dict):
