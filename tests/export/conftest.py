@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ from cgnrt_export.graph import trace
 from cgnrt_training.mnist.models import CGN
 
 Mechanisms = dict[str, MechanismModule]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def operators_once() -> Iterator[None]:
+    """torch reads all of its operators anew for every graph, which takes half of the time of a small export."""
+    from torch._export import utils
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+        )
+        patch.setattr(utils, "_materialize_cpp_cia_ops", functools.cache(utils._materialize_cpp_cia_ops))
+        yield
 
 
 def _small_cgn() -> CGN:
