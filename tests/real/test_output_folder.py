@@ -224,14 +224,14 @@ def test_an_index_that_is_a_link(tmp_path: Path) -> None:
 def test_an_interrupt_between_a_picture_and_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cgnrt._support import files
 
-    publish = files._publish
+    publish = files.publish
 
     def interrupted(*arguments: Any, **options: Any) -> None:
         publish(*arguments, **options)
         if len(pictures_of(tmp_path)) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "_publish", interrupted)
+    monkeypatch.setattr(files, "publish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fill(tmp_path, SETTINGS)
     assert numbers(tmp_path) == [0, 1]
