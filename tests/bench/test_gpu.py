@@ -226,39 +226,20 @@ def test_rounds_end_with_their_time_but_not_before_three(runner: ModuleType) -> 
     assert len(report.time_in_turns(slow, rounds=5, warmup=0)["slow"]) == 5
 
 
-def run_apart(
-    runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, limit_s: float
-) -> Any:
-    """The tests and MNIST sections in processes of their own, as on a card, but dry."""
+def test_a_section_that_takes_too_long_is_ended(
+    runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["--dry-run", "--out", str(options.out), "--work", str(options.work)]
     monkeypatch.setattr(sys, "argv", ["first.py", *arguments])
     chosen = [s for s in runner.SECTIONS if s.name in ("memcheck", "mnist")]
-    chosen = [runner.Section(s.name, s.run, limit_s, s.early) for s in chosen]
+    chosen = [runner.Section(s.name, s.run, 1.2, s.early) for s in chosen]
     options.sections = [section.name for section in chosen]
     report = runner.Report(options, some_build(runner), time.monotonic())
     running = runner.Running(options)
     try:
-        runner.run_apart(options, chosen, running, report, time.monotonic() + 2 * limit_s)
+        runner.run_apart(options, chosen, running, report, time.monotonic() + 2.4)
     finally:
         running.stop()
-    return report
-
-
-def test_sections_in_processes_of_their_own(
-    runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = run_apart(runner, options, monkeypatch, 600)
-    assert {name: content["complete"] for name, content in report.sections.items()} == {
-        "memcheck": True,
-        "mnist": True,
-    }
-    assert json.loads((options.out / "first.json").read_text())["sections"] == report.sections
-
-
-def test_a_section_that_takes_too_long_is_ended(
-    runner: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = run_apart(runner, options, monkeypatch, 1.2)
     assert report.sections["memcheck"]["reason"] == "it was not done after 1 s"
     assert re.match(r"it was not done after|no time is left", report.sections["mnist"]["reason"])
 
