@@ -28,7 +28,7 @@ from cgnrt_training.imagenet.checkpoints import save_biggan, save_cgn, save_u2ne
 from cgnrt_training.imagenet.u2net import FULL, SMALL, U2Net
 
 # Three of the twelve blocks of the published one: rewriting and tracing take minutes for that.
-BLOCKS = ((True, 16, 8), (True, 8, 4), (True, 4, 1))
+BLOCKS = ((True, 16, 8), (True, 8, 4), (True, 4, 2))
 SHAPES = BigGANConfig.of_resolution(128, channel_width=4, num_classes=5)
 HEAD = replace(FULL.narrowed(1 / 64), align_corners=True)
 
