@@ -27,8 +27,8 @@ from cgnrt_training.imagenet.cgn import CGN, compose
 from cgnrt_training.imagenet.checkpoints import save_biggan, save_cgn, save_u2net
 from cgnrt_training.imagenet.u2net import FULL, SMALL, U2Net
 
-# Three of the twelve blocks of the published one: rewriting and tracing take minutes for that.
-BLOCKS = ((True, 16, 8), (True, 8, 4), (True, 4, 2))
+# A third of the blocks of the published one: rewriting and tracing take minutes for that.
+BLOCKS = ((True, 16, 8), (True, 8, 4), (True, 4, 2), (False, 2, 1))
 SHAPES = BigGANConfig.of_resolution(128, channel_width=4, num_classes=5)
 HEAD = replace(FULL.narrowed(1 / 64), align_corners=True)
 
