@@ -21,8 +21,9 @@ demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
 	$(BIN)/cgnrt bench $(PLAN)
 
+# Two processes share the test files, and torch computes on one core in each.
 test: $(VENV)/.full
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.full $(VENV)/.extended $(VENV)-triton/.ready
 	$(BIN)/python -m pytest -m "not gpu"
