@@ -17,10 +17,12 @@ from cgnrt.errors import CgnrtError
 from cgnrt.plan import Plan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 from cgnrt_export.causes import first_cause
+from cgnrt_export.emulation import layers_of
 from cgnrt_export.errors import ExportError
+from cgnrt_export.half_storage import HalfWeights, check_store, report_storage, store_in_half, with_weights
 from cgnrt_export.inference import InferenceForm, inference_form
 from cgnrt_export.mechanism import CheckedMechanism, MechanismModule, check_mechanisms, convert_module
-from cgnrt_export.onnx_writer import write_onnx
+from cgnrt_export.onnx_writer import OnnxGraph, write_onnx
 from cgnrt_export.parity import measure_parity
 from cgnrt_export.pre_mask import Picture, check_pre_mask, picture_form
 from cgnrt_export.precision_plan import plan_precision
@@ -36,6 +38,7 @@ def export_plan(
     family: str,
     noise_mode: Literal["independent", "shared"] = "independent",
     precision: str = "auto",
+    store: str = "fp32",
     truncation: Mapping[str, float] | None = None,
     sources: Sequence[Mapping[str, str]] = (),
     training_data: str | None = None,
@@ -59,6 +62,9 @@ def export_plan(
       noise_mode: whether the runtime draws noise for each mechanism, or one for all, by default.
       precision: the plan's default: "auto" (the fastest with at least 40 dB PSNR of the composite), "fp32",
         "bf16" or "fp16".
+      store: "fp16" stores the weights of layers in half precision, which halves the plan. The runtime widens them when
+        it loads an engine, so that the speed is the same. A layer whose weights would change by more than 0.2 % stays
+        in full.
       truncation: {"minimum", "maximum", "default"} of the factor on truncated noise, or None. With it the
         modules take a third argument (n, 1).
       sources: what it was made from: {"name", "sha256", ...} each, strings only.
@@ -76,7 +82,8 @@ def export_plan(
     Raises:
       TypeError, ValueError: a module or another argument is not as described; the message names which.
       ExportError: a module cannot be written as ONNX, or the plan's fp32 differs from it by more than 1e-4 (of
-        pictures of 128 px and more 1e-3; or four times torch's own rounding, if that is more).
+        pictures of 128 px and more 1e-3; or four times torch's own rounding, if that is more). With `store="fp16"`
+        this holds of the weights before they are rounded; a picture from the rounded ones has less than 40 dB.
       PlanError: the plan breaks a limit of the format, or the file cannot be written.
       CgnrtError: the file exists and `force` is off, or the disk is full. Nothing
         half-written is left behind.
@@ -89,6 +96,7 @@ def export_plan(
         raise ValueError(
             f"export '{path}': noise_mode is {noise_mode!r}, expected 'independent' or 'shared'."
         )
+    check_store(path, store)
     interval = None if truncation is None else (truncation["minimum"], truncation["maximum"])
     if min_psnr is not None and not (math.isfinite(min_psnr) and min_psnr > 0):
         raise ValueError(f"export '{path}': min_psnr is {min_psnr}, expected decibels above 0, such as 35.")
@@ -101,13 +109,21 @@ def export_plan(
         )
         references = _references(checked, reference or {})
         forms = {}
+        halves: dict[str, HalfWeights] = {}
+        layers: dict[str, list[str]] = {}
         members: dict[str, bytes] = {}
         entries = {}
         tables: dict[bytes, str] = {}
         for name, mechanism in checked.items():
             progress(f"rewrite and convert {name}")
-            forms[name] = _form(mechanism)
-            entries[name] = _add_mechanism(members, tables, mechanism, forms[name])
+            form = _form(mechanism)
+            written = _write(mechanism, form)
+            layers[name] = list(layers_of(form.module))
+            if store == "fp16" and (half := store_in_half(written, layers[name])) is not None:
+                halves[name] = half
+                form = replace(form, module=with_weights(form.module, half.rounded))
+            forms[name] = form
+            entries[name] = _add_mechanism(members, tables, mechanism, written, halves.get(name))
         height, width = checked["shape"].resolution
         manifest: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
@@ -127,6 +143,10 @@ def export_plan(
         members.clear()  # up to gigabytes, which the plan maps from now on
         with Plan.open(beside) as plan:
             tested = plan.manifest.members
+            exact = {
+                name: replace(mechanism, external=halves[name].exact) if name in halves else mechanism
+                for name, mechanism in plan.mechanisms.items()
+            }
             try:
                 report = measure_parity(
                     plan,
@@ -135,11 +155,14 @@ def export_plan(
                     {name: Picture(module) for name, module in references.items()},
                     precision=precision,
                     seed=seed,
+                    exact=exact if halves else None,
                     batch_sizes=batch_sizes,
                     truncation=interval,
                     progress=progress,
                 )
-                check_pre_mask(plan, checked["shape"], references["shape"])
+                check_pre_mask(exact["shape"], checked["shape"], references["shape"])
+                if store == "fp16":
+                    report = replace(report, storage=report_storage(halves, layers, report.pictures))
             except ExportError as error:
                 raise ExportError(f"export '{path}': {error}") from error
         if min_psnr is not None:
@@ -186,20 +209,27 @@ def _form(mechanism: CheckedMechanism) -> InferenceForm:
         ) from error
 
 
+def _write(mechanism: CheckedMechanism, form: InferenceForm) -> OnnxGraph:
+    name, outputs = mechanism.name, list(mechanism.outputs)
+    try:
+        return write_onnx(form.module, mechanism.example, outputs, weights_name=f"{name}.weights")
+    except ExportError as error:
+        raise ExportError(f"export mechanism '{name}': {error}.") from error
+
+
 def _add_mechanism(
-    members: dict[str, bytes], tables: dict[bytes, str], mechanism: CheckedMechanism, form: InferenceForm
+    members: dict[str, bytes],
+    tables: dict[bytes, str],
+    mechanism: CheckedMechanism,
+    written: OnnxGraph,
+    half: HalfWeights | None,
 ) -> dict[str, Any]:
     """Add a mechanism's graph, weights and embedding to the members, and give its entry of the manifest."""
     name = mechanism.name
-    try:
-        onnx = write_onnx(
-            form.module, mechanism.example, list(mechanism.outputs), weights_name=f"{name}.weights"
-        )
-    except ExportError as error:
-        raise ExportError(f"export mechanism '{name}': {error}.") from error
-    members[f"mechanisms/{name}.onnx"] = onnx.graph
-    if onnx.weights is not None:
-        members[f"mechanisms/{name}.weights"] = onnx.weights
+    members[f"mechanisms/{name}.onnx"] = written.graph if half is None else half.graph
+    weights = written.weights if half is None else half.member
+    if weights is not None:
+        members[f"mechanisms/{name}.weights"] = weights
     table = mechanism.embedding.numpy().astype("<f4").tobytes()
     # Mechanisms of one CGN mostly share their embedding: it is stored once.
     embedding = tables.setdefault(table, f"mechanisms/{name}.embedding")
@@ -207,7 +237,8 @@ def _add_mechanism(
     height, width = mechanism.resolution
     return {
         "graph": f"mechanisms/{name}.onnx",
-        "weights": None if onnx.weights is None else f"mechanisms/{name}.weights",
+        "weights": None if weights is None else f"mechanisms/{name}.weights",
+        "storage": None if half is None else half.storage,
         "embedding": {"member": embedding, "shape": list(mechanism.embedding.shape)},
         "classes": list(mechanism.classes),
         "noise": {"size": mechanism.noise_size, "distribution": mechanism.noise_distribution},

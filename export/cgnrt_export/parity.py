@@ -12,7 +12,7 @@ from torch import nn
 
 from cgnrt.backends import backends_for, supports
 from cgnrt.errors import BackendError
-from cgnrt.plan import Plan
+from cgnrt.plan import Mechanism, Plan
 from cgnrt_export.causes import first_cause
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm
@@ -28,6 +28,7 @@ from cgnrt_export.runners import (
     composite,
     composite_float64,
     draw_inputs,
+    fp32_engines,
     is_large,
     run_in_turn,
     run_torch,
@@ -84,6 +85,7 @@ def measure_parity(
     *,
     precision: str,
     seed: int,
+    exact: Mapping[str, Mechanism] | None = None,
     batch_sizes: Sequence[int] | None = None,
     truncation: tuple[float, float] | None = None,
     progress: Callable[[str], None] = lambda message: None,
@@ -92,10 +94,12 @@ def measure_parity(
 
     Args:
       plan: the plan as written, open.
-      mechanisms, forms: what the plan was written from.
+      mechanisms, forms: what the plan was written from; the forms have the plan's own weights.
       references: the modules as trained, on the CPU, float32, eval mode, by mechanism.
       precision: "auto" or the plan's default precision; one that is asked for must be measurable.
       seed: of the inputs.
+      exact: the plan's mechanisms with the weights from before they were rounded, where they were: these are held
+        against the tolerance, not the plan.
       batch_sizes: run one after another; of small pictures the last is repeated until every class (256 at most) has
         been seen. None is `BATCH_SIZES`, or a few samples of large pictures.
       truncation: (minimum, maximum) to draw from, where the plan has it; both ends are among the samples.
@@ -112,25 +116,33 @@ def measure_parity(
     expected = [run_torch(references, inputs, torch.float32) for inputs in batches]
     # Of large pictures, one batch tells how much the network amplifies rounding.
     truth = _run_float64(references, batches[:1] if is_large(resolution) else batches)
+    own = {name: _torch_error(name, expected, truth) for name in mechanisms}
+    own["composite"] = _composite_error(batches, expected, truth)
+    tolerance = LARGE_TOLERANCE if is_large(resolution) else FP32_TOLERANCE
     measures: dict[str, list[Measure]] = {name: [] for name in (*mechanisms, "composite")}
     not_measured: dict[str, str] = {}
     low, high = mechanisms["texture"].range
     widths = {name: m.range[1] - m.range[0] for name, m in mechanisms.items()} | {"composite": high - low}
-    for runner in runners(plan, forms, precision):
+    if exact is not None:
+        before: dict[str, list[Measure]] = {name: [] for name in measures}
+        for runner in fp32_engines(exact):
+            progress(f"parity: weights as trained by {runner.measured}")
+            errors = _compare(_run(runner, batches), batches, expected, truth)
+            for name, gathered in errors.items():
+                before[name].append(gathered.measure(runner, widths[name]))
+        _check_fp32(before, widths, tolerance, own)
+    for runner in runners(plan.mechanisms, forms, precision):
         progress(f"parity: {runner.precision} by {runner.measured}")
         try:
-            errors = _compare(runner.run(batches), batches, expected, truth)
-        except BackendError as error:
-            raise ExportError(f"{runner.measured} does not run it: {error} Nothing was written.") from error
+            errors = _compare(_run(runner, batches), batches, expected, truth)
         except RuntimeError as error:
             # The emulation, which is torch, lacks a kernel for an operation.
             not_measured[f"{runner.precision} by {runner.measured}"] = first_cause(error)
             continue
         for name, gathered in errors.items():
             measures[name].append(gathered.measure(runner, widths[name]))
-    own = {name: _torch_error(name, expected, truth) for name in mechanisms}
-    own["composite"] = _composite_error(batches, expected, truth)
-    _check_fp32(measures, widths, LARGE_TOLERANCE if is_large(resolution) else FP32_TOLERANCE, own)
+    if exact is None:
+        _check_fp32(measures, widths, tolerance, own)
     chosen, reason = _choose(precision, measures["composite"], not_measured)
     return ParityReport(
         precision=chosen,
@@ -152,6 +164,13 @@ def measure_parity(
         composite=tuple(measures["composite"]),
         not_measured=not_measured,
     )
+
+
+def _run(runner: Runner, batches: Sequence[Inputs]) -> list[Pictures]:
+    try:
+        return runner.run(batches)
+    except BackendError as error:
+        raise ExportError(f"{runner.measured} does not run it: {error} Nothing was written.") from error
 
 
 def _compare(

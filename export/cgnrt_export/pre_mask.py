@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from cgnrt.backends import backends_for, load_engine, supports
-from cgnrt.plan import PRE_MASK, Plan
+from cgnrt.plan import PRE_MASK, Mechanism
 from cgnrt_export.errors import ExportError
 from cgnrt_export.inference import InferenceForm
 from cgnrt_export.mechanism import CheckedMechanism
@@ -44,15 +44,14 @@ def picture_form(form: InferenceForm) -> InferenceForm:
     return replace(form, module=fx.GraphModule(form.module, graph))
 
 
-def check_pre_mask(plan: Plan, mechanism: CheckedMechanism, reference: nn.Module) -> None:
-    """Compare the plan's pre-mask in fp32 with the module's, if it has one, by the first engine that runs it.
+def check_pre_mask(written: Mechanism, mechanism: CheckedMechanism, reference: nn.Module) -> None:
+    """Compare the written shape's pre-mask in fp32 with the module's, if it has one, by the first engine that runs it.
 
     Raises:
       ExportError: they differ by more than `TOLERANCE`.
     """
     if PRE_MASK not in mechanism.outputs:
         return
-    written = plan.mechanisms["shape"]
     backend = next(e.name for e in backends_for("cpu") if supports(e.name, "fp32", networks=[written]))
     engine = load_engine(written, backend=backend, precision="fp32")
     got = engine.run({name: value.numpy() for name, value in mechanism.example.items()})[PRE_MASK]

@@ -106,6 +106,39 @@ class PrecisionPlan:
 
 
 @dataclass(frozen=True)
+class StorageReport:
+    """What weights in half precision save and cost.
+
+    Attributes:
+      min_psnr_db: the floor of every picture in fp32 against torch.
+      psnr_db: the lowest that there is; None where there is no difference.
+      weights_bytes, stored_bytes: of the graphs' weights, widened and in the file.
+      fp32_layers: by mechanism, the weights of layers that are stored in full, by their names in the ONNX graph.
+    """
+
+    min_psnr_db: float
+    psnr_db: float | None
+    weights_bytes: int
+    stored_bytes: int
+    fp32_layers: Mapping[str, tuple[str, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return asdict(self) | {
+            "fp32_layers": {name: list(layers) for name, layers in self.fp32_layers.items()}
+        }
+
+    def line(self) -> str:
+        """The report for people."""
+        kept = sum(map(len, self.fp32_layers.values()))
+        return (
+            f"weights in half precision: {self.stored_bytes:,} bytes for {self.weights_bytes:,}, "
+            f"{f'{kept} layers in full, ' if kept else ''}no picture below {_psnr(self.psnr_db)} dB in fp32 "
+            f"(at least {self.min_psnr_db:g} dB)"
+        )
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """Each mechanism and the composite (Eq. 2) of a written plan against the torch modules, on random inputs.
 
@@ -120,6 +153,7 @@ class ParityReport:
       composite: of the composed pictures.
       not_measured: what refused to run, and why.
       precision_plan: the layers that stay in float32, where a floor was asked for.
+      storage: of weights in half precision, which every measure above is of; None where they are stored in full.
     """
 
     precision: str
@@ -132,6 +166,7 @@ class ParityReport:
     composite: tuple[Measure, ...]
     not_measured: Mapping[str, str]
     precision_plan: PrecisionPlan | None = None
+    storage: StorageReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values; the composite stands beside the mechanisms."""
@@ -141,12 +176,23 @@ class ParityReport:
         values["composite"] = [asdict(measure) for measure in self.composite]
         for name, mechanism in self.mechanisms.items():
             values["mechanisms"][name]["measures"] = [asdict(measure) for measure in mechanism.measures]
+        del values["storage"]
+        if self.storage is not None:
+            values["storage"] = self.storage.to_json()
         plan = values.pop("precision_plan")
         if plan is not None:
             plan["fp32_layers"] = {name: list(layers) for name, layers in plan["fp32_layers"].items()}
             plan["fp32_groups"], plan["frontier"] = list(plan["fp32_groups"]), list(plan["frontier"])
             values["precision_plan"] = plan
         return values
+
+    @property
+    def pictures(self) -> dict[str, tuple[Measure, ...]]:
+        """The measures of every picture: each mechanism's, and the composite."""
+        return {
+            **{name: mechanism.measures for name, mechanism in self.mechanisms.items()},
+            "composite": self.composite,
+        }
 
     def table(self) -> str:
         """The report for people, as lines of text."""
@@ -160,10 +206,7 @@ class ParityReport:
                 _number(m.max_abs_error_float64),
                 _psnr(m.psnr_db),
             ]
-            for name, measures in [
-                *((name, mechanism.measures) for name, mechanism in self.mechanisms.items()),
-                ("composite", self.composite),
-            ]
+            for name, measures in self.pictures.items()
             for m in measures
         ]
         macs = [
@@ -189,6 +232,7 @@ class ParityReport:
             f"seed {self.seed}; torch {self.torch}, {engines}",
             *(f"not measured: {what}: {why}" for what, why in self.not_measured.items()),
             f"default precision: {self.precision} ({self.reason})",
+            *([] if self.storage is None else [self.storage.line()]),
             *([] if self.precision_plan is None else ["", *self.precision_plan.lines()]),
         ]
         return "\n".join(lines)

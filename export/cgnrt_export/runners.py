@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from cgnrt import ops
 from cgnrt.backends import backends_for, load_engine, supports
-from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.plan import MECHANISMS, Mechanism
 from cgnrt_export.emulation import emulate, layers_of
 from cgnrt_export.inference import InferenceForm
 from cgnrt_export.mechanism import CheckedMechanism
@@ -148,7 +148,9 @@ def cover(batch_sizes: Sequence[int], classes: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Iterator[Runner]:
+def runners(
+    networks: Mapping[str, Mechanism], forms: Mapping[str, InferenceForm], asked: str
+) -> Iterator[Runner]:
     """Every installed engine at every precision that it has on this machine, fp32 first.
 
     A precision that no engine has here is emulated with the inference forms in torch, if it may become the plan's
@@ -156,11 +158,9 @@ def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Itera
     layers rounded, sums in float32. (In torch itself it is two hundred times slower where the processor lacks it.)
     """
     for precision in _PRECISIONS:
-        mechanisms = list(plan.mechanisms.values())
-        names = [entry.name for entry in backends_for("cpu")]
-        native = [name for name in names if supports(name, precision, networks=mechanisms)]
+        native = _engines(networks, precision)
         for name in native:
-            yield Runner(precision, name, functools.partial(_run_engines, plan, name, precision))
+            yield _engine_runner(networks, name, precision)
         if not native and (precision == asked or precision in AUTO_PRECISIONS):
             if precision == "bf16":
                 yield Runner(
@@ -176,9 +176,26 @@ def runners(plan: Plan, forms: Mapping[str, InferenceForm], asked: str) -> Itera
                 )
 
 
-def _run_engines(plan: Plan, backend: str, precision: str, batches: Sequence[Inputs]) -> list[Pictures]:
+def fp32_engines(networks: Mapping[str, Mechanism]) -> Iterator[Runner]:
+    """Every installed engine in fp32."""
+    for name in _engines(networks, "fp32"):
+        yield _engine_runner(networks, name, "fp32")
+
+
+def _engines(networks: Mapping[str, Mechanism], precision: str) -> list[str]:
+    names = [entry.name for entry in backends_for("cpu")]
+    return [name for name in names if supports(name, precision, networks=list(networks.values()))]
+
+
+def _engine_runner(networks: Mapping[str, Mechanism], name: str, precision: str) -> Runner:
+    return Runner(precision, name, functools.partial(_run_engines, networks, name, precision))
+
+
+def _run_engines(
+    networks: Mapping[str, Mechanism], backend: str, precision: str, batches: Sequence[Inputs]
+) -> list[Pictures]:
     pictures: list[Pictures] = [{} for _ in batches]
-    for name, mechanism in plan.mechanisms.items():
+    for name, mechanism in networks.items():
         engine = load_engine(mechanism, backend=backend, precision=precision)
         output = mechanism.spec.outputs[0].name
         for found, inputs in zip(pictures, batches, strict=True):
