@@ -74,11 +74,11 @@ class LossConfig:
     adversarial_start: float = (
         0.25  # its share at the first step: codes come to mean something before it drowns them
     )
-    warm_up: int = 20000  # images over which it comes to its whole weight
+    warm_up: int = 4000  # images over which it comes to its whole weight
     classify: float = 1.0  # cross-entropy of a linear classifier on the frozen features
-    perceptual: float = 20.0  # of pictures from codes to their photos: in the frozen network's maps
-    thumbnail: float = 800.0  # the same at a quarter of the size: mean absolute difference
-    divergence: float = 0.4  # of the codes' distribution from the noise's, in nats
+    perceptual: float = 60.0  # of pictures from codes to their photos: in the frozen network's maps
+    thumbnail: float = 600.0  # the same at a quarter of the size: mean absolute difference
+    divergence: float = 0.2  # of the codes' distribution from the noise's, in nats
     # Two samples of a class must differ as much as two photos of it do, in the first three mixed maps.
     diversity: float = 0.0
 
@@ -108,7 +108,7 @@ class OptimizerConfig:
 class TrainConfig:
     """The loop."""
 
-    images: int = 500000  # that the discriminator sees
+    images: int = 200000  # that the discriminator sees
     batch: int = 32  # an even number: it is made of pairs of one class
     ema: float = 0.998  # decay of the averaged weights, which are what is saved
     seed: int = 0
@@ -118,7 +118,7 @@ class TrainConfig:
 class LogConfig:
     """What a run leaves behind."""
 
-    checkpoint_every: int = 20000  # images
+    checkpoint_every: int = 10000  # images
     scalars_every: int = 3200  # images
     calibrate_samples: int = 256  # that the batch norms' stored statistics are from
     sheet_samples: int = 10  # columns of a sheet
