@@ -294,11 +294,16 @@ def test_learning_rates_fall_at_the_end() -> None:
     np.testing.assert_allclose(rates[6:], [0.82, 0.64, 0.46, 0.28, 0.1])
 
 
-def test_the_adversarial_loss_warms_up() -> None:
-    losses = {"adversarial": 2.0, "adversarial_start": 0.25, "warm_up": 32}
+def test_weights_of_losses_over_a_run() -> None:
+    losses = {"adversarial": 2.0, "adversarial_start": 0.25, "warm_up": 32, "later": 3.0, "later_from": 24}
+    losses |= {"perceptual": 1.0, "thumbnail": 2.0, "divergence": 5.0}
     run = Run(cgan_runs.config(loss=losses), cgan_runs.inputs(), CPU)
     weights = []
     for step in range(6):
         run.state.step = step
-        weights.append(run.adversarial_weight())
-    assert weights == [0.5, 0.875, 1.25, 1.625, 2.0, 2.0]
+        weights.append(run.weights())
+    assert [w["generator"] for w in weights] == [0.5, 0.875, 1.25, 1.625, 2.0, 2.0]
+    assert [w["perceptual"] for w in weights] == [1, 1, 1, 3, 3, 3]
+    assert [w["thumbnail"] for w in weights] == [2, 2, 2, 6, 6, 6]
+    assert {w["divergence"] for w in weights} == {5}
+    assert weights[0]["discriminator"] == 0

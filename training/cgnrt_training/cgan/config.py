@@ -71,13 +71,14 @@ class LossConfig:
     """Weights of the generator's losses; 0 leaves one out, and does not compute it."""
 
     adversarial: float = 1.0  # hinge loss, summed over heads; BigGAN
-    adversarial_start: float = (
-        0.25  # its share at the first step: codes come to mean something before it drowns them
-    )
+    adversarial_start: float = 0.25  # share of it at the first step, so that codes come to mean something
     warm_up: int = 4000  # images over which it comes to its whole weight
     classify: float = 1.0  # cross-entropy of a linear classifier on the frozen features
-    perceptual: float = 60.0  # of pictures from codes to their photos: in the frozen network's maps
-    thumbnail: float = 600.0  # the same at a quarter of the size: mean absolute difference
+    perceptual: float = 10.0  # of pictures from codes to their photos: in the frozen network's maps
+    thumbnail: float = 100.0  # the same at a quarter of the size: mean absolute difference
+    # How many times as much these two weigh once there are classes to be seen: before, they would hide them.
+    later: float = 6.0
+    later_from: int = 40000  # images
     divergence: float = 0.2  # of the codes' distribution from the noise's, in nats
     # Two samples of a class must differ as much as two photos of it do, in the first three mixed maps.
     diversity: float = 0.0

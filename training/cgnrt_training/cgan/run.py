@@ -242,7 +242,7 @@ class Run:
         return losses
 
     def _step_generator(self, losses: Mapping[str, Tensor]) -> None:
-        weights = {"discriminator": 0.0, "generator": self.adversarial_weight(), **vars(self.config.loss)}
+        weights = self.weights()
         total = torch.stack([weights[name] * loss for name, loss in losses.items() if weights[name]]).sum()
         players = [self.optimizers[name] for name in ("generator", "encoder") if name in self.optimizers]
         for optimizer in players:
@@ -269,12 +269,20 @@ class Run:
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = self._rates[name] * falling
 
-    def adversarial_weight(self) -> float:
-        """Of the present step: it grows in a line."""
+    def weights(self) -> dict[str, float]:
+        """Of the losses at the present step."""
         loss, done = self.config.loss, self.state.step * self.config.train.batch
-        return loss.adversarial * min(
-            1.0, loss.adversarial_start + (1 - loss.adversarial_start) * done / loss.warm_up
-        )
+        warm = min(1.0, loss.adversarial_start + (1 - loss.adversarial_start) * done / loss.warm_up)
+        later = loss.later if done >= loss.later_from else 1.0
+        return {
+            "discriminator": 0.0,
+            "generator": loss.adversarial * warm,
+            "classify": loss.classify,
+            "perceptual": loss.perceptual * later,
+            "thumbnail": loss.thumbnail * later,
+            "divergence": loss.divergence,
+            "diversity": loss.diversity,
+        }
 
     def add(self, losses: Mapping[str, float]) -> None:
         """Keep a step's losses for the next scalars."""
