@@ -28,7 +28,7 @@ def add(jobs: common.Jobs) -> None:
         help="photos with masks, as cgnrt-train photos packs them; their side is a multiple of 16 px",
     )
     common.add_output(parser)
-    common.add_settings(parser, "steps of 32 photos; 5,000 by default", "train.width=16")
+    common.add_settings(parser, "steps of 32 photos; 6,000 by default", "train.width=16")
     common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)

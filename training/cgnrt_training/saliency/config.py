@@ -24,12 +24,12 @@ class AugmentConfig:
     """How photos are changed; drawn anew for each photo in each epoch. 0 leaves a change out."""
 
     flip: float = 0.5  # share of photos that are mirrored
-    scale: float = 0.35  # enlarged or shrunk by up to 2 to this power
-    shift: float = 0.15  # moved by up to this share of the picture, each way
-    colour: float = 0.4  # brightness, contrast, saturation and each channel times 1 - this to 1 + this
-    blur: float = 0.3  # share of photos that are blurred
+    scale: float = 0.25  # enlarged or shrunk by up to 2 to this power
+    shift: float = 0.1  # moved by up to this share of the picture, each way
+    colour: float = 0.3  # brightness, contrast, saturation and each channel times 1 - this to 1 + this
+    blur: float = 0.2  # share of photos that are blurred
     blur_pixels: float = 1.2  # at most: the blur's standard deviation
-    noise: float = 0.3  # share of photos that get noise
+    noise: float = 0.2  # share of photos that get noise
     noise_deviation: float = 0.15  # at most, of values in [-1, 1]
 
 
@@ -48,7 +48,7 @@ class TrainConfig:
     """The loop and the network."""
 
     width: int = 8  # channels at the full resolution: 31 million multiply-adds at 64 px
-    steps: int = 5000  # 16 epochs of 9,500 photos
+    steps: int = 6000  # 20 epochs of 9,500 photos
     batch_size: int = 32
     ema: float = 0.998  # decay of averaged weights, which are what is saved
     seed: int = 0
