@@ -41,13 +41,13 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_becomes_a_model(
     golden_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    repository = tmp_path / "models"
+    repository, name = tmp_path / "models", golden_plan.stem
     assert main([str(golden_plan), "--triton-repository", str(repository)]) == 0
-    assert capsys.readouterr().out == f"wrote {repository / 'v2'}, a model of Triton's Python backend\n"
-    assert files(repository) == ["v2", *(f"v2/{name}" for name in MODEL)]
-    assert (repository / "v2/1/cgn.plan").read_bytes() == golden_plan.read_bytes()
-    config = read_config(repository / "v2")
-    assert (config.name, config.backend, config.max_batch_size) == ("v2", "python", 0)
+    assert capsys.readouterr().out == f"wrote {repository / name}, a model of Triton's Python backend\n"
+    assert files(repository) == [name, *(f"{name}/{file}" for file in MODEL)]
+    assert (repository / name / "1" / "cgn.plan").read_bytes() == golden_plan.read_bytes()
+    config = read_config(repository / name)
+    assert (config.name, config.backend, config.max_batch_size) == (name, "python", 0)
     assert not config.model_transaction_policy.decoupled
 
 
