@@ -50,6 +50,7 @@ def config(**sections: dict[str, object]) -> Config:
         "generator": {"width": 4, "z_dim": 8},
         "features": {"size": 32},
         "discriminator": {"channels": 8},
+        "loss": {"diversity": 0.0},
         "probe": {"samples": 18, "steps": 20},
         "train": {"images": 16, "batch": 8},
         "log": {"checkpoint_every": 8, "scalars_every": 8, "calibrate_samples": 8, "sheet_samples": 2},

@@ -254,6 +254,11 @@ def test_looks_are_those_of_the_photo_or_its_mirror_image() -> None:
         (["loss.classify=-1"], "loss.classify is -1.0, expected >= 0"),
         (["optimizer.lr_generator=0"], "optimizer.lr_generator is 0.0, expected > 0"),
         (["train.ema=1"], r"train.ema is 1.0, expected in \[0, 1\)"),
+        (
+            ["ramp.diversity=[0, 0.5, 0.4]"],
+            "ramp.diversity is .*, expected shares in 0..1, the last not below",
+        ),
+        (["ramp.adversarial=[2, 0, 1]"], "ramp.adversarial is .*, expected shares in 0..1"),
         (["discriminator.kind=deep"], "discriminator.kind is 'deep', expected one of projected, plain"),
         (["loss.diverse=1"], "key is 'loss.diverse', expected one of .* Did you mean loss.diversity"),
     ],
@@ -295,15 +300,17 @@ def test_learning_rates_fall_at_the_end() -> None:
 
 
 def test_weights_of_losses_over_a_run() -> None:
-    losses = {"adversarial": 2.0, "adversarial_start": 0.25, "warm_up": 32, "later": 3.0, "later_from": 24}
-    losses |= {"perceptual": 1.0, "thumbnail": 2.0, "divergence": 5.0}
-    run = Run(cgan_runs.config(loss=losses), cgan_runs.inputs(), CPU)
+    losses = {"adversarial": 2.0, "perceptual": 1.0, "thumbnail": 2.0, "divergence": 5.0, "diversity": 4.0}
+    ramps: dict[str, object] = {"adversarial": [0.25, 0.0, 0.5], "reconstruction": [0.5, 0.5, 0.5]}
+    ramps["diversity"] = [0.0, 0.25, 0.75]
+    config = cgan_runs.config(loss=losses, ramp=ramps, train={"images": 64})
+    run = Run(config, cgan_runs.inputs(), CPU)
     weights = []
-    for step in range(6):
+    for step in range(9):
         run.state.step = step
         weights.append(run.weights())
-    assert [w["generator"] for w in weights] == [0.5, 0.875, 1.25, 1.625, 2.0, 2.0]
-    assert [w["perceptual"] for w in weights] == [1, 1, 1, 3, 3, 3]
-    assert [w["thumbnail"] for w in weights] == [2, 2, 2, 6, 6, 6]
+    assert [w["generator"] for w in weights] == [0.5, 0.875, 1.25, 1.625, 2, 2, 2, 2, 2]
+    assert [w["perceptual"] for w in weights] == [0.5] * 4 + [1] * 5
+    assert [w["thumbnail"] for w in weights] == [1] * 4 + [2] * 5
+    assert [w["diversity"] for w in weights] == [0, 0, 0, 1, 2, 3, 4, 4, 4]
     assert {w["divergence"] for w in weights} == {5}
-    assert weights[0]["discriminator"] == 0

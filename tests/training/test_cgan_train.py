@@ -20,6 +20,7 @@ from cgnrt_training.imagenet.checkpoints import load_biggan
 from cgnrt_training.runs.loop import LossError
 
 CPU = torch.device("cpu")
+AT_ONCE: dict[str, object] = {"diversity": [1, 0, 0]}
 TERMS = ("discriminator", "generator", "classify", "perceptual", "thumbnail", "divergence")
 
 
@@ -74,7 +75,7 @@ def _assert_equal(a: object, b: object) -> None:
 
 
 def test_both_players_change_and_the_frozen_network_does_not() -> None:
-    run = Run(cgan_runs.config(loss={"diversity": 1.0}), cgan_runs.inputs(), CPU)
+    run = Run(cgan_runs.config(loss={"diversity": 1.0}, ramp=AT_ONCE), cgan_runs.inputs(), CPU)
     run.prepare(io.StringIO())
     assert run.features is not None
     players = (run.generator, run.discriminator)
@@ -93,7 +94,7 @@ def test_both_players_change_and_the_frozen_network_does_not() -> None:
 def test_what_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
     plain = cgan_runs.config(encoder={"share": 0.0}, train={"images": 8})
     train(plain, cgan_runs.inputs(), tmp_path, log=io.StringIO())
-    longer = cgan_runs.config(encoder={"share": 0.0}, loss={"diversity": 1.0, "classify": 0.5})
+    longer = cgan_runs.config(encoder={"share": 0.0}, loss={"diversity": 1.0, "classify": 0.5}, ramp=AT_ONCE)
     train(longer, cgan_runs.inputs(), tmp_path, log=io.StringIO(), resume=True)
     last = json.loads((tmp_path / "scalars.jsonl").read_text().splitlines()[-1])
     assert (last["step"], "diversity" in last) == (2, True)

@@ -71,17 +71,30 @@ class LossConfig:
     """Weights of the generator's losses; 0 leaves one out, and does not compute it."""
 
     adversarial: float = 1.0  # hinge loss, summed over heads; BigGAN
-    adversarial_start: float = 0.25  # share of it at the first step, so that codes come to mean something
-    warm_up: int = 4000  # images over which it comes to its whole weight
     classify: float = 1.0  # cross-entropy of a linear classifier on the frozen features
-    perceptual: float = 10.0  # of pictures from codes to their photos: in the frozen network's maps
-    thumbnail: float = 100.0  # the same at a quarter of the size: mean absolute difference
-    # How many times as much these two weigh once there are classes to be seen: before, they would hide them.
-    later: float = 6.0
-    later_from: int = 40000  # images
+    perceptual: float = 60.0  # of pictures from codes to their photos: in the frozen network's maps
+    thumbnail: float = 600.0  # the same at a quarter of the size: mean absolute difference
     divergence: float = 0.2  # of the codes' distribution from the noise's, in nats
-    # Two samples of a class must differ as much as two photos of it do, in the first three mixed maps.
-    diversity: float = 0.0
+    diversity: float = (
+        30.0  # two samples of a class must differ as much as two photos of it do, in three mixed maps
+    )
+
+
+@dataclass(frozen=True)
+class RampConfig:
+    """How losses come to their whole weight: its share at first, then from where to where in the run it grows."""
+
+    adversarial: tuple[float, float, float] = (
+        0.25,
+        0.0,
+        0.03,
+    )  # else it drowns the codes before they mean something
+    reconstruction: tuple[float, float, float] = (
+        0.17,
+        0.3,
+        0.5,
+    )  # perceptual and thumbnail: else no class is seen
+    diversity: tuple[float, float, float] = (0.0, 0.5, 0.65)  # when classes can be told apart
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ class OptimizerConfig:
 class TrainConfig:
     """The loop."""
 
-    images: int = 200000  # that the discriminator sees
+    images: int = 125000  # that the discriminator sees
     batch: int = 32  # an even number: it is made of pairs of one class
     ema: float = 0.998  # decay of the averaged weights, which are what is saved
     seed: int = 0
@@ -138,14 +151,19 @@ class Config:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    ramp: RampConfig = field(default_factory=RampConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        check_numbers(self, positive={"adversarial"}, fractions=_FRACTIONS, within=_WITHIN)
+        check_numbers(self, positive=set(), fractions=_FRACTIONS, within=_WITHIN)
         check("generator.width", self.generator.width, self.generator.width % 4 == 0, "a multiple of 4")
+        check("loss.adversarial", self.loss.adversarial, self.loss.adversarial > 0, "> 0")
+        for name, ramp in vars(self.ramp).items():
+            well = all(0 <= share <= 1 for share in ramp) and ramp[1] <= ramp[2]
+            check(f"ramp.{name}", ramp, well, "shares in 0..1, the last not below the second")
         check("train.batch", self.train.batch, self.train.batch % 2 == 0, "an even number")
         check("train.images", self.train.images, self.train.images >= self.train.batch, ">= train.batch")
 
@@ -171,10 +189,19 @@ class Config:
 
 
 # When a run is resumed: how long it is, and what one turns when the pictures are not as wished.
-MAY_CHANGE = ("train.images", "train.ema", "loss.", "augment.", "optimizer.lr_", "optimizer.decay", "log.")
+MAY_CHANGE = (
+    "train.images",
+    "train.ema",
+    "loss.",
+    "ramp.",
+    "augment.",
+    "optimizer.lr_",
+    "optimizer.decay",
+    "log.",
+)
 
 _FRACTIONS = {"beta1", "beta2", "ema"}  # in [0, 1)
-_SHARES = ("share", "adversarial_start", "translation", "cutout", "cutout_share", "decay", "final")
+_SHARES = ("share", "translation", "cutout", "cutout_share", "decay", "final")
 _WITHIN = {
     **dict.fromkeys(_SHARES, (0, 1)),
     "sheet_truncation": (0.02, 1),  # as in plans

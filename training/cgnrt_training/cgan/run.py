@@ -159,13 +159,14 @@ class Run:
         """A step of the discriminator, and one of generator and encoder with the same pictures."""
         config, n = self.config, self.config.train.batch
         self.set_learning_rates()
+        weights = self.weights()
         chosen = self.batches.draw(n, self.random)
         labels = chosen.labels.to(self.device)
         photos = self.batches.read(chosen.rows, chosen.flips)
         noise = self._noise(chosen)
         ones = torch.ones(n, 1, device=self.device)
         drawn = self.generator(noise.values, self.generator.embedding_table[labels], ones)
-        if config.loss.diversity:
+        if weights["diversity"]:
             strengths = draw_strengths(n // _TWICE, self.random).repeat_interleave(_TWICE, 1)
         else:
             strengths = draw_strengths(n, self.random)
@@ -187,11 +188,11 @@ class Run:
             losses["divergence"] = noise.divergence
         if self.probe is not None:
             losses["classify"] = F.cross_entropy(self.probe(drawn_seen.pooled), labels)
-        if config.loss.diversity:
+        if weights["diversity"]:
             losses["diversity"] = diversity_loss(
                 drawn_seen.maps[:_DIVERSE_MAPS], photos_seen.maps[:_DIVERSE_MAPS]
             )
-        self._step_generator(losses)
+        self._step_generator(losses, weights)
         update_average(self.average, self.generator, self.state.step, config.train.ema)
         self.state.step += 1
         return losses
@@ -241,9 +242,9 @@ class Run:
             losses["thumbnail"] = thumbnail_loss(drawn[:n], photos[:n])
         return losses
 
-    def _step_generator(self, losses: Mapping[str, Tensor]) -> None:
-        weights = self.weights()
-        total = torch.stack([weights[name] * loss for name, loss in losses.items() if weights[name]]).sum()
+    def _step_generator(self, losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
+        terms = [weights[name] * loss for name, loss in losses.items() if weights.get(name)]
+        total = torch.stack(terms).sum()
         players = [self.optimizers[name] for name in ("generator", "encoder") if name in self.optimizers]
         for optimizer in players:
             optimizer.zero_grad(set_to_none=True)
@@ -270,18 +271,16 @@ class Run:
             optimizer.param_groups[0]["lr"] = self._rates[name] * falling
 
     def weights(self) -> dict[str, float]:
-        """Of the losses at the present step."""
-        loss, done = self.config.loss, self.state.step * self.config.train.batch
-        warm = min(1.0, loss.adversarial_start + (1 - loss.adversarial_start) * done / loss.warm_up)
-        later = loss.later if done >= loss.later_from else 1.0
+        """Of the generator's losses at the present step."""
+        loss, ramp, done = self.config.loss, self.config.ramp, self.state.step / self.config.steps
+        reconstruction = _grown(done, ramp.reconstruction)
         return {
-            "discriminator": 0.0,
-            "generator": loss.adversarial * warm,
+            "generator": loss.adversarial * _grown(done, ramp.adversarial),
             "classify": loss.classify,
-            "perceptual": loss.perceptual * later,
-            "thumbnail": loss.thumbnail * later,
+            "perceptual": loss.perceptual * reconstruction,
+            "thumbnail": loss.thumbnail * reconstruction,
             "divergence": loss.divergence,
-            "diversity": loss.diversity,
+            "diversity": loss.diversity * _grown(done, ramp.diversity),
         }
 
     def add(self, losses: Mapping[str, float]) -> None:
@@ -297,12 +296,20 @@ class Run:
         values["losses"].zero_()
         values["batches"] = 0
         coded = self.encoder is not None
-        weights = vars(self.config.loss)
+        weights = self.weights()
         return {
             name: value
             for name, value in found.items()
             if weights.get(name, 1) and (coded or name not in ("perceptual", "thumbnail", "divergence"))
         }
+
+
+def _grown(done: float, ramp: tuple[float, float, float]) -> float:
+    """The share of its weight that a loss has; `done` is the share of the run."""
+    first, start, end = ramp
+    if done >= end:
+        return 1.0
+    return first if done <= start else first + (1 - first) * (done - start) / (end - start)
 
 
 def _size(config: Config, photos: Photos) -> BigGANConfig:

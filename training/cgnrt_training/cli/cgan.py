@@ -38,11 +38,11 @@ def add(jobs: common.Jobs) -> None:
     )
     add_judge(parser)
     common.add_output(parser)
-    parser.add_argument("--images", type=int, metavar="N", help="to train for; 200,000 by default")
+    parser.add_argument("--images", type=int, metavar="N", help="to train for; 125,000 by default")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of weights, order of photos and noise; 0 by default"
     )
-    common.add_set(parser, "loss.diversity=1")
+    common.add_set(parser, "loss.diversity=10")
     common.add_device(parser)
     common.add_threads(parser)
     common.add_again(parser)
