@@ -84,16 +84,10 @@ class LossConfig:
 class RampConfig:
     """How losses come to their whole weight: its share at first, then from where to where in the run it grows."""
 
-    adversarial: tuple[float, float, float] = (
-        0.25,
-        0.0,
-        0.03,
-    )  # else it drowns the codes before they mean something
-    reconstruction: tuple[float, float, float] = (
-        0.17,
-        0.3,
-        0.5,
-    )  # perceptual and thumbnail: else no class is seen
+    # Weak at first: else it drowns the codes before they mean something.
+    adversarial: tuple[float, float, float] = (0.25, 0.0, 0.03)
+    # Of perceptual and thumbnail: less at first, so that classes can be told apart sooner.
+    reconstruction: tuple[float, float, float] = (0.17, 0.3, 0.5)
     diversity: tuple[float, float, float] = (0.0, 0.5, 0.65)  # when classes can be told apart
 
 
