@@ -376,6 +376,20 @@ def test_sheets() -> None:
     assert sheet(refined, networks.teacher, 3, **how).shape == (3, 7 * 32, 3 * 32)
 
 
+def test_a_sheet_shows_all_classes_alike() -> None:
+    networks = natural_nets.networks()
+    cgn = NaturalCGN.of_teacher(networks.teacher, networks.saliency)
+    rows: list[int] = []
+
+    def seen(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        table = networks.teacher.embedding_table
+        rows.append(int((table - inputs[1]).abs().sum(1).argmin()))
+
+    networks.teacher.register_forward_pre_hook(seen)
+    sheet(cgn, networks.teacher, 2 * natural_nets.CLASSES, seed=0, truncation=0.5, device=CPU)
+    assert rows == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_a_sheet_over_training_takes_eight_moments(tmp_path: Path) -> None:
     paths = []
     for k in range(20):
