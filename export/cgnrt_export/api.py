@@ -13,6 +13,7 @@ from torch import nn
 
 import cgnrt
 from cgnrt._support.files import written_beside
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import Plan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
@@ -91,6 +92,7 @@ def export_plan(
     if precision not in PRECISIONS:
         raise ValueError(
             f"export '{path}': precision is {precision!r}, expected one of {', '.join(PRECISIONS)}."
+            f"{did_you_mean(precision, PRECISIONS)}"
         )
     if noise_mode not in ("independent", "shared"):
         raise ValueError(

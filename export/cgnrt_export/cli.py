@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.files import terminable
 from cgnrt._support.machine import limit_torch_threads
 from cgnrt._support.reading import open_file
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (CgnrtError, ValueError, TypeError, OSError) as error:
         say_error("cgnrt-export", error)
+        return 1
+    except ModuleNotFoundError as error:
+        say_error("cgnrt-export", missing_dependency("export", error, "export"))
         return 1
     except KeyboardInterrupt:
         say_error("cgnrt-export", "interrupted; nothing was written")

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.plan import Weights
 from cgnrt_export.errors import ExportError
 from cgnrt_export.onnx_writer import ALIGNMENT, OnnxGraph
@@ -159,7 +160,9 @@ def with_weights(module: fx.GraphModule, weights: Mapping[str, Floats]) -> fx.Gr
 def check_store(path: str | os.PathLike[str], store: str) -> None:
     """Refuse another store than `STORES`."""
     if store not in STORES:
-        raise ValueError(f"export '{path}': store is {store!r}, expected one of {', '.join(STORES)}.")
+        raise ValueError(
+            f"export '{path}': store is {store!r}, expected one of {', '.join(STORES)}.{did_you_mean(store, STORES)}"
+        )
 
 
 def report_storage(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cgnrt._support.reading import open_file
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.errors import CheckpointError
 from cgnrt_export.imagenet import (
     BARE_NOTE,
@@ -94,7 +95,10 @@ def read_checkpoint(
       ValueError: an argument is unknown or does not go with this checkpoint.
     """
     if variant is not None and variant not in VARIANTS:
-        raise ValueError(f"load '{path}': variant is {variant!r}, expected one of {', '.join(VARIANTS)}.")
+        raise ValueError(
+            f"load '{path}': variant is {variant!r}, expected one of {', '.join(VARIANTS)}."
+            f"{did_you_mean(variant, VARIANTS)}"
+        )
     if u2net is not None and u2netp is not None:
         raise ValueError(f"load '{path}': u2net and u2netp are given, expected one of them.")
     heads: Heads = {}

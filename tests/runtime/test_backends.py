@@ -69,7 +69,9 @@ def test_a_missing_backend_asked_for_by_name_is_an_error(
             {"backend": "tvm"},
             "backend is 'tvm', expected 'auto' or one of native, openvino, tensorrt, torch, onnxruntime",
         ),
-        ({"precision": "int4"}, "precision is 'int4', expected 'auto' or one of"),
+        ({"precision": "int4"}, "precision is 'int4', expected 'auto' or one of fp32, bf16, fp16"),
+        ({"precision": "f16"}, "Did you mean 'fp16'"),
+        ({"backend": "onnx"}, "Did you mean 'onnxruntime'"),
         ({"device": "tpu"}, "device is 'tpu', expected 'auto', 'cpu', 'cuda'"),
     ],
 )

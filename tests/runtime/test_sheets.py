@@ -313,13 +313,22 @@ def test_the_tile_follows_the_plan(golden_plan: Path, demo_plan: Path, tmp_path:
         (["--kind", "interpolation", "--frames", "99999999999999999999"], "99999999999999999999 images need"),
         (["--truncation", "1.5"], "truncation is 1.5, expected 0.02..1.0"),
         (["--kind", "truncations", "--truncations", "0.5,2"], "truncation is 2.0, expected 0.02..1.0"),
-        (["--kind", "mechanisms", "--show", "jay,coc"], "show[1] is 'coc', expected one of 'cock'"),
+        (
+            ["--kind", "mechanisms", "--show", "jay,coc"],
+            "show[1] is 'coc', expected one of 1000 class names. Did you mean 'cock'",
+        ),
         (["--kind", "interpolation", "--frames", "1"], "frames is 1, expected an int of at least 2"),
         (["--kind", "interpolation", "--move", "shape,al"], "--move has 'al', expected some of shape"),
         (["--kind", "interpolation", "--path", "size=1,2"], "--path has 'size', expected one of shape"),
         (["--kind", "interpolation", "--path", "shape=1,2,3"], "shape has 3 labels, expected (from, to)"),
-        (["--kind", "interpolation", "--path", "jay,coc"], "shape[1] is 'coc', expected one of 'cock'"),
-        (["--classes", "shape=jay,coc"], "classes['shape'][1] is 'coc', expected one of 'cock'"),
+        (
+            ["--kind", "interpolation", "--path", "jay,coc"],
+            "shape[1] is 'coc', expected one of 1000 class names. Did you mean 'cock'",
+        ),
+        (
+            ["--classes", "shape=jay,coc"],
+            "classes['shape'][1] is 'coc', expected one of 1000 class names. Did you mean 'cock'",
+        ),
         (["--classes", "colour=1"], "classes key is 'colour', expected one of shape"),
     ],
 )

@@ -285,9 +285,15 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("module", ["prometheus_client", "grpc", "google.protobuf"])
-def test_a_missing_package_is_named(golden_plan: Path, module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("prometheus_client", "prometheus-client"), ("grpc", "grpcio"), ("google.protobuf", "protobuf")],
+)
+def test_a_missing_package_is_named(golden_plan: Path, module: str, package: str) -> None:
     command = [sys.executable, "-c", HIDDEN, module, "serve", str(golden_plan)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"cgnrt serve: serve: {module} is not installed. Run: pip install 'cgnrt[serve]'\n"
+    assert (
+        done.stderr
+        == f"cgnrt serve: serve: package '{package}' is not installed. Run: pip install 'cgnrt[serve]'\n"
+    )

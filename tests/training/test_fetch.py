@@ -255,8 +255,12 @@ def test_the_command(folder: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
     assert cli.main(["fetch", str(folder)]) == 1
     captured = capsys.readouterr()
     assert captured.out.split("\n")[0].split()[:3] == ["missing", "mnist", "digits.gz"]
-    assert "1 of 2 files are damaged, missing or could not be fetched" in captured.err
+    assert "1 needed file is not good: digits.gz (missing)." in captured.err
+    assert "Pass --from URL" in captured.err
+    assert "fetched from URL/digits.gz.\n" in captured.err
     assert not folder.exists()
+    assert cli.main(["fetch", str(folder), "--from", f"{(origin / 'nothing').as_uri()}/"]) == 1
+    assert f"expected at {(origin / 'nothing').as_uri()}/digits.gz" in capsys.readouterr().err
 
     (
         origin / "object" / "0_a.jpg"
@@ -266,6 +270,10 @@ def test_the_command(folder: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
     assert cli.main(["fetch", str(folder)]) == 0
     assert cli.main(["fetch", str(folder), "--only", "textures"]) == 1
     assert "digits.gz" not in capsys.readouterr().out.split("mnist")[-1].split("textures")[-1]
+    (folder / "digits.gz").write_bytes(b"other")
+    assert cli.main(["fetch", str(folder)]) == 1
+    assert "digits.gz (damaged)" in (error := capsys.readouterr().err)
+    assert "Add --force to replace damaged files." in error
     assert cli.main(["fetch", str(folder), "--from", "ftp://a"]) == 2
     assert cli.main(["fetch", str(folder), "--force"]) == 2
     assert cli.main(["fetch", str(folder / "digits.gz")]) == 2
@@ -278,6 +286,8 @@ def test_a_group_that_is_all_alike_takes_one_line(
     monkeypatch.setattr("cgnrt_training.cli.fetch.KNOWN", many)
     assert cli.main(["fetch", str(folder)]) == 0
     assert capsys.readouterr().out.startswith("missing  textures    5 files")
+    assert cli.main(["fetch", str(folder), "--only", "textures"]) == 1
+    assert ", ".join(f"{i}.jpg (missing)" for i in range(5)) in capsys.readouterr().err
     folder.mkdir()
     (folder / "3.jpg").write_bytes(b"x")
     assert cli.main(["fetch", str(folder)]) == 0

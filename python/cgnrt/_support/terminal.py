@@ -11,16 +11,52 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.errors import CgnrtError, printable
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose messages are safe for a terminal, whatever the arguments."""
+    """An argument parser whose messages are safe for a terminal, and say what a misspelt word may have meant.
+
+    A sub-command reports an option that it does not have by itself, with its own usage.
+    """
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = sys.argv[1:] if args is None else list(args)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        hints = "".join(did_you_mean(name, self._options()) for name in self._unknown_options())
+        super().error(printable(f"{message}{'.' if hints else ''}{hints}"))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            hint = did_you_mean(value, map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{error.message}{'.' if hint else ''}{hint}") from None
+
+    def _options(self) -> list[str]:
+        return [option for option in self._option_string_actions if option.startswith("--")]
+
+    def _unknown_options(self) -> list[str]:
+        """The long options among the words that this parser does not have, also not in full length."""
+        found = []
+        for word in self._words:
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                break  # what follows are values, or words of the sub-command
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in self._options()):
+                found.append(name)
+        return found
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         try:

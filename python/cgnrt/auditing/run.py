@@ -252,6 +252,6 @@ def _import_torch() -> Any:
         if error.name != "torch":
             raise
         raise MissingDependencyError(
-            "audit: inputs is 'torch', but package 'torch' is not installed. Run: pip install 'cgnrt[train]'"
+            "audit: inputs is 'torch', but package 'torch' is not installed. Run: pip install 'cgnrt[torch]'"
         ) from error
     return torch

@@ -15,6 +15,7 @@ from typing import Any
 
 from cgnrt import _core, cuda
 from cgnrt._support.forking import cached_property
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import check_threads
 from cgnrt.backends.base import (
     AMD_DRIVER,
@@ -196,11 +197,13 @@ def choose(
     """
     if precision not in ("auto", *PRECISIONS):
         raise ValueError(
-            f"load {subject}: precision is {precision!r}, expected 'auto' or one of {PRECISIONS}."
+            f"load {subject}: precision is {precision!r}, expected 'auto' or one of {', '.join(PRECISIONS)}."
+            f"{did_you_mean(precision, PRECISIONS)}"
         )
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(
             f"load {subject}: backend is {backend!r}, expected 'auto' or one of {', '.join(BACKENDS)}."
+            f"{did_you_mean(backend, BACKENDS)}"
         )
     wanted = [precision] if precision != "auto" else list(dict.fromkeys([default_precision, "fp32"]))
     search = _Search(subject, backend, wanted, networks, plan, options or EngineOptions())

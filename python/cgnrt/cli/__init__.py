@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.files import terminable
 from cgnrt._support.terminal import CommandParser, hold_standard_files, say_error
 from cgnrt.cli import audit, bench, generate, inspect, real, sample, serve, sheet, verify
@@ -23,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run(arguments)
     except (CgnrtError, ValueError, TypeError, MemoryError, OverflowError) as error:
         say_error(f"cgnrt {arguments.command}", error)
+        return 1
+    except ModuleNotFoundError as error:
+        say_error(f"cgnrt {arguments.command}", missing_dependency(arguments.command, error))
         return 1
     except KeyboardInterrupt:
         say_error(f"cgnrt {arguments.command}", "interrupted")

@@ -20,11 +20,11 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_generator(parser: argparse.ArgumentParser) -> None:
     """The plan and what runs it."""
-    parser.add_argument("plan", type=Path)
+    parser.add_argument("plan", type=Path, help="the plan file")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, xpu, or cuda:<index>")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (all cores)")
 
 
 def open_generator(arguments: argparse.Namespace, **options: Any) -> Generator:
@@ -43,7 +43,7 @@ def open_generator(arguments: argparse.Namespace, **options: Any) -> Generator:
 
 def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) -> None:
     """Which samples of which stream; with `pools` also how the networks are used for several of them."""
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="number of the stream (0)")
     parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
     parser.add_argument(
         "--do",
@@ -63,7 +63,12 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
         help="draw this mechanism's labels only from these classes, written as for --do; may be given again, to add to "
         "them",
     )
-    parser.add_argument("--labels", choices=LABELS, default=SampleOptions.labels)
+    parser.add_argument(
+        "--labels",
+        choices=LABELS,
+        default=SampleOptions.labels,
+        help=f"one label for each mechanism, or the same for all of them ({SampleOptions.labels})",
+    )
     parser.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
     if pools:
         parser.add_argument(

@@ -28,7 +28,7 @@ def add_parser(commands: Commands) -> None:
         "imported from the current folder, or from what is installed, so its code runs",
     )
     parser.add_argument("-n", type=int, default=10_000, help="images of each kind; five kinds (10000)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="number of the stream (0)")
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="images in a call (256)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (0.95)")
     parser.add_argument(

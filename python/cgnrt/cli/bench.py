@@ -25,7 +25,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--reuse", type=int, default=16, help="images per pool entry (16)")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each case (2)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first call; each has another (0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 

@@ -34,7 +34,7 @@ _LINE_CHARS = 100
 
 def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("inspect", help="what is inside a plan")
-    parser.add_argument("plan", type=Path)
+    parser.add_argument("plan", type=Path, help="the plan file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--classes", action="store_true", help="print every class: index, name")
     parser.set_defaults(run=_run)

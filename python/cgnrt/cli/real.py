@@ -47,7 +47,7 @@ def add_parser(commands: Commands) -> None:
         help="a .png for a sheet, else a folder of PNGs with index.csv; a run that was stopped goes on",
     )
     parser.add_argument("-n", type=int, help="counterfactuals (one for each photo)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="number of the stream (0)")
     parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
     parser.add_argument(
         "--swap", choices=(*_PARTS, "both"), default="both", help="what other photos give (both)"
@@ -58,7 +58,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--tile", type=int, default=128, help="pixels of a picture's side on a sheet (128)")
     names = ", ".join(entry.name for entry in BACKENDS.values() if "cpu" in entry.extras)
     parser.add_argument("--backend", default="auto", help=f"of the saliency: auto, {names}")
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (all cores)")
     parser.add_argument(
         "--strict", action="store_true", help="end at a photo that cannot be used, instead of leaving it out"
     )

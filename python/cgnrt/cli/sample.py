@@ -30,8 +30,15 @@ def add_parser(commands: Commands) -> None:
     add_sample_options(parser, pools=True)
     parser.add_argument("-n", type=int, required=True, help="number of images")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .npz to write")
-    parser.add_argument("--dtype", choices=("uint8", "float32", "float16"), default="uint8")
-    parser.add_argument("--layout", choices=("NCHW", "NHWC"), default="NHWC")
+    parser.add_argument(
+        "--dtype",
+        choices=("uint8", "float32", "float16"),
+        default="uint8",
+        help="of the images; in Python float32 (uint8)",
+    )
+    parser.add_argument(
+        "--layout", choices=("NCHW", "NHWC"), default="NHWC", help="of the images; in Python NCHW (NHWC)"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.set_defaults(run=_run)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgnrt._support.files import refuse_existing, written_beside
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.terminal import progress_bar, say
 from cgnrt.cli.arguments import (
     Commands,
@@ -271,7 +272,9 @@ def _ends(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -
     for text in arguments.path or ():
         head, equals, tail = text.partition("=")
         if equals and head not in MECHANISMS and not any("=" in name for name in classes["shape"]):
-            raise ValueError(f"sheet: --path has {head!r}, expected one of {', '.join(MECHANISMS)}.")
+            raise ValueError(
+                f"sheet: --path has {head!r}, expected one of {', '.join(MECHANISMS)}.{did_you_mean(head, MECHANISMS)}"
+            )
         own = equals and head in MECHANISMS
         for mechanism in (head,) if own else MECHANISMS:
             labels = labels_in(tail if own else text, classes[mechanism])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.sampling import donor_picks
 
 PARTS = ("texture", "background")
@@ -17,7 +18,10 @@ class Donors:
 
     def __init__(self, photos: int, labels: np.ndarray | None, donors: str) -> None:
         if donors not in DONORS:
-            raise ValueError(f"counterfactuals: donors is {donors!r}, expected one of {', '.join(DONORS)}.")
+            raise ValueError(
+                f"counterfactuals: donors is {donors!r}, expected one of {', '.join(DONORS)}."
+                f"{did_you_mean(donors, DONORS)}"
+            )
         if donors != "any" and labels is None:
             raise ValueError(
                 f"counterfactuals: labels are None, expected (N,) integers, since donors is {donors!r}."

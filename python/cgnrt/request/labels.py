@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import host_array
 from cgnrt.sampling import MECHANISMS
 
@@ -108,8 +109,7 @@ def check_mechanism_keys(option: str, mapping: Mapping[str, Any]) -> None:
         raise TypeError(f"sample: {option} is {mapping!r}, expected a mapping from mechanisms to classes.")
     for key in mapping:
         if key not in MECHANISMS:
-            close = close_names(str(key), MECHANISMS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"sample: {option} key is {key!r}, expected one of {', '.join(MECHANISMS)}.{hint}"
+                f"sample: {option} key is {key!r}, expected one of {', '.join(MECHANISMS)}."
+                f"{did_you_mean(key, MECHANISMS)}"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt._support.forking import cached_property
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import check_threads, host_array, is_int, refuse_masked
 from cgnrt.backends import EngineOptions
 from cgnrt.plan import Plan
@@ -111,8 +112,9 @@ def check_names(operation: str, options: Mapping[str, Any], known: Collection[st
     """Refuse keyword arguments that are not known."""
     unknown = set(options) - set(known)
     if unknown:
+        name = min(unknown)
         raise TypeError(
-            f"{operation}: option is {min(unknown)!r}, expected one of {', '.join(sorted(known))}."
+            f"{operation}: option is {name!r}, expected one of {', '.join(sorted(known))}.{did_you_mean(name, known)}"
         )
 
 
@@ -125,7 +127,9 @@ def beside_pool(option: str) -> ValueError:
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"sample: {name} is {value!r}, expected {' or '.join(map(repr, choices))}.")
+        raise ValueError(
+            f"sample: {name} is {value!r}, expected {' or '.join(map(repr, choices))}.{did_you_mean(value, choices)}"
+        )
 
 
 def _check_per_noise(per_noise: Any) -> int:
@@ -230,9 +234,13 @@ class PixelFormat:
           ValueError: an unknown name, or options that exclude each other.
         """
         if dtype not in _DTYPES:
-            raise ValueError(f"load: dtype is {dtype!r}, expected one of {', '.join(_DTYPES)}.")
+            raise ValueError(
+                f"load: dtype is {dtype!r}, expected one of {', '.join(_DTYPES)}.{did_you_mean(dtype, _DTYPES)}"
+            )
         if layout not in _LAYOUTS:
-            raise ValueError(f"load: layout is {layout!r}, expected one of {', '.join(_LAYOUTS)}.")
+            raise ValueError(
+                f"load: layout is {layout!r}, expected one of {', '.join(_LAYOUTS)}.{did_you_mean(layout, _LAYOUTS)}"
+            )
         bounds = None if range is None else _numbers("range", range)
         if dtype == "uint8" and (
             normalize is not None or (bounds is not None and bounds.tolist() != [0, 255])

@@ -88,10 +88,10 @@ class ClassNames:
             index = self._index[mechanism].get(composed)
             if index is None:
                 close = close_names(label, names)
-                hint = "one of " if close else f"one of {len(names)} class names"
+                hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
                 shown = repr(label) if len(label) <= LONGEST_SPELT else f"{label[:LONGEST_SPELT]!r} ..."
                 raise ValueError(
-                    f"sample: {field} is {shown}, expected {hint}{', '.join(map(repr, close))}. "
+                    f"sample: {field} is {shown}, expected one of {len(names)} class names.{hint} "
                     "See: cgnrt inspect --classes"
                 )
             return index

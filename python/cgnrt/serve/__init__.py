@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from cgnrt.errors import MissingDependencyError
+from cgnrt._support.extras import missing_dependency
 
 
 @contextlib.contextmanager
@@ -20,6 +20,4 @@ def serve_extra(*modules: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in modules:
             raise
-        raise MissingDependencyError(
-            f"serve: {error.name} is not installed. Run: pip install 'cgnrt[serve]'"
-        ) from error
+        raise missing_dependency("serve", error) from error

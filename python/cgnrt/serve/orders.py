@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
 from cgnrt.sampling import MECHANISMS
@@ -201,6 +201,4 @@ def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def _named(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name[:60], known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{short(name)}, expected one of {', '.join(known)}.{hint}"
+    return f"{short(name)}, expected one of {', '.join(known)}.{did_you_mean(name, known)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import difflib
 import importlib
 import json
 import math
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.generator import Generator
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.log import Log
@@ -85,8 +85,7 @@ class TritonOptions:
             if name == name.upper():
                 continue
             if name not in readers:
-                close = difflib.get_close_matches(name, readers, n=1)
-                hint = f" Did you mean '{close[0]}'?" if close else ""
+                hint = did_you_mean(name, readers)
                 raise ValueError(
                     f"load '{model}': parameter is '{name}', expected one of {', '.join(readers)}.{hint}"
                 )

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.terminal import progress_bar
 from cgnrt.errors import CgnrtError, printable
 from cgnrt.plan import Plan
@@ -86,7 +87,9 @@ def generate(
       PlanError, BackendError, TypeError, ValueError: as a Generator, or an option is out of range.
     """
     if engine not in EXECUTORS:
-        raise ValueError(f"generate: engine is {engine!r}, expected one of {', '.join(EXECUTORS)}.")
+        raise ValueError(
+            f"generate: engine is {engine!r}, expected one of {', '.join(EXECUTORS)}.{did_you_mean(engine, EXECUTORS)}"
+        )
     target = Path(folder)
     tell = note or (lambda text: warnings.warn(printable(f"generate '{target}': {text}"), stacklevel=2))
     storage = choose_storage(format, image, quality, masks=masks, shard_size=shard_size)

@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.files import terminable
 from cgnrt._support.terminal import CommandParser, hold_standard_files, say, say_error
 from cgnrt.errors import CgnrtError
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (CgnrtError, ValueError, OSError) as error:
         say_error("cgnrt-train", error)
+        return FAILED
+    except ModuleNotFoundError as error:
+        say_error("cgnrt-train", missing_dependency(args.job, error, "train"))
         return FAILED
     except KeyboardInterrupt:
         say_error("cgnrt-train", f"interrupted.{_how_to_go_on(args)}")

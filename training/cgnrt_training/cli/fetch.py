@@ -57,12 +57,23 @@ def run(args: argparse.Namespace) -> str:
     needed = REQUIRED if args.only is None else {args.only}
     table = _table(findings)
     if bad := [f for f in findings if f.failed or (f.state != "good" and f.file.group in needed)]:
-        raise common.JobFailed(
-            f"fetch '{args.folder}': {len(bad)} of {len(findings)} files are damaged, missing or could not be fetched, "
-            f"expected none of them.{'' if args.address else ' Get them with --from URL.'}",
-            table,
-        )
+        raise common.JobFailed(f"fetch '{args.folder}': {_needed(bad, args)}", table)
     return table
+
+
+def _needed(bad: list[Finding], args: argparse.Namespace) -> str:
+    """Which files are needed, and how to get them."""
+    paths = [finding.path for finding in bad]
+    damaged = any(finding.state == "damaged" for finding in bad)
+    files = ", ".join(f"{finding.path} ({finding.state})" for finding in bad)
+    named = f"{len(bad)} needed {'file is' if len(bad) == 1 else 'files are'} not good: {files}."
+    if args.address is not None:
+        base = args.address.rstrip("/")
+        return f"{named} They are expected at {base}/{paths[0]} and so on; the table says what was wrong."
+    return (
+        f"{named} Pass --from URL with the address of a folder that has them under these names: the first one is "
+        f"fetched from URL/{paths[0]}.{' Add --force to replace damaged files.' if damaged else ''}"
+    )
 
 
 def _table(findings: list[Finding]) -> str:

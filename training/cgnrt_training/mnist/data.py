@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from cgnrt._support.pictures import PictureError, has_suffix, read_picture
+from cgnrt._support.suggest import did_you_mean
 
 from .config import N_CLASSES as N_CLASSES
 from .config import VARIANTS
@@ -109,7 +110,10 @@ class VariantMnist:
         correlation: float | None = None,
     ) -> None:
         if variant not in VARIANTS:
-            raise ValueError(f"load data: variant is '{variant}', expected one of {', '.join(VARIANTS)}.")
+            raise ValueError(
+                f"load data: variant is '{variant}', expected one of {', '.join(VARIANTS)}."
+                f"{did_you_mean(variant, VARIANTS)}"
+            )
         if domain not in ("train", "test"):
             raise ValueError(f"load data: domain is '{domain}', expected train or test.")
         if correlation is None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cgnrt import cuda
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import is_int
 from cgnrt.backends.base import Device
 from cgnrt.backends.onnxruntime.session import Provider, open_session
@@ -143,7 +144,10 @@ class OnnxRuntimeCudaEngine:
         fp32_layers: Collection[str] = (),
     ) -> None:
         if provider not in PROVIDERS:
-            raise ValueError(f"load: provider is {provider!r}, expected one of {', '.join(PROVIDERS)}.")
+            raise ValueError(
+                f"load: provider is {provider!r}, expected one of {', '.join(PROVIDERS)}."
+                f"{did_you_mean(provider, PROVIDERS)}"
+            )
         if any(not is_int(n) or n < 1 for n in batches):
             raise ValueError(f"load: batches are {batches!r}, expected ints of at least 1.")
         self._cuda = cuda.module()

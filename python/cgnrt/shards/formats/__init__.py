@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import is_int
 from cgnrt.shards.encode import DEFAULT_QUALITY, QUALITY_BOUNDS
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
@@ -23,7 +24,9 @@ def choose_storage(
       ValueError: an option is out of range.
     """
     if format not in FORMATS:
-        raise ValueError(f"generate: format is {format!r}, expected one of {', '.join(FORMATS)}.")
+        raise ValueError(
+            f"generate: format is {format!r}, expected one of {', '.join(FORMATS)}.{did_you_mean(format, FORMATS)}"
+        )
     images = FORMATS[format].images
     if image is None:
         image = images[0]
