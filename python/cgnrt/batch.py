@@ -125,6 +125,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        dtype = str(getattr(self.images, "dtype", "of another library")).removeprefix("torch.")
+        device = str(getattr(self.images, "device", "cpu"))
+        where = "" if device == "cpu" else f" on {device}"
+        kept = [name for name in PICTURE_NAMES if getattr(self, name) is not None]
+        parts = f", parts={'+'.join(kept)}" if kept else ""
+        return f"Batch(images={tuple(self.images.shape)} {dtype}{where}, seed={self.seed}{parts})"
+
     @property
     def noise(self) -> Noise:
         """The noise of every sample; given back as `noise=` with one label changed it is the counterfactual.
@@ -159,6 +167,23 @@ class Batch:
             draw_noise=request.noise,
             **{name: None if picture is None else picture[part] for name, picture in pictures.items()},
         )
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
+        """The same batch with torch tensors on a device of torch: all of them, labels and indices too.
+
+        Args:
+          device: "cuda:0", `torch.device("mps")` and so on. A tensor on this device is not copied.
+          non_blocking: as for `Tensor.to`.
+        Raises:
+          MissingDependencyError: torch is not installed.
+        """
+        batch = self.torch()
+
+        def move(tensor: Any) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        moved = {name: move(getattr(batch, name)) for name in ("images", *PICTURE_NAMES, "indices", "index")}
+        return replace(batch, labels=Labels(*map(move, batch.labels)), **moved)
 
     def torch(self) -> Batch:
         """The same batch with torch tensors that share its memory.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,11 +16,14 @@ from cgnrt.pipeline import Pipeline
 from cgnrt.plan import Plan
 from cgnrt.render.renderer import Counterfactuals
 from cgnrt.request.labels import Label
-from cgnrt.request.options import OPTION_NAMES, GeneratorOptions, SampleOptions, check_names
+from cgnrt.request.options import OPTION_NAMES, GeneratorOptions, SampleOptions, check_names, dtype_name
 from cgnrt.request.resolver import Request, merge_requests
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
 
 if TYPE_CHECKING:
+    from torch import device as TorchDevice
+    from torch import dtype as TorchDtype
+
     from cgnrt.stream import Stream
 
 
@@ -33,7 +37,8 @@ class Generator:
       backend: "auto" (the fastest that runs the plan), or one by name, such as "native"; docs/devices.md lists them.
       precision: "auto" (the plan's default where the device runs it, else fp32), "fp32", "bf16" or "fp16".
       threads: of the engines and the composer on the CPU; None takes the cores that this process may use.
-      dtype: of the images: "float32", "float16", "bfloat16" or "uint8" (0..255).
+      dtype: of the images: "float32", "float16", "bfloat16" or "uint8" (0..255); also torch's or NumPy's own, such as
+        `torch.float16`.
       layout: "NCHW" or "NHWC".
       range: (low, high) of the images; None is (-1, 1), and (0, 255) for uint8.
       normalize: (mean, std), three numbers each, of images in [0, 1]; instead of `range`.
@@ -54,17 +59,20 @@ class Generator:
     agree to the engine's tolerance. A Generator pickles as (path, digest, options) and opens its engines on first
     use in each process. Calls from several threads take turns. On a GPU a batch is enqueued on the generator's own
     stream, and only reading the result waits for it (docs/devices.md).
+
+    `with Generator(...) as gen:` frees the engines, the pool and the plan file at its end, as `close` does. Without it
+    they are freed with the generator.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str] | Plan,
         *,
-        device: str = "auto",
+        device: str | TorchDevice = "auto",
         backend: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
-        dtype: str = "float32",
+        dtype: str | np.dtype[Any] | type[np.generic] | TorchDtype = "float32",
         layout: str = "NCHW",
         range: Sequence[float] | None = None,
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -82,7 +90,7 @@ class Generator:
                 backend=backend,
                 precision=precision,
                 threads=threads,
-                dtype=dtype,
+                dtype=dtype_name(dtype),
                 layout=layout,
                 range=range,
                 normalize=normalize,
@@ -357,6 +365,22 @@ class Generator:
             self._pipeline.resolver.request(options, resolve_indices(None, 0, indices)),
         )
 
+    def close(self) -> None:
+        """Free the engines, the kept pool, and the plan file if this generator opened it.
+
+        Batches stay as they are; another call is an error. Copies by `with_threads` and `with_pixels` share the plan,
+        and must not be used afterwards. May be called again.
+        """
+        self._pipeline.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     # What it is.
 
     @property
@@ -422,9 +446,9 @@ class Generator:
         """The same plan and options with another number of threads, and engines of its own."""
         return self._with(self._pipeline.with_threads(threads))
 
-    def with_pixels(self, dtype: str, layout: str) -> Self:
+    def with_pixels(self, dtype: str | np.dtype[Any] | type[np.generic] | TorchDtype, layout: str) -> Self:
         """The same plan and engines with images in another form and its default range. The two take turns."""
-        return self._with(self._pipeline.with_pixels(dtype, layout))
+        return self._with(self._pipeline.with_pixels(dtype_name(dtype), layout))
 
     def _with(self, pipeline: Pipeline) -> Self:
         other = object.__new__(type(self))

@@ -33,6 +33,7 @@ class Pipeline:
 
     def __init__(self, plan: str | os.PathLike[str] | Plan, options: GeneratorOptions) -> None:
         self.plan = plan if isinstance(plan, Plan) else Plan.open(plan)
+        self._owns_plan = self.plan is not plan
         self.options = options
         manifest, mechanisms = self.plan.manifest, self.plan.mechanisms
         if manifest.stream_version != STREAM_VERSION:
@@ -55,6 +56,12 @@ class Pipeline:
         )
         self.plan.release_pages()  # the backends have looked at the graphs and weights
         self.renderer = self._make_renderer()
+
+    def close(self) -> None:
+        """`Generator.close`."""
+        self.renderer.close()
+        if self._owns_plan:
+            self.plan.close()
 
     def with_threads(self, threads: int | None) -> Pipeline:
         """`Generator.with_threads`."""

@@ -34,19 +34,19 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> Device:
-        """Read `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu:0"`.
+        """Read `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"xpu:0"`, as users and `torch.device` write them.
 
         Raises:
           ValueError: anything else.
         """
         kind, colon, index = text.partition(":")
-        if text == "cpu":
+        if text in ("cpu", "cpu:0"):
             return cls()
         if kind in KINDS[1:] and (not colon or index.isdecimal()):
             return cls(kind, int(index or 0))
         names = ", ".join(repr(name) for name in KINDS)
         raise ValueError(
-            f"load: device is {text!r}, expected 'auto', {names}, or one but the CPU with an index, as 'cuda:1'."
+            f"load: device is {text!r}, expected 'auto', {names}, or a GPU with its index, such as 'cuda:1'."
         )
 
     def __str__(self) -> str:

@@ -204,17 +204,31 @@ class Opening:
         self.name = str(choice.device)
         self._arguments = plan, choice, threads
         self._opened: tuple[int, RenderDevice] | None = None
+        self._closed = False
         self._lock = ForkLock()
 
     def device(self) -> RenderDevice:
-        """The device of this process."""
+        """The device of this process.
+
+        Raises:
+          ValueError: it was closed.
+        """
         opened, pid = self._opened, os.getpid()
         if opened is not None and opened[0] == pid:
             return opened[1]
         with self._lock:
+            if self._closed:
+                raise ValueError(
+                    "sample: the generator is closed, expected an open one. Make another Generator."
+                )
             if self._opened is None or self._opened[0] != pid:
                 self._opened = pid, self.kind(*self._arguments)
             return self._opened[1]
+
+    def close(self) -> None:
+        """Let go of the device and its engines. Calls that run in other threads still end well."""
+        with self._lock:
+            self._opened, self._closed = None, True
 
 
 class Uploaded:

@@ -70,6 +70,11 @@ class Renderer:
         other._pool = None
         return other
 
+    def close(self) -> None:
+        """Let go of the engines and the pool; renderers that `with_pixels` made of this one are closed, too."""
+        self._opening.close()
+        self._pool = None
+
     def drop_pool(self) -> None:
         """Forget the kept pool."""
         self._pool = None
@@ -157,7 +162,8 @@ class Renderer:
             np.empty(size, np.uint8)
         except (MemoryError, ValueError) as error:
             raise MemoryError(
-                f"sample: {n} images need {size:,} bytes, expected what the memory has. Use Generator.batches."
+                f"sample: {n} images need {size / 2**30:,.1f} GiB ({size:,} bytes) at once, more than the system has. "
+                "Use Generator.batches or Generator.stream, which hold a batch at a time; cgnrt generate writes files."
             ) from error
 
     def check_out(self, out: Any) -> None:

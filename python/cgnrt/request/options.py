@@ -157,6 +157,23 @@ def _check_refresh(refresh: Any, pool: Any) -> int:
     return int(refresh)
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype that is given as text, or as NumPy's or torch's own.
+
+    Raises:
+      TypeError: it is something else.
+    """
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, np.dtype) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
+        return str(np.dtype(dtype))
+    if type(dtype).__module__ == "torch" and type(dtype).__name__ == "dtype":
+        return str(dtype).removeprefix("torch.")
+    raise TypeError(
+        f"load: dtype is {dtype!r}, expected a name such as 'float32', or a dtype of NumPy or torch."
+    )
+
+
 @dataclass(frozen=True)
 class GeneratorOptions:
     """What `Generator` takes besides the plan; its docstring says what each option means, and has the defaults."""
