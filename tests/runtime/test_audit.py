@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,7 +166,46 @@ def test_a_torch_classifier(telling: Generator, dtype: torch.dtype) -> None:
     # With a gradient, from NumPy images: a tensor is taken all the same.
     assert cgnrt.audit(lambda images: module(torch.from_numpy(images)), telling, N) == expected
     with pytest.raises(ValueError, match=r"module in training mode, .* Call classifier\.eval\(\)"):
-        cgnrt.audit(module.train(), telling, N, inputs="torch")
+        cgnrt.audit(module.train(), telling, N, inputs="numpy")
+
+
+def test_a_module_is_asked_in_evaluation_mode_and_put_back(telling: Generator) -> None:
+    expected = cgnrt.audit(texture_of, telling, N)
+    frozen = torch.nn.BatchNorm2d(3).eval()  # a part that its owner keeps in evaluation mode
+    module = torch.nn.Sequential(frozen, torch.nn.Dropout(0.9), Cues()).train()
+    frozen.eval()
+    assert cgnrt.audit(module, telling, N) == expected
+    assert [part.training for part in module.modules()] == [True, False, True, True]
+    assert frozen.num_batches_tracked == 0
+    with pytest.raises(ValueError, match="number of logits is 8, expected 3"):
+        cgnrt.audit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8)).train(), telling, N)
+
+
+def test_a_module_gets_images_on_its_device(telling: Generator) -> None:
+    places: list[str] = []
+
+    class Elsewhere(torch.nn.Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            places.append(str(images.device))
+            assert not torch.is_grad_enabled()
+            return torch.zeros(len(images), K)
+
+    cgnrt.audit(Elsewhere(1, 1, device="meta"), telling, 20, batch_size=20)
+    assert places == ["meta"] * 6
+
+
+def test_a_module_of_another_picture_size_fails_before_the_work(telling: Generator) -> None:
+    sizes: list[int] = []
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, K)).train()
+    module.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
+        cgnrt.audit(module, telling, N)
+    assert sizes == [1]
+    assert module.training
+    (note,) = caught.value.__notes__
+    assert re.search(
+        r"was given images \(1, 3, 8, 8\) float32 of '.*telling\.plan'\. .* pass Generator", note
+    )
 
 
 def test_torch_is_asked_for_and_missing(telling: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

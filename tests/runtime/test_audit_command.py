@@ -54,6 +54,18 @@ def test_the_command(telling: Generator, here: Path, capsys: pytest.CaptureFixtu
     assert main([*words[:2], "own_classifiers:model.classify", *words[3:]]) == 0
 
 
+def test_a_torch_module_by_its_name(
+    telling: Generator, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "own_modules.py").write_text(
+        "import torch\nmodel = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Flatten(), torch.nn.Linear(192, 3))\n"
+    )
+    assert main(["audit", str(telling.plan.path), "own_modules:model", "-n", "20"]) == 0
+    model = sys.modules.pop("own_modules").model
+    assert model.training
+    assert capsys.readouterr().out == f"{cgnrt.audit(model, telling, 20)}\n"
+
+
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [

@@ -73,6 +73,44 @@ def test_samples_are_collated_by_the_loader(demo: Generator) -> None:
     assert_samples(found, demo, seed=3)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("mechanism", ["shape", "texture", "background"])
+def test_pairs_of_images_and_one_label(demo: Generator, mechanism: str, workers: int) -> None:
+    whole = demo.sample(20, seed=3)
+    dataset = CounterfactualDataset(demo, 8, seed=3, n=20, label=mechanism)
+    found = [(images, labels) for images, labels in loader(dataset, num_workers=workers)]
+    assert [len(images) for images, _ in found] == [8, 8, 4]
+    np.testing.assert_array_equal(torch.cat([images for images, _ in found]), whole.images)
+    labels = torch.cat([labels for _, labels in found])
+    assert labels.dtype == torch.int64
+    np.testing.assert_array_equal(labels, getattr(whole.labels, mechanism))
+
+
+def test_single_pairs_are_collated_by_the_loader(demo: Generator) -> None:
+    whole = demo.sample(20, seed=3)
+    for images, labels in DataLoader(CounterfactualDataset(demo, seed=3, n=20, label="shape"), batch_size=20):
+        np.testing.assert_array_equal(images, whole.images)
+        np.testing.assert_array_equal(labels, whole.labels.shape)
+
+
+def test_the_path_of_a_plan_will_do(demo_plan: Path) -> None:
+    for path in (demo_plan, str(demo_plan)):
+        (batch,) = CounterfactualDataset(path, 4, n=4)
+        np.testing.assert_array_equal(batch.labels.shape, Generator(demo_plan).sample(4, seed=0).labels.shape)
+
+
+def test_labels_that_are_refused(demo: Generator) -> None:
+    with pytest.raises(
+        ValueError, match=r"label is 'shapes', expected one of shape, .* Did you mean 'shape'\?"
+    ):
+        CounterfactualDataset(demo, 4, label="shapes")
+    with pytest.raises(ValueError, match="label and transform are given, expected one of them"):
+        CounterfactualDataset(demo, 4, label="shape", transform=masks)
+    real = [(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))]
+    with pytest.raises(ValueError, match=r"mix: counterfactual gives one label .* Leave out label="):
+        next(iter(mix(real, CounterfactualDataset(demo, 4, label="shape"))))
+
+
 def masks(batch: Batch) -> dict[str, Any]:
     return {"x": batch.images, "more": (batch.mask, batch.labels.texture)}
 

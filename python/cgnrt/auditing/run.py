@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt._support.values import host_array, is_int
+from cgnrt.auditing.modules import classifying, is_module
 from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.auditing.result import Audit
 from cgnrt.batch import Batch
@@ -30,7 +31,7 @@ def audit(
     batch_size: int = 256,
     seed: int | None = 0,
     confidence: float = 0.95,
-    inputs: str = "numpy",
+    inputs: str | None = None,
     truncation: float | None = None,
     progress: bool = False,
 ) -> Audit:
@@ -40,17 +41,20 @@ def audit(
     mechanisms the same n with that mechanism's label replaced by another class; and n images whose labels agree.
 
     Args:
-      classifier: a function of a batch of images (m, 3, h, w) that returns logits (m, k) or labels (m,), as a NumPy
-        array or a torch tensor on any device; k is the number of classes of the plan. The answer is the highest
-        logit, and the first one where several are equal. The answer for an image must not depend on the other
-        images: a torch module must be in evaluation mode.
+      classifier: a torch module, which is asked in evaluation mode and on the device of its first parameter, and is
+        then put back into its mode. Or a function of a batch of images (m, 3, h, w). Either returns logits (m, k) or
+        labels (m,), as a NumPy array or a torch tensor on any device; k is the number of classes of the plan. The
+        answer is the highest logit, and the first one where several are equal. The answer for an image must not
+        depend on the other images.
       plan: a plan file or a Plan: images are float32 in [-1, 1]. Or a Generator, made with the dtype, layout and
         range or normalisation that the classifier was trained with.
       n: the number of images of each of the five kinds; at least 1. Intervals shrink with its square root.
       batch_size: images in one call of the classifier; five times as many are in memory.
       seed: of the stream. A seed always makes the same images, whatever the batch size. None draws a seed.
       confidence: of the intervals, between 0 and 1.
-      inputs: "numpy", or "torch" to hand CPU tensors to the classifier, without gradients.
+      inputs: what the classifier takes: "numpy", or "torch" for tensors on the CPU (those of a Generator are on its
+        device), without gradients. None is "torch" for a module and "numpy" for a function. With "torch" one image
+        comes first, alone: a classifier that does not take the plan's images fails before the work.
       truncation: for plans that have it.
       progress: show a bar on stderr, if that is a terminal.
     Returns:
@@ -60,17 +64,51 @@ def audit(
         classifier's answer has the wrong shape, the wrong number of classes, NaN, or -inf for every class.
       PlanError, BackendError: as for Generator.
       MissingDependencyError: `inputs` is "torch" and torch is not installed.
-      An error that the classifier raises is not changed.
+      An error that the classifier raises is not changed; for the first image it has a note that says what was given.
     """
-    count, seed = _check(classifier, n, batch_size, confidence, inputs), resolve_seed(seed)
-    generator = _generator(plan, inputs)
-    classes = _classes(generator)
-    ask = _Asker(classifier, len(classes), inputs)
-    totals = _Totals(len(classes))
+    prepared: AbstractContextManager[Classifier] = nullcontext(classifier)
+    if is_module(classifier) and inputs in (None, "torch"):
+        prepared, inputs = classifying(classifier), "torch"
+    inputs = "numpy" if inputs is None else inputs
+    with prepared as function:
+        count, seed = _check(function, n, batch_size, confidence, inputs), resolve_seed(seed)
+        generator = _generator(plan, inputs)
+        ask = _Asker(function, len(_classes(generator)), inputs)
+        if inputs == "torch":
+            _try_one(ask, generator, seed, truncation)
+        totals = _count(ask, generator, count, batch_size, seed, truncation, progress)
+    return totals.audit(generator, _classes(generator), count, seed, confidence)
+
+
+def _try_one(ask: _Asker, generator: Generator, seed: int, truncation: float | None) -> None:
+    """Ask about the first image."""
+    batch = generator.sample(1, seed=seed, truncation=truncation)
+    try:
+        ask(batch)
+    except Exception as error:
+        error.add_note(
+            f"audit: the classifier was given images {tuple(batch.images.shape)} {generator.dtype} of "
+            f"'{generator.plan.path}'. For another form pass Generator(plan, dtype=, layout=, range= or normalize=)."
+        )
+        raise
+
+
+def _count(
+    ask: _Asker,
+    generator: Generator,
+    n: int,
+    batch_size: int,
+    seed: int,
+    truncation: float | None,
+    progress: bool,
+) -> _Totals:
+    """Ask about all images."""
     from cgnrt._support.terminal import progress_bar
 
-    with progress_bar(5 * count, unit="image", shown=progress) as bar:
-        for indices, others in _parts(count, batch_size, len(classes), seed):
+    classes = _classes(generator)
+    totals = _Totals(len(classes))
+    with progress_bar(5 * n, unit="image", shown=progress) as bar:
+        for indices, others in _parts(n, batch_size, len(classes), seed):
             related = generator.related(seed=seed, indices=indices, truncation=truncation)
             labels = related.labels
             changed = [
@@ -87,7 +125,7 @@ def audit(
                 bar.update(len(indices))
             totals.shared += int((ask(agreeing) == agreeing.labels.shape).sum())
             bar.update(len(indices))
-    return totals.audit(generator, classes, count, seed, confidence)
+    return totals
 
 
 class _Totals:

@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "classifier",
         metavar="MODULE:FUNCTION",
-        help="from a batch of images (m, 3, h, w) in [-1, 1] to logits (m, k) or labels (m,); the module is "
+        help="from a batch of images (m, 3, h, w) in [-1, 1] to logits (m, k) or labels (m,), or a torch module; it is "
         "imported from the current folder, or from what is installed, so its code runs",
     )
     parser.add_argument("-n", type=int, default=10_000, help="images of each kind; five kinds (10000)")
@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="images in a call (256)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (0.95)")
     parser.add_argument(
-        "--inputs", choices=("numpy", "torch"), default="numpy", help="what the function takes (numpy)"
+        "--inputs", choices=("numpy", "torch"), help="what it takes (numpy; torch for a torch module)"
     )
     parser.add_argument("--truncation", type=float, help="for plans that have it")
     parser.add_argument(
@@ -49,6 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     Raises:
       CgnrtError: the classifier is not there, or raised (its traceback is on stderr).
     """
+    from cgnrt.auditing.modules import classifying, is_module
     from cgnrt.auditing.run import audit
 
     # All that can be refused is refused before the long work.
@@ -61,18 +62,20 @@ def _run(arguments: argparse.Namespace) -> None:
         from cgnrt.auditing.plot import import_figure
 
         import_figure()
-    if arguments.inputs == "torch" and arguments.device == "auto":
-        arguments.device = "cpu"  # where a classifier is that says nothing else
-    generator = open_generator(arguments)
-    with _current_folder_first():
+    with _current_folder_first(), ExitStack() as stack:
+        classifier, inputs = _load(arguments.classifier), arguments.inputs
+        if is_module(classifier) and inputs != "numpy":
+            classifier, inputs = stack.enter_context(classifying(classifier)), "torch"
+        if inputs == "torch" and arguments.device == "auto":
+            arguments.device = "cpu"  # where a classifier is that says nothing else
         result = audit(
-            _guarded(arguments.classifier, _load(arguments.classifier)),
-            generator,
+            _guarded(arguments.classifier, classifier),
+            open_generator(arguments),
             arguments.n,
             batch_size=arguments.batch,
             seed=arguments.seed,
             confidence=arguments.confidence,
-            inputs=arguments.inputs,
+            inputs=inputs,
             truncation=arguments.truncation,
             progress=True,
         )

@@ -14,15 +14,16 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from cgnrt._support.machine import available_cores
 from cgnrt._support.prefetch import Prefetch
+from cgnrt._support.suggest import did_you_mean
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.pipeline import check_batch_size
 from cgnrt.request.options import SampleOptions
-from cgnrt.sampling import Labels, check_index, check_span
+from cgnrt.sampling import MECHANISMS, Labels, check_index, check_span
 from cgnrt.stream import one_ahead
 from cgnrt.torch import transport
 from cgnrt.torch.epochs import Epochs, Position
-from cgnrt.torch.samples import Samples, samples_of
+from cgnrt.torch.samples import Pairs, Samples, samples_of
 from cgnrt.torch.sharding import LoaderProcess, batch_numbers, run_length
 
 _BLOCK = 64  # samples that are made at once where single ones are handed out
@@ -33,12 +34,14 @@ class CounterfactualDataset(IterableDataset[Any]):
     """A stream of counterfactuals for a `DataLoader`.
 
     Args:
-      generator: spawned workers open it by its path and options; each has engines of its own and its part of the cores.
+      generator: a Generator, or the path of a plan for one without options. Spawned workers open it by its path and
+        options; each has engines of its own and its part of the cores.
       batch_size: of the batches that are yielded, for `DataLoader(dataset, batch_size=None)`, which passes them on as
-        they are; None yields single samples.
+        they are: with a batch size of its own the loader would make batches of batches. None yields single samples.
       seed: of the stream.
       n: samples in an epoch; None is without end.
       start: number of the first sample.
+      label: "shape", "texture" or "background": yields `Pairs`, which unpack as `images, labels`; not with `transform`.
       transform: makes what is yielded from a `Batch` of tensors, in the process that makes the batch; `Samples` by
         default. It has to pickle for spawned workers.
       prefetch: as for `Generator.stream`; it has no effect in workers.
@@ -57,16 +60,19 @@ class CounterfactualDataset(IterableDataset[Any]):
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Generator | str | os.PathLike[str],
         batch_size: int | None = None,
         seed: int = 0,
         *,
         n: int | None = None,
         start: int = 0,
+        label: str | None = None,
         transform: Callable[[Batch], Any] | None = None,
         prefetch: int = 2,
         **options: Any,
     ) -> None:
+        if not isinstance(generator, Generator):
+            generator = Generator(generator)
         self._options = generator.check(SampleOptions.collect("dataset", {"seed": seed, **options}))
         self.generator = generator
         self.batch_size = batch_size
@@ -75,6 +81,7 @@ class CounterfactualDataset(IterableDataset[Any]):
         self._start = check_index("start", start)
         check_span(self._n or 0, self._start)
         self._transform = transform
+        self._label = None if label is None else _check_label(label, transform)
         self._prefetch = check_index("prefetch", prefetch)
         self._run = run_length(self._options, self._size)
         self._epochs = Epochs()
@@ -182,7 +189,11 @@ class CounterfactualDataset(IterableDataset[Any]):
                 yield generator.sample(size, start=begin + low, out=out, **self._options)
 
         def finish(batch: Batch) -> tuple[int, Any]:
-            return len(batch), transform(batch.torch())
+            found = transform(batch.torch())
+            if self._label is not None:
+                label: Any = found.labels[self._label]
+                found = Pairs(found.images, label)
+            return len(batch), found
 
         made: Iterator[tuple[int, Any]]
         if generator.device != "cpu":
@@ -280,6 +291,17 @@ class _Iteration(Iterator[Any]):
         self._dataset._epochs.heed()
         self._position = Position(epoch, self._position.place)
         self._dataset._position = replace(self._position)
+
+
+def _check_label(label: Any, transform: object) -> int:
+    """Which of the labels it is."""
+    if label not in MECHANISMS:
+        raise ValueError(
+            f"dataset: label is {label!r}, expected one of {', '.join(MECHANISMS)}.{did_you_mean(label, MECHANISMS)}"
+        )
+    if transform is not None:
+        raise ValueError("dataset: label and transform are given, expected one of them.")
+    return MECHANISMS.index(label)
 
 
 def _has_ranks() -> bool:

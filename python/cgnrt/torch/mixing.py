@@ -76,7 +76,7 @@ def mix(real: Iterable[Any], counterfactual: Iterable[Any], *, share: float = 0.
       An iterable of `Mixed`, with the length of `real`; on the device of the counterfactuals.
     Raises:
       ValueError: share is not between 0 and 1; when iterated: the images of both have different shapes or dtypes, or
-        there are no more counterfactuals.
+        there are no more counterfactuals, or they have one label alone.
     """
     return Mix(real, counterfactual, share)
 
@@ -117,6 +117,11 @@ class _Rows:
             for batch in self._iterator:
                 if len(batch.images):
                     found = batch.torch() if isinstance(batch, Batch) else batch
+                    if isinstance(found.labels, Tensor):
+                        raise ValueError(
+                            "mix: counterfactual gives one label for each image, expected all three. Leave out label= "
+                            "of the data set, and choose one of the mixed labels, such as labels.shape."
+                        )
                     return _Labelled(found.images, found.labels)
             self._iterator = iter(self._batches)
         raise ValueError(

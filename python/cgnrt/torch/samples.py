@@ -29,10 +29,30 @@ class Samples(NamedTuple):
         return (Samples, tuple(self)) if sent is None else (_receive, sent)
 
 
+class Pairs(NamedTuple):
+    """Counterfactuals with one label each: `for images, labels in loader`.
+
+    Attributes:
+      images: as those of `Samples`.
+      labels: int64 (n,), of the mechanism that was asked for.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sent = transport.send([self.images, self.labels])
+        return (Pairs, tuple(self)) if sent is None else (_receive_pairs, sent)
+
+
 def samples_of(batch: Batch) -> Samples:
     """The tensors of a batch of tensors."""
     indices: Any = batch.indices
     return Samples(batch.images, batch.labels, indices)
+
+
+def _receive_pairs(*sent: Any) -> Pairs:
+    return Pairs(*transport.receive(*sent))
 
 
 def _receive(*sent: Any) -> Samples:
