@@ -71,12 +71,12 @@ class LossConfig:
     """Weights of the generator's losses; 0 leaves one out, and does not compute it."""
 
     adversarial: float = 1.0  # hinge loss, summed over heads; BigGAN
-    classify: float = 1.0  # cross-entropy of a linear classifier on the frozen features
+    classify: float = 3.0  # cross-entropy of a linear classifier on the frozen features
     perceptual: float = 60.0  # of pictures from codes to their photos: in the frozen network's maps
     thumbnail: float = 600.0  # the same at a quarter of the size: mean absolute difference
     divergence: float = 0.2  # of the codes' distribution from the noise's, in nats
     diversity: float = (
-        30.0  # two samples of a class must differ as much as two photos of it do, in three mixed maps
+        12.0  # two samples of a class must differ as much as two photos of it do, in three mixed maps
     )
 
 
@@ -116,7 +116,7 @@ class OptimizerConfig:
 class TrainConfig:
     """The loop."""
 
-    images: int = 125000  # that the discriminator sees
+    images: int = 165000  # that the discriminator sees
     batch: int = 32  # an even number: it is made of pairs of one class
     ema: float = 0.998  # decay of the averaged weights, which are what is saved
     seed: int = 0

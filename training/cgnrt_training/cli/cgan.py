@@ -38,7 +38,7 @@ def add(jobs: common.Jobs) -> None:
     )
     add_judge(parser)
     common.add_output(parser)
-    parser.add_argument("--images", type=int, metavar="N", help="to train for; 125,000 by default")
+    parser.add_argument("--images", type=int, metavar="N", help="to train for; 165,000 by default")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of weights, order of photos and noise; 0 by default"
     )
