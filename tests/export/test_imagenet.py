@@ -256,11 +256,12 @@ def test_own_modules_may_give_a_pre_mask(own: Any, tmp_path: Path) -> None:
     other = Twice(lambda mask, pre_mask: (mask, pre_mask + 0.1)).eval()
     other.load_state_dict(given["shape"].module.state_dict())
     with Plan.open(tmp_path / "own.plan") as plan:
-        check_pre_mask(plan, checked, checked.module)
+        shape = plan.mechanisms["shape"]
+        check_pre_mask(shape, checked, checked.module)
         with pytest.raises(
             ExportError, match=r"largest fp32 error of the pre-mask by \w+ is 0\.1, expected at"
         ):
-            check_pre_mask(plan, checked, other)
+            check_pre_mask(shape, checked, other)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -94,7 +95,6 @@ def test_the_closest_name_is_suggested(name: str) -> None:
         (cgnrt.cli.main, f"generate {PLAN} -n 1 -o OUT --format parquet", "pyarrow", "parquet"),
         (cgnrt.cli.main, f"audit {PLAN} a:b --plot OUT.png", "matplotlib", "plot"),
         (cgnrt_training.cli.main, "gan --data OUT --variant colored --output OUT", "torch", "train"),
-        (cgnrt_export.cli.main, "OUT -o OUT.plan", "onnxscript", "export"),
     ],
 )
 def test_a_command_names_the_extra_to_install(
@@ -106,9 +106,7 @@ def test_a_command_names_the_extra_to_install(
     module: str,
     extra: str,
 ) -> None:
-    for name in [
-        name for name in sys.modules if name.startswith(("cgnrt.serve", "cgnrt_export.onnx_writer"))
-    ]:
+    for name in [name for name in sys.modules if name.startswith("cgnrt.serve")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
@@ -118,6 +116,19 @@ def test_a_command_names_the_extra_to_install(
     error = capsys.readouterr().err
     assert f"Run: pip install 'cgnrt[{extra}]'" in error
     assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_export_names_its_extra(tmp_path: Path) -> None:
+    """In a process of its own: in this one, the modules that need the package may be there already."""
+    script = "import sys; sys.modules['onnxscript'] = None; from cgnrt_export.cli import main; sys.exit(main())"
+    words = ["model.pth", "-o", "model.plan"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Run: pip install 'cgnrt[export]'" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import cgnrt.plan.onnx.graph
 from cgnrt import BackendError, Generator
 from cgnrt.backends.base import deliver
 from cgnrt.plan import write_plan
@@ -26,25 +27,14 @@ CASES = [
 ]  # one channel
 
 
-def shrink(graph: bytes, name: str, picture: str, axis: int) -> bytes:
-    """One row of an axis, but for batches of 11, for which the check of a plan computes the shapes."""
+def shrink(graph: bytes, picture: str, axis: int) -> bytes:
+    """One row of an axis, whatever the sizes."""
     model = onnx.load_model_from_string(graph)
     for node in model.graph.node:
         node.output[:] = ["made" if output == picture else output for output in node.output]
-    size = 11 if axis == 0 else model.graph.output[0].type.tensor_type.shape.dim[axis].dim_value
-    numbers = {"first": 0, "check": 11, "rest": size - 1, "one": 1, "axis": axis}
-    for label, value in numbers.items():
+    for label, value in {"first": 0, "end": 1, "axis": axis}.items():
         model.graph.initializer.append(helper.make_tensor(label, TensorProto.INT64, [1], [value]))
-    model.graph.node.extend(
-        [
-            helper.make_node("Shape", ["made"], ["sizes"]),
-            helper.make_node("Gather", ["sizes", "first"], ["batch"]),
-            helper.make_node("Div", ["batch", "check"], ["is_check"]),
-            helper.make_node("Mul", ["is_check", "rest"], ["more"]),
-            helper.make_node("Add", ["more", "one"], ["end"]),
-            helper.make_node("Slice", ["made", "first", "end", "axis"], [picture]),
-        ]
-    )
+    model.graph.node.append(helper.make_node("Slice", ["made", "first", "end", "axis"], [picture]))
     changed: bytes = model.SerializeToString(deterministic=True)
     return changed
 
@@ -53,12 +43,15 @@ Make = Callable[[str, int], Path]
 
 
 @pytest.fixture
-def make(make_golden: ModuleType, tmp_path: Path) -> Make:
+def make(make_golden: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    # A plan's sizes are checked by rules when it is opened: here an engine disagrees with them.
+    monkeypatch.setattr(cgnrt.plan.onnx.graph, "_check_shapes", lambda *_: None)
+
     def run(name: str, axis: int) -> Path:
         saliency = name == "saliency"
         manifest, members = make_golden.make_saliency_plan() if saliency else make_golden.make_plan()
         graph = f"mechanisms/{name}.onnx"
-        members[graph] = shrink(members[graph], name, PICTURES[name], axis)
+        members[graph] = shrink(members[graph], PICTURES[name], axis)
         write_plan(tmp_path / "wrong.plan", manifest, members)
         return tmp_path / "wrong.plan"
 

@@ -168,7 +168,7 @@ def test_a_run_and_its_plan(run: Path, files: Path, capsys: pytest.CaptureFixtur
         "u2net.pth",
         "vgg16_bn.pth",
     ]
-    assert checkpoint.mechanisms["texture"].classes == ["0", "1", "2"]
+    assert tuple(checkpoint.mechanisms["texture"].classes) == ("0", "1", "2")
     loaded = load_natural(run / "cgn.pt")
     module = checkpoint.mechanisms["background"].module
     noise, truncation = torch.zeros(1, 128), torch.ones(1, 1)
