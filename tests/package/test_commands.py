@@ -121,7 +121,9 @@ def test_a_command_names_the_extra_to_install(
 
 def test_the_export_names_its_extra(tmp_path: Path) -> None:
     """In a process of its own: in this one, the modules that need the package may be there already."""
-    script = "import sys; sys.modules['onnxscript'] = None; from cgnrt_export.cli import main; sys.exit(main())"
+    script = (
+        "import sys; sys.modules['onnxscript'] = None; from cgnrt_export.cli import main; sys.exit(main())"
+    )
     words = ["model.pth", "-o", "model.plan"]
     done = subprocess.run(
         [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, check=False
