@@ -80,6 +80,8 @@ def grpc_server(
             ("grpc.absolute_max_metadata_size", _MOST_METADATA_BYTES),
             ("grpc.server_handshake_timeout_ms", timeout_ms),
             ("grpc.max_connection_idle_ms", timeout_ms),
+            # On a fast network gRPC would let clients send more and more that no call has asked for.
+            ("grpc.http2.bdp_probe", 0),
         ]
     )
     server.add_generic_rpc_handlers((_handlers(_Calls(service, regions, log), log),))
