@@ -220,11 +220,13 @@ def test_the_runtime_draws_what_torch_draws(small: tuple[Path, Path, CGN], trunc
         exact = copy.deepcopy(cgn).double()(*labels, noise=noise.double(), truncation=factor.double())
     found = (batch.mask, batch.pre_mask, batch.foreground, batch.background, batch.images)
     pairs = zip(found, (*parts, compose(parts)), (*exact, compose(exact)), strict=True)
-    for got, right, truth in pairs:
-        # A few dozen layers of float32, in another order: U2-Net amplifies what its pre-mask differs by, in torch as
-        # in an engine: 3e-4 is usual. The export's rule: as far as torch's own
-        # float32 is from float64, four times.
-        tolerance = max(1e-3, 4 * float((right - truth).abs().max()))
+    # U2-Net amplifies what its pre-mask differs by, in torch as in an engine, and the composite shows its mask: 3e-4 is
+    # usual there.
+    floors = (1e-3, 1e-4, 1e-4, 1e-4, 1e-3)
+    for (got, right, truth), floor in zip(pairs, floors, strict=True):
+        # A few dozen layers of float32, in another order. The export's rule: as far as torch's own float32 is from
+        # float64, four times.
+        tolerance = max(floor, 4 * float((right - truth).abs().max()))
         assert tolerance < 5e-3
         np.testing.assert_allclose(got, right.numpy(), rtol=0, atol=tolerance)
 
