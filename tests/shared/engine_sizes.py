@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from random_nodes import GENERATORS, Case, Data, draw_case
 
 from cgnrt.backends.openvino import _core
@@ -28,6 +29,13 @@ Array = NDArray[Any]
 Made = dict[str, Array]
 
 BATCHES = (2, 5)  # that a node with a batch runs with
+_REFUSALS = (
+    onnxruntime_errors.Fail,
+    onnxruntime_errors.InvalidArgument,
+    onnxruntime_errors.InvalidGraph,
+    onnxruntime_errors.NotImplemented,
+    onnxruntime_errors.RuntimeException,
+)
 _MOST = 1 << 16  # elements that a comparison lets an engine make
 _TOGETHER = 48  # nodes in one model of OpenVINO, whose compiler takes longer to start than for a node
 
@@ -178,12 +186,12 @@ def _by_onnxruntime(case: Case) -> dict[int, list[Array]] | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model, names = model_of({"": case}).SerializeToString(), case.names("")[1]
+    feeds = {n: case.feeds(n) for n in batches(case)}
     try:
-        model = model_of({"": case}).SerializeToString()
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        names = case.names("")[1]
-        return {n: session.run(names, case.feeds(n)) for n in batches(case)}
-    except Exception:  # it refuses the node: nothing is made
+        return {n: session.run(names, arrays) for n, arrays in feeds.items()}
+    except _REFUSALS:  # nothing is made
         return None
 
 
@@ -212,23 +220,26 @@ def batches_of(case: Case, made: Mapping[int, Made]) -> Iterable[int]:
 
 def _by_openvino(cases: Mapping[str, Case]) -> dict[int, Made] | None:
     found: dict[int, Made] = {}
+    model = model_of(cases).SerializeToString()
+    # In the order of the graph: OpenVINO gives the inputs of nodes that do nothing other names.
+    feeds = {
+        n: [array for prefix, case in cases.items() for array in case.feeds(n, prefix).values()]
+        for n in (BATCHES if any(batches(case) == BATCHES for case in cases.values()) else (1,))
+    }
     try:
         compiled = _core().compile_model(
-            _core().read_model(model=model_of(cases).SerializeToString()),
+            _core().read_model(model=model),
             "CPU",
             {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1},
         )
         request = compiled.create_infer_request()
-        for n in BATCHES if any(batches(case) == BATCHES for case in cases.values()) else (1,):
-            # In the order of the graph: OpenVINO gives the inputs of nodes that do nothing other names.
-            request.infer(
-                [array for prefix, case in cases.items() for array in case.feeds(n, prefix).values()]
-            )
+        for n, arrays in feeds.items():
+            request.infer(arrays)
             found[n] = {
                 name: request.get_tensor(output).data.copy()
                 for output in compiled.outputs
                 for name in output.get_names()
             }
-    except Exception:
+    except RuntimeError:  # it refuses a node: nothing is made
         return None
     return found

@@ -5,6 +5,8 @@ Labels come in by projection (Miyato & Koyama, 2018), and every layer is under s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,12 +19,12 @@ _SMALLEST = 4  # pixels of the plain network's last map
 _WIDEST = 8  # times its first layer's channels: its last one's
 
 
-class Discriminator(nn.Module):
+class Discriminator(nn.Module, ABC):
     """The protocol of both kinds."""
 
+    @abstractmethod
     def forward(self, images: Tensor, maps: list[Tensor], labels: Tensor) -> list[Tensor]:
         """Pictures (n, 3, h, w), a frozen network's maps of them, and (n,) int64 -> scores (n, places) of each head."""
-        raise NotImplementedError
 
 
 class ProjectedDiscriminator(Discriminator):

@@ -45,7 +45,7 @@ def open_judge(
     Args:
       photos: that a linear probe is trained on.
     Raises:
-      UsageError: the classes are none of ImageNet's, and there are no photos.
+      UsageError: ImageNet does not have all the classes, and no photos are given.
       CheckpointError: the file is unreadable or of another network.
     """
     if args.judge is None:

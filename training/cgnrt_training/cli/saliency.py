@@ -18,7 +18,7 @@ def add(jobs: common.Jobs) -> None:
         description="Train a small U-Net to find the objects of packed photos as their masks have them. It is the "
         "shape's head and the judge of backgrounds of a CGN of small pictures (cgnrt-train imagenet --u2net), where "
         "U2-Net, which needs 320 px, finds nothing; cgnrt-export makes it a plan for cgnrt real. The photos of val "
-        "judge it, or a tenth of train where there are none. Prints the path of saliency.pt; sheet.png is beside it.",
+        "judge it, or a tenth of train if the pack has no val. Prints the path of saliency.pt; sheet.png is beside it.",
     )
     parser.add_argument(
         "--photos",

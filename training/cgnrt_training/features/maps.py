@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ Stage: TypeAlias = Callable[[Tensor], Tensor]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # on [0, 1]
 
 
-class FeatureMaps(nn.Module):
+class FeatureMaps(nn.Module, ABC):
     """Up to four feature maps, shallow to deep, of a network that is never trained.
 
     Args:
@@ -50,9 +51,9 @@ class FeatureMaps(nn.Module):
         """It stays in evaluation mode whatever it is a part of."""
         return super().train(False)
 
+    @abstractmethod
     def stages(self) -> Sequence[Stage]:
         """From the picture to the first map, from there to the second, and so on."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor, depth: int | None = None) -> list[Tensor]:
         """Images (n, 3, h, w) in [-1, 1] -> the first `depth` maps (n, c, h', w')."""

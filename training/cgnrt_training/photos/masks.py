@@ -23,7 +23,7 @@ class MaskSource(Protocol):
         """Check, before any work, that there will be a mask for every photo.
 
         Raises:
-          ValueError: there is none for some.
+          ValueError: a photo has no mask.
         """
         ...
 

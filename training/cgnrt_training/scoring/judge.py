@@ -37,7 +37,7 @@ class Judge:
         """Of the classifier's own 1,000 classes these alone, in this order.
 
         Raises:
-          ValueError: an index is none of 0..999, or comes twice.
+          ValueError: an index is outside 0..999, or comes twice.
         """
         for index in indices:
             if not 0 <= index < CLASSES or list(indices).count(index) > 1:
@@ -87,7 +87,7 @@ def parse_classes(text: str, classes: int) -> list[int]:
     """ImageNet's classes from a list like "0,217" or "tench,English springer".
 
     Raises:
-      ValueError: a name is none of ImageNet's, or there are more or fewer than `classes`.
+      ValueError: ImageNet has no class of a name, or the number of names is not `classes`.
     """
     entries = [entry.strip() for entry in text.split(",")]
     found = []
