@@ -74,6 +74,14 @@ def _assert_equal(a: object, b: object) -> None:
         assert a == b
 
 
+def test_a_finished_run_looks_at_no_photo_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = train(cgan_runs.config(), cgan_runs.inputs(), tmp_path, log=io.StringIO())
+    before = path.read_bytes()
+    monkeypatch.setattr(Run, "prepare", lambda *_: pytest.fail("the photos are looked at"))
+    assert train(cgan_runs.config(), cgan_runs.inputs(), tmp_path, log=io.StringIO(), resume=True) == path
+    assert path.read_bytes() == before
+
+
 def test_both_players_change_and_the_frozen_network_does_not() -> None:
     run = Run(cgan_runs.config(loss={"diversity": 1.0}, ramp=AT_ONCE), cgan_runs.inputs(), CPU)
     run.prepare(io.StringIO())

@@ -59,7 +59,8 @@ def train(
     state = run.state
     folder.restore(state, log)
     about = checkpoints.about(config, run.generator.config, inputs.sources)
-    run.prepare(log)
+    if state.step < config.steps:
+        run.prepare(log)
     images = config.train.batch
     estimate = Estimate((config.steps - state.step) * images, "images", log)
     with (
