@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from cgnrt.batch import Batch
-from cgnrt.errors import PlanError
 from cgnrt.pipeline import Pipeline
 from cgnrt.plan import Plan
 from cgnrt.render.renderer import Counterfactuals
@@ -466,9 +465,5 @@ _CALL_OPTIONS = {*OPTION_NAMES, "n", "indices"} - {"seed", "do", "pool", "refres
 
 def _reopen(kind: type[Generator], path: str, digest: str, options: GeneratorOptions) -> Generator:
     generator = kind(path, **vars(options))
-    if generator.plan.digest != digest:
-        raise PlanError(
-            f"load '{path}': digest is {generator.plan.digest[:12]}, expected {digest[:12]}. "
-            "The file was replaced since this generator was made."
-        )
+    generator.plan.check_digest(digest, "this generator was made")
     return generator

@@ -86,7 +86,10 @@ class PlanFile(ABC):
     Attributes:
       path: as it was given.
       digest: SHA-256 (hex) of the manifest, which holds the SHA-256 of every other member.
+      manifest: what the plan says of itself.
     """
+
+    manifest: CgnManifest | SaliencyManifest
 
     def __init__(self, path: str, digest: str, members: Mapping[str, memoryview], content: Content) -> None:
         self.path = path
@@ -128,6 +131,20 @@ class PlanFile(ABC):
         if self._content is not None:
             self._content.release_pages()
 
+    def check_digest(self, digest: str, since: str) -> None:
+        """Make sure that the file is the one that was opened earlier, with this digest.
+
+        Args:
+          since: when that was, such as "this run was started".
+        Raises:
+          PlanError: it is another file.
+        """
+        if self.digest != digest:
+            raise within(
+                f"load {self.path!r}",
+                refuse("digest", self.digest[:12], digest[:12], f"The file was replaced since {since}."),
+            )
+
     def check_unchanged(self) -> None:
         """Make sure that a mapped file still has the bytes of its digest: quickly, while nobody touched it.
 
@@ -140,11 +157,10 @@ class PlanFile(ABC):
         try:
             if content.is_cut_short(stamp):
                 raise refuse("file", "cut short", "no writing into an open plan", _RENAME)
-            listed = self._listed_members()
             manifest = self.member(MANIFEST_NAME)
             if hashlib.sha256(manifest).hexdigest() != self.digest:
                 raise refuse("manifest", "overwritten", "no writing into an open plan", _RENAME)
-            _check_hashes(listed, self._open_members(), content, _RENAME)
+            _check_hashes(self.manifest.members, self._open_members(), content, _RENAME)
         except PlanError as error:
             raise within(f"read {self.path!r}", error) from None
         content.accept(stamp)
@@ -156,10 +172,6 @@ class PlanFile(ABC):
         self._drop_networks()
         if content is not None:
             content.close()
-
-    @abstractmethod
-    def _listed_members(self) -> Mapping[str, MemberSpec]:
-        """The members in the manifest."""
 
     @abstractmethod
     def _networks(self) -> Iterable[Network]:
@@ -177,14 +189,18 @@ class PlanFile(ABC):
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
+
 
 class Plan(PlanFile):
     """A plan of kind "cgn". Use `Plan.open`.
 
     Attributes:
-      manifest: what the plan says of itself.
       mechanisms: `shape`, `texture` and `background`.
     """
+
+    manifest: CgnManifest
 
     def __init__(
         self,
@@ -232,20 +248,15 @@ class Plan(PlanFile):
     def _drop_networks(self) -> None:
         self._mechanisms = None
 
-    def _listed_members(self) -> Mapping[str, MemberSpec]:
-        return self.manifest.members
-
-    def __repr__(self) -> str:
-        return f"Plan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
-
 
 class SaliencyPlan(PlanFile):
     """A plan of kind "saliency". Use `SaliencyPlan.open`.
 
     Attributes:
-      manifest: what the plan says of itself.
       network: its one network.
     """
+
+    manifest: SaliencyManifest
 
     def __init__(
         self,
@@ -281,12 +292,6 @@ class SaliencyPlan(PlanFile):
 
     def _drop_networks(self) -> None:
         self._network = None
-
-    def _listed_members(self) -> Mapping[str, MemberSpec]:
-        return self.manifest.members
-
-    def __repr__(self) -> str:
-        return f"SaliencyPlan({self.path!r}, family={self.manifest.family!r}, digest={self.digest[:12]!r})"
 
 
 def open_any(

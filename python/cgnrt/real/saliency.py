@@ -13,7 +13,7 @@ from cgnrt._support.forking import ForkLock
 from cgnrt._support.values import check_threads
 from cgnrt.backends import choose
 from cgnrt.backends.base import Device, Engine, check_outputs
-from cgnrt.errors import BackendError, PlanError
+from cgnrt.errors import BackendError
 from cgnrt.plan import SaliencyPlan, SaliencySpec
 from cgnrt.real.photos import Pictures, read_pictures
 
@@ -161,9 +161,5 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _reopen(path: str, digest: str, options: dict[str, Any]) -> Saliency:
     saliency = Saliency(path, **options)
-    if saliency.plan.digest != digest:
-        raise PlanError(
-            f"load '{path}': digest is {saliency.plan.digest[:12]}, expected {digest[:12]}. "
-            "The file was replaced since this object was made."
-        )
+    saliency.plan.check_digest(digest, "this object was made")
     return saliency

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgnrt._support.machine import available_cores
-from cgnrt.errors import PlanError, printable
+from cgnrt.errors import printable
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.request.options import SampleOptions
@@ -109,11 +109,7 @@ class Job:
         if self.generator is not None:
             return self.generator
         plan = Plan.open(self.plan, private=True)
-        if plan.digest != self.digest:
-            raise PlanError(
-                f"load '{self.plan}': digest is {plan.digest[:12]}, expected {self.digest[:12]}. "
-                "The file was replaced since this run was started."
-            )
+        plan.check_digest(self.digest, "this run was started")
         return self.engine.open(plan)
 
     def header(self) -> dict[str, Any]:
