@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +15,7 @@ from cgnrt.plan import Plan
 from cgnrt.render.renderer import Counterfactuals
 from cgnrt.request.labels import Label
 from cgnrt.request.options import OPTION_NAMES, GeneratorOptions, SampleOptions, check_names, dtype_name
-from cgnrt.request.resolver import Request, merge_requests
+from cgnrt.request.resolver import Request
 from cgnrt.sampling import MECHANISMS, check_index, resolve_indices
 
 if TYPE_CHECKING:
@@ -233,15 +232,8 @@ class Generator:
         Raises:
           TypeError, ValueError: as `sample`, and at once.
         """
-        from cgnrt.stream import Stream  # programs without one start faster
-
-        asked = SampleOptions.collect("stream", options)
-        depth = check_index("prefetch", prefetch) if self._pipeline.renderer.ahead == "thread" else 0
-
-        def batches(seed: int, start: int, n: int) -> Iterator[Batch]:
-            return self._pipeline.batches(replace(asked, seed=seed), n, batch_size, start=start)
-
-        return Stream(batches, seed, start=start, stop=stop, prefetch=depth)
+        asked = SampleOptions.collect("stream", {"seed": seed, **options})
+        return self._pipeline.stream(asked, batch_size, start=start, stop=stop, prefetch=prefetch)
 
     def __call__(
         self,
@@ -298,14 +290,7 @@ class Generator:
 
         The pictures of all are views of one memory.
         """
-        if len(requests) < 2:
-            return [self._pipeline.renderer.render(request, parts, None) for request in requests]
-        whole = self._pipeline.renderer.render(merge_requests(requests), parts, None).numpy()
-        ends = np.cumsum([0, *(len(request.indices) for request in requests)]).tolist()
-        return [
-            whole.cut(slice(low, high), request)
-            for request, low, high in zip(requests, ends, ends[1:], strict=False)
-        ]
+        return self._pipeline.render(requests, parts)
 
     def interpolate(
         self,
@@ -347,10 +332,7 @@ class Generator:
             noise=noise,
             truncation=truncation,
         )
-        self._pipeline.renderer.check_room(path.frames)
-        tables = {name: mechanism.embedding for name, mechanism in self.plan.mechanisms.items()}
-        request, embeddings = path.request(self._pipeline.resolver, tables)
-        return self._pipeline.renderer.render(request, parts, None, embeddings, progress)
+        return self._pipeline.interpolate(path, parts, progress)
 
     def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Counterfactuals:
         """Images of the same noise that differ only in labels; a mechanism runs once for each of its labels (Sec. 2.2).

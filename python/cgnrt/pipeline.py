@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,12 @@ from cgnrt.plan import Plan
 from cgnrt.render.pools import PoolKey
 from cgnrt.render.renderer import Renderer
 from cgnrt.request.options import GeneratorOptions, SampleOptions, beside_pool
-from cgnrt.request.resolver import Resolver
+from cgnrt.request.resolver import Request, Resolver, merge_requests
 from cgnrt.sampling import STREAM_VERSION, check_index, check_span, resolve_indices
+
+if TYPE_CHECKING:
+    from cgnrt.request.interpolation import Interpolation
+    from cgnrt.stream import Stream
 
 
 class Pipeline:
@@ -140,6 +144,39 @@ class Pipeline:
         from cgnrt.stream import one_ahead  # programs without a stream start faster
 
         return one_ahead(made)
+
+    def stream(
+        self, options: SampleOptions, batch_size: int, *, start: int, stop: int | None, prefetch: int
+    ) -> Stream:
+        """`Generator.stream`."""
+        from cgnrt.stream import Stream  # programs without one start faster
+
+        depth = check_index("prefetch", prefetch) if self.renderer.ahead == "thread" else 0
+
+        def batches(seed: int, start: int, n: int) -> Iterator[Batch]:
+            return self.batches(replace(options, seed=seed), n, batch_size, start=start)
+
+        return Stream(batches, options.seed, start=start, stop=stop, prefetch=depth)
+
+    def render(self, requests: Sequence[Request], parts: bool) -> list[Batch]:
+        """`Generator.render`."""
+        if len(requests) < 2:
+            return [self.renderer.render(request, parts, None) for request in requests]
+        whole = self.renderer.render(merge_requests(requests), parts, None).numpy()
+        ends = np.cumsum([0, *(len(request.indices) for request in requests)]).tolist()
+        return [
+            whole.cut(slice(low, high), request)
+            for request, low, high in zip(requests, ends, ends[1:], strict=False)
+        ]
+
+    def interpolate(
+        self, path: Interpolation, parts: bool, progress: Callable[[int], object] | None
+    ) -> Batch:
+        """`Generator.interpolate`."""
+        self.renderer.check_room(path.frames)
+        tables = {name: mechanism.embedding for name, mechanism in self.plan.mechanisms.items()}
+        request, embeddings = path.request(self.resolver, tables)
+        return self.renderer.render(request, parts, None, embeddings, progress)
 
     def _copy(self, options: GeneratorOptions) -> Pipeline:
         other = copy.copy(self)
