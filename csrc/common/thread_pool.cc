@@ -76,25 +76,36 @@ void run_alone(std::int64_t tasks, const std::function<void(std::int64_t)>& body
 class ThreadPool {
  public:
   void run(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body) {
-    std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    if (!turn.owns_lock()) return run_alone(tasks, body);
     const int helpers = static_cast<int>(std::min<std::int64_t>(threads, tasks)) - 1;
+    Call call{body, tasks, helpers};
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      body_ = &body;
-      tasks_ = tasks;
-      next_.store(0, std::memory_order_relaxed);
-      vacancies_ = helpers;
+      Call** last = &calls_;
+      while (*last != nullptr) last = &(*last)->next_call;
+      *last = &call;
       grow(helpers);
     }
     for (int i = 0; i < helpers; ++i) wake_.notify_one();
-    drain(body, tasks);
+    drain(call);
     std::unique_lock<std::mutex> lock(mutex_);
-    vacancies_ = 0;  // a helper that wakes only now is too late
-    done_.wait(lock, [this] { return active_ == 0; });
+    Call** own = &calls_;
+    while (*own != &call) own = &(*own)->next_call;
+    *own = call.next_call;  // a helper that wakes only now is too late
+    call.done.wait(lock, [&call] { return call.active == 0; });
   }
 
  private:
+  // One call of run(), in its caller's stack. The pool's mutex guards what changes, except next.
+  struct Call {
+    const std::function<void(std::int64_t)>& body;
+    const std::int64_t tasks;
+    int vacancies;   // helpers that it still admits
+    int active = 0;  // helpers at work
+    std::atomic<std::int64_t> next{0};
+    std::condition_variable done{};
+    Call* next_call = nullptr;  // that began later
+  };
+
   void grow(int size) {
     BlockedSignals blocked;
     try {
@@ -107,37 +118,40 @@ class ThreadPool {
   void work() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [this] { return vacancies_ > 0; });
-      --vacancies_;
-      ++active_;
-      const std::function<void(std::int64_t)>& body = *body_;
-      const std::int64_t tasks = tasks_;
+      Call* call = nullptr;
+      wake_.wait(lock, [&] { return (call = with_vacancy()) != nullptr; });
+      --call->vacancies;
+      ++call->active;
       lock.unlock();
-      drain(body, tasks);
+      drain(*call);
       lock.lock();
-      if (--active_ == 0) done_.notify_one();
+      if (--call->active == 0) call->done.notify_one();
     }
   }
 
-  void drain(const std::function<void(std::int64_t)>& body, std::int64_t tasks) {
+  // The earliest call that has tasks left and admits a helper; null where there is none.
+  Call* with_vacancy() const {
+    Call* call = calls_;
+    while (call != nullptr &&
+           (call->vacancies == 0 || call->next.load(std::memory_order_relaxed) >= call->tasks)) {
+      call = call->next_call;
+    }
+    return call;
+  }
+
+  void drain(Call& call) {
     DefaultFloatEnvironment environment;
     for (;;) {
-      const std::int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-      if (task >= tasks) return;
-      body(task);
+      const std::int64_t task = call.next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= call.tasks) return;
+      call.body(task);
     }
   }
 
-  std::mutex turn_;   // held by the call that has the pool
-  std::mutex mutex_;  // guards the members below, except next_
+  std::mutex mutex_;  // guards the members below
   std::condition_variable wake_;
-  std::condition_variable done_;
-  const std::function<void(std::int64_t)>* body_ = nullptr;
-  std::int64_t tasks_ = 0;
-  std::atomic<std::int64_t> next_{0};
-  int vacancies_ = 0;  // helpers that the current call still admits
-  int active_ = 0;     // helpers at work
-  int size_ = 0;
+  Call* calls_ = nullptr;  // those that have not ended, in the order in which they began
+  int size_ = 0;           // helpers
 };
 
 // Never destroyed: its threads outlive static destruction.

@@ -15,8 +15,9 @@ int cpus_for(std::int64_t wanted);
 // Runs body(0) ... body(tasks - 1), each once, on at most `threads` threads, the caller's among them, and
 // returns when all have finished. The body must not throw. Tasks are handed out in order, one at a time.
 //
-// The pool starts with the first parallel call and grows to the largest number asked for. While another
-// thread's call holds it, a call runs on its own thread only. A forked child starts a pool of its own.
+// The pool starts with the first parallel call and grows to the largest number asked for. Calls of several
+// threads share its threads: a thread that finds no task left in one call goes on to the next. A forked child
+// starts a pool of its own.
 void parallel_for(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body);
 
 }  // namespace cgnrt
