@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from cgnrt.serve.grpc_messages import (
     messages,
     output_slices,
     read_infer,
+    stream_piece,
     write_infer,
-    write_parameters,
 )
 from cgnrt.serve.log import Log
 from cgnrt.serve.protocol import Kind, ServeError
@@ -173,14 +174,14 @@ class _Calls:
         config = self._service.config(request.name, request.version)
         return self._answer("ModelConfig", config=config)
 
-    async def model_infer(self, message: Any, held: contextlib.ExitStack) -> Any:
+    async def model_infer(self, message: Any, held: contextlib.ExitStack) -> bytes:
         most = max(self._service.limits.images, 3)
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
         response = await self._service.infer(request, held)
-        return write_infer(response, output_slices(request), self._regions)
+        return b"".join(write_infer(response, output_slices(request), self._regions))
 
-    async def stream(self, message: Any) -> AsyncGenerator[Any]:
+    async def stream(self, message: Any) -> AsyncGenerator[bytes]:
         """The pieces of one request; the last has `triton_final_response`."""
         most = max(self._service.limits.stream_images, 3)
         request = read_infer(message, self._regions, most_values=most)
@@ -188,9 +189,8 @@ class _Calls:
         slices = output_slices(request)
         async with contextlib.aclosing(self._service.stream(request)) as pieces:
             async for piece in pieces:
-                message = write_infer(piece, slices, self._regions)
-                write_parameters(message.parameters, {"triton_final_response": piece.last})
-                yield message
+                marked = replace(piece, parameters={**piece.parameters, "triton_final_response": piece.last})
+                yield b"".join(stream_piece(write_infer(marked, slices, self._regions)))
 
     async def system_shared_memory_status(self, request: Any) -> Any:
         regions = self._regions.status(request.name or None)
@@ -223,14 +223,13 @@ def _handlers(calls: _Calls, log: Log) -> Any:
         # As for a stream of requests, since then nothing is received before it is asked for.
         name: grpc.stream_unary_rpc_method_handler(
             _unary(name, method, calls, log),
-            response_serializer=messages()[f"{name}Response"].SerializeToString,
+            response_serializer=None  # it is serialized
+            if name == "ModelInfer"
+            else messages()[f"{name}Response"].SerializeToString,
         )
         for name, method in unary.items()
     }
-    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        _streaming(calls, log),
-        response_serializer=messages()["ModelStreamInferResponse"].SerializeToString,
-    )
+    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(_streaming(calls, log))
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
@@ -289,7 +288,7 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
                 async with contextlib.aclosing(calls.stream(parsed)) as pieces:
                     async for piece in pieces:
                         with _unread_for(calls, context):
-                            yield messages()["ModelStreamInferResponse"](infer_response=piece)
+                            yield piece
                 continue
             except ServeError as error:
                 text = str(error)
@@ -298,7 +297,7 @@ def _streaming(calls: _Calls, log: Log) -> Callable[[AsyncIterator[bytes], Any],
                 text = _FAILED
             failed = messages()["ModelStreamInferResponse"](error_message=text)
             failed.infer_response.id = identity
-            yield failed
+            yield failed.SerializeToString()
 
     return call
 

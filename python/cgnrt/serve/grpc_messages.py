@@ -8,7 +8,7 @@ made from a descriptor set have a pool of their own.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -32,7 +32,12 @@ with serve_extra("google", "google.protobuf"):
 
 SERVICE = "inference.GRPCInferenceService"
 
+Buffer = bytes | memoryview
+
 _DESCRIPTORS = "open_inference.binpb"
+
+# Numbers of fields in open_inference.proto, and protobuf's type of a field that begins with its size.
+_RAW_OUTPUT_CONTENTS, _INFER_RESPONSE, _SIZED = 6, 2, 2
 
 # The field of `InferTensorContents` with the values of a tensor that is not sent as raw bytes.
 _CONTENTS = {
@@ -106,8 +111,10 @@ def output_slices(request: InferRequest) -> dict[str, RegionSlice]:
     return {name: where for name, where in found.items() if where is not None}
 
 
-def write_infer(response: InferResponse, slices: dict[str, RegionSlice], regions: Regions) -> Any:
-    """Make a `ModelInferResponse`. `slices` move behind what was written, for the next piece of a stream.
+def write_infer(response: InferResponse, slices: dict[str, RegionSlice], regions: Regions) -> list[Buffer]:
+    """The parts of a serialized `ModelInferResponse`. `slices` move behind what was written, for a stream's next piece.
+
+    The tensors' own bytes are among the parts: protobuf would copy them into a message, and again to serialize it.
 
     Raises:
       ServeError: an output is larger than its shared memory.
@@ -116,17 +123,24 @@ def write_infer(response: InferResponse, slices: dict[str, RegionSlice], regions
         model_name=response.model, model_version=response.version, id=response.id
     )
     write_parameters(message.parameters, response.parameters)
+    contents: list[Buffer] = []
     for tensor in response.outputs:
         entry = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         where = slices.get(tensor.name)
         if where is None:
-            message.raw_output_contents.append(bytes(to_raw(tensor)))
+            raw = to_raw(tensor)
+            contents += [_field_start(_RAW_OUTPUT_CONTENTS, len(raw)), raw]
             continue
         parameters = to_region(tensor, where, regions)
         write_parameters(entry.parameters, parameters)
         slices[tensor.name] = where.after(int(parameters["shared_memory_byte_size"]))
-        message.raw_output_contents.append(b"")  # clients find contents by the position of the output
-    return message
+        contents.append(_field_start(_RAW_OUTPUT_CONTENTS, 0))  # clients find them by the output's position
+    return [message.SerializeToString(), *contents]
+
+
+def stream_piece(parts: Sequence[Buffer]) -> list[Buffer]:
+    """The parts of a serialized `ModelStreamInferResponse` with the response of `write_infer`."""
+    return [_field_start(_INFER_RESPONSE, sum(map(len, parts))), *parts]
 
 
 def write_parameters(target: Any, values: Mapping[str, Parameter]) -> None:
@@ -142,6 +156,16 @@ def write_parameters(target: Any, values: Mapping[str, Parameter]) -> None:
             target[name].int64_param = value
         else:
             target[name].uint64_param = value
+
+
+def _field_start(number: int, size: int) -> bytes:
+    """What is before the bytes of a field in protobuf's format: number and type, and the size in groups of 7 bits."""
+    start = bytearray([number << 3 | _SIZED])
+    while size > 0x7F:
+        start.append(size & 0x7F | 0x80)
+        size >>= 7
+    start.append(size)
+    return bytes(start)
 
 
 def _parameters(found: Any) -> dict[str, Parameter]:
