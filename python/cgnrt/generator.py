@@ -55,8 +55,9 @@ class Generator:
 
     Sample i of stream `seed` is the same labels and noise whatever the batch size, thread count or machine; pixels
     agree to the engine's tolerance. A Generator pickles as (path, digest, options) and opens its engines on first
-    use in each process. Calls from several threads take turns. On a GPU a batch is enqueued on the generator's own
-    stream, and only reading the result waits for it (docs/devices.md).
+    use in each process. Calls from several threads share the cores where the native engine runs a small network, and
+    else take turns. On a GPU a batch is enqueued on the generator's own stream, and only reading the result waits for
+    it (docs/devices.md).
 
     `with Generator(...) as gen:` frees the engines, the pool and the plan file at its end, as `close` does. Without it
     they are freed with the generator.

@@ -89,7 +89,8 @@ class Setup:
 class Engine(Protocol):
     """One network, compiled. Not thread-safe: one caller at a time.
 
-    An engine with a limit has it as `largest_batch`.
+    An engine with a limit has it as `largest_batch`. One with a true `reentrant` takes several callers at once, and the
+    arrays that it returns are new ones.
     """
 
     def run(

@@ -49,7 +49,8 @@ class RenderDevice(ABC):
       ahead: how batches are made before they are asked for: by a "thread", or by enqueuing them on a "stream" of the
         device's own; None: batches are made only when they are asked for.
       stream: the stream that orders the work; None on a device without one.
-      lock: held while a chunk is made: what engines return, and the entries of pools, must not change meanwhile.
+      lock: held while a chunk is made: what engines return, and the entries of pools, must not change meanwhile. A
+        device whose engines take several callers at once may have another `turn` where no pool is used.
     """
 
     chunk_pixels: ClassVar[int] = CACHED_PIXELS
@@ -87,6 +88,10 @@ class RenderDevice(ABC):
     def free_bytes(self) -> int | None:
         """Memory that is free once unused blocks are given back; None if it is not known."""
         return None
+
+    def turn(self) -> AbstractContextManager[None]:
+        """A context around the networks' runs for one chunk, and the use of what they return."""
+        return self.lock
 
     def join(self) -> None:  # noqa: B027
         """Let later work see what `run` has started. Nothing to do where `run` returns when it is done."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from cgnrt import ops
+from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice, Engine
 from cgnrt.backends.base import check_outputs
 from cgnrt.batch import BFloat16Array
@@ -36,6 +39,15 @@ class HostDevice(RenderDevice):
         self._tables = {name: plan.mechanisms[name].embedding for name in MECHANISMS}
         self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._engines: dict[str, Engine] = {}
+        self._turns = threading.local()  # `lock`: a thread's own
+
+    def turn(self) -> AbstractContextManager[None]:
+        if not all(getattr(engine, "reentrant", False) for engine in self._opened().values()):
+            return self.lock
+        if not hasattr(self._turns, "lock"):
+            self._turns.lock = ForkLock()  # a fork waits for the turn's end, other threads do not
+        own: ForkLock = self._turns.lock
+        return own
 
     def empty(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
         return np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
@@ -64,10 +76,7 @@ class HostDevice(RenderDevice):
     def run(
         self, mechanism: str, inputs: Mapping[str, Any], into: Mapping[str, Any] | None = None
     ) -> dict[str, np.ndarray]:
-        # Not before the first run: to check a request must start no threads, since the process may fork later.
-        if not self._engines:
-            self._engines = load_engines(self._plan, lambda name: self._choice.load(name, self._threads))
-        found = self._engines[mechanism].run(inputs, into)
+        found = self._opened()[mechanism].run(inputs, into)
         n = len(inputs["noise"])
         shapes = {name: (n, *shape) for name, shape in self._shapes[mechanism].items()}
         check_outputs(f"run mechanism '{mechanism}'", found, shapes)
@@ -98,6 +107,16 @@ class HostDevice(RenderDevice):
             if rolls is not None and name in ROLLS:
                 picture = roll_each(picture, rolls[:, ROLLS[name]])
             part[...] = picture
+
+    def _opened(self) -> dict[str, Engine]:
+        """The engines, loaded for the first run: to check a request must start no threads, as the process may fork."""
+        if not self._engines:
+            with self.lock:
+                if not self._engines:
+                    self._engines = load_engines(
+                        self._plan, lambda name: self._choice.load(name, self._threads)
+                    )
+        return self._engines
 
 
 class _InPlace(Uploaded):

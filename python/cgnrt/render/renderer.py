@@ -192,7 +192,7 @@ class Renderer:
             for part in device.chunks(n, self._resolution):
                 noise = read.draw(device, uploaded, part)
                 rolls = None if read.rolls is None else uploaded[read.rolls][part]
-                with device.lock:
+                with device.turn():
                     found = self._pictures(device, read, noise, uploaded, part)
                     device.join()
                     for pictures, target in zip(found, images, strict=True):

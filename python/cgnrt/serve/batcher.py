@@ -1,4 +1,4 @@
-"""One thread that owns the generator: a bounded queue whose entries take turns and share engine calls."""
+"""The threads that own the generator: a bounded queue whose entries take turns and share engine calls."""
 
 from __future__ import annotations
 
@@ -122,10 +122,25 @@ class QueueEntry:
             self.loop.call_soon_threadsafe(settle)
 
 
+class _Worker:
+    """A thread that makes turns, and its present turn: the entries, and how many images they get."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.entries: list[QueueEntry] = []
+        self.images = 0
+
+    def works(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+
 class Batcher:
     """Makes the images of queue entries, the longest waiting first. Requests that wait together share an engine call.
 
     An entry of more images than a batch makes one batch in each turn, so that others wait no longer than for that.
+
+    On all cores of a CPU, a second thread makes a turn beside the first one's if a whole batch waits: when one turn
+    ends, or lacks a core that a client has for the moment, the other keeps the cores busy.
     """
 
     def __init__(self, generator: Generator, limits: Limits, metrics: Metrics) -> None:
@@ -136,14 +151,19 @@ class Batcher:
         self._queue: deque[QueueEntry] = deque()
         self._ready = threading.Condition()
         self._closing = False
-        self._running: list[QueueEntry] = []
+        # A GPU makes one turn after another anyway; and two turns take a core more than a number of threads allows.
+        several = generator.device == "cpu" and generator.threads is None
+        self._workers = [_Worker() for _ in range(limits.turns if several else 1)]
         self._pid = os.getpid()
         self._strained_since = self._strained_until = 0.0
-        self._thread = self._start()
+        for worker in self._workers:
+            self._start(worker)
         metrics.gauge("cgnrt_queue_requests", "Requests that wait.", lambda: len(self._queue))
         metrics.gauge("cgnrt_queue_images", "Images that wait for their turn.", self.waiting)
         metrics.gauge(
-            "cgnrt_running_requests", "Requests in the present engine call.", lambda: len(self._running)
+            "cgnrt_running_requests",
+            "Requests in the present engine calls.",
+            lambda: sum(len(worker.entries) for worker in self._workers),
         )
 
     def waiting(self) -> int:
@@ -169,7 +189,7 @@ class Batcher:
         with self._ready:
             if self._closing:
                 raise ServeError("unavailable", "infer: the server is stopping. Try another server.")
-            waiting = sum(self._cost(other) for other in self._queue if not other.begun)
+            waiting = sum(self._cost(other) for other in self._queue if not other.begun) + self._beside()
             now = time.monotonic()
             strained = now < self._strained_until
             most = limits.strained_queue if strained else limits.queue
@@ -183,15 +203,17 @@ class Batcher:
                     "Try again later.",
                 )
             self._queue.append(entry)
-            self._ready.notify()
+            if self._due():
+                self._ready.notify()
 
     def works(self) -> bool:
         """Whether there is a thread that answers. One that has ended is started again."""
         with self._ready:
-            if not self._thread.is_alive() and not self._closing and os.getpid() == self._pid:
-                with contextlib.suppress(RuntimeError, MemoryError):  # the system has none
-                    self._thread = self._start()
-            return self._thread.is_alive()
+            for worker in self._workers:
+                if not worker.works() and not self._closing and os.getpid() == self._pid:
+                    with contextlib.suppress(RuntimeError, MemoryError):  # the system has none
+                        self._start(worker)
+            return any(worker.works() for worker in self._workers)
 
     def cancel(self, entry: QueueEntry) -> None:
         """Drop an entry that its caller stopped waiting for."""
@@ -201,11 +223,13 @@ class Batcher:
                 self._queue.remove(entry)
 
     def close(self) -> None:
-        """Finish the queue, and end the thread."""
+        """Finish the queue, and end the threads."""
         with self._ready:
             self._closing = True
-            self._ready.notify()
-        self._thread.join()
+            self._ready.notify_all()
+        for worker in self._workers:
+            if worker.thread is not None:
+                worker.thread.join()
 
     def _cost(self, entry: QueueEntry) -> int:
         """The work of the next turn in images. Each of three networks that fill a new pool counts a third."""
@@ -213,56 +237,80 @@ class Batcher:
             return entry.turn(self._limits.batch)
         return entry.turn(self._limits.batch) + -(-sum(entry.pool.pool_sizes) // 3)
 
-    def _start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._run, name="cgnrt-batcher", daemon=True)
-        thread.start()
-        return thread
+    def _beside(self) -> int:
+        """Images of turns beside the largest one. They count as waiting: those turns share its cores."""
+        images = [
+            0 if all(entry.begun for entry in worker.entries) else worker.images for worker in self._workers
+        ]
+        return sum(images) - max(images)
 
-    def _run(self) -> None:
+    def _due(self) -> bool:
+        """Whether a thread that does nothing should make a turn."""
+        if not self._queue:
+            return False
+        if not any(worker.entries for worker in self._workers):
+            return True
+        first, images = self._queue[0], 0
+        if first.request is None:  # it runs beside no other that was there before: there is one pool
+            return False
+        for entry in self._queue:
+            if entry.request is not None and entry.form == first.form:
+                images += entry.turn(self._limits.batch)
+            if images >= self._limits.batch:
+                return True
+        return False
+
+    def _start(self, worker: _Worker) -> None:
+        thread = threading.Thread(target=self._run, args=(worker,), name="cgnrt-batcher", daemon=True)
+        thread.start()
+        worker.thread = thread
+
+    def _run(self, worker: _Worker) -> None:
         """Answer entries until the end. Whatever fails is told to those that wait for it, and the thread goes on."""
         while True:
             try:
-                if not self._turn():
+                if not self._turn(worker):
                     return
             except BaseException as error:  # also of the queue itself, for example without memory
                 with self._ready:
-                    lost, self._running = self._running, []
+                    lost, worker.entries = worker.entries, []
                 for entry in lost:
                     with contextlib.suppress(Exception):
                         entry.fail(_failure(error))
                 time.sleep(_RECOVERY_S)
 
-    def _turn(self) -> bool:
+    def _turn(self, worker: _Worker) -> bool:
         """Make one turn of the entries that are due. Returns False at the end."""
         with self._ready:
-            while not self._queue and not self._closing:
+            while not self._due():
+                if self._closing:  # what may be left is taken by a thread that is busy now
+                    return False
                 self._ready.wait()
-            if not self._queue:
-                return False
-            self._running = [
-                self._queue[0]
-            ]  # known before it leaves the queue, in case that there is no memory
+            worker.images = 0
+            # Known before it leaves the queue, in case that there is no memory.
+            worker.entries = [self._queue[0]]
             self._queue.popleft()
-            self._join_others()
-        self._make(self._running)
+            self._join_others(worker)
+        self._make(worker.entries)
         with self._ready:
-            again = [entry for entry in self._running if not entry.over and not entry.cancelled]
+            again = [entry for entry in worker.entries if not entry.over and not entry.cancelled]
             self._queue.extend(again)  # they wait behind those that came meanwhile
-            self._running = []
+            worker.entries = []
         return True
 
-    def _join_others(self) -> None:
+    def _join_others(self, worker: _Worker) -> None:
         """Take those that wait and fit into the first one's engine call."""
-        (first,) = self._running
+        (first,) = worker.entries
+        worker.images = first.turn(self._limits.batch)
         if first.request is None:
             return
-        room = self._limits.batch - first.turn(self._limits.batch)
         for entry in list(self._queue):
+            room = self._limits.batch - worker.images
             left = entry.count - entry.taken
             if room > 0 and entry.request is not None and entry.form == first.form and left <= room:
-                self._running.append(entry)
+                worker.entries.append(entry)
                 self._queue.remove(entry)
-                room -= left
+                worker.images += left
 
     def _make(self, entries: list[QueueEntry]) -> None:
         """Run one turn of each entry. If that fails, run each alone, so that only the faulty one fails."""
@@ -288,10 +336,11 @@ class Batcher:
 
     def _render(self, entries: list[QueueEntry]) -> list[Batch]:
         first = entries[0]
-        generator = self._generators.get(first.form)
-        if generator is None:
-            base = self._generators[("uint8", "NHWC")]
-            generator = self._generators[first.form] = base.with_pixels(*first.form)
+        with self._ready:
+            generator = self._generators.get(first.form)
+            if generator is None:
+                base = self._generators[("uint8", "NHWC")]
+                generator = self._generators[first.form] = base.with_pixels(*first.form)
         if first.alone is not None:
             first.taken = first.count
             if first.pool is not None:

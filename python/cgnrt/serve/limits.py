@@ -25,6 +25,8 @@ class Limits:
       piece: images in one response of such a stream.
       batch: images that one engine call makes, for one request or several.
       queue: images that wait. A request counts with at most a batch of its images, because long ones take turns.
+      turns: engine calls at the same time, on all cores of a CPU; else there is one. Images of others than the largest
+        call count as waiting.
       streams: requests that are answered as streams at the same time.
       requests: requests at the same time, from the head of one to the last byte of its answer.
       answer_bytes: memory of all answers that are being made or not sent yet. One answer alone may be larger.
@@ -41,6 +43,7 @@ class Limits:
     piece: int
     batch: int
     queue: int
+    turns: int = 2
     streams: int = 8
     requests: int = 256
     answer_bytes: int = 1 << 27

@@ -237,6 +237,8 @@ def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
 class NativeEngine:
     """A small generator."""
 
+    reentrant = True
+
     def __init__(self, network: Network, program: LayerProgram, threads: int | None) -> None:
         self._engine = _core.SmallGenerator(
             program.widths, program.weight, program.bias, program.shape, program.layers
