@@ -26,6 +26,7 @@ CASES = ROOT / "tests" / "ops" / "compose_cases.json"
 GRID_CASES = ROOT / "tests" / "ops" / "patch_grid_cases.json"
 PAST_CACHE = 384 << 20  # bytes read and written by a case
 TORCH = importlib.util.find_spec("torch") is not None
+LOWS = (0, -1, -1)  # what byte 0 stands for in masks, foregrounds and backgrounds
 Calls = dict[str, Callable[[], object]]
 
 
@@ -75,16 +76,18 @@ class Inputs:
     def __init__(self, case: dict[str, Any]) -> None:
         rng = np.random.default_rng(0)
         c, h, w = case["size"]
-        itemsize = np.dtype(case.get("input", "float32")).itemsize
+        given = case.get("input", "float32")
+        dtypes = [given] * 3 if isinstance(given, str) else given
         sizes = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1}
+        of_pools = [sizes[dtype] for dtype in dtypes]
         out_bytes = sizes[case.get("output", "float32")]
-        image_bytes = h * w * ((1 + 2 * c) * itemsize + c * out_bytes)
+        image_bytes = h * w * (of_pools[0] + c * (of_pools[1] + of_pools[2] + out_bytes))
         self.n = max(1, PAST_CACHE // image_bytes)
         self.bytes = self.n * image_bytes
         pools = case["bench"].get("pools", [self.n] * 3)
         self.masks, self.foregrounds, self.backgrounds = (
-            filled(rng, (pool, channels, h, w), case.get("input", "float32"))
-            for pool, channels in zip(pools, (1, c, c), strict=True)
+            filled(rng, (pool, channels, h, w), dtype)
+            for pool, channels, dtype in zip(pools, (1, c, c), dtypes, strict=True)
         )
         self.index = None
         if "pools" in case["bench"]:
@@ -121,6 +124,7 @@ class Inputs:
         if self.rolls is not None:
             f = np.stack([np.roll(x, tuple(r), (1, 2)) for x, r in zip(f, self.rolls[:, 0], strict=True)])
             b = np.stack([np.roll(x, tuple(r), (1, 2)) for x, r in zip(b, self.rolls[:, 1], strict=True)])
+        m, f, b = (values(x, low, np.float32) for x, low in zip((m, f, b), LOWS, strict=True))
         x = m * f + (1 - m) * b
         if "scale" in self.options:
             x = x * np.float32(self.options["scale"]) + np.float32(self.options["bias"])
@@ -143,6 +147,7 @@ class Inputs:
             if rolls is not None:
                 f = torch.stack([torch.roll(x, r[0], (1, 2)) for x, r in zip(f, rolls, strict=True)])
                 b = torch.stack([torch.roll(x, r[1], (1, 2)) for x, r in zip(b, rolls, strict=True)])
+            m, f, b = (values(x, low, torch.float32) for x, low in zip((m, f, b), LOWS, strict=True))
             x = m * f + (1 - m) * b
             if "scale" in self.options:
                 x = x * self.options["scale"] + self.options["bias"]
@@ -157,8 +162,16 @@ class Inputs:
 
 def filled(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
     """Random pixels; one image's worth repeated, which costs the ops the same and the set-up far less."""
-    image = rng.random(shape[1:], dtype=np.float32).astype(dtype)
+    image = (rng.random(shape[1:], dtype=np.float32) * (255 if dtype == "uint8" else 1)).astype(dtype)
     return np.ascontiguousarray(np.broadcast_to(image, shape))
+
+
+def values(pixels: Any, low: float, dtype: Any) -> Any:
+    """Bytes as the floats that they stand for, `low`..1; other pixels as they are."""
+    if str(pixels.dtype).removeprefix("torch.") != "uint8":
+        return pixels
+    floats = pixels.astype(dtype) if isinstance(pixels, np.ndarray) else pixels.to(dtype)
+    return floats / 255 if low == 0 else floats / 127.5 - 1
 
 
 def copies(count: int, threads: int) -> Calls:

@@ -83,11 +83,14 @@ __device__ __forceinline__ std::uint32_t pack_word(const float* values) {
   }
 }
 
-// kPerWord<dtype> floats of a word of float32 or float16.
+// kPerWord<dtype> floats of a word of float32, float16 or uint8; bytes as 0..255.
 template <DType dtype>
 __device__ __forceinline__ void unpack_word(std::uint32_t word, float* values) {
   if constexpr (dtype == DType::kFloat32) {
     values[0] = float_of(word);
+  } else if constexpr (dtype == DType::kUInt8) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[i] = static_cast<float>(word >> (8 * i) & 0xffu);
   } else {
     static_assert(dtype == DType::kFloat16, "an input dtype");
     values[0] = widen(static_cast<std::uint16_t>(word & 0xffffu));

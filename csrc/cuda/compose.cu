@@ -8,9 +8,11 @@
 // aligned, the second from the first-level cache, where a neighbour's load has put it, and then shifted.
 // Unaligned scalar loads would take `pixels` times the requests.
 //
-// If width or addresses allow no vectors, a unit is one pixel.
+// If width or addresses allow no vectors, a unit is one pixel. Pools of different dtypes become float32 as
+// they are read, whatever each is: a dtype more than one would multiply the kernels.
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/compose.cuh"
 #include "cuda/launch.cuh"
@@ -39,10 +41,21 @@ struct Division {
   std::int64_t pixel_stride;
 };
 
+// A plane whose dtype is known only when it is read.
+struct MixedPlane {
+  const char* data;
+  DType dtype;
+};
+
+__device__ __forceinline__ MixedPlane operator+(MixedPlane plane, std::int64_t values) {
+  return {plane.data + values * static_cast<std::int64_t>(size_of(plane.dtype)), plane.dtype};
+}
+
 // One kernel's form. `pixels` make a unit, `channels` are read at once; `interleaves`: NHWC of all channels.
-template <DType in, DType out, int pixels, int channels, bool rolls, bool interleaves>
+// `mixed`: each pool has a dtype of its own, and `in` is the float32 that they become.
+template <DType in, DType out, int pixels, int channels, bool rolls, bool interleaves, bool mixed = false>
 struct Form {
-  using In = Stored<in>;
+  using Plane = std::conditional_t<mixed, MixedPlane, const Stored<in>*>;
   using Out = Stored<out>;
   static constexpr DType kIn = in;
   static constexpr DType kOut = out;
@@ -50,6 +63,7 @@ struct Form {
   static constexpr int kChannels = channels;
   static constexpr bool kRolls = rolls;
   static constexpr bool kInterleaves = interleaves;
+  static constexpr bool kMixed = mixed;
   static constexpr int kWords = kWordsOf<in, pixels>;
   static constexpr int kLoaded = rolls ? 2 * kWords : kWords;
   static constexpr int kValues = kWords * kPerWord<in>;
@@ -76,19 +90,61 @@ __device__ __forceinline__ Places places_of(const ComposeDeviceArgs& a, const Di
           start + static_cast<std::int64_t>(next) * pixels};
 }
 
+template <int pixels>
+__device__ __forceinline__ void bytes_to_values(float* values, const ByteValues& bytes) {
+#pragma unroll
+  for (int p = 0; p < pixels; ++p) values[p] = value_of(values[p], bytes);
+}
+
+// A unit of a narrower dtype as words of float32.
+template <DType dtype, int pixels>
+__device__ __forceinline__ void load_widened(std::uint32_t* words, const char* from,
+                                             const ByteValues& bytes) {
+  constexpr int narrow_words = kWordsOf<dtype, pixels>;
+  std::uint32_t given[narrow_words];
+  float values[narrow_words * kPerWord<dtype>];
+  load_words<dtype, pixels>(given, reinterpret_cast<const Stored<dtype>*>(from));
+  unpack_words<dtype, pixels>(given, values);
+  if constexpr (dtype == DType::kUInt8) bytes_to_values<pixels>(values, bytes);
+#pragma unroll
+  for (int p = 0; p < pixels; ++p) words[p] = bits_of(values[p]);
+}
+
+// A unit as it lies in memory, or of mixed pools as float32.
 template <typename F>
-__device__ __forceinline__ void load_texture(std::uint32_t* words, const typename F::In* plane,
+__device__ __forceinline__ void load_unit(std::uint32_t* words, const typename F::Plane& from,
+                                          const ByteValues& bytes) {
+  if constexpr (!F::kMixed) {
+    load_words<F::kIn, F::kPixels>(words, from);
+  } else if (from.dtype == DType::kUInt8) {
+    load_widened<DType::kUInt8, F::kPixels>(words, from.data, bytes);
+  } else if (from.dtype == DType::kFloat16) {
+    load_widened<DType::kFloat16, F::kPixels>(words, from.data, bytes);
+  } else {
+    load_words<F::kIn, F::kPixels>(words, reinterpret_cast<const float*>(from.data));
+  }
+}
+
+template <typename F>
+__device__ __forceinline__ void unit_values(const std::uint32_t* words, const ByteValues& bytes,
+                                            float* values) {
+  unpack_words<F::kIn, F::kPixels>(words, values);
+  if constexpr (F::kIn == DType::kUInt8) bytes_to_values<F::kPixels>(values, bytes);
+}
+
+template <typename F>
+__device__ __forceinline__ void load_texture(std::uint32_t* words, const typename F::Plane& plane,
                                              const Places& places) {
-  load_words<F::kIn, F::kPixels>(words, plane + places.first);
+  load_unit<F>(words, plane + places.first, picture_bytes());
   if constexpr (F::kRolls && F::kPixels > 1) {
-    load_words<F::kIn, F::kPixels>(words + F::kWords, plane + places.second);
+    load_unit<F>(words + F::kWords, plane + places.second, picture_bytes());
   }
 }
 
 template <typename F>
 __device__ __forceinline__ void texture_values(std::uint32_t* words, int skip, float* values) {
   if constexpr (F::kRolls && F::kPixels > 1) drop_values<F::kIn, F::kPixels>(words, skip);
-  unpack_words<F::kIn, F::kPixels>(words, values);
+  unit_values<F>(words, picture_bytes(), values);
 }
 
 // Everything after the blend but the cast.
@@ -121,11 +177,21 @@ __device__ __forceinline__ void finish(const ComposeDeviceArgs& a, int channel,
 // The planes of one sample's entries, and its place in the result.
 template <typename F>
 struct Sources {
-  const typename F::In* mask;
-  const typename F::In* foreground;
-  const typename F::In* background;
+  typename F::Plane mask;
+  typename F::Plane foreground;
+  typename F::Plane background;
   typename F::Out* out;
 };
+
+// The first plane of a pool.
+template <typename F>
+__device__ __forceinline__ typename F::Plane plane_of(const ComposePool& pool) {
+  if constexpr (F::kMixed) {
+    return {static_cast<const char*>(pool.data), pool.dtype};
+  } else {
+    return static_cast<typename F::Plane>(pool.data);
+  }
+}
 
 // Channels `channel`.. of one unit, blended. All loads come first, with the mask's: the warp waits once for
 // all of them.
@@ -143,7 +209,7 @@ __device__ __forceinline__ void compose_unit(const ComposeDeviceArgs& a, const C
     load_texture<F>(background[c], from.background + (channel + c) * plane, background_at);
   }
   float mask[F::kValues];
-  unpack_words<F::kIn, F::kPixels>(mask_words, mask);
+  unit_values<F>(mask_words, mask_bytes(), mask);
 #pragma unroll
   for (int c = 0; c < F::kChannels; ++c) {
     float covered[F::kValues], uncovered[F::kValues];
@@ -239,7 +305,7 @@ __device__ __forceinline__ void compose_segment(const ComposeDeviceArgs& a, cons
     }
     std::uint32_t mask[F::kWords] = {};
     const bool reads = item.is_there && lane < count;
-    if (reads) load_words<F::kIn, F::kPixels>(mask, from.mask + unit * F::kPixels);
+    if (reads) load_unit<F>(mask, from.mask + unit * F::kPixels, mask_bytes());
     for (int channel = 0; channel < channels; channel += F::kChannels) {
       float values[F::kChannels][F::kValues];
       if (reads) {
@@ -268,11 +334,10 @@ __global__ void __launch_bounds__(kThreads)
        segment += std::int64_t{gridDim.x} * kWarps) {
     const std::int64_t sample = quotient(segment, d.segments);
     const ComposeDeviceItem item = item_of<F::kPixels, F::kRolls>(a, sample);
-    const Sources<F> from{
-        static_cast<const typename F::In*>(a.masks) + item.mask * plane,
-        static_cast<const typename F::In*>(a.foregrounds) + item.foreground * a.channels * plane,
-        static_cast<const typename F::In*>(a.backgrounds) + item.background * a.channels * plane,
-        static_cast<typename F::Out*>(a.out) + sample * a.channels * plane};
+    const Sources<F> from{plane_of<F>(a.masks) + item.mask * plane,
+                          plane_of<F>(a.foregrounds) + item.foreground * a.channels * plane,
+                          plane_of<F>(a.backgrounds) + item.background * a.channels * plane,
+                          static_cast<typename F::Out*>(a.out) + sample * a.channels * plane};
     const std::int64_t first = (segment - sample * d.segments) * d.rounds * kWarp;
     compose_segment<F>(a, d, item, from, first, lane, staged[warp]);
   }
@@ -301,32 +366,59 @@ void launch_form(const ComposeDeviceArgs& a, cudaStream_t stream) {
   CGNRT_LAUNCH(compose_kernel<F>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, a, d);
 }
 
+// Whether every unit of so many pixels of all pools can be read as one.
+template <int pixels, bool rolls>
+bool reads_units(const ComposeDeviceArgs& a) {
+  const auto aligned = [](const ComposePool& pool) {
+    return is_aligned(pool.data, pixels * static_cast<int>(size_of(pool.dtype)));
+  };
+  return (rolls ? a.width : a.height * a.width) % pixels == 0 && aligned(a.masks) && aligned(a.foregrounds) &&
+         aligned(a.backgrounds);
+}
+
+template <DType out, bool rolls>
+void launch_mixed(const ComposeDeviceArgs& a, cudaStream_t stream) {
+  constexpr int pixels = 4;
+  const bool planes = a.layout == Layout::kNCHW || a.channels == 1;
+  if (planes && reads_units<pixels, rolls>(a) && is_aligned(a.out, pixels * sizeof(Stored<out>))) {
+    return launch_form<Form<DType::kFloat32, out, pixels, 1, rolls, false, true>>(a, stream);
+  }
+  launch_form<Form<DType::kFloat32, out, 1, 1, rolls, false, true>>(a, stream);
+}
+
 template <DType in, DType out, bool rolls>
 void launch_dtypes(const ComposeDeviceArgs& a, cudaStream_t stream) {
   constexpr int in_bytes = sizeof(Stored<in>), out_bytes = sizeof(Stored<out>);
   constexpr int pixels = 16 / (in_bytes > out_bytes ? in_bytes : out_bytes);
   const std::int64_t plane = a.height * a.width;
-  const bool reads_units =
-      (rolls ? a.width : plane) % pixels == 0 && is_aligned(a.masks, pixels * in_bytes) &&
-      is_aligned(a.foregrounds, pixels * in_bytes) && is_aligned(a.backgrounds, pixels * in_bytes);
-  if (reads_units && (a.layout == Layout::kNCHW || a.channels == 1) &&
-      is_aligned(a.out, pixels * out_bytes)) {
+  const bool units = reads_units<pixels, rolls>(a);
+  if (units && (a.layout == Layout::kNCHW || a.channels == 1) && is_aligned(a.out, pixels * out_bytes)) {
     if (a.channels == 3) return launch_form<Form<in, out, pixels, 3, rolls, false>>(a, stream);
     return launch_form<Form<in, out, pixels, 1, rolls, false>>(a, stream);
   }
-  if (reads_units && a.layout == Layout::kNHWC && a.channels == 3 && is_aligned(a.out, 16) &&
+  if (units && a.layout == Layout::kNHWC && a.channels == 3 && is_aligned(a.out, 16) &&
       plane * 3 * out_bytes % 16 == 0) {
     return launch_form<Form<in, out, pixels, 3, rolls, true>>(a, stream);
   }
   launch_form<Form<in, out, 1, 1, rolls, false>>(a, stream);
 }
 
+template <DType out, bool rolls>
+void launch(const ComposeDeviceArgs& a, cudaStream_t stream) {
+  const DType input = a.masks.dtype;
+  if (a.foregrounds.dtype != input || a.backgrounds.dtype != input)
+    return launch_mixed<out, rolls>(a, stream);
+  if (input == DType::kUInt8) return launch_dtypes<DType::kUInt8, out, rolls>(a, stream);
+  if (input == DType::kFloat16) return launch_dtypes<DType::kFloat16, out, rolls>(a, stream);
+  launch_dtypes<DType::kFloat32, out, rolls>(a, stream);
+}
+
 ComposeDeviceArgs device_args(const ComposeCall& call, const DeviceFinish& finish, const Tensor& out) {
   ComposeDeviceArgs args{};
   static_cast<DeviceFinish&>(args) = finish;
-  args.masks = call.masks.data;
-  args.foregrounds = call.foregrounds.data;
-  args.backgrounds = call.backgrounds.data;
+  args.masks = {call.masks.data, call.masks.dtype};
+  args.foregrounds = {call.foregrounds.data, call.foregrounds.dtype};
+  args.backgrounds = {call.backgrounds.data, call.backgrounds.dtype};
   if (call.index) {
     args.index = call.index->data;
     args.index_is_wide = call.index->dtype == DType::kInt64;
@@ -343,7 +435,6 @@ ComposeDeviceArgs device_args(const ComposeCall& call, const DeviceFinish& finis
   args.channels = call.foregrounds.shape[1];
   args.height = call.masks.shape[2];
   args.width = call.masks.shape[3];
-  args.input = call.masks.dtype;
   return args;
 }
 
@@ -357,14 +448,7 @@ void compose(const ComposeCall& call, const Tensor& out) {
   const auto stream = static_cast<cudaStream_t>(call.target.stream);
   with_output(args.output, [&](auto output) {
     constexpr DType out_type = decltype(output)::value;
-    const bool rolls = args.rolls != nullptr;
-    if (args.input == DType::kFloat16) {
-      rolls ? launch_dtypes<DType::kFloat16, out_type, true>(args, stream)
-            : launch_dtypes<DType::kFloat16, out_type, false>(args, stream);
-    } else {
-      rolls ? launch_dtypes<DType::kFloat32, out_type, true>(args, stream)
-            : launch_dtypes<DType::kFloat32, out_type, false>(args, stream);
-    }
+    args.rolls != nullptr ? launch<out_type, true>(args, stream) : launch<out_type, false>(args, stream);
   });
 }
 

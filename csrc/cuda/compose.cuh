@@ -5,14 +5,15 @@
 
 #include "cuda/finish.cuh"
 #include "cuda/launch.cuh"
+#include "ops/compose.h"
 
 namespace cgnrt {
 
 // Index and rolls stay on the device: to check their values the host would have to wait.
 struct ComposeDeviceArgs : DeviceFinish {
-  const void* masks;        // (masks_count, 1, height, width), `input`
-  const void* foregrounds;  // (foregrounds_count, channels, height, width), `input`
-  const void* backgrounds;  // (backgrounds_count, channels, height, width), `input`
+  ComposePool masks;        // (masks_count, 1, height, width)
+  ComposePool foregrounds;  // (foregrounds_count, channels, height, width)
+  ComposePool backgrounds;  // (backgrounds_count, channels, height, width)
   // (n, 3) int32, or int64 if index_is_wide; null: in order. Nothing is read for a row with an entry that
   // does not exist.
   const void* index;
@@ -27,7 +28,6 @@ struct ComposeDeviceArgs : DeviceFinish {
   std::int64_t channels;  // at most kMaxDeviceChannels
   std::int64_t height;
   std::int64_t width;
-  DType input;  // kFloat32 or kFloat16
 };
 
 // Where the pixels of a rolled texture come from: so many rows and units further on, then so many pixels.

@@ -31,8 +31,10 @@ __device__ __forceinline__ void load_words(std::uint32_t* words, const Stored<dt
     words[1] = vector.y;
     words[2] = vector.z;
     words[3] = vector.w;
+  } else if constexpr (count == 1) {
+    words[0] = __ldg(reinterpret_cast<const std::uint32_t*>(from));
   } else {
-    static_assert(count == 2, "8 or 16 bytes");
+    static_assert(count == 2, "4, 8 or 16 bytes");
     const uint2 vector = __ldg(reinterpret_cast<const uint2*>(from));
     words[0] = vector.x;
     words[1] = vector.y;
@@ -81,13 +83,14 @@ __device__ __forceinline__ void drop_values(std::uint32_t* words, int skip) {
       for (int at = 0; at < 2 * count - step; ++at) words[at] = words[at + step];
     }
   }
-  if (kPerWord<dtype> == 2 && skip % 2 != 0) {
+  const int bits = skip % kPerWord<dtype> * (32 / kPerWord<dtype>);
+  if (kPerWord<dtype> > 1 && bits != 0) {
 #pragma unroll
-    for (int at = 0; at < count; ++at) words[at] = words[at] >> 16 | words[at + 1] << 16;
+    for (int at = 0; at < count; ++at) words[at] = words[at] >> bits | words[at + 1] << (32 - bits);
   }
 }
 
-// Words as floats; of a single narrow value the second is 0.
+// Words as floats; of a single narrow value the others are 0.
 template <DType dtype, int pixels>
 __device__ __forceinline__ void unpack_words(const std::uint32_t* words, float* values) {
 #pragma unroll

@@ -22,9 +22,9 @@ enum class Streaming { kBySize, kNever, kAlways };
 // A call as Python makes it. Not checked yet.
 struct ComposeCall {
   Target target;
-  Tensor masks;                 // (M, 1, h, w) float32 or float16
-  Tensor foregrounds;           // (F, c, h, w), same dtype
-  Tensor backgrounds;           // (B, c, h, w), same dtype
+  Tensor masks;                 // (M, 1, h, w) float32, float16 or uint8
+  Tensor foregrounds;           // (F, c, h, w), likewise, of a dtype of its own
+  Tensor backgrounds;           // (B, c, h, w), likewise
   std::optional<Tensor> index;  // (n, 3) int32 or int64; absent: in order
   std::optional<Tensor> rolls;  // (n, 2, 2) int32 or int64; absent: none
   PixelForm form;
@@ -43,42 +43,68 @@ void require_compose_out(const ComposeCall& call, const Tensor& out);
 // NaN there, and 0 as uint8.
 void compose(const ComposeCall& call, const Tensor& out);
 
-// Where one sample of the batch comes from. A roll moves a texture on the torus:
-// rolled[y, x] = texture[(y - dy) mod height, (x - dx) mod width], with 0 <= dy < height and 0 <= dx < width.
+// Moves a texture on the torus: rolled[y, x] = texture[(y - dy) mod height, (x - dx) mod width], with
+// 0 <= dy < height and 0 <= dx < width.
+struct Roll {
+  std::int32_t dy;
+  std::int32_t dx;
+};
+
+// Where one sample of the batch comes from, and all that moves its pictures.
 struct ComposeItem {
   std::int32_t mask;
   std::int32_t foreground;
   std::int32_t background;
-  std::int32_t foreground_dy;
-  std::int32_t foreground_dx;
-  std::int32_t background_dy;
-  std::int32_t background_dx;
+  Roll foreground_roll;
+  Roll background_roll;
+};
+
+// Pictures of one kind, of which each sample takes an entry. Bytes stand for mask_bytes or picture_bytes.
+struct ComposePool {
+  const void* data;
+  DType dtype;  // kFloat32, kFloat16 or kUInt8
 };
 
 // A checked call: the variants on the CPU trust it.
 struct ComposeArgs : PixelFinish {
-  const void* masks;         // (M, 1, height, width), `input`
-  const void* foregrounds;   // (F, channels, height, width), `input`
-  const void* backgrounds;   // (B, channels, height, width), `input`
+  ComposePool masks;         // (M, 1, height, width)
+  ComposePool foregrounds;   // (F, channels, height, width)
+  ComposePool backgrounds;   // (B, channels, height, width)
   const ComposeItem* items;  // (n), indices within M, F, B
   void* out;                 // (n, channels, height, width) or (n, height, width, channels), `output`
   std::int64_t n;
   std::int64_t channels;
   std::int64_t height;
   std::int64_t width;
-  DType input;  // kFloat32 or kFloat16
   Streaming streaming;
+  std::int64_t block_pixels;  // kBlockPixels or kByteBlockPixels; of no matter to compose_ref
 };
 
 void compose_ref(const ComposeArgs& args);
 
+// Whether floats are needed at all: bytes of pictures in [-1, 1] to bytes of the same are blended as
+// integers. The exact blend is a multiple of 1/255 and so at least 1/510 from where rounding turns; the
+// floats' own errors are less than 1/10,000 of a step, so that both ways give the same byte.
+CGNRT_HD bool blends_bytes(const ComposeArgs& a) {
+  if (a.masks.dtype != DType::kUInt8 || a.foregrounds.dtype != DType::kUInt8 ||
+      a.backgrounds.dtype != DType::kUInt8 || a.output != DType::kUInt8) {
+    return false;
+  }
+  if (a.scale == nullptr || a.bias == nullptr) return false;
+  for (std::int64_t c = 0; c < a.channels; ++c) {
+    if (a.scale[c] != 127.5f || a.bias[c] != 127.5f) return false;
+  }
+  return !a.clamp || (a.clamp_low <= -1.0f && a.clamp_high >= 1.0f);
+}
+
 // A block is the unit of work, small enough for the first-level cache with all its channels: as many whole
 // rows of one sample as have this many pixels, or a part of a longer row.
 constexpr std::int64_t kBlockPixels = 1024;
+constexpr std::int64_t kByteBlockPixels = 4 * kBlockPixels;  // where bytes are blended as integers
 
 CGNRT_HD std::int64_t blocks_per_sample(const ComposeArgs& a) {
-  if (a.width > kBlockPixels) return a.height * ((a.width + kBlockPixels - 1) / kBlockPixels);
-  const std::int64_t rows = kBlockPixels / a.width;
+  if (a.width > a.block_pixels) return a.height * ((a.width + a.block_pixels - 1) / a.block_pixels);
+  const std::int64_t rows = a.block_pixels / a.width;
   return (a.height + rows - 1) / rows;
 }
 

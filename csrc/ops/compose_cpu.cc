@@ -24,6 +24,10 @@ std::int32_t offset_at(const Tensor& rolls, std::int64_t at, std::int64_t period
   return static_cast<std::int32_t>(remainder < 0 ? remainder + period : remainder);
 }
 
+Roll roll_at(const Tensor& rolls, std::int64_t at, std::int64_t height, std::int64_t width) {
+  return {offset_at(rolls, at, height), offset_at(rolls, at + 1, width)};
+}
+
 // Reads index and rolls once, into memory of our own: another thread that writes to them cannot change what
 // was checked.
 std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
@@ -40,10 +44,8 @@ std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
       item.mask = item.foreground = item.background = static_cast<std::int32_t>(i);
     }
     if (call.rolls) {
-      item.foreground_dy = offset_at(*call.rolls, i * 4, height);
-      item.foreground_dx = offset_at(*call.rolls, i * 4 + 1, width);
-      item.background_dy = offset_at(*call.rolls, i * 4 + 2, height);
-      item.background_dx = offset_at(*call.rolls, i * 4 + 3, width);
+      item.foreground_roll = roll_at(*call.rolls, i * 4, height, width);
+      item.background_roll = roll_at(*call.rolls, i * 4 + 2, height, width);
     }
   }
   return items;
@@ -51,12 +53,15 @@ std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
 
 void run_on_threads(ComposeArgs a, Isa isa, std::int64_t threads) {
   const ComposeKernel& kernel = CGNRT_PICK_VARIANT(kCompose, isa);
+  a.block_pixels = blends_bytes(a) ? kByteBlockPixels : kBlockPixels;
   const std::int64_t blocks = a.n * blocks_per_sample(a);
   if (blocks == 0) return;
-  const std::int64_t pixels = a.n * a.height * a.width;
-  const std::int64_t out_bytes = pixels * a.channels * static_cast<std::int64_t>(size_of(a.output));
-  const std::int64_t bytes =
-      pixels * (1 + 2 * a.channels) * static_cast<std::int64_t>(size_of(a.input)) + out_bytes;
+  const auto bytes_of = [&a](DType dtype, std::int64_t channels) {
+    return a.n * a.height * a.width * channels * static_cast<std::int64_t>(size_of(dtype));
+  };
+  const std::int64_t out_bytes = bytes_of(a.output, a.channels);
+  const std::int64_t bytes = bytes_of(a.masks.dtype, 1) + bytes_of(a.foregrounds.dtype, a.channels) +
+                             bytes_of(a.backgrounds.dtype, a.channels) + out_bytes;
   if (a.streaming == Streaming::kBySize) {
     a.streaming = out_bytes > kCachedBytes ? Streaming::kAlways : Streaming::kNever;
   }
@@ -83,16 +88,15 @@ void compose(const ComposeCall& call, const Tensor& out) {
   const PixelForm form = for_each_channel(call.form, channels);
   ComposeArgs args{};
   static_cast<PixelFinish&>(args) = finish_of(form);
-  args.masks = call.masks.data;
-  args.foregrounds = call.foregrounds.data;
-  args.backgrounds = call.backgrounds.data;
+  args.masks = {call.masks.data, call.masks.dtype};
+  args.foregrounds = {call.foregrounds.data, call.foregrounds.dtype};
+  args.backgrounds = {call.backgrounds.data, call.backgrounds.dtype};
   args.items = items.data();
   args.out = out.data;
   args.n = n;
   args.channels = channels;
   args.height = call.masks.shape[2];
   args.width = call.masks.shape[3];
-  args.input = call.masks.dtype;
   args.streaming = call.streaming;
   if (isa) {
     run_on_threads(args, *isa, call.target.threads);

@@ -7,43 +7,29 @@
 // Memory limits the speed: the loops cost less than the waiting that they hide.
 #include "ops/compose.h"
 #include "ops/compose_roll.h"
+#include "ops/compose_spans.h"
 #include "ops/pixel_runs.h"
 
 namespace cgnrt {
 namespace CGNRT_ISA {
 namespace {
 
+constexpr std::int64_t kByteTile = 256;      // bytes that are blended between two prefetches
 constexpr std::int64_t kMaxInterleaved = 3;  // channels that NHWC interleaves block by block
 static_assert(kMaxVectors * kVector >= kBlockPixels, "a block has an entry for each vector");
 
-// Pixels of one sample: whole rows, or a part of one row that is longer than a block.
-struct Span {
-  std::int64_t sample;
-  std::int64_t y;
-  std::int64_t x;
-  std::int64_t rows;
-  std::int64_t width;
-  std::int64_t count() const { return rows * width; }
-};
-
-// One of the two textures of a sample.
-struct Texture {
-  const void* pool;
-  std::int64_t first_plane;
-  std::int64_t dy;
-  std::int64_t dx;
-};
-
 // One block's working memory.
 struct alignas(64) Scratch {
-  float mask[kBlockPixels];  // converted from halves
+  float mask[kBlockPixels];  // converted from halves or bytes
   float foreground[kBlockPixels];
   float background[kBlockPixels];
   float foreground_seams[kBlockPixels];  // or the rolled rows, of odd widths
   float background_seams[kBlockPixels];
   RollTable foreground_table;
   RollTable background_table;
-  unsigned char planes[kMaxInterleaved * kBlockPixels * sizeof(float)];
+  std::uint8_t foreground_bytes[kByteBlockPixels];  // rolled rows
+  std::uint8_t background_bytes[kByteBlockPixels];
+  unsigned char planes[kMaxInterleaved * kByteBlockPixels];
 };
 
 struct Form {
@@ -59,30 +45,6 @@ inline void blend_run(float* __restrict to, const float* __restrict mask, const 
     if (kClamp) value = clamp_to(value, form.low, form.high);
     if (kAffine) value = value * form.scale + form.bias;
     to[at] = value;
-  }
-}
-
-// Memory that is prefetched a line at a time during the computation: the next channel's planes, or the next
-// block's mask and first planes.
-struct Ahead {
-  const char* mask;
-  const char* foreground;
-  const char* background;
-  std::int64_t bytes_per_pixel;
-};
-
-inline void fetch(const Ahead& ahead, std::int64_t at, std::int64_t count) {
-  if (ahead.foreground == nullptr) return;
-  const std::int64_t end = (at + count) * ahead.bytes_per_pixel;
-  for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
-    __builtin_prefetch(ahead.foreground + byte);
-    __builtin_prefetch(ahead.background + byte);
-    __asm__ volatile("");  // else the compiler drops a loop of prefetches as without effect
-  }
-  if (ahead.mask == nullptr) return;
-  for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
-    __builtin_prefetch(ahead.mask + byte);
-    __asm__ volatile("");
   }
 }
 
@@ -164,64 +126,15 @@ inline BlendPart blend_for(const ComposeArgs& a) {
   return affine ? blend_part<false, true> : blend_part<false, false>;
 }
 
-// The block's pixels.
-inline Span span_of(const ComposeArgs& a, std::int64_t block) {
-  const std::int64_t per_sample = blocks_per_sample(a);
-  Span span{};
-  span.sample = block / per_sample;
-  block -= span.sample * per_sample;
-  if (a.width <= kBlockPixels) {
-    const std::int64_t rows = kBlockPixels / a.width;
-    span.y = block * rows;
-    span.rows = a.height - span.y < rows ? a.height - span.y : rows;
-    span.width = a.width;
-    return span;
-  }
-  const std::int64_t per_row = (a.width + kBlockPixels - 1) / kBlockPixels;
-  span.y = block / per_row;
-  span.x = (block - span.y * per_row) * kBlockPixels;
-  span.rows = 1;
-  span.width = a.width - span.x < kBlockPixels ? a.width - span.x : kBlockPixels;
-  return span;
-}
-
-inline Texture foreground_of(const ComposeArgs& a, std::int64_t sample) {
-  const ComposeItem& item = a.items[sample];
-  return {a.foregrounds, item.foreground * a.channels, item.foreground_dy, item.foreground_dx};
-}
-
-inline Texture background_of(const ComposeArgs& a, std::int64_t sample) {
-  const ComposeItem& item = a.items[sample];
-  return {a.backgrounds, item.background * a.channels, item.background_dy, item.background_dx};
-}
-
-// Where pixel (y, x) of plane `plane`, counted in pixels, lies after a roll by (dy, dx).
-inline std::int64_t place(const ComposeArgs& a, std::int64_t plane, std::int64_t y, std::int64_t x,
-                          std::int64_t dy, std::int64_t dx) {
-  y = y < dy ? y - dy + a.height : y - dy;
-  x = x < dx ? x - dx + a.width : x - dx;
-  return (plane * a.height + y) * a.width + x;
-}
-
-// Ignores the wraps of rolls: a prefetch need not be exact.
-inline Ahead ahead_of(const ComposeArgs& a, const Span& span, std::int64_t channel, bool with_mask) {
-  const std::int64_t size = a.input == DType::kFloat16 ? 2 : 4;
-  const Texture f = foreground_of(a, span.sample);
-  const Texture b = background_of(a, span.sample);
-  const bool all = span.rows == a.height;  // then fetched from its beginning, whatever the roll
-  const std::int64_t mask = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
-  const std::int64_t foreground = place(a, f.first_plane + channel, span.y, span.x, all ? 0 : f.dy, 0);
-  const std::int64_t background = place(a, b.first_plane + channel, span.y, span.x, all ? 0 : b.dy, 0);
-  return {with_mask ? static_cast<const char*>(a.masks) + mask * size : nullptr,
-          static_cast<const char*>(a.foregrounds) + foreground * size,
-          static_cast<const char*>(a.backgrounds) + background * size, size};
-}
-
-// Pixels as floats: in place, or converted to `buffer`.
-inline const float* floats_at(const ComposeArgs& a, const void* pool, std::int64_t at, std::int64_t count,
+// Pixels of a pool as floats: in place, or converted to `buffer`.
+inline const float* floats_at(const ComposePool& pool, std::int64_t at, std::int64_t count, ByteValues bytes,
                               float* buffer) {
-  if (a.input == DType::kFloat32) return static_cast<const float*>(pool) + at;
-  halves_to_floats(buffer, static_cast<const std::uint16_t*>(pool) + at, count);
+  if (pool.dtype == DType::kFloat32) return static_cast<const float*>(pool.data) + at;
+  if (pool.dtype == DType::kUInt8) {
+    bytes_to_floats(buffer, static_cast<const std::uint8_t*>(pool.data) + at, count, bytes);
+  } else {
+    halves_to_floats(buffer, static_cast<const std::uint16_t*>(pool.data) + at, count);
+  }
   return buffer;
 }
 
@@ -237,9 +150,11 @@ inline std::int64_t rows_before_wrap(const Span& span, const Texture& texture) {
   return span.y < texture.dy ? texture.dy - span.y : span.rows;
 }
 
-// Halves are converted in the order of the batch, so that only the wrap within rows is left to the table.
+// Narrow pixels are converted in the order of the batch, so that only the wrap within rows is left to the
+// table.
 inline void fill_table(const ComposeArgs& a, const Span& span, const Texture& texture, RollTable& table) {
-  const std::int64_t before = a.input == DType::kFloat32 ? rows_before_wrap(span, texture) : span.rows;
+  const bool in_place = texture.pool->dtype == DType::kFloat32;
+  const std::int64_t before = in_place ? rows_before_wrap(span, texture) : span.rows;
   fill_roll_table(table, span.rows, a.width, texture.dx, before, a.height * a.width);
 }
 
@@ -247,36 +162,79 @@ inline void fill_table(const ComposeArgs& a, const Span& span, const Texture& te
 inline const float* rolled_plane(const ComposeArgs& a, const Span& span, const Texture& texture,
                                  std::int64_t channel, float* buffer, float* seams, RollTable& table) {
   const std::int64_t plane = texture.first_plane + channel;
-  const float* from = buffer;
-  if (a.input == DType::kFloat32) {
-    from = static_cast<const float*>(texture.pool) + place(a, plane, span.y, 0, texture.dy, 0);
-  } else {
-    const std::int64_t wrap = rows_before_wrap(span, texture);
-    const std::int64_t rows = wrap < span.rows ? wrap : span.rows;
-    const std::uint16_t* halves = static_cast<const std::uint16_t*>(texture.pool);
-    halves_to_floats(buffer, halves + place(a, plane, span.y, 0, texture.dy, 0), rows * a.width);
-    if (rows < span.rows) {
-      halves_to_floats(buffer + rows * a.width, halves + place(a, plane, span.y + rows, 0, texture.dy, 0),
-                       (span.rows - rows) * a.width);
-    }
+  const std::int64_t wrap = rows_before_wrap(span, texture);
+  const std::int64_t rows = wrap < span.rows ? wrap : span.rows;
+  const float* from = floats_at(*texture.pool, place(a, plane, span.y, 0, texture.dy, 0), rows * a.width,
+                                picture_bytes(), buffer);
+  if (from == buffer && rows < span.rows) {
+    floats_at(*texture.pool, place(a, plane, span.y + rows, 0, texture.dy, 0), (span.rows - rows) * a.width,
+              picture_bytes(), buffer + rows * a.width);
   }
   stage_seams(table, seams, from, a.width);
   return from;
 }
 
-// The largest part from (span.y, span.x) on in which neither texture wraps, except within whole rows.
-inline Span first_part(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
-  Span part = span;
-  std::int64_t end = span.y + span.rows;
-  if (span.y < f.dy && f.dy < end) end = f.dy;
-  if (span.y < b.dy && b.dy < end) end = b.dy;
-  part.rows = end - span.y;
-  if (span.width == a.width) return part;
-  end = span.x + span.width;
-  if (span.x < f.dx && f.dx < end) end = f.dx;
-  if (span.x < b.dx && b.dx < end) end = b.dx;
-  part.width = end - span.x;
-  return part;
+// Eq. 2 of bytes: (mask * foreground + (255 - mask) * background) / 255, rounded to nearest; there are no
+// ties. Not inlined: within its caller GCC forgets that nothing overlaps, and does not vectorise.
+__attribute__((noinline)) void blend_bytes(std::uint8_t* __restrict to, const std::uint8_t* __restrict mask,
+                                           const std::uint8_t* __restrict foreground,
+                                           const std::uint8_t* __restrict background, std::int64_t count) {
+  for (std::int64_t at = 0; at < count; ++at) {
+    const std::uint16_t covers = mask[at];
+    const auto uncovers = static_cast<std::uint16_t>(255 - covers);
+    const auto sum = static_cast<std::uint16_t>(covers * foreground[at] + uncovers * background[at] + 128);
+    to[at] = static_cast<std::uint8_t>(static_cast<std::uint16_t>(sum + (sum >> 8)) >> 8);
+  }
+}
+
+// What is left of a span after its first part.
+inline Span after(Span span, const Span& part, bool whole_rows) {
+  if (whole_rows) {
+    span.y += part.rows;
+    span.rows -= part.rows;
+  } else {
+    span.x += part.width;
+    span.width -= part.width;
+  }
+  return span;
+}
+
+// The bytes of a part of a texture in which it does not wrap except within whole rows: in place, or in
+// `rolled`.
+inline const std::uint8_t* bytes_at(const ComposeArgs& a, const Texture& texture, std::int64_t channel,
+                                    const Span& part, std::uint8_t* rolled) {
+  const bool whole_rows = part.width == a.width;
+  const std::int64_t at =
+      place(a, texture.first_plane + channel, part.y, part.x, texture.dy, whole_rows ? 0 : texture.dx);
+  const std::uint8_t* from = static_cast<const std::uint8_t*>(texture.pool->data) + at;
+  if (!whole_rows || texture.dx == 0) return from;
+  copy_rolled(rolled, from, part.rows, a.width, texture.dx);
+  return rolled;
+}
+
+// compose_plane for such bytes. `mask` is the span's in its pool.
+inline void compose_byte_plane(const ComposeArgs& a, const Span& span, std::int64_t channel,
+                               const std::uint8_t* mask, const Sink& sink, const Ahead& ahead, Scratch& s) {
+  const Texture f = foreground_of(a, span.sample);
+  const Texture b = background_of(a, span.sample);
+  const bool whole_rows = span.width == a.width;
+  alignas(64) unsigned char tile[kByteTile];
+  std::int64_t at = 0;
+  Span rest = span;
+  while (rest.count() > 0) {
+    const Span now = first_part(a, rest, f, b);
+    const std::uint8_t* foreground = bytes_at(a, f, channel, now, s.foreground_bytes);
+    const std::uint8_t* background = bytes_at(a, b, channel, now, s.background_bytes);
+    for (std::int64_t i = 0; i < now.count(); i += kByteTile) {
+      const std::int64_t pixels = now.count() - i < kByteTile ? now.count() - i : kByteTile;
+      unsigned char* here = sink.streams ? tile : sink.to + at + i;
+      fetch(ahead, at + i, pixels);
+      blend_bytes(here, mask + at + i, foreground + i, background + i, pixels);
+      if (sink.streams) stream_run(sink.to + at + i, tile, pixels);
+    }
+    at += now.count();
+    rest = after(rest, now, whole_rows);
+  }
 }
 
 // Composes one channel of `span`, which lies within one block.
@@ -308,8 +266,8 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
     part.mask = mask + part.at;
     const std::int64_t f_at = place(a, f.first_plane + channel, now.y, now.x, f.dy, whole_rows ? 0 : f.dx);
     const std::int64_t b_at = place(a, b.first_plane + channel, now.y, now.x, b.dy, whole_rows ? 0 : b.dx);
-    part.foreground = floats_at(a, f.pool, f_at, now.count(), s.foreground);
-    part.background = floats_at(a, b.pool, b_at, now.count(), s.background);
+    part.foreground = floats_at(*f.pool, f_at, now.count(), picture_bytes(), s.foreground);
+    part.background = floats_at(*b.pool, b_at, now.count(), picture_bytes(), s.background);
     if (rolled) {
       copy_rolled(s.foreground_seams, part.foreground, now.rows, a.width, f.dx);
       copy_rolled(s.background_seams, part.background, now.rows, a.width, b.dx);
@@ -318,18 +276,12 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
     }
     blend_into(part);
     part.at += now.count();
-    if (whole_rows) {
-      rest.y += now.rows;
-      rest.rows -= now.rows;
-    } else {
-      rest.x += now.width;
-      rest.width -= now.width;
-    }
+    rest = after(rest, now, whole_rows);
   }
 }
 
-inline void compose_block(const ComposeArgs& a, const Span& span, const Span* next, BlendPart blend_into,
-                          Scratch& s) {
+inline void compose_block(const ComposeArgs& a, const Span& span, const Span* next, bool bytes,
+                          BlendPart blend_into, Scratch& s) {
   const std::int64_t size = static_cast<std::int64_t>(size_of(a.output));
   const std::int64_t area = a.height * a.width;
   const std::int64_t first = span.y * a.width + span.x;
@@ -339,10 +291,10 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   const bool streams = a.streaming == Streaming::kAlways;
   unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
   const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
-  const float* mask = floats_at(a, a.masks, mask_at, count, s.mask);
+  const float* mask = bytes ? nullptr : floats_at(a.masks, mask_at, count, mask_bytes(), s.mask);
   const Texture f = foreground_of(a, span.sample);
   const Texture b = background_of(a, span.sample);
-  if (rolls_by_vectors(a, span, f, b)) {
+  if (!bytes && rolls_by_vectors(a, span, f, b)) {
     fill_table(a, span, f, s.foreground_table);
     fill_table(a, span, b, s.background_table);
   }
@@ -350,9 +302,14 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
     const Ahead ahead = c + 1 < a.channels ? ahead_of(a, span, c + 1, false)
                         : next != nullptr  ? ahead_of(a, *next, 0, true)
                                            : Ahead{};
-    unsigned char* buffer = s.planes + (interleaves ? c * kBlockPixels * size : 0);
+    unsigned char* buffer = s.planes + (interleaves ? c * a.block_pixels * size : 0);
     const Sink sink{planar ? out + (c * area + first) * size : buffer, a.output, planar && streams};
-    compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
+    if (bytes) {
+      compose_byte_plane(a, span, c, static_cast<const std::uint8_t*>(a.masks.data) + mask_at, sink, ahead,
+                         s);
+    } else {
+      compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
+    }
     if (planar || interleaves) continue;
     unsigned char* strided = out + (first * a.channels + c) * size;
     scatter(size, strided, buffer, count, a.channels);
@@ -360,22 +317,23 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   if (!interleaves) return;
   unsigned char* to = out + first * a.channels * size;
   if (size == 4) {
-    interleave<float>(to, s.planes, kBlockPixels, count, streams);
+    interleave<float>(to, s.planes, a.block_pixels, count, streams);
   } else if (size == 2) {
-    interleave<std::uint16_t>(to, s.planes, kBlockPixels, count, streams);
+    interleave<std::uint16_t>(to, s.planes, a.block_pixels, count, streams);
   } else {
-    interleave<std::uint8_t>(to, s.planes, kBlockPixels, count, streams);
+    interleave<std::uint8_t>(to, s.planes, a.block_pixels, count, streams);
   }
 }
 
 void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last) {
   Scratch scratch;
+  const bool bytes = blends_bytes(a);
   const BlendPart blend_into = blend_for(a);
   for (std::int64_t block = first; block < last; ++block) {
     const Span span = span_of(a, block);
     Span next{};
     if (block + 1 < last) next = span_of(a, block + 1);
-    compose_block(a, span, block + 1 < last ? &next : nullptr, blend_into, scratch);
+    compose_block(a, span, block + 1 < last ? &next : nullptr, bytes, blend_into, scratch);
   }
 #if defined(__AVX2__)
   if (a.streaming == Streaming::kAlways) _mm_sfence();

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "common/scalar.h"
 
@@ -81,6 +82,40 @@ CGNRT_HD void copy_rolled(float* to, const float* from, std::int64_t rows, std::
     for (std::int64_t x = dx; x < width; ++x) to[x] = from[x - dx];
     to += width;
     from += width;
+  }
+}
+
+// `count` bytes in pieces of `piece` that may overlap; at least one piece.
+template <std::int64_t piece>
+CGNRT_HD void copy_pieces(std::uint8_t* to, const std::uint8_t* from, std::int64_t count) {
+  for (std::int64_t at = 0; at < count - piece; at += piece) std::memcpy(to + at, from + at, piece);
+  std::memcpy(to + count - piece, from + count - piece, piece);
+}
+
+// A few bytes: for so few a call of memcpy costs more than they do.
+CGNRT_HD void copy_bytes(std::uint8_t* to, const std::uint8_t* from, std::int64_t count) {
+  if (count >= 16) return copy_pieces<16>(to, from, count);
+  if (count >= 4) return copy_pieces<4>(to, from, count);
+  for (std::int64_t at = 0; at < count; ++at) to[at] = from[at];
+}
+
+// The same for bytes of any width: all rows are moved as one, and then each row's shorter part is put right.
+CGNRT_HD void copy_rolled(std::uint8_t* to, const std::uint8_t* from, std::int64_t rows, std::int64_t width,
+                          std::int64_t dx) {
+  const std::int64_t count = rows * width;
+  const std::int64_t rest = width - dx;
+  const bool forward = dx <= rest;
+  if (forward) {
+    std::memcpy(to + dx, from, static_cast<std::size_t>(count - dx));
+  } else {
+    std::memcpy(to, from + rest, static_cast<std::size_t>(count - rest));
+  }
+  for (std::int64_t row = 0; row < count; row += width) {
+    if (forward) {
+      copy_bytes(to + row, from + row + rest, dx);
+    } else {
+      copy_bytes(to + row + dx, from + row, rest);
+    }
   }
 }
 

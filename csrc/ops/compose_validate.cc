@@ -5,13 +5,11 @@
 namespace cgnrt {
 namespace {
 
-void require_picture(const char* name, const Tensor& t, DType dtype, const std::string& rule) {
+void require_picture(const char* name, const Tensor& t, const std::string& rule) {
   const std::string subject = std::string("compose ") + name;
-  if (t.dtype != DType::kFloat32 && t.dtype != DType::kFloat16) {
-    refuse(subject, "dtype", t.dtype_name, "float32 or float16");
+  if (t.dtype != DType::kFloat32 && t.dtype != DType::kFloat16 && t.dtype != DType::kUInt8) {
+    refuse(subject, "dtype", t.dtype_name, "float32, float16 or uint8");
   }
-  if (t.dtype != dtype)
-    refuse(subject, "dtype", t.dtype_name, std::string("that of masks, ") + name_of(dtype));
   if (t.shape.size() != 4) refuse(subject, "shape", to_string(t.shape), rule);
   for (const std::int64_t extent : t.shape) {
     if (extent > std::numeric_limits<std::int32_t>::max()) {
@@ -39,18 +37,17 @@ void require_one_device(const ComposeCall& call) {
 
 void check_compose(ComposeCall& call) {
   require_one_device(call);
-  const DType dtype = call.masks.dtype;
-  require_picture("masks", call.masks, dtype, "(M, 1, h, w)");
+  require_picture("masks", call.masks, "(M, 1, h, w)");
   const std::vector<std::int64_t>& m = call.masks.shape;
   if (m[1] != 1 || m[2] < 1 || m[3] < 1) refuse("compose masks", "shape", to_string(m), "(M, 1, h, w)");
   const std::string size = std::to_string(m[2]) + ", " + std::to_string(m[3]) + ") like masks";
-  require_picture("foregrounds", call.foregrounds, dtype, "(F, c, " + size);
+  require_picture("foregrounds", call.foregrounds, "(F, c, " + size);
   const std::vector<std::int64_t>& f = call.foregrounds.shape;
   if (f[1] < 1 || f[2] != m[2] || f[3] != m[3]) {
     refuse("compose foregrounds", "shape", to_string(f), "(F, c, " + size);
   }
   const std::string channels = std::to_string(f[1]);
-  require_picture("backgrounds", call.backgrounds, dtype, "(B, " + channels + ", " + size);
+  require_picture("backgrounds", call.backgrounds, "(B, " + channels + ", " + size);
   const std::vector<std::int64_t>& b = call.backgrounds.shape;
   if (b[1] != f[1] || b[2] != m[2] || b[3] != m[3]) {
     refuse("compose backgrounds", "shape", to_string(b),

@@ -53,6 +53,18 @@ PixelCast cast_of(const PixelForm& form);
 // `form` comes from for_each_channel and must outlive the result.
 PixelFinish finish_of(const PixelForm& form);
 
+// What a byte stands for: byte * scale + offset, both rounded.
+struct ByteValues {
+  float scale;
+  float offset;
+};
+
+// Of a mask 0..1 (a sum with -0 changes nothing), of a picture -1..1. The ends are exact.
+CGNRT_HD constexpr ByteValues mask_bytes() { return {1.0f / 255.0f, -0.0f}; }
+CGNRT_HD constexpr ByteValues picture_bytes() { return {2.0f / 255.0f, -1.0f}; }
+
+CGNRT_HD float value_of(float byte, const ByteValues& values) { return byte * values.scale + values.offset; }
+
 // Eq. 2: two products and one sum, each rounded, since the ops are compiled with -ffp-contract=off.
 CGNRT_HD float blend(float mask, float foreground, float background) {
   const float covered = mask * foreground;

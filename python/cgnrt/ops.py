@@ -62,10 +62,15 @@ def compose(
     Each value is ``m * f + (1 - m) * b`` in float32, each operation rounded, in that order; then clamped,
     then multiplied by the channel's scale, then its bias added, then cast.
 
+    Each pool has a dtype of its own. A uint8 mask u is ``u * (1 / 255)``, in [0, 1], and a uint8 picture
+    ``u * (2 / 255) - 1``, in [-1, 1], in float32, each constant and operation rounded. So scale and bias of 127.5 give
+    bytes of bytes: with three uint8 pools and dtype "uint8" exactly ``(m * f + (255 - m) * b) / 255`` of the bytes,
+    rounded to the nearest integer, at the speed of integers.
+
     Args:
-      masks: (M, 1, h, w) float32 or float16, by intent in [0, 1].
-      foregrounds: (F, c, h, w), same dtype, any number of channels; on a GPU at most 16.
-      backgrounds: (B, c, h, w), same dtype.
+      masks: (M, 1, h, w) float32 or float16, by intent in [0, 1], or uint8.
+      foregrounds: (F, c, h, w) float32, float16 or uint8, any number of channels; on a GPU at most 16.
+      backgrounds: (B, c, h, w) float32, float16 or uint8.
       index: (n, 3) int32 or int64 rows of (mask, foreground, background): the entries of the pools that make each
         sample. None pairs them in order, and M, F and B must then be equal.
       rolls: (n, 2, 2) int32 or int64: (dy, dx) of the foreground, then of the background, any integers. The

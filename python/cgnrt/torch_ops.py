@@ -65,10 +65,12 @@ def compose(
     elif rolls is not None and len(rolls) != n:
         raise ValueError(f"compose rolls: length is {len(rolls)}, expected {n}, one for each sample.")
     mask, foreground, background = pools.values()
+    missing = None
     if index is not None:
         (mask, foreground, background), missing = _picked(list(pools.values()), index)
+    mask, foreground, background = _floats(mask, 0), _floats(foreground, -1), _floats(background, -1)
+    if missing is not None:
         mask = mask + missing
-    mask, foreground, background = mask.float(), foreground.float(), background.float()
     if rolls is not None:
         foreground, background = roll(foreground, rolls[:, 0]), roll(background, rolls[:, 1])
     return _finish("compose", _blend(mask, foreground, background), dtype, layout, scale, bias, clamp, out)
@@ -199,6 +201,14 @@ def roll(pictures: Tensor, shifts: Tensor) -> Tensor:
     places = (rows[:, :, None] * width + columns[:, None, :]).reshape(n, 1, height * width)
     flat = pictures.reshape(n, channels, height * width)
     return flat.gather(2, places.expand(-1, channels, -1)).reshape(pictures.shape)
+
+
+def _floats(pool: Tensor, low: float) -> Tensor:
+    """A pool as float32; bytes 0..255 stand for `low`..1."""
+    if pool.dtype != torch.uint8:
+        return pool.float()
+    values = pool.float().mul_(float(np.float32((1 - low) / 255)))
+    return values.add_(low) if low else values
 
 
 def _blend(mask: Tensor, foreground: Tensor, background: Tensor) -> Tensor:

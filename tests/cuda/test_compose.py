@@ -320,7 +320,7 @@ def test_what_is_refused(emulated: ModuleType) -> None:
         ((m, f, b), {"out": out, "layout": "NHWC"}, ValueError, r"out: shape is \(2, 3, 8, 8\), expected"),
         (tuple(many), {"out": out}, ValueError, "foregrounds: channels is 17, expected at most 16 on a GPU"),
         ((f, f, b), {"out": out}, ValueError, r"compose masks: shape is \(2, 3, 8, 8\), expected \(M, 1, h, w\)"),
-        ((index, f, b), {"out": out}, ValueError, "compose masks: dtype is int32, expected float32 or float16"),
+        ((index, f, b), {"out": out}, ValueError, "compose masks: dtype is int32, expected float32, float16 or uint8"),
         ((m, f, b, rolls), {"out": out}, ValueError, r"compose index: shape is \(2, 2, 2\), expected \(n, 3\)"),
         ((m, f, b[:1]), {"out": out}, ValueError, "compose backgrounds: length is 1, expected 2 as in masks"),
         ((m, f, b, index), {"rolls": rolls[:1], "out": out}, ValueError, "compose rolls: length is 1, expected 2"),

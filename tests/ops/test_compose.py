@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from compose_cases import SPECIAL, ComposeCase
+from compose_cases import SPECIAL, ComposeCase, floats_of
+from hypothesis import given
+from hypothesis import strategies as st
 from module_ops import core
 
 from cgnrt import _core, ops
@@ -97,6 +99,64 @@ def test_casts_of_random_bits_equal_the_reference(implementation: str, dtype: st
         np.testing.assert_array_equal(
             bits(got)[known], tensor.view(torch.int16).numpy().view(np.uint16)[known]
         )
+
+
+def every_blend_of_bytes() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """256 masks, foregrounds and backgrounds of 256 x 256 pixels: every byte of each with every one of the others."""
+    levels = np.arange(256, dtype=np.uint8)
+    masks = np.broadcast_to(levels[:, None, None, None], (256, 1, 256, 256))
+    foregrounds = np.broadcast_to(levels[:, None], masks.shape)
+    backgrounds = np.broadcast_to(levels, masks.shape)
+    return np.ascontiguousarray(masks), np.ascontiguousarray(foregrounds), np.ascontiguousarray(backgrounds)
+
+
+def test_bytes_to_bytes_are_the_exact_blend_rounded(implementation: str) -> None:
+    m, f, b = every_blend_of_bytes()
+    got = core.compose(m, f, b, dtype="uint8", scale=127.5, bias=127.5, implementation=implementation)
+    level = m.astype(np.uint32)
+    total = level * f + (255 - level) * b
+    np.testing.assert_array_equal(got, (2 * total + 255) // 510)
+
+
+def test_bytes_are_the_floats_that_they_stand_for(implementation: str) -> None:
+    m, f, b = (part[::15].copy() for part in every_blend_of_bytes())
+    assert [float(part.min()) for part in floats_of(m, f, b)] == [0, -1, -1]
+    assert [float(part.max()) for part in floats_of(m, f, b)] == [1, 1, 1]
+    for options in ({}, {"dtype": "uint8", "scale": 127.5, "bias": 127.5}, {"dtype": "float16", "bias": 1.0}):
+        np.testing.assert_array_equal(
+            core.compose(m, f, b, implementation=implementation, **options),
+            core.compose(*floats_of(m, f, b), implementation=implementation, **options),
+        )
+
+
+@given(
+    st.lists(st.sampled_from(["uint8", "float16", "float32"]), min_size=3, max_size=3),
+    st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 80)),
+    st.sampled_from(["float32", "float16", "bfloat16", "uint8"]),
+    st.sampled_from(["NCHW", "NHWC"]),
+    st.booleans(),
+)
+def test_pools_of_any_dtypes_equal_numpy(
+    implementation: str,
+    dtypes: list[str],
+    size: tuple[int, int, int],
+    dtype: str,
+    layout: str,
+    rolls: bool,
+) -> None:
+    case = {
+        "name": f"{dtypes} {size}",
+        "pools": [2, 3, 4],
+        "n": 5,
+        "size": size,
+        "input": dtypes,
+        "output": dtype,
+    }
+    case |= {"layout": layout, "rolls": rolls}
+    if dtype == "uint8":
+        case |= {"scale": 127.5, "bias": 127.5}
+    made = ComposeCase(case)
+    np.testing.assert_array_equal(made.run(implementation=implementation), made.expected())
 
 
 def test_flushing_of_denormals_elsewhere_changes_nothing() -> None:

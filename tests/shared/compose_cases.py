@@ -29,10 +29,10 @@ class ComposeCase:
         rng = np.random.default_rng([len(case["name"]), *case["name"].encode()])
         c, h, w = case["size"]
         pools = case["pools"]
-        dtype = np.dtype(case.get("input", "float32"))
-        self.masks = rng.random((pools[0], 1, h, w)).astype(dtype)
-        self.foregrounds = rng.uniform(-1, 1, (pools[1], c, h, w)).astype(dtype)
-        self.backgrounds = rng.uniform(-1, 1, (pools[2], c, h, w)).astype(dtype)
+        dtypes = dtypes_of(case)
+        self.masks = drawn(rng, (pools[0], 1, h, w), 0, dtypes[0])
+        self.foregrounds = drawn(rng, (pools[1], c, h, w), -1, dtypes[1])
+        self.backgrounds = drawn(rng, (pools[2], c, h, w), -1, dtypes[2])
         n = case.get("n", pools[0])
         self.index: npt.NDArray[np.int32] | None = None
         if "n" in case:
@@ -67,7 +67,7 @@ class ComposeCase:
 
     def expected(self) -> npt.NDArray[Any]:
         """The batch in NumPy, in the order that the op promises."""
-        m, f, b = (pool.astype(np.float32) for pool in self.pools)
+        m, f, b = floats_of(*self.pools)
         if self.index is not None:
             m, f, b = m[self.index[:, 0]], f[self.index[:, 1]], b[self.index[:, 2]]
         if self.rolls is not None:
@@ -85,6 +85,29 @@ class ComposeCase:
         if self.options["layout"] == "NHWC":
             x = x.transpose(0, 2, 3, 1)
         return cast(np.ascontiguousarray(x), self.options["dtype"])
+
+
+def dtypes_of(case: dict[str, Any]) -> list[str]:
+    """Of a case's masks, foregrounds and backgrounds; its input is one dtype or three."""
+    given = case.get("input", "float32")
+    return [given] * 3 if isinstance(given, str) else given
+
+
+def drawn(rng: np.random.Generator, shape: tuple[int, ...], low: float, dtype: str) -> npt.NDArray[Any]:
+    """Values from `low` to 1, or any bytes."""
+    if dtype == "uint8":
+        return rng.integers(0, 256, shape).astype(np.uint8)
+    return rng.uniform(low, 1, shape).astype(dtype)
+
+
+def floats_of(masks: npt.NDArray[Any], *pictures: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+    """Pools as the float32 values that they stand for."""
+    level = np.float32(1 / 255)
+    found = [masks.astype(np.float32) * (level if masks.dtype == np.uint8 else np.float32(1))]
+    for pool in pictures:
+        values = pool.astype(np.float32)
+        found.append(values * (2 * level) - np.float32(1) if pool.dtype == np.uint8 else values)
+    return found
 
 
 def cast(x: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
