@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import shutil
@@ -115,6 +116,8 @@ def _run(arguments: argparse.Namespace) -> None:
     )
 
     def started(bound: Bound) -> None:
+        gc.collect()
+        gc.freeze()  # what is here stays: no request waits while the collector looks at all of it
         scheme, host = (
             ("https" if bound.tls else "http"),
             (f"[{bound.host}]" if ":" in bound.host else bound.host),
