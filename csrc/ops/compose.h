@@ -76,8 +76,10 @@ struct ComposeArgs : PixelFinish {
   std::int64_t channels;
   std::int64_t height;
   std::int64_t width;
+  // Of no matter to compose_ref.
   Streaming streaming;
-  std::int64_t block_pixels;  // kBlockPixels or kByteBlockPixels; of no matter to compose_ref
+  std::int64_t block_pixels;  // kBlockPixels or kByteBlockPixels
+  std::int64_t widest_pixel;  // bytes of a pixel of the pools, the largest
 };
 
 void compose_ref(const ComposeArgs& args);

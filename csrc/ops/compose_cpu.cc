@@ -53,6 +53,8 @@ std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
 
 void run_on_threads(ComposeArgs a, Isa isa, std::int64_t threads) {
   const ComposeKernel& kernel = CGNRT_PICK_VARIANT(kCompose, isa);
+  a.widest_pixel = static_cast<std::int64_t>(
+      std::max({size_of(a.masks.dtype), size_of(a.foregrounds.dtype), size_of(a.backgrounds.dtype)}));
   a.block_pixels = blends_bytes(a) ? kByteBlockPixels : kBlockPixels;
   const std::int64_t blocks = a.n * blocks_per_sample(a);
   if (blocks == 0) return;

@@ -31,28 +31,25 @@ struct Texture {
 // Memory that is prefetched a line at a time during the computation: the next channel's planes, or the next
 // block's mask and first planes.
 struct Ahead {
-  struct Plane {
-    const char* from;  // null: nothing
-    std::int64_t bytes_per_pixel;
-  };
-  Plane mask;
-  Plane foreground;
-  Plane background;
+  const char* mask;
+  const char* foreground;
+  const char* background;
+  std::int64_t bytes_per_pixel;  // of the widest: of the others, following rows are fetched too
 };
 
-inline void fetch(const Ahead::Plane& plane, std::int64_t at, std::int64_t count) {
-  if (plane.from == nullptr) return;
-  const std::int64_t end = (at + count) * plane.bytes_per_pixel;
-  for (std::int64_t byte = at * plane.bytes_per_pixel; byte < end; byte += 64) {
-    __builtin_prefetch(plane.from + byte);
+inline void fetch(const Ahead& ahead, std::int64_t at, std::int64_t count) {
+  if (ahead.foreground == nullptr) return;
+  const std::int64_t end = (at + count) * ahead.bytes_per_pixel;
+  for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
+    __builtin_prefetch(ahead.foreground + byte);
+    __builtin_prefetch(ahead.background + byte);
     __asm__ volatile("");  // else the compiler drops a loop of prefetches as without effect
   }
-}
-
-inline void fetch(const Ahead& ahead, std::int64_t at, std::int64_t count) {
-  fetch(ahead.foreground, at, count);
-  fetch(ahead.background, at, count);
-  fetch(ahead.mask, at, count);
+  if (ahead.mask == nullptr) return;
+  for (std::int64_t byte = at * ahead.bytes_per_pixel; byte < end; byte += 64) {
+    __builtin_prefetch(ahead.mask + byte);
+    __asm__ volatile("");
+  }
 }
 
 // The block's pixels.
@@ -94,27 +91,26 @@ inline std::int64_t place(const ComposeArgs& a, std::int64_t plane, std::int64_t
   return (plane * a.height + y) * a.width + x;
 }
 
-inline const char* address(const ComposePool& pool, std::int64_t at) {
-  return static_cast<const char*>(pool.data) + at * static_cast<std::int64_t>(size_of(pool.dtype));
+// size_of a pool's dtype, without a jump.
+inline std::int64_t pixel_size(const ComposePool& pool) {
+  const std::int64_t narrow = pool.dtype == DType::kFloat16 ? 2 : 1;
+  return pool.dtype == DType::kFloat32 ? 4 : narrow;
 }
 
-inline Ahead::Plane plane_ahead(const ComposePool& pool, std::int64_t at) {
-  return {address(pool, at), static_cast<std::int64_t>(size_of(pool.dtype))};
+inline const char* address(const ComposePool& pool, std::int64_t at) {
+  return static_cast<const char*>(pool.data) + at * pixel_size(pool);
 }
 
 // Ignores the wraps of rolls: a prefetch need not be exact.
 inline Ahead ahead_of(const ComposeArgs& a, const Span& span, std::int64_t channel, bool with_mask) {
+  const Texture f = foreground_of(a, span.sample);
+  const Texture b = background_of(a, span.sample);
   const bool all = span.rows == a.height;  // then fetched from its beginning, whatever the roll
-  const auto texture_ahead = [&](const Texture& t) {
-    return plane_ahead(*t.pool, place(a, t.first_plane + channel, span.y, span.x, all ? 0 : t.dy, 0));
-  };
-  Ahead ahead{};
-  if (with_mask) {
-    ahead.mask = plane_ahead(a.masks, place(a, a.items[span.sample].mask, span.y, span.x, 0, 0));
-  }
-  ahead.foreground = texture_ahead(foreground_of(a, span.sample));
-  ahead.background = texture_ahead(background_of(a, span.sample));
-  return ahead;
+  const std::int64_t mask = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
+  const std::int64_t foreground = place(a, f.first_plane + channel, span.y, span.x, all ? 0 : f.dy, 0);
+  const std::int64_t background = place(a, b.first_plane + channel, span.y, span.x, all ? 0 : b.dy, 0);
+  return {with_mask ? address(a.masks, mask) : nullptr, address(a.foregrounds, foreground),
+          address(a.backgrounds, background), a.widest_pixel};
 }
 
 // The largest part from (span.y, span.x) on in which neither texture wraps, except within whole rows.

@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "common/scalar.h"
-#include "ops/pixels.h"
 
 // AVX2 implies x86-64-v3 here, and F16C with it. The baseline is plain loops on every machine, so that tests
 // on x86 run the loops of other machines too.
@@ -26,13 +25,6 @@ CGNRT_HD void halves_to_floats(float* __restrict to, const std::uint16_t* __rest
   }
 #endif
   for (; at < count; ++at) to[at] = half_to_float(from[at]);
-}
-
-CGNRT_HD void bytes_to_floats(float* __restrict to, const std::uint8_t* __restrict from, std::int64_t count,
-                              ByteValues values) {
-  for (std::int64_t at = 0; at < count; ++at) {
-    to[at] = value_of(static_cast<float>(from[at]), values);
-  }
 }
 
 CGNRT_HD void floats_to_halves(std::uint16_t* __restrict to, const float* __restrict from,
