@@ -64,11 +64,13 @@ class Composition:
         c, h, w = case["size"]
         self.n, self._stream = n, setting.stream
         self.dtype: str = case.get("output", "float32")
-        source = getattr(torch, case.get("input", "float32"))
+        given = case.get("input", "float32")
+        sources = [getattr(torch, dtype) for dtype in ([given] * 3 if isinstance(given, str) else given)]
         draw = torch.Generator(setting.device).manual_seed(0)
 
-        def filled(entries: int, channels: int) -> Tensor:
-            return torch.rand(entries, channels, h, w, device=setting.device, generator=draw).to(source)
+        def filled(entries: int, channels: int, source: torch.dtype) -> Tensor:
+            drawn = torch.rand(entries, channels, h, w, device=setting.device, generator=draw)
+            return (drawn.mul_(255) if source == torch.uint8 else drawn).to(source)
 
         def picks(entries: int) -> Tensor:
             if pools is None:
@@ -76,7 +78,7 @@ class Composition:
             return torch.randint(entries, (n,), device=setting.device, generator=draw)
 
         sizes = (n, n, n) if pools is None else tuple(pools)
-        self.pools = tuple(filled(size, channels) for size, channels in zip(sizes, (1, c, c), strict=True))
+        self.pools = tuple(map(filled, sizes, (1, c, c), sources))
         self.index = torch.stack([picks(size) for size in sizes], dim=1).int()
         self.options = {key: case[key] for key in ("layout", "scale", "bias", "clamp") if key in case}
         self.options["dtype"] = self.dtype
@@ -87,8 +89,10 @@ class Composition:
             )
         shape = (n, c, h, w) if case.get("layout", "NCHW") == "NCHW" else (n, h, w, c)
         self.out = torch.zeros(shape, dtype=getattr(torch, self.dtype), device=setting.device)
-        entry_bytes = (1 + 2 * c) * h * w * source.itemsize
-        self.bytes = n * (entry_bytes + c * h * w * self.out.itemsize)
+        pixel_bytes = sources[0].itemsize + c * (
+            sources[1].itemsize + sources[2].itemsize + self.out.itemsize
+        )
+        self.bytes = n * h * w * pixel_bytes
 
     def __call__(self) -> object:
         return ops.compose(
@@ -117,6 +121,8 @@ def measure_compose(setting: Setting, recorder: Recorder) -> None:
     variants: dict[str, dict[str, Any]] = {
         "mean and std, bfloat16 out, NHWC": base | NORMALIZE | {"layout": "NHWC", "output": "bfloat16"},
         "float16 pools and out": base | {"input": "float16"},
+        "uint8 pools and out": base | {"input": "uint8", "output": "uint8", "scale": 127.5, "bias": 127.5},
+        "uint8 masks": base | {"input": ["uint8", "float32", "float32"]},
         "uint8 out": base | {"output": "uint8", "scale": 127.5, "bias": 127.5},
         "float32 out": base | {"output": "float32"},
         "float16 out, rolled": base | {"rolls": True},
