@@ -84,15 +84,16 @@ struct ComposeArgs : PixelFinish {
 
 void compose_ref(const ComposeArgs& args);
 
+CGNRT_HD bool are_bytes(const ComposeArgs& a) {
+  return a.masks.dtype == DType::kUInt8 && a.foregrounds.dtype == DType::kUInt8 &&
+         a.backgrounds.dtype == DType::kUInt8;
+}
+
 // Whether floats are needed at all: bytes of pictures in [-1, 1] to bytes of the same are blended as
 // integers. The exact blend is a multiple of 1/255 and so at least 1/510 from where rounding turns; the
 // floats' own errors are less than 1/10,000 of a step, so that both ways give the same byte.
-CGNRT_HD bool blends_bytes(const ComposeArgs& a) {
-  if (a.masks.dtype != DType::kUInt8 || a.foregrounds.dtype != DType::kUInt8 ||
-      a.backgrounds.dtype != DType::kUInt8 || a.output != DType::kUInt8) {
-    return false;
-  }
-  if (a.scale == nullptr || a.bias == nullptr) return false;
+CGNRT_HD bool keeps_bytes(const ComposeArgs& a) {
+  if (!are_bytes(a) || a.output != DType::kUInt8 || a.scale == nullptr || a.bias == nullptr) return false;
   for (std::int64_t c = 0; c < a.channels; ++c) {
     if (a.scale[c] != 127.5f || a.bias[c] != 127.5f) return false;
   }
@@ -102,7 +103,13 @@ CGNRT_HD bool blends_bytes(const ComposeArgs& a) {
 // A block is the unit of work, small enough for the first-level cache with all its channels: as many whole
 // rows of one sample as have this many pixels, or a part of a longer row.
 constexpr std::int64_t kBlockPixels = 1024;
-constexpr std::int64_t kByteBlockPixels = 4 * kBlockPixels;  // where bytes are blended as integers
+// Of bytes, whose planes would else be too small to be fetched one ahead. Not where floats are interleaved,
+// which would not fit.
+constexpr std::int64_t kByteBlockPixels = 4 * kBlockPixels;
+
+CGNRT_HD std::int64_t block_pixels_of(const ComposeArgs& a) {
+  return keeps_bytes(a) || (are_bytes(a) && a.layout == Layout::kNCHW) ? kByteBlockPixels : kBlockPixels;
+}
 
 CGNRT_HD std::int64_t blocks_per_sample(const ComposeArgs& a) {
   if (a.width > a.block_pixels) return a.height * ((a.width + a.block_pixels - 1) / a.block_pixels);

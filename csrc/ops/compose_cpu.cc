@@ -55,7 +55,7 @@ void run_on_threads(ComposeArgs a, Isa isa, std::int64_t threads) {
   const ComposeKernel& kernel = CGNRT_PICK_VARIANT(kCompose, isa);
   a.widest_pixel = static_cast<std::int64_t>(
       std::max({size_of(a.masks.dtype), size_of(a.foregrounds.dtype), size_of(a.backgrounds.dtype)}));
-  a.block_pixels = blends_bytes(a) ? kByteBlockPixels : kBlockPixels;
+  a.block_pixels = block_pixels_of(a);
   const std::int64_t blocks = a.n * blocks_per_sample(a);
   if (blocks == 0) return;
   const auto bytes_of = [&a](DType dtype, std::int64_t channels) {

@@ -1,11 +1,13 @@
 // Compiled once for every instruction set, with CGNRT_ISA naming the namespace. Only kCompose may have
-// external linkage here, and a function of a header may be called only if it is CGNRT_HD: of an inline
-// function the linker would keep one copy for all instruction sets.
+// external linkage here, and a function of a header may be called only if it is CGNRT_HD or, as those of
+// compose_spans.h, in that namespace: of another inline function the linker would keep one copy for all
+// instruction sets.
 //
 // A block goes tile by tile through short loops that the compiler vectorises, from one small buffer to the
 // next, all in the first-level cache, and is written in whole lines. Meanwhile the next planes are fetched.
 // Memory limits the speed: the loops cost less than the waiting that they hide.
 #include "ops/compose.h"
+#include "ops/compose_bytes.h"
 #include "ops/compose_roll.h"
 #include "ops/compose_spans.h"
 #include "ops/pixel_runs.h"
@@ -14,7 +16,6 @@ namespace cgnrt {
 namespace CGNRT_ISA {
 namespace {
 
-constexpr std::int64_t kByteTile = 256;      // bytes that are blended between two prefetches
 constexpr std::int64_t kMaxInterleaved = 3;  // channels that NHWC interleaves block by block
 static_assert(kMaxVectors * kVector >= kBlockPixels, "a block has an entry for each vector");
 
@@ -30,11 +31,6 @@ struct alignas(64) Scratch {
   std::uint8_t foreground_bytes[kByteBlockPixels];  // rolled rows
   std::uint8_t background_bytes[kByteBlockPixels];
   unsigned char planes[kMaxInterleaved * kByteBlockPixels];
-};
-
-struct Form {
-  float low, high;  // of the clamp
-  float scale, bias;
 };
 
 template <bool kClamp, bool kAffine>
@@ -126,12 +122,6 @@ inline BlendPart blend_for(const ComposeArgs& a) {
   return affine ? blend_part<false, true> : blend_part<false, false>;
 }
 
-// Not inlined: within its caller GCC forgets that nothing overlaps, and does not vectorise.
-__attribute__((noinline)) void bytes_to_floats(float* __restrict to, const std::uint8_t* __restrict from,
-                                               std::int64_t count, ByteValues values) {
-  for (std::int64_t at = 0; at < count; ++at) to[at] = value_of(static_cast<float>(from[at]), values);
-}
-
 // Pixels of a pool as floats: in place, or converted to `buffer`.
 inline const float* floats_at(const ComposePool& pool, std::int64_t at, std::int64_t count, ByteValues bytes,
                               float* buffer) {
@@ -180,31 +170,6 @@ inline const float* rolled_plane(const ComposeArgs& a, const Span& span, const T
   return from;
 }
 
-// Eq. 2 of bytes: (mask * foreground + (255 - mask) * background) / 255, rounded to nearest; there are no
-// ties. Not inlined: within its caller GCC forgets that nothing overlaps, and does not vectorise.
-__attribute__((noinline)) void blend_bytes(std::uint8_t* __restrict to, const std::uint8_t* __restrict mask,
-                                           const std::uint8_t* __restrict foreground,
-                                           const std::uint8_t* __restrict background, std::int64_t count) {
-  for (std::int64_t at = 0; at < count; ++at) {
-    const std::uint16_t covers = mask[at];
-    const auto uncovers = static_cast<std::uint16_t>(255 - covers);
-    const auto sum = static_cast<std::uint16_t>(covers * foreground[at] + uncovers * background[at] + 128);
-    to[at] = static_cast<std::uint8_t>(static_cast<std::uint16_t>(sum + (sum >> 8)) >> 8);
-  }
-}
-
-// What is left of a span after its first part.
-inline Span after(Span span, const Span& part, bool whole_rows) {
-  if (whole_rows) {
-    span.y += part.rows;
-    span.rows -= part.rows;
-  } else {
-    span.x += part.width;
-    span.width -= part.width;
-  }
-  return span;
-}
-
 // The bytes of a part of a texture in which it does not wrap except within whole rows: in place, or in
 // `rolled`.
 inline const std::uint8_t* bytes_at(const ComposeArgs& a, const Texture& texture, std::int64_t channel,
@@ -218,27 +183,26 @@ inline const std::uint8_t* bytes_at(const ComposeArgs& a, const Texture& texture
   return rolled;
 }
 
-// compose_plane for such bytes. `mask` is the span's in its pool.
+// compose_plane where all pools are bytes. `mask` is the span's in its pool.
 inline void compose_byte_plane(const ComposeArgs& a, const Span& span, std::int64_t channel,
-                               const std::uint8_t* mask, const Sink& sink, const Ahead& ahead, Scratch& s) {
+                               const std::uint8_t* mask, const Sink& sink, const Ahead& ahead,
+                               BlendBytes blend_bytes, Scratch& s) {
   const Texture f = foreground_of(a, span.sample);
   const Texture b = background_of(a, span.sample);
   const bool whole_rows = span.width == a.width;
-  alignas(64) unsigned char tile[kByteTile];
-  std::int64_t at = 0;
+  BytePart part{};
+  part.sink = sink;
+  part.form = form_of(a, channel);
+  part.ahead = ahead;
   Span rest = span;
   while (rest.count() > 0) {
     const Span now = first_part(a, rest, f, b);
-    const std::uint8_t* foreground = bytes_at(a, f, channel, now, s.foreground_bytes);
-    const std::uint8_t* background = bytes_at(a, b, channel, now, s.background_bytes);
-    for (std::int64_t i = 0; i < now.count(); i += kByteTile) {
-      const std::int64_t pixels = now.count() - i < kByteTile ? now.count() - i : kByteTile;
-      unsigned char* here = sink.streams ? tile : sink.to + at + i;
-      fetch(ahead, at + i, pixels);
-      blend_bytes(here, mask + at + i, foreground + i, background + i, pixels);
-      if (sink.streams) stream_run(sink.to + at + i, tile, pixels);
-    }
-    at += now.count();
+    part.count = now.count();
+    part.mask = mask + part.at;
+    part.foreground = bytes_at(a, f, channel, now, s.foreground_bytes);
+    part.background = bytes_at(a, b, channel, now, s.background_bytes);
+    blend_bytes(part);
+    part.at += now.count();
     rest = after(rest, now, whole_rows);
   }
 }
@@ -250,9 +214,7 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
   const Texture b = background_of(a, span.sample);
   Part part{};
   part.sink = sink;
-  // No scale is a product with 1, no bias a sum with -0: neither changes a bit of any value.
-  part.form = {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
-               a.bias != nullptr ? a.bias[channel] : -0.0f};
+  part.form = form_of(a, channel);
   part.ahead = ahead;
   part.mask = mask;
   if (rolls_by_vectors(a, span, f, b)) {
@@ -286,8 +248,8 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
   }
 }
 
-inline void compose_block(const ComposeArgs& a, const Span& span, const Span* next, bool bytes,
-                          BlendPart blend_into, Scratch& s) {
+inline void compose_block(const ComposeArgs& a, const Span& span, const Span* next, BlendPart blend_into,
+                          BlendBytes blend_bytes, Scratch& s) {
   const std::int64_t size = static_cast<std::int64_t>(size_of(a.output));
   const std::int64_t area = a.height * a.width;
   const std::int64_t first = span.y * a.width + span.x;
@@ -297,6 +259,7 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
   const bool streams = a.streaming == Streaming::kAlways;
   unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
   const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
+  const bool bytes = blend_bytes != nullptr;
   const float* mask = bytes ? nullptr : floats_at(a.masks, mask_at, count, mask_bytes(), s.mask);
   const Texture f = foreground_of(a, span.sample);
   const Texture b = background_of(a, span.sample);
@@ -312,7 +275,7 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
     const Sink sink{planar ? out + (c * area + first) * size : buffer, a.output, planar && streams};
     if (bytes) {
       compose_byte_plane(a, span, c, static_cast<const std::uint8_t*>(a.masks.data) + mask_at, sink, ahead,
-                         s);
+                         blend_bytes, s);
     } else {
       compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
     }
@@ -333,13 +296,13 @@ inline void compose_block(const ComposeArgs& a, const Span& span, const Span* ne
 
 void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last) {
   Scratch scratch;
-  const bool bytes = blends_bytes(a);
   const BlendPart blend_into = blend_for(a);
+  const BlendBytes blend_bytes = blend_bytes_for(a);
   for (std::int64_t block = first; block < last; ++block) {
     const Span span = span_of(a, block);
     Span next{};
     if (block + 1 < last) next = span_of(a, block + 1);
-    compose_block(a, span, block + 1 < last ? &next : nullptr, bytes, blend_into, scratch);
+    compose_block(a, span, block + 1 < last ? &next : nullptr, blend_into, blend_bytes, scratch);
   }
 #if defined(__AVX2__)
   if (a.streaming == Streaming::kAlways) _mm_sfence();

@@ -1,5 +1,5 @@
-// Where the pixels of a block of compose lie. For the files that are compiled once for every instruction set,
-// each of which has these functions for itself.
+// Where the pixels of a block of compose lie, and how their values are finished. For the files that are
+// compiled once for every instruction set, each of which has these functions for itself.
 #pragma once
 
 #include <cstdint>
@@ -113,6 +113,17 @@ inline Ahead ahead_of(const ComposeArgs& a, const Span& span, std::int64_t chann
           address(a.backgrounds, background), a.widest_pixel};
 }
 
+struct Form {
+  float low, high;  // of the clamp
+  float scale, bias;
+};
+
+// No scale is a product with 1, no bias a sum with -0: neither changes a bit of any value.
+inline Form form_of(const ComposeArgs& a, std::int64_t channel) {
+  return {a.clamp_low, a.clamp_high, a.scale != nullptr ? a.scale[channel] : 1.0f,
+          a.bias != nullptr ? a.bias[channel] : -0.0f};
+}
+
 // The largest part from (span.y, span.x) on in which neither texture wraps, except within whole rows.
 inline Span first_part(const ComposeArgs& a, const Span& span, const Texture& f, const Texture& b) {
   Span part = span;
@@ -126,6 +137,18 @@ inline Span first_part(const ComposeArgs& a, const Span& span, const Texture& f,
   if (span.x < b.dx && b.dx < end) end = b.dx;
   part.width = end - span.x;
   return part;
+}
+
+// What is left of a span after its first part.
+inline Span after(Span span, const Span& part, bool whole_rows) {
+  if (whole_rows) {
+    span.y += part.rows;
+    span.rows -= part.rows;
+  } else {
+    span.x += part.width;
+    span.width -= part.width;
+  }
+  return span;
 }
 
 }  // namespace
