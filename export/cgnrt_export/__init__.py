@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from cgnrt.errors import MissingDependencyError
+from cgnrt._support.extras import missing_dependency
 from cgnrt_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -60,8 +60,4 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "onnx", "onnxscript"):
-            raise
-        raise MissingDependencyError(
-            f"export: {error.name} is not installed. Run: pip install 'cgnrt[export]'"
-        ) from error
+        raise missing_dependency("export", error, "export") from error

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cgnrt import _core
-from cgnrt.errors import MissingDependencyError
 from cgnrt.plan import PICTURES, PRE_MASK
 from cgnrt.request.resolver import Request
 from cgnrt.sampling import Labels, Noise
@@ -197,11 +196,9 @@ class Batch:
         try:
             import torch
         except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise MissingDependencyError(
-                "batch.torch: torch is not installed. Run: pip install 'cgnrt[torch]'"
-            ) from error
+            from cgnrt._support.extras import missing_dependency  # programs without an error start faster
+
+            raise missing_dependency("batch.torch", error) from error
 
         def share(array: Any) -> Any:
             if array is None or isinstance(array, torch.Tensor):

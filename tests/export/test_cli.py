@@ -82,8 +82,20 @@ def test_without_a_package_it_says_what_to_install(tmp_path: Path, package: str)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert (
-        done.stderr == f"cgnrt-export: export: {package} is not installed. Run: pip install 'cgnrt[export]'\n"
+        done.stderr
+        == f"cgnrt-export: export: package '{package}' is not installed. Run: pip install 'cgnrt[export]'\n"
     )
+
+
+def test_a_name_of_the_package_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import cgnrt, cgnrt_export\n"
+        "try:\n    cgnrt_export.export_plan\n"
+        "except cgnrt.MissingDependencyError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "export: package 'torch' is not installed. Run: pip install 'cgnrt[export]'\n"
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,8 @@ def test_a_module_of_another_picture_size_fails_before_the_work(telling: Generat
 
 def test_torch_is_asked_for_and_missing(telling: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependencyError, match="package 'torch' is not installed"):
+    message = r"audit, inputs 'torch': package 'torch' is not installed\. Run: pip install 'cgnrt\[torch\]'"
+    with pytest.raises(MissingDependencyError, match=message):
         cgnrt.audit(shape_of, telling, N, inputs="torch")
     assert cgnrt.audit(shape_of, telling, N).follows.shape.count == N
 

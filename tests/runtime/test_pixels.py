@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgnrt import BFloat16Array, Generator
+from cgnrt import BFloat16Array, Generator, MissingDependencyError
 
 
 def images(plan: Path, **options: Any) -> Any:
@@ -72,6 +73,15 @@ def test_torch_shares_memory(golden_plan: Path, dtype: str) -> None:
     assert shared.labels.shape.dtype == torch.int64
     assert shared.mask.data_ptr() == batch.mask.ctypes.data
     assert shared.index.dtype == torch.int32
+
+
+def test_torch_is_missing(golden_plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Generator(golden_plan).sample(2, seed=2)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = r"batch\.torch: package 'torch' is not installed\. Run: pip install 'cgnrt\[torch\]'"
+    for convert in (batch.torch, lambda: batch.to("cpu")):
+        with pytest.raises(MissingDependencyError, match=message):
+            convert()
 
 
 def test_torch_tensor_as_out(golden_plan: Path, plain: np.ndarray) -> None:

@@ -86,8 +86,16 @@ def test_bad_options_leave_nothing(make: Make, tmp_path: Path, options: dict[str
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [
-        ("ray", {"engine": "ray"}, r"ray is not installed.* pip install 'cgnrt\[ray\]'"),
-        ("pyarrow", {"format": "parquet"}, r"pyarrow is not installed.* pip install 'cgnrt\[parquet\]'"),
+        (
+            "ray",
+            {"engine": "ray"},
+            r"generate, --engine ray: package 'ray' is not installed\. Run: pip install 'cgnrt\[ray\]'",
+        ),
+        (
+            "pyarrow",
+            {"format": "parquet"},
+            r"generate, --format parquet: package 'pyarrow' is not installed\. Run: pip install 'cgnrt\[parquet\]'",
+        ),
     ],
 )
 def test_a_missing_package_is_named(

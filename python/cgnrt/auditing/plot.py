@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt.auditing.rates import ByMechanism, Rate
-from cgnrt.errors import MissingDependencyError
 from cgnrt.sampling import MECHANISMS
 
 _COLOURS = ("#1b6ca8", "#e08e2b", "#7a7a7a")
@@ -23,12 +22,10 @@ def import_figure() -> Any:
     Raises:
       MissingDependencyError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingDependencyError(
-            "plot audit: package 'matplotlib' is not installed. Run: pip install 'cgnrt[plot]'"
-        )
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise missing_dependency("plot audit", error) from error
     return Figure
 
 

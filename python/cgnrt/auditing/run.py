@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.values import host_array, is_int
 from cgnrt.auditing.modules import classifying, is_module
 from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.auditing.result import Audit
 from cgnrt.batch import Batch
-from cgnrt.errors import MissingDependencyError
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, check_index, resolve_seed
@@ -287,9 +287,5 @@ def _import_torch() -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingDependencyError(
-            "audit: inputs is 'torch', but package 'torch' is not installed. Run: pip install 'cgnrt[torch]'"
-        ) from error
+        raise missing_dependency("audit, inputs 'torch'", error) from error
     return torch

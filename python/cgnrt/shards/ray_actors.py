@@ -16,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.machine import available_cores
-from cgnrt.errors import CgnrtError, MissingDependencyError
+from cgnrt.errors import CgnrtError
 from cgnrt.shards.job import Job, default_processes
 from cgnrt.shards.maker import ShardMaker
 from cgnrt.shards.manifest import ShardRecord
@@ -40,11 +41,7 @@ def check_ray() -> None:
     try:
         import ray  # noqa: F401
     except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise MissingDependencyError(
-            "generate: ray is not installed, which --engine ray needs. Run: pip install 'cgnrt[ray]'"
-        ) from error
+        raise missing_dependency("generate, --engine ray", error) from error
 
 
 def make_by_ray(

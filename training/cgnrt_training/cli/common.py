@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.machine import keep_freed_memory, limit_torch_threads
-from cgnrt.errors import MissingDependencyError
 
 from ..settings import Settings, from_texts, override
 
@@ -42,12 +42,8 @@ def torch_or_error() -> ModuleType:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
-    except ImportError as error:
-        if error.name != "torch":
-            raise
-        raise MissingDependencyError(
-            "train: package 'torch' is not installed. Run: pip install 'cgnrt[train]'"
-        ) from error
+    except ModuleNotFoundError as error:
+        raise missing_dependency("train", error, "train") from error
     return torch
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from PIL import Image
 
+from cgnrt._support.extras import missing_dependency
 from cgnrt._support.files import discard
 from cgnrt._support.reading import read_text
-from cgnrt.errors import CgnrtError, MissingDependencyError
+from cgnrt.errors import CgnrtError
 
 from . import paper
 
@@ -48,11 +49,7 @@ def figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure  # not pyplot, whose figures and settings are the program's
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise MissingDependencyError(
-            "plot: package 'matplotlib' is not installed. Run: pip install 'cgnrt[train]'"
-        ) from error
+        raise missing_dependency("plot", error, "train") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

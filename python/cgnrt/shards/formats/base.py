@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cgnrt.errors import MissingDependencyError
+from cgnrt._support.extras import missing_dependency
 from cgnrt.sampling import MECHANISMS
 
 
@@ -83,7 +83,7 @@ class Format(ABC):
       images: the image storages that it takes, the default first.
       description: for the help of the command.
       manifest: the name of the data set's manifest. Programs that read whole folders skip it by its name.
-      package: an optional dependency, whose version is recorded in data sets; `extra` installs it.
+      package: an optional dependency, whose version is recorded in data sets.
     """
 
     name: str
@@ -92,7 +92,6 @@ class Format(ABC):
     description: str
     manifest: str = "manifest.json"
     package: str | None = None
-    extra: str | None = None
 
     def check(self) -> None:
         """Check that the package is installed.
@@ -105,12 +104,7 @@ class Format(ABC):
         try:
             importlib.import_module(self.package)
         except ModuleNotFoundError as error:
-            if error.name != self.package:
-                raise
-            raise MissingDependencyError(
-                f"generate: {self.package} is not installed, which --format {self.name} needs. "
-                f"Run: pip install 'cgnrt[{self.extra}]'"
-            ) from error
+            raise missing_dependency(f"generate, --format {self.name}", error) from error
 
     @abstractmethod
     def write(self, path: Path, content: ShardContent, batches: Iterable[StoredBatch]) -> None:

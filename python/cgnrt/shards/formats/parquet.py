@@ -25,7 +25,6 @@ class Parquet(Format):
     description = "Parquet tables"
     manifest = ".manifest.json"  # Arrow skips names with a dot or underscore before them, and Hugging Face only a dot
     package = "pyarrow"
-    extra = "parquet"
 
     def write(self, path: Path, content: ShardContent, batches: Iterable[StoredBatch]) -> None:
         import pyarrow as pa
