@@ -18,9 +18,15 @@ from cgnrt.errors import CgnrtError
 from cgnrt.plan import Plan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 from cgnrt_export.causes import first_cause
-from cgnrt_export.emulation import layers_of
 from cgnrt_export.errors import ExportError
-from cgnrt_export.half_storage import HalfWeights, check_store, report_storage, store_in_half, with_weights
+from cgnrt_export.half_storage import (
+    HalfWeights,
+    check_store,
+    report_storage,
+    storable,
+    store_in_half,
+    with_weights,
+)
 from cgnrt_export.inference import InferenceForm, inference_form
 from cgnrt_export.mechanism import CheckedMechanism, MechanismModule, check_mechanisms, convert_module
 from cgnrt_export.onnx_writer import OnnxGraph, write_onnx
@@ -120,7 +126,7 @@ def export_plan(
             progress(f"rewrite and convert {name}")
             form = _form(mechanism)
             written = _write(mechanism, form)
-            layers[name] = list(layers_of(form.module))
+            layers[name] = storable(form.module)
             if store == "fp16" and (half := store_in_half(written, layers[name])) is not None:
                 halves[name] = half
                 form = replace(form, module=with_weights(form.module, half.rounded))

@@ -1,8 +1,9 @@
 """Weights in half precision in a plan: which, how they are rounded, and where they lie (docs/plan-format.md).
 
 Half of every plan's bytes is digits that its pictures do not need. Layers' weights are rounded to float16 here, and the
-runtime widens them when it loads an engine. Whatever is small or needs its range stays float32: biases, scales,
-statistics, tables, and a layer's weights where float16 changes them by more than `LARGEST_CHANGE`.
+runtime widens them when it loads an engine. So are tables that rows are looked up in, such as a batch norm's statistics
+of each truncation. Whatever is small or needs its range stays float32: biases, scales, and the weights of a layer or
+the column of a table that float16 changes by more than `LARGEST_CHANGE`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from torch import fx, nn
 
 from cgnrt._support.suggest import did_you_mean
 from cgnrt.plan import Weights
+from cgnrt_export.emulation import layers_of
 from cgnrt_export.errors import ExportError
+from cgnrt_export.graph import arguments, constant, is_call
 from cgnrt_export.onnx_writer import ALIGNMENT, OnnxGraph
 from cgnrt_export.report import Measure, StorageReport
 from cgnrt_export.rewrites.upsample import copied_taps
@@ -63,19 +66,41 @@ class HalfWeights:
         return {"dtype": "float16", "offset": self.offset}
 
 
-def store_in_half(written: OnnxGraph, layers: Collection[str]) -> HalfWeights | None:
+def storable(form: fx.GraphModule) -> list[str]:
+    """Names of what may be stored in half precision: weights of layers, and tables that rows are looked up in."""
+    names = list(layers_of(form))
+    for node in form.graph.nodes:
+        if not is_call(node, "index_select", "embedding", "index"):
+            continue
+        given = arguments(node)
+        source = given.get("self", given.get("weight"))
+        table = constant(form, source)
+        if isinstance(source, fx.Node) and table is not None and _columns_fit(table):
+            names.append(str(source.target))
+    return list(dict.fromkeys(names))
+
+
+def _columns_fit(table: torch.Tensor) -> bool:
+    """Whether float16 holds each column to `LARGEST_CHANGE`: a channel of small numbers matters as much as others."""
+    if table.dtype != torch.float32 or table.ndim != 2:
+        return False
+    change = (table.half().float() - table).norm(dim=0)
+    return bool((change <= LARGEST_CHANGE * table.norm(dim=0)).all())
+
+
+def store_in_half(written: OnnxGraph, names: Collection[str]) -> HalfWeights | None:
     """Round what may be stored in half precision; None where that is nothing.
 
     Args:
       written: from `write_onnx`.
-      layers: names of the layers' weights.
+      names: of `storable`.
     """
     model = onnx.load_model_from_string(written.graph)
     external = {tensor.name: tensor for tensor in model.graph.initializer if tensor.external_data}
     raw = {name: _raw(tensor, written.weights or b"") for name, tensor in external.items()}
     transposed = {node.input[1] for node in model.graph.node if node.op_type == "ConvTranspose"}
     rounded: dict[str, Floats] = {}
-    for name in external.keys() & set(layers):
+    for name in external.keys() & set(names):
         if external[name].data_type != onnx.TensorProto.FLOAT:
             continue
         weight = np.frombuffer(raw[name], "<f4").reshape(tuple(external[name].dims))

@@ -21,9 +21,8 @@ from cgnrt.errors import BackendError
 from cgnrt.plan import SaliencyNetwork, SaliencyPlan, write_plan
 from cgnrt.plan.limits import FORMAT_VERSION
 from cgnrt_export.causes import first_cause
-from cgnrt_export.emulation import layers_of
 from cgnrt_export.errors import ExportError
-from cgnrt_export.half_storage import HalfWeights, check_store, report_storage, store_in_half
+from cgnrt_export.half_storage import HalfWeights, check_store, report_storage, storable, store_in_half
 from cgnrt_export.inference import InferenceForm, inference_form
 from cgnrt_export.onnx_writer import OnnxGraph, write_onnx
 from cgnrt_export.report import Measure, StorageReport, columns
@@ -132,7 +131,7 @@ def export_saliency(
         reference = copy.deepcopy(module).float().cpu().eval().requires_grad_(False)
         example = {"image": torch.zeros(3, 3, *resolution)}
         form, written = _convert(path, reference, example)
-        layers = list(layers_of(form.module))
+        layers = storable(form.module)
         half = store_in_half(written, layers) if store == "fp16" else None
         members = _members(written, half)
         manifest: dict[str, Any] = {

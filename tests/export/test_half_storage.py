@@ -17,7 +17,8 @@ from cgnrt.backends import load_engine
 from cgnrt.plan import HalfStorage, Plan, SaliencyPlan, Weights
 from cgnrt_export import ExportError, MechanismModule, export_plan, export_saliency
 from cgnrt_export.cli import main
-from cgnrt_export.half_storage import round_to_half, store_in_half
+from cgnrt_export.graph import trace
+from cgnrt_export.half_storage import round_to_half, storable, store_in_half
 from cgnrt_export.onnx_writer import OnnxGraph
 from cgnrt_export.rewrites.upsample import transposed_weight
 
@@ -278,3 +279,28 @@ def test_another_store_is_refused(own: Make, tmp_path: Path, exported: Path, cap
     assert main([str(exported), "-o", str(tmp_path / "x.plan"), "--tensorrt", "--store", "fp16"]) == 1
     assert "--store is given, expected it for checkpoints alone" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+class Table(nn.Module):
+    """A picture that adds a row of a table, as a batch norm's statistics of a truncation."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.layer = nn.Linear(11, table.shape[1])
+        self.register_buffer("table", table)
+
+    def forward(self, noise: Tensor, class_embedding: Tensor) -> Tensor:
+        rows = self.table.index_select(0, noise[:, 0].abs().clamp(max=2).to(torch.int64))
+        return self.layer(torch.cat([noise, class_embedding], 1)) + rows
+
+
+@pytest.mark.parametrize(("small", "stored"), [(1.0, True), (1e-4, True), (1e-7, False)])
+def test_a_table_is_stored_in_half_if_that_holds_each_of_its_columns(small: float, stored: bool) -> None:
+    table = torch.randn(3, 400)
+    table[0, 5] = 0
+    table[:, 7] *= small
+    inputs = {"noise": torch.randn(3, 6), "class_embedding": torch.randn(3, 5)}
+    form = trace(Table(table), inputs)
+    names = storable(form)
+    assert any(name.endswith("layer.weight") for name in names)
+    assert any(name.endswith("table") for name in names) == stored
