@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,14 @@ class Parts:
         raw = model if isinstance(model, bytes) else model.SerializeToString()
         self.members[f"mechanisms/{mechanism}.onnx"] = raw
         return self
+
+    def refuses_graph(self, model: onnx.ModelProto | bytes, message: str) -> None:
+        """The plan with this graph is refused with these words, whether hashes are compared or not."""
+        self.set_graph(model)
+        for verify in (True, False):
+            found = self.refusal(verify=verify)
+            assert "mechanism 'shape': graph: " in found
+            assert re.search(message, found), found
 
     def inline(self, mechanism: str = "shape") -> onnx.ModelProto:
         """The mechanism's graph with its weights inside; the weights member is taken out."""
