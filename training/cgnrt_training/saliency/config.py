@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..settings import check, flat
+from ..settings import check, check_numbers
 
 
 @dataclass(frozen=True)
@@ -14,9 +12,7 @@ class LossConfig:
     """Weights of the losses."""
 
     binary: float = 1.0  # mean cross-entropy of the pixels
-    overlap: float = (
-        1.0  # 1 - intersection over union of the soft masks, which small objects count in as well
-    )
+    overlap: float = 1.0  # 1 - intersection over union of the soft masks; small objects count in it as well
 
 
 @dataclass(frozen=True)
@@ -75,26 +71,20 @@ class SaliencyConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        for key, value in flat(self).items():
-            _check_setting(key, value)
+        check_numbers(self, positive={"lr"}, fractions=_FRACTIONS, within=_WITHIN)
+        check("train.batch_size", self.train.batch_size, self.train.batch_size >= 2, ">= 2 (batch norm)")
         weights = vars(self.loss)
         check("loss", weights, any(weights.values()), "a weight > 0")
 
 
 MAY_CHANGE = ("train.steps", "log.")  # when a run is resumed
 
-_POSITIVE = {"lr", "width", "steps", "scalars_every", "checkpoint_every", "judged_photos", "sheet_photos"}
-_BELOW_ONE = {"colour", "beta1", "beta2", "ema", "shift"}
-_SHARES = {"flip", "blur", "noise"}
-
-
-def _check_setting(key: str, value: Any) -> None:
-    name = key.rpartition(".")[2]
-    check(key, value, math.isfinite(value) and value >= 0, "finite and >= 0")
-    check(key, value, name not in _POSITIVE or value > 0, "> 0")
-    check(key, value, name not in _BELOW_ONE or value < 1, "in [0, 1)")
-    check(key, value, name not in _SHARES or value <= 1, "in [0, 1]")
-    check(key, value, name != "batch_size" or value >= 2, ">= 2 (batch norm)")
-    check(key, value, name != "blur_pixels" or value <= 8, "at most 8")
-    check(key, value, name != "width" or value <= 256, "at most 256")
-    check(key, value, name != "seed" or value < 2**63, "in 0..2^63-1")
+_FRACTIONS = {"colour", "beta1", "beta2", "ema", "shift"}  # in [0, 1)
+_WITHIN = {
+    "flip": (0, 1),
+    "blur": (0, 1),
+    "noise": (0, 1),
+    "blur_pixels": (0, 8),
+    "width": (1, 256),
+    "seed": (0, 2**63 - 1),
+}
