@@ -84,7 +84,23 @@ FIG6 = {
         "agreement_of_data": 0.95,
     }
 }
-ALL = {"table2": TABLE2, "fig7": FIG7, "table5": TABLE5, "fig6": FIG6}
+TABLE1 = {
+    "none": {
+        "accuracy": 0.654,
+        "inception_score": 2.783,
+        "mu_mask": 0.24,
+        "mu_mask_spread": 0.1,
+        "entropy": 0.11,
+    },
+    "cgan": {
+        "accuracy": 0.64,
+        "inception_score": 2.94,
+        "mu_mask": None,
+        "mu_mask_spread": None,
+        "entropy": None,
+    },
+}
+ALL = {"table2": TABLE2, "fig7": FIG7, "table5": TABLE5, "fig6": FIG6, "table1": TABLE1}
 
 
 @pytest.fixture
@@ -94,7 +110,8 @@ def runs(tmp_path: Path) -> list[Path]:
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(run(name, results)))
         paths.append(path)
-    Image.new("RGB", (4, 4)).save(tmp_path / "fig6.png")
+    for name in ("fig6", "table1"):  # the experiment's own picture
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
     return paths
 
 
@@ -137,6 +154,21 @@ def test_numbers_stand_beside_the_papers(runs: list[Path], tmp_path: Path) -> No
     for name in ALL:
         assert f"](results/{name}.png)" in text
         assert 0 < (docs / "results" / f"{name}.png").stat().st_size < 150_000
+
+
+def test_table_1_and_settings_in_sections(tmp_path: Path) -> None:
+    content = {"table1": TABLE1, "plots": ["table1"]}
+    content |= {
+        "runs": {"table1": [run("table1", TABLE1) | {"settings": {"loss": {"l1": 100.0}, "samples": 9}}]}
+    }
+    text = page(content)
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")
+    ]
+    assert rows[2] == ["all losses", "65 %", "2.78", "130.2", "", "0.24 ± 0.10", "0.3 ± 0.2", "", "0.110"]
+    assert rows[3] == ["the cGAN (upper bound)", "64 %", "2.94", "202.9", "", "", "", "", ""]
+    assert "](results/table1.png)" in text
+    assert "Settings: loss.l1 100.0, samples 9." in text
 
 
 def test_what_is_missing_is_left_out() -> None:
@@ -211,7 +243,7 @@ def test_command(runs: list[Path], tmp_path: Path, capsys) -> None:
 
 def test_plots_of_files(runs: list[Path], tmp_path: Path) -> None:
     for name, path in zip(ALL, runs, strict=True):
-        if name != "fig6":
+        if name not in ("fig6", "table1"):  # they have no plot
             target = tmp_path / f"{name}-drawn.png"
             getattr(plots, name)(path, target)
             first = target.read_bytes()

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cgnrt_training import cli
-from cgnrt_training.experiments import table1
+from cgnrt_training.experiments.table1_text import table
 from cgnrt_training.features.efficientnet_lite import EfficientNetLite
 from cgnrt_training.natural.model import NaturalCGN
 from cgnrt_training.natural.scores import measure
@@ -69,10 +69,10 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "lite.pth" not in record["command"]
     lines = (output / "table1.md").read_text().splitlines()
     assert lines[2].startswith("| all losses ")
-    assert "(130.2)" in lines[2]
-    assert "(0.3 ± 0.2)" in lines[2]
+    assert "| 130.2 |" in lines[2]
+    assert "| 0.3 ± 0.2 |" in lines[2]
     assert lines[-1].startswith("| the cGAN (upper bound)")
-    with Image.open(output / "masks.png") as picture:
+    with Image.open(output / "table1.png") as picture:
         assert picture.size == (3 * 32, 6 * 32)
     config = json.loads((output / "cells" / "shape" / "config.json").read_text())
     assert (config["loss"]["binary"], config["loss"]["mask"], config["loss"]["l1"]) == (0, 0, 100)
@@ -104,14 +104,18 @@ def test_a_table_without_scores() -> None:
     results: dict[str, dict[str, float | None]] = {
         "shape": {"inception_score": None, "mu_mask": 0.25, "mu_mask_spread": 0.1, "entropy": 0.5}
     }
-    (line,) = table1.table(results).splitlines()[2:]
+    (line,) = table(results).splitlines()[2:]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
         "without shape",
-        "(85.9)",
-        "0.25 ± 0.10 (0.2 ± 0.2)",
-        "0.500",
         "",
+        "",
+        "85.9",
+        "109.7",
+        "0.25 ± 0.10",
+        "0.2 ± 0.2",
+        "0.26",
+        "0.500",
     ]
-    results["shape"]["accuracy"] = 0.756
-    (line,) = table1.table(results).splitlines()[2:]
-    assert line.strip("| ").endswith("76 %")
+    results["shape"] |= {"accuracy": 0.756, "inception_score": 3.456}
+    (line,) = table(results).splitlines()[2:]
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:3] == ["76 %", "3.46"]

@@ -53,15 +53,15 @@ def run(args: argparse.Namespace) -> Path:
     """Run the experiment; returns the path of its JSON file."""
     common.set_threads(args.threads)
     device = common.open_device(args.device)
-    from ..experiments import table1
+    from ..experiments import table1, table1_text
     from ..natural.networks import Files
 
     try:
         config = _config(args)
         check("--samples", args.samples, args.samples >= 1, ">= 1")
-        rows = args.rows.split(",") if args.rows else table1.ROWS
+        rows = args.rows.split(",") if args.rows else table1_text.ROWS
         for row in rows:
-            check_one_of("--rows", row, table1.ROWS)
+            check_one_of("--rows", row, table1_text.ROWS)
         for name in ("biggan", "u2net"):
             common.needed(args, name)
     except ValueError as error:

@@ -18,7 +18,7 @@ from ..runs.folder import write_text
 from . import plots
 from .results_page import page
 
-EXPERIMENTS = ("table2", "fig7", "table5", "fig6")
+EXPERIMENTS = ("table2", "fig7", "table5", "fig6", "table1")
 _DRAWN = {"table2": plots.draw_table2, "fig7": plots.draw_fig7, "table5": plots.draw_table5}
 _RECORD = ("settings", "command", "seeds", "wall_s", "machine", "versions", "commit")
 

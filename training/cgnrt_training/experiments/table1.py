@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,7 +15,7 @@ from cgnrt._support.terminal import say
 
 from ..features.files import load_classifier
 from ..natural.checkpoints import load_natural
-from ..natural.config import GROUPS, Config
+from ..natural.config import Config
 from ..natural.model import NaturalCGN
 from ..natural.networks import Files, Networks, load_networks
 from ..natural.scores import masks, measure
@@ -25,20 +25,10 @@ from ..runs.pictures import save_png
 from ..runs.sources import source_of
 from ..scoring.judge import Judge
 from ..settings import to_dict
-from . import paper
 from .cells import open_folder, timed, write_experiment
-from .tables import markdown
+from .table1_text import TITLES, table
 from .workers import run_cells
 
-ROWS = ("none", *GROUPS)  # which losses are off
-TITLES = {
-    "none": "all losses",
-    "shape": "without shape",
-    "texture": "without texture",
-    "background": "without background",
-    "reconstruction": "without reconstruction",
-    "cgan": "the cGAN (upper bound)",
-}
 _SHEET = ("start", "shape", "texture", "background", "none")  # columns of Fig. 33, where they were trained
 _SAMPLES_OF_SHEET = 6
 
@@ -66,7 +56,7 @@ class Table1:
 
 
 def run(options: Table1, log: TextIO) -> Path:
-    """Train and measure the missing rows, then write `table1.json`, `table1.md` and `masks.png` (Fig. 33).
+    """Train and measure the missing rows, then write `table1.json`, `table1.md` and `table1.png` (Fig. 33).
 
     Returns:
       The path of the JSON file; its results are those of `Scores` and `wall_s` by row, with `cgan` for the upper bound.
@@ -93,7 +83,7 @@ def run(options: Table1, log: TextIO) -> Path:
 
     with timed(options.output):
         results = run_cells(work, dict.fromkeys([*options.rows, "cgan"]), folder, jobs=0, log=log)
-        save_png(_masks(options, networks, folder), options.output / "masks.png", zoom=1)
+        save_png(_masks(options, networks, folder), options.output / "table1.png", zoom=1)
     return write_experiment(
         options.output,
         "table1",
@@ -164,35 +154,3 @@ def _masks(options: Table1, networks: Networks, folder: Path) -> Tensor:
             )
         )
     return torch.cat(columns, dim=2).clamp(0, 1)
-
-
-def table(results: Mapping[str, Mapping[str, float | None]]) -> str:
-    """The table as Markdown, the paper's figures in brackets."""
-    lines = [
-        ["losses", "Inception score (paper)", "mean mask (paper)", "entropy of masks, bits", "right class"]
-    ]
-    for row in (*ROWS, "cgan"):
-        if row not in results:
-            continue
-        found, (score, mean, spread) = results[row], paper.TABLE1[row]
-        of_mask = (
-            "" if found["mu_mask"] is None else f"{found['mu_mask']:.2f} ± {found['mu_mask_spread']:.2f}"
-        )
-        lines.append(
-            [
-                TITLES[row],
-                f"{_shown(found['inception_score'], 2)} ({score})",
-                of_mask if mean is None else f"{of_mask} ({mean} ± {spread})",
-                _shown(found["entropy"], 3),
-                _percent(found.get("accuracy")),
-            ]
-        )
-    return markdown(lines)
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.0f} %"
