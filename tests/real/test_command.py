@@ -55,7 +55,7 @@ def test_a_folder_of_counterfactuals(
     assert run(pictures, *options) == 0
     told = capsys.readouterr()
     assert told.out == f"{out}\n"
-    assert f"left out {pictures / '3.png'}: no object, or no background beside it" in told.err
+    assert f"left out {pictures / '3.png'}: no object in it" in told.err
     assert "Left out 1 of 5 photos." in told.err
     assert "not read, since not called like photos: 1 (.txt)" in told.err
     with (out / "index.csv").open() as file:
@@ -116,12 +116,78 @@ def test_objects_found_by_a_plan(
     assert out.exists() == (status == 0)
 
 
+@pytest.fixture
+def classes(photos: Photos, tmp_path: Path) -> tuple[Path, Path]:
+    """A folder with two photos of a cat and two of a dog, one of them deeper, and the masks of these names."""
+    for k, name in enumerate(["cat/0", "cat/1", "dog/2", "dog/more/4"]):
+        for folder, image in [("photos", photos.images[k]), ("masks", photos.masks[k, 0] * 255)]:
+            path = tmp_path / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.astype(np.uint8)).save(path)
+    return tmp_path / "photos", tmp_path / "masks"
+
+
+@pytest.mark.parametrize("donors", ["same", "other"])
+def test_folders_of_classes(classes: tuple[Path, Path], tmp_path: Path, donors: str) -> None:
+    pictures, masks = classes
+    (pictures / "cat" / "notes.txt").write_text("no photo")
+    out = tmp_path / "out"
+    assert run(pictures, "--masks", masks, "-o", out, "-n", 12, "--size", 64, "--donors", donors) == 0
+    with (out / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["shape"] for row in rows} == {str(path) for path in pictures.rglob("*.png")}
+    for row in rows:
+        for part in ("shape", "texture", "background"):
+            assert row[f"{part}_class"] == Path(row[part]).relative_to(pictures).parts[0]
+            if part != "shape":
+                assert (row[f"{part}_class"] == row["shape_class"]) == (donors == "same")
+
+
+def test_classes_without_donors(
+    classes: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, masks = classes
+    for given, donors, message in [
+        ([pictures / "cat"], "other", "all usable photos are of class 'cat', expected at least 2 classes."),
+        ([pictures / "cat", pictures / "dog"], "same", "class 'dog' has 1 usable photo, expected at least 2"),
+    ]:
+        assert run(*given, "--masks", masks, "-o", tmp_path / "x", "--donors", donors) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_objects_of_wrong_sizes_are_left_out(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the shares both photos are taken, as `real.usable` says."""
+    pictures, masks = folders
+    dot, wall = np.zeros((2, 72, 96), np.uint8)
+    dot[30:36, 40:50] = 255
+    wall[12:] = 255
+    Image.fromarray(dot).save(masks / "0.png")
+    Image.fromarray(wall).save(masks / "1.png")
+    assert run(pictures, "--masks", masks, "-o", tmp_path / "a.png", "--size", 64) == 0
+    told = capsys.readouterr().err
+    assert "0.png: its object covers 1.1" in told
+    assert "expected at least 0.02 of it (min_object)" in told
+    assert "1.png: its object covers 83." in told
+    assert "expected at most 0.8 of it (max_object)" in told
+    options = ["--min-object", 0, "--max-object", 1, "--size", 64]
+    assert run(pictures, "--masks", masks, "-o", tmp_path / "b.png", *options) == 0
+    assert "Left out 1 of 5 photos." in capsys.readouterr().err
+    both = np.stack([dot, wall])
+    assert real.usable(both).tolist() == [False, False]
+    assert real.usable(both, min_object=0.01, max_object=0.9).tolist() == [True, True]
+    with pytest.raises(ValueError, match=r"usable: min_object is 0.5 and max_object 0.1, expected shares"):
+        real.usable(both, min_object=0.5, max_object=0.1)
+
+
 def test_what_is_refused(
     folders: tuple[Path, Path], tmp_path: Path, golden_plan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures, masks = folders
     out = tmp_path / "x.png"
     (tmp_path / "empty").mkdir()
+    (tmp_path / "set" / "train" / "cat").mkdir(parents=True)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "file").write_text("")
     for arguments, message in [
@@ -138,6 +204,14 @@ def test_what_is_refused(
         (
             [pictures / "0.png", "--masks", masks],
             "usable photos are 1, expected at least 2 to exchange parts.",
+        ),
+        (
+            [tmp_path / "set", "--masks", masks],
+            "its sub-folders are parts of a data set ('train'), expected photos or a sub-folder for each class.",
+        ),
+        (
+            [pictures, "--masks", masks, "--min-object", 2],
+            "real: min_object is 2 and max_object 0.8, expected shares of the picture",
         ),
         ([pictures, "--masks", masks, "-n", 0], "real: n is 0, expected at least 1."),
         (

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SETTINGS: dict[str, Any] = {"start": 0, "n": 6, "seed": 4, "photos": "abc"}
 PARTS = (Path("a.jpg"), Path("b, c.jpg"), Path("d.jpg"))
+CLASSES = ("cat", "dog", "cat")
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def fill(
     """A run that ends after `count` pictures."""
     with writing(folder, settings, force=force) as output:
         for number in output.missing[:count]:
-            output.add(number, np.full((4, 4, 3), shade, np.uint8), settings["seed"], PARTS)
+            output.add(number, np.full((4, 4, 3), shade, np.uint8), settings["seed"], PARTS, CLASSES)
         if count >= len(output.missing):
             output.finish()
 
@@ -77,7 +78,7 @@ def test_rows_are_there_at_any_moment(tmp_path: Path) -> None:
         assert output.missing == [0, 1, 2, 3, 4, 5]
         assert rows(out) == []
         for number in output.missing:
-            output.add(number, np.zeros((4, 4, 3), np.uint8), 4, PARTS)
+            output.add(number, np.zeros((4, 4, 3), np.uint8), 4, PARTS, CLASSES)
             assert numbers(out) == list(range(number + 1))
             assert len(pictures_of(out)) == number + 1
         output.flush()
@@ -89,6 +90,9 @@ def test_rows_are_there_at_any_moment(tmp_path: Path) -> None:
         "shape": "a.jpg",
         "texture": "b, c.jpg",
         "background": "d.jpg",
+        "shape_class": "cat",
+        "texture_class": "dog",
+        "background_class": "cat",
     }
     assert {path.name for path in out.iterdir()} == {INDEX, *pictures_of(out)}
 
@@ -164,7 +168,7 @@ def test_names_of_every_kind(tmp_path: Path) -> None:
     for _ in range(2):
         with writing(tmp_path, SETTINGS, force=False) as output:
             for number in output.missing[:3]:
-                output.add(number, np.zeros((4, 4, 3), np.uint8), 4, odd)
+                output.add(number, np.zeros((4, 4, 3), np.uint8), 4, odd, CLASSES)
     assert numbers(tmp_path) == [0, 1, 2, 3, 4, 5]
     for row in rows(tmp_path):
         assert (row["shape"], row["texture"], row["background"]) == tuple(map(str, odd))
@@ -241,7 +245,7 @@ def test_an_interrupt_between_a_picture_and_its_row(tmp_path: Path, monkeypatch:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is written by halves is mended."""
     with writing(tmp_path, SETTINGS, force=False) as output:
-        output.add(0, np.zeros((4, 4, 3), np.uint8), 4, PARTS)
+        output.add(0, np.zeros((4, 4, 3), np.uint8), 4, PARTS, CLASSES)
         write, calls = os.write, []
 
         def half(handle: int, data: bytes) -> int:
@@ -254,7 +258,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(
             CgnrtError, match=r"No space left on device, expected a writable place\. Run the same command"
         ):
-            output.add(1, np.zeros((4, 4, 3), np.uint8), 4, PARTS)
+            output.add(1, np.zeros((4, 4, 3), np.uint8), 4, PARTS, CLASSES)
         monkeypatch.undo()
     with writing(tmp_path, SETTINGS, force=False) as output:
         assert output.missing == [1, 2, 3, 4, 5]

@@ -52,7 +52,8 @@ def test_photos_of_folders(tmp_path: Path) -> None:
     touch(
         a / "2.JPG", a / "1.tiff", a / "3.gif", a / "note.txt", a / "4.HEIC", a / "sub.png" / "x", b / "1.TIF"
     )
-    photos, others = find_photos([a, b / "1.TIF", b])
+    found = find_photos([a, b / "1.TIF", b])
+    photos, others = list(found.photos), list(found.others)
     assert photos == [a / "1.tiff", a / "2.JPG", a / "3.gif", b / "1.TIF", b / "1.TIF"]
     assert others == [a / "4.HEIC", a / "note.txt", a / "sub.png"]
     with pytest.raises(ValueError, match=r"missing.jpg': file is missing, expected a picture"):
@@ -165,7 +166,7 @@ def spoil(pictures: Path, masks: Path) -> dict[str, str]:
         "nomask.png": f"mask '{masks / 'nomask.png'}': file is missing, expected a picture.",
         "badmask.png": f"mask '{masks / 'badmask.png'}': file is empty, expected a picture.",
         "square.png": "width x height is 72 x 72, expected the photo's 96 x 72, or the same proportions. Make",
-        "black.png": "no object, or no background beside it",
+        "black.png": "no object in it",
         "turned.png": "width x height is 96 x 72, expected the photo's 72 x 96, or the same proportions. EXIF turns",
         "fifo.png": "file cannot be opened (not a regular file)",
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,38 +13,83 @@ from PIL import Image, ImageOps
 from cgnrt._support.pictures import SUFFIXES, Picture, PictureError, has_suffix, read_picture
 
 
-def find_photos(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The given photos, and those in the given folders, sorted by name in each folder.
+@dataclass(frozen=True)
+class Found:
+    """What was found at the paths that a user gives.
 
-    Returns:
-      The photos; and what else is in the folders, which is not read.
-    Raises:
-      ValueError: a photo is missing, or a folder has none.
+    Attributes:
+      photos: the files, sorted by name in each folder.
+      classes: the class of each: the name of the sub-folder that it lies in or, without sub-folders, of its folder.
+      others: what else is in the folders, which is not read.
     """
-    photos: list[Path] = []
+
+    photos: tuple[Path, ...]
+    classes: tuple[str, ...]
+    others: tuple[Path, ...]
+
+
+def find_photos(given: Sequence[Path]) -> Found:
+    """The given photos, those in the given folders, and those in folders of classes (as torchvision's ImageFolder).
+
+    If a folder has photos, these are taken, and no sub-folders. Otherwise each sub-folder is a class, whose photos may
+    lie deeper in it. Hidden sub-folders are not looked at.
+
+    Raises:
+      ValueError: a photo is missing, or a folder has no photos.
+    """
+    photos: list[tuple[Path, str]] = []
     others: list[Path] = []
     for path in given:
         if not path.is_dir():
             if not os.path.lexists(path):
                 raise ValueError(f"real '{path}': file is missing, expected a picture. Check the path.")
-            photos.append(path)
+            photos.append((path, path.resolve().parent.name))
             continue
         inside = sorted(path.iterdir())
-        named = [file for file in inside if has_suffix(file) and not file.is_dir()]
-        if not named:
+        named = [file for file in inside if _is_photo(file)]
+        folders = [file for file in inside if file.is_dir() and not file.name.startswith(".")]
+        if named:
+            photos += [(file, path.resolve().name) for file in named]
+            others += [file for file in inside if not _is_photo(file)]
+            continue
+        _refuse_splits(path, folders)
+        deeper = [(file, folder.name) for folder in folders for file in _files_below(folder)]
+        if not any(_is_photo(file) for file, _ in deeper):
             raise ValueError(
-                f"real '{path}': photos are missing, expected {', '.join(SUFFIXES)} files in the folder."
+                f"real '{path}': photos are missing, expected {', '.join(SUFFIXES)} files in the folder, or in "
+                "a sub-folder for each class."
             )
-        photos += named
-        others += [file for file in inside if not (has_suffix(file) and not file.is_dir())]
-    return photos, others
+        photos += [(file, name) for file, name in deeper if _is_photo(file)]
+        others += [file for file in inside if file not in folders]
+        others += [file for file, _ in deeper if not _is_photo(file)]
+    return Found(tuple(file for file, _ in photos), tuple(name for _, name in photos), tuple(others))
+
+
+def _is_photo(path: Path) -> bool:
+    return has_suffix(path) and not path.is_dir()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, inside, files in os.walk(folder):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        yield from (Path(place) / file for file in sorted(files))
+
+
+def _refuse_splits(path: Path, folders: Sequence[Path]) -> None:
+    """Refuse a data set's own folder, whose sub-folders are not classes but parts."""
+    for folder in folders:
+        if folder.name in ("train", "val", "test") and any(inside.is_dir() for inside in folder.iterdir()):
+            raise ValueError(
+                f"real '{path}': its sub-folders are parts of a data set ('{folder.name}'), expected photos or a "
+                f"sub-folder for each class. Give '{folder}'."
+            )
 
 
 def pair_masks(photos: Sequence[Path], folder: Path) -> list[Path]:
     """The mask of each photo.
 
     It has the photo's name, or the photo's name without its suffix, and the suffix of any picture; a PNG comes first.
-    A folder in `folder` that is called like the photo's own comes before `folder` itself.
+    Folders in `folder` that are called like the photo's own (`cat/more`, `more`) come before `folder` itself.
 
     Returns:
       Paths; those of photos without a mask do not exist.
@@ -57,7 +103,8 @@ def pair_masks(photos: Sequence[Path], folder: Path) -> list[Path]:
     owners: dict[Path, Path] = {}
     for photo in photos:
         mask = folder / f"{photo.stem}.png"
-        for place in (folder / photo.parent.resolve().name, folder):
+        parent = photo.resolve().parent
+        for place in (folder / parent.parent.name / parent.name, folder / parent.name, folder):
             if place not in known:
                 known[place] = _by_stem(place)
             found = known[place].get(photo.name) or known[place].get(photo.stem) or []

@@ -26,7 +26,7 @@ from cgnrt.errors import CgnrtError
 from cgnrt.plan import MECHANISMS
 
 INDEX, UNFINISHED = "index.csv", ".cgnrt-real.json"
-_HEADER = ["file", "index", "seed", *MECHANISMS]
+_HEADER = ["file", "index", "seed", *MECHANISMS, *(f"{name}_class" for name in MECHANISMS)]
 _LARGEST_JSON = 1 << 16
 # What `written_beside` calls files that a killed run did not finish.
 _TEMPORARY = re.compile(
@@ -100,10 +100,15 @@ class CounterfactualFolder:
         self.missing = [number for number in span if number not in self._rows]
         self._file = open_own(folder / INDEX, os.O_WRONLY | os.O_APPEND)
 
-    def add(self, number: int, image: np.ndarray, seed: int, parts: Sequence[Path]) -> None:
-        """Write a picture, (h, w, 3) uint8, and its row, which Ctrl-C does not part."""
+    def add(
+        self, number: int, image: np.ndarray, seed: int, parts: Sequence[Path], classes: Sequence[str]
+    ) -> None:
+        """Write a picture, (h, w, 3) uint8, and its row, which Ctrl-C does not part.
+
+        `parts` are the photos that gave shape, texture and background, `classes` their classes.
+        """
         path = self._folder / picture_name(number)
-        row = [path.name, str(number), str(seed), *map(str, parts)]
+        row = [path.name, str(number), str(seed), *map(str, parts), *classes]
         made = None
         try:
             with written_beside(path, force=self._force, flush_name=False) as beside:

@@ -12,6 +12,7 @@ from cgnrt._support.values import host_array
 from cgnrt.real.fill import free_rectangle
 
 OBJECT = 0.5  # a mask without a value of at least this has no object
+MIN_OBJECT, MAX_OBJECT = 0.02, 0.8  # shares of the picture that objects of usable photos cover
 
 
 @dataclass(frozen=True)
@@ -135,20 +136,53 @@ def _require(values: np.ndarray, low: float, high: float, subject: str, next_ste
         )
 
 
-def usable(masks: Any) -> np.ndarray:
-    """Tell from masks which photos `counterfactuals` can use: those with an object and enough background.
+def usable(masks: Any, *, min_object: float = MIN_OBJECT, max_object: float = MAX_OBJECT) -> np.ndarray:
+    """Tell from masks which photos serve `counterfactuals`: those with an object, and with background beside it.
 
     Args:
       masks: (n, 1, h, w), (n, h, w) or (n, h, w, 1), as for `counterfactuals`.
+      min_object, max_object: the smallest and largest share of the picture that an object (mask of at least 0.5) may
+        cover. With less, nothing is seen of it; with more, there is hardly a background. 0 and 1 take every photo that
+        `counterfactuals` can use.
     Returns:
       (n,) bool.
+    Raises:
+      TypeError, ValueError: masks are not as above, or the shares are not in order in [0, 1].
     """
     array = host_array("usable", "masks", masks)
     if array.ndim == 4 and array.shape[3] == 1 and array.shape[1] != 1:
         array = array[..., 0]
     height, width = array.shape[-2:]
     checked = read_masks(array, len(array), (height, width), "usable")
-    return np.array([has_object(mask) and free_rectangle(mask) is not None for mask in checked], bool)
+    check_shares("usable", min_object, max_object)
+    return np.array([unusable(mask, min_object, max_object) is None for mask in checked], bool)
+
+
+def check_shares(operation: str, smallest: float, largest: float) -> None:
+    """Refuse shares that no object could have.
+
+    Raises:
+      ValueError: they are not in order in [0, 1].
+    """
+    if not 0 <= smallest < largest <= 1:
+        raise ValueError(
+            f"{operation}: min_object is {smallest:g} and max_object {largest:g}, expected shares of the picture "
+            "with 0 <= min_object < max_object <= 1."
+        )
+
+
+def unusable(mask: np.ndarray, smallest: float, largest: float) -> str | None:
+    """Why a photo with a mask (h, w) does not serve for counterfactuals; None if it does."""
+    if not has_object(mask):
+        return "no object in it"
+    share = float(np.mean(mask >= OBJECT))
+    if share < smallest:
+        return f"its object covers {share:.2%} of the picture, expected at least {smallest:.3g} of it (min_object)"
+    if share > largest:
+        return (
+            f"its object covers {share:.2%} of the picture, expected at most {largest:.3g} of it (max_object)"
+        )
+    return None if free_rectangle(mask) is not None else "no background beside its object"
 
 
 def has_object(mask: np.ndarray) -> bool:
