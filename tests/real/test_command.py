@@ -176,7 +176,7 @@ def test_objects_of_wrong_sizes_are_left_out(
     assert "Left out 1 of 5 photos." in capsys.readouterr().err
     both = np.stack([dot, wall])
     assert real.usable(both).tolist() == [False, False]
-    assert real.usable(both, min_object=0.01, max_object=0.9).tolist() == [True, True]
+    assert real.usable(both, min_object=0.005, max_object=0.9).tolist() == [True, True]
     with pytest.raises(ValueError, match=r"usable: min_object is 0.5 and max_object 0.1, expected shares"):
         real.usable(both, min_object=0.5, max_object=0.1)
 
