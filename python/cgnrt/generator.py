@@ -118,6 +118,7 @@ class Generator:
         shared_noise: bool | None = SampleOptions.shared_noise,
         per_noise: int = SampleOptions.per_noise,
         hold: str = SampleOptions.hold,
+        distinct: bool = SampleOptions.distinct,
         noise: Any = None,
         truncation: Any = SampleOptions.truncation,
         pool: int | tuple[int, int, int] | None = SampleOptions.pool,
@@ -137,6 +138,7 @@ class Generator:
           shared_noise: overrides the generator's.
           per_noise: counterfactuals for each shape label and noise (App. A.3); not with `pool`.
           hold: "shape", or "all" to fix the noise of every mechanism in such a group.
+          distinct: no sample has a texture and a background of one class, which hides its shape; not with `pool`.
           noise: (shape, texture, background[, rolls]), (n, z) each, or a `batch.noise`; None entries are drawn.
           truncation: a number, or (n,), for plans that have it.
           pool: sizes (M, F, B), or one for all: the networks run M, F and B times and images are composed from
@@ -156,6 +158,7 @@ class Generator:
             shared_noise=shared_noise,
             per_noise=per_noise,
             hold=hold,
+            distinct=distinct,
             truncation=truncation,
             pool=pool,
             refresh=refresh,
@@ -252,7 +255,8 @@ class Generator:
         """`sample` with the given labels set: class indices or names, one for all samples or (n,) each.
 
         n is the common length of the labels or the noise; labels left out are drawn. `options` are others of `sample`:
-        n, indices, labels, classes, shared_noise, per_noise, hold and truncation.
+        n, indices, labels, classes, shared_noise, per_noise, hold, distinct and
+        truncation.
         """
         if options.get("n") is not None and out is None:
             self._pipeline.renderer.check_room(check_index("n", options["n"]))

@@ -74,6 +74,7 @@ class DrawOptions(NamedTuple):
       shared_noise: all mechanisms take the shape's noise.
       per_noise: samples k*g .. k*g + k - 1 share the shape's label and noise (App. A.3).
       hold: "shape" for groups that share only that, "all" for groups that share the noise and rolls of all mechanisms.
+      distinct: texture and background never have classes of one name.
     """
 
     seed: int
@@ -83,6 +84,7 @@ class DrawOptions(NamedTuple):
     shared_noise: bool
     per_noise: int
     hold: str
+    distinct: bool = False
 
 
 class NoiseDraw(NamedTuple):
@@ -132,8 +134,14 @@ class Sampler:
         """Whether the mechanisms have equally many classes."""
         return len({m.classes for m in self.mechanisms.values()}) == 1
 
-    def labels(self, options: DrawOptions, mechanism: str, indices: np.ndarray) -> np.ndarray:
-        """Labels of one mechanism, int64 (n,)."""
+    def labels(
+        self, options: DrawOptions, mechanism: str, indices: np.ndarray, other_than: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Labels of one mechanism, int64 (n,); with `other_than`, (n,), one that each sample must not have, or -1.
+
+        Raises:
+          ValueError: `other_than` leaves no class.
+        """
         for name, label in options.do:
             if name == mechanism:
                 return np.full(len(indices), label, np.int64)
@@ -142,7 +150,11 @@ class Sampler:
         slot = _LABEL + (0 if shared else MECHANISMS.index(mechanism))
         subset = dict(options.classes).get(mechanism) if options.classes else None
         bound = self.mechanisms[mechanism].classes if subset is None else len(subset)
-        drawn = _integers(options.seed, _groups(options, indices, grouped), slot, bound)[:, 0]
+        where = _groups(options, indices, grouped)
+        if other_than is not None:
+            allowed = np.arange(bound) if subset is None else np.sort(np.asarray(subset, np.int64))
+            return _drawn_without(options.seed, where, slot, allowed, other_than, mechanism)
+        drawn = _integers(options.seed, where, slot, bound)[:, 0]
         return drawn.astype(np.int64) if subset is None else np.asarray(subset, np.int64)[drawn]
 
     def noise_draw(self, options: DrawOptions, mechanism: str) -> NoiseDraw:
@@ -184,6 +196,25 @@ def _integers(
     return _in_steps(
         lambda part, out: ops.integers(seed, part, slot, bound, size, out=out), indices, size, np.int32
     )
+
+
+def _drawn_without(
+    seed: int, indices: np.ndarray, slot: int, allowed: np.ndarray, without: np.ndarray, mechanism: str
+) -> np.ndarray:
+    """One of the `allowed` classes for each sample, in rising order, that is not its `without`: one draw, as ever."""
+    first = np.searchsorted(allowed, without, side="left")
+    left_out = np.searchsorted(allowed, without, side="right") - first
+    drawn = np.empty(len(indices), np.int64)
+    for count in np.unique(left_out):
+        those = left_out == count
+        if count == len(allowed):
+            raise ValueError(
+                f"sample: distinct is on, but class {allowed[0]} is the only one for {mechanism}, expected one that "
+                "texture and background do not share. Give more classes."
+            )
+        picks = _integers(seed, indices[those], slot, int(len(allowed) - count))[:, 0].astype(np.int64)
+        drawn[those] = allowed[picks + np.where(picks >= first[those], count, 0)]
+    return drawn
 
 
 def _in_steps(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cgnrt import Generator, PlanError
+from cgnrt import Batch, Generator, PlanError
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, DrawOptions, MechanismDraws, Sampler
 
@@ -175,3 +175,60 @@ def test_a_plan_of_an_older_stream_is_refused(golden_plan: Path, monkeypatch: py
         assert plan.manifest.to_dict()["stream_version"] == 1
     with pytest.raises(PlanError, match=r"stream version is 1, expected 2\. Use the cgnrt that made it"):
         Generator(golden_plan)
+
+
+def test_distinct_leaves_one_class_out_of_one_draw(sampler: Sampler) -> None:
+    """Against the definition, for classes of a subset with one of them twice."""
+    indices = np.arange(-40, 400)
+    texture = sampler.labels(DRAWS, "texture", indices)
+    options = DRAWS._replace(classes=(("background", (7, 2, 2, 9)),))
+    found = sampler.labels(options, "background", indices, texture)
+    for index, label, other in zip(indices.tolist(), found.tolist(), texture.tolist(), strict=True):
+        left = [c for c in (2, 2, 7, 9) if c != other]
+        assert label == left[below(len(left), philox(SEED, index, 2, 0)[0])]
+    free = sampler.labels(DRAWS, "background", indices, np.full(len(indices), -1))
+    assert free.tolist() == sampler.labels(DRAWS, "background", indices).tolist()
+    with pytest.raises(ValueError, match="class 4 is the only one for background"):
+        sampler.labels(DRAWS._replace(classes=(("background", (4, 4)),)), "background", indices, texture)
+
+
+def test_distinct_moves_no_other_draw(demo_plan: Path) -> None:
+    with Generator(demo_plan, threads=1) as gen:
+        texture, background = (np.array(gen.classes[name]) for name in ("texture", "background"))
+
+        def equal(batch: Batch) -> list[bool]:
+            found: list[bool] = (
+                texture[batch.labels.texture] == background[batch.labels.background]
+            ).tolist()
+            return found
+
+        plain, apart = gen.sample(200, seed=3), gen.sample(200, seed=3, distinct=True)
+        assert any(equal(plain))
+        assert not any(equal(apart))
+        for name in ("shape", "texture"):
+            np.testing.assert_array_equal(getattr(apart.labels, name), getattr(plain.labels, name))
+        for mine, its in zip(apart.noise, plain.noise, strict=True):
+            np.testing.assert_array_equal(mine, its)
+        some = gen.sample(indices=np.array([150, 3]), seed=3, distinct=True)
+        np.testing.assert_array_equal(some.labels.background, apart.labels.background[[150, 3]])
+        held = gen.sample(200, seed=3, distinct=True, do={"background": 4})
+        assert not any(equal(held))
+        np.testing.assert_array_equal(
+            gen(background=[4] * 200, seed=3, distinct=True).labels.texture, held.labels.texture
+        )
+        stream = gen.stream(50, seed=3, stop=200, distinct=True)
+        with stream:
+            streamed = np.concatenate([np.asarray(batch.labels.background) for batch in stream])
+        np.testing.assert_array_equal(streamed, apart.labels.background)
+        for refused, options in [
+            (
+                "texture and background of sample 0 are both",
+                {"do": {"texture": "lime", "background": "lime"}},
+            ),
+            ("distinct is on beside labels='shared'", {"labels": "shared"}),
+            ("distinct is set beside a pool", {"pool": 4}),
+        ]:
+            with pytest.raises(ValueError, match=refused):
+                gen.sample(2, distinct=True, **options)
+        with pytest.raises(TypeError, match="distinct is 'yes', expected True or False"):
+            gen.sample(2, distinct="yes")  # type: ignore[arg-type]

@@ -95,6 +95,12 @@ def test_outputs_come_as_they_are_asked_for(
         np.testing.assert_array_equal(result.as_numpy(name), getattr(expected, name))
 
 
+def test_distinct_classes(client: triton.InferenceServerClient, golden_plan: Path) -> None:
+    result = client.infer("v2", tensors(count=[40], seed=[1]), parameters={"distinct": True})
+    expected = cgnrt.Generator(golden_plan, threads=1, device="cpu").sample(40, 1, distinct=True)
+    np.testing.assert_array_equal(result.as_numpy("labels"), np.stack(expected.labels, 1))
+
+
 @pytest.mark.parametrize(("dtype", "layout"), [("float32", "NCHW"), ("float16", "NHWC"), ("uint8", "NCHW")])
 def test_images_come_in_other_forms(
     client: triton.InferenceServerClient, golden_plan: Path, dtype: str, layout: str
@@ -163,6 +169,9 @@ def test_many_at_once(client: triton.InferenceServerClient, alone: cgnrt.Generat
         ({"count": [1], "pool": [10**9]}, {}, "413", "pool is 1000000000"),
         ({"count": [2], "pool": [3], "shape": [0, 1]}, {}, "400", "a class for each image"),
         ({"count": [1]}, {"dtype": "bfloat16"}, "400", "dtype is 'bfloat16', expected uint8"),
+        ({"count": [1]}, {"distinct": "yes"}, "400", "distinct is 'yes', expected true or false."),
+        ({"count": [1], "pool": [4]}, {"distinct": True}, "400", "distinct is set beside a pool"),
+        ({"count": [1], "end": [4]}, {"distinct": True}, "400", "distinct is set beside end"),
         ({"count": [1]}, {"layuot": "NCHW"}, "400", "Did you mean 'layout'"),
         ({"count": [1]}, {"count": 2}, "400", "an input and a parameter"),
     ],

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cgnrt import MissingDependencyError, shards
@@ -44,6 +45,17 @@ def test_sampling_options(demo_plan: Path, tmp_path: Path) -> None:
         "refresh": 3,
         "per_noise": 1,
     }
+
+
+def test_distinct_classes(demo_plan: Path, tmp_path: Path) -> None:
+    given = ["generate", str(demo_plan), "-n", "40", "-o", str(tmp_path), "--processes", "1", "--distinct"]
+    assert main([*given, "--format", "npz"]) == 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["samples"]["distinct"] is True
+    names = manifest["classes"]
+    with np.load(tmp_path / "shard-000000.npz") as shard:
+        pairs = zip(shard["labels_texture"], shard["labels_background"], strict=True)
+        assert all(names["texture"][one] != names["background"][other] for one, other in pairs)
 
 
 def test_progress_is_shown_on_a_terminal_alone(

@@ -69,6 +69,9 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
         default=SampleOptions.labels,
         help=f"one label for each mechanism, or the same for all of them ({SampleOptions.labels})",
     )
+    parser.add_argument(
+        "--distinct", action="store_true", help="never draw a texture and a background of one class (off)"
+    )
     parser.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
     if pools:
         parser.add_argument(

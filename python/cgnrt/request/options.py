@@ -52,6 +52,7 @@ class SampleOptions:
     shared_noise: bool | None = None
     per_noise: int = 1
     hold: str = "shape"
+    distinct: bool = False
     truncation: Any = None
     pool: int | tuple[int, int, int] | None = None
     refresh: int | None = None
@@ -72,6 +73,12 @@ class SampleOptions:
             keep(self, "pool", _check_pool(self.pool))
         if self.refresh is not None:
             keep(self, "refresh", _check_refresh(self.refresh, self.pool))
+        if not isinstance(self.distinct, bool | np.bool_):
+            raise TypeError(f"sample: distinct is {self.distinct!r}, expected True or False.")
+        if self.distinct and self.labels == "shared":
+            raise ValueError("sample: distinct is on beside labels='shared', expected one of the two.")
+        if self.distinct and self.pool is not None:
+            raise beside_pool("distinct")
         if self.pool is not None and (self.per_noise > 1 or self.labels == "shared"):
             raise beside_pool("per_noise" if self.per_noise > 1 else "labels='shared'")
 

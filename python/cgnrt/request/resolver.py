@@ -111,6 +111,12 @@ class ClassNames:
         found = [self.index(f"{mechanism}[{i}]", mechanism, label) for i, label in enumerate(given)]
         return np.asarray(found, np.int64)
 
+    def same(self, mechanism: str, other: str, labels: np.ndarray) -> np.ndarray:
+        """The classes of `mechanism` that are called as the classes `labels` of `other`, int64 (n,); -1 without one."""
+        found = [self._index[mechanism].get(name, -1) for name in self.names[other]]
+        classes: np.ndarray = np.asarray(found, np.int64)[labels]
+        return classes
+
     def intervention(self, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:
         """`do` as (mechanism, class index) pairs, in the order of `MECHANISMS`."""
         do = do or {}
@@ -211,6 +217,7 @@ class Resolver:
             shared_noise=shared,
             per_noise=options.per_noise,
             hold=options.hold,
+            distinct=bool(options.distinct),
         )
 
     def request(self, options: SampleOptions, indices: np.ndarray, noise: Any = None) -> Request:
@@ -272,19 +279,39 @@ class Resolver:
         labels: Mapping[str, np.ndarray],
     ) -> Request:
         """`labels`: those of mechanisms that are not drawn."""
-        drawn = (
-            labels[name] if name in labels else self.sampler.labels(draws, name, indices)
-            for name in MECHANISMS
-        )
         n = len(indices)
         return Request(
             self.sampler,
             indices,
             draws,
-            Labels(*drawn),
+            self._labels(draws, indices, labels),
             check_noise(self.sampler, noise, n),
             self.truncation(options.truncation, n),
         )
+
+    def _labels(self, draws: DrawOptions, indices: np.ndarray, given: Mapping[str, np.ndarray]) -> Labels:
+        """The labels of samples; `given` has those of mechanisms that are not drawn."""
+        found = dict(given)
+        fixed = {*given, *(name for name, _ in draws.do)}
+        # A label that is fixed stays: where it is the background's, the texture's is drawn beside it.
+        order = ("shape", "background", "texture") if "background" in fixed else MECHANISMS
+        for name in order:
+            if name in found:
+                continue
+            avoided = None
+            if draws.distinct and name == order[2] and name not in fixed:
+                avoided = self.names.same(name, order[1], found[order[1]])
+            found[name] = self.sampler.labels(draws, name, indices, avoided)
+        if draws.distinct:
+            equal = self.names.same("background", "texture", found["texture"]) == found["background"]
+            if equal.any():
+                at = int(equal.argmax())
+                name = self.names.names["texture"][found["texture"][at]]
+                raise ValueError(
+                    f"sample: distinct is on, but texture and background of sample {indices[at]} are both {name!r}, "
+                    "expected different classes. Give others, or leave distinct out."
+                )
+        return Labels(*(found[name] for name in MECHANISMS))
 
 
 def merge_requests(requests: Sequence[Request]) -> Request:

@@ -251,7 +251,7 @@ class Batcher:
         if not any(worker.entries for worker in self._workers):
             return True
         first, images = self._queue[0], 0
-        if first.request is None:  # it runs beside no other that was there before: there is one pool
+        if first.request is None:  # it runs beside no other that existed before: there is one pool
             return False
         for entry in self._queue:
             if entry.request is not None and entry.form == first.form:

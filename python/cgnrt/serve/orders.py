@@ -31,8 +31,8 @@ class Order:
 
     Attributes:
       end: the sample at the other end of a path of `count` images; None for consecutive samples.
-      options: seed, truncation (None, one number, or float32 (count,)), pool, and as `do` the mechanisms that have one
-        label for all samples.
+      options: seed, truncation (None, one number, or float32 (count,)), pool, distinct, and as `do` the mechanisms that
+        have one label for all samples.
       labels: the mechanisms that have a label for each sample; for a path, for its two ends.
       outputs: their names, in order.
     """
@@ -74,6 +74,7 @@ def read_order(
     """
     given: dict[str, Any] = {}
     form = {"dtype": DTYPES[0], "layout": LAYOUTS[0]}
+    distinct = False
     for name, tensor in request.inputs.items():
         if name not in INPUTS:
             raise ServeError("invalid", f"infer: input is {_named(name, INPUTS)}")
@@ -87,8 +88,12 @@ def read_order(
             given[name] = [value]
         elif name in form:
             form[name] = _choice(name, value, DTYPES if name == "dtype" else LAYOUTS)
+        elif name == "distinct":
+            if not isinstance(value, bool):
+                raise ServeError("invalid", f"infer: distinct is {short(value)}, expected true or false.")
+            distinct = value
         elif name not in _TRANSPORT and not name.startswith("triton_"):
-            raise ServeError("invalid", f"infer: parameter is {_named(name, (*INPUTS, *form))}")
+            raise ServeError("invalid", f"infer: parameter is {_named(name, (*INPUTS, *form, 'distinct'))}")
     if "count" not in given:
         raise ServeError("invalid", "infer: input 'count' is missing, expected the number of images.")
     count = _integer("count", given["count"])
@@ -106,6 +111,8 @@ def read_order(
     end = _integer("end", given["end"]) if "end" in given else None
     if end is not None and "pool" in given:
         raise ServeError("invalid", "infer: end is given beside a pool, expected one of the two.")
+    if end is not None and distinct:
+        raise ServeError("invalid", "infer: distinct is set beside end, expected one of the two.")
     labelled = count if end is None else 2  # a path has labels for its ends
     labels = {name: _labels(name, given[name], labelled) for name in MECHANISMS if name in given}
     several: dict[str, list[Label]] = {name: found for name, found in labels.items() if len(found) != 1}
@@ -121,6 +128,7 @@ def read_order(
             seed=_integer("seed", given["seed"]) if "seed" in given else secrets.randbits(_DRAWN_SEED_BITS),
             do={name: found[0] for name, found in labels.items() if name not in several},
             truncation=truncation,
+            distinct=distinct,
             pool=_pool(given["pool"], most_entries) if "pool" in given else None,
         )
     except (ValueError, TypeError) as error:

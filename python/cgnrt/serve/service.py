@@ -325,7 +325,9 @@ class Service:
                     make, alone=lambda found, parts: found.interpolate(order.count, parts=parts, **path)
                 )
             if options.pool is None:
-                return partial(make, request=self._generator.prepare(**span, **common))
+                return partial(
+                    make, request=self._generator.prepare(**span, distinct=options.distinct, **common)
+                )
             check_span(order.count, order.start)
             pool = self._generator.check(options)
             return partial(

@@ -117,6 +117,8 @@ class Job:
         name = printable(Path(self.plan).name, keep="")
         plan = {"name": name, "sha256": self.digest, "resolution": list(self.resolution)}
         options = {name: self.options[name] for name in _RECORDED}
+        if self.options.distinct:
+            options["distinct"] = True
         options["classes"] = {m: list(found) for m, found in options["classes"].items()}
         options["truncation"] = None if options["truncation"] is None else float(options["truncation"])
         options["pool"] = None if options["pool"] is None else list(options["pool"])

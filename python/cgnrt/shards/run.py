@@ -46,6 +46,7 @@ def generate(
     pool: int | tuple[int, int, int] | None = SampleOptions.pool,
     refresh: int | None = SampleOptions.refresh,
     per_noise: int = SampleOptions.per_noise,
+    distinct: bool = SampleOptions.distinct,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
@@ -69,7 +70,7 @@ def generate(
       quality: of webp (0..100; None is lossless) and jpeg (1..100; None is 95).
       masks: store the masks too, 8 bits, lossless.
       shard_size: samples in a file.
-      seed, start, do, labels, classes, truncation, pool, refresh, per_noise: as for `Generator.sample`. A
+      seed, start, do, labels, classes, truncation, pool, refresh, per_noise, distinct: as for `Generator.sample`. A
         renewing pool is filled anew for every shard.
       backend, device, precision, threads: as for `Generator`, in each process. Open ones are taken from the data set
         that is resumed. In a new one each process has one thread; for a plan larger than 64 MiB the processes share
@@ -107,6 +108,7 @@ def generate(
         pool=pool,
         refresh=refresh,
         per_noise=per_noise,
+        distinct=distinct,
         parts=storage.masks,
     )
     choice = EngineChoice(backend, device, precision, threads)
