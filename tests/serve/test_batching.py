@@ -180,7 +180,7 @@ def test_a_whole_batch_is_made_beside_another(golden_plan: Path, limits: Limits)
 
         asked = [infer(1, 0)]
         await asyncio.to_thread(gate.wait)
-        asked.append(infer(5, 1))  # these wait: they are no batch
+        asked.append(infer(5, 1))  # these wait: they are not a batch
         await shows("cgnrt_queue_images 5", "cgnrt_running_requests 1")
         asked.append(infer(3, 2))
         await asyncio.to_thread(gate.wait)
