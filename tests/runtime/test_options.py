@@ -43,6 +43,7 @@ def test_it_unpacks_into_a_call(gen: Generator) -> None:
     assert dict(**options) == SET | {
         "labels": "independent",
         "shared_noise": None,
+        "distinct": False,
         "per_noise": 1,
         "hold": "shape",
         "truncation": None,
