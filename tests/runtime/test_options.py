@@ -95,7 +95,7 @@ def test_it_checks_itself(error: type[Exception], options: dict[str, Any], messa
 
 def test_an_unknown_option_names_the_known_ones() -> None:
     with pytest.raises(
-        TypeError, match=r"stream: option is 'colour', expected one of classes, do, hold, labels"
+        TypeError, match=r"stream: option is 'colour', expected one of classes, distinct, do, hold, labels"
     ):
         SampleOptions.collect("stream", {"colour": 1})
 
