@@ -1,12 +1,13 @@
 """What the pages tell a user to paste: Python blocks run, commands have the options and plans that they name.
 
 The Python blocks of a page run one after the other in one namespace, in an empty folder beside the checkout's plans.
-A block that begins with `# needs: ...` says to the reader what it needs (files, packages, a server) and is only compiled.
+A block that begins with `# needs: ...` says what it needs (files, packages, a server), and is only compiled.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def test_commands_have_the_options_and_plans_that_they_name(page: Path) -> None:
         known = parser_of(words)._option_string_actions
         options = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
         wrong += [f"{' '.join(words)}: {option}" for option in options if option not in known]
-        for option, word in zip(words, words[1:], strict=False):
+        for option, word in itertools.pairwise(words):
             if not word.endswith(".plan"):
                 continue
             if option in ("-o", "--output"):
