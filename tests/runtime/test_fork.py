@@ -207,6 +207,27 @@ def test_forks_of_several_threads() -> None:
     assert results == [True] * 4
 
 
+def test_locks_that_other_threads_make_and_drop_meanwhile() -> None:
+    end = threading.Event()
+    locks = [ForkLock() for _ in range(2000)]
+
+    def make() -> None:
+        while not end.is_set():
+            ForkLock()
+
+    thread = threading.Thread(target=make)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        thread.start()
+        for _ in range(200):
+            assert len(forking._every_lock()) >= len(locks)
+    finally:
+        end.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
 def test_a_lock_that_is_never_given_back_delays_a_fork_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forking, "_PATIENCE_S", 0.1)
     lock, other, end = ForkLock(), ForkLock(), threading.Event()

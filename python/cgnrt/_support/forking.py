@@ -28,7 +28,7 @@ class ForkLock:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        _locks.add(self._lock)
+        _locks[id(self._lock)] = self._lock
 
     def __enter__(self) -> None:
         held = getattr(_thread, "held", 0)
@@ -50,7 +50,7 @@ class cached_property(functools.cached_property[T]):  # noqa: N801  as in functo
     def __init__(self, function: Callable[[Any], T]) -> None:
         super().__init__(function)
         if hasattr(self, "lock"):
-            _locks.add(self.lock)
+            _locks[id(self.lock)] = self.lock
 
 
 def before_fork(prepare: Callable[[], None]) -> None:
@@ -64,7 +64,7 @@ def never_freed_in_child(thing: T) -> T:
     return thing
 
 
-_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+_locks: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id
 _kept: weakref.WeakSet[Any] = weakref.WeakSet()
 _preparations: list[Callable[[], None]] = []
 _thread = threading.local()  # `held`: how many of the locks a thread holds
@@ -104,7 +104,9 @@ def _acquire_all() -> None:
 def _every_lock() -> list[Any]:
     progress = sys.modules.get("tqdm.std")  # its bars have a lock, too
     bars = getattr(getattr(progress, "TqdmDefaultWriteLock", None), "th_lock", None)
-    return [*_locks, *([] if bars is None else [bars])]
+    # Other threads may make locks meanwhile: `valuerefs`, other than a loop, copes with that.
+    locks = [lock for reference in _locks.valuerefs() if (lock := reference()) is not None]
+    return [*locks, *([] if bars is None else [bars])]
 
 
 def _release() -> None:
