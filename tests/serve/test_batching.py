@@ -204,6 +204,32 @@ def test_a_whole_batch_is_made_beside_another(golden_plan: Path, limits: Limits)
         np.testing.assert_allclose(arrays(response)["images"].astype(int), expected.astype(int), atol=1)
 
 
+def test_a_thread_that_waits_makes_what_was_behind_the_other_ones_turn(
+    golden_plan: Path, limits: Limits
+) -> None:
+    shared, gate = on_all_cores(golden_plan), Gate()
+    gate.hold(shared)
+
+    async def ask() -> None:
+        service = Service(shared, "v2", limits=limits)
+        long = asyncio.ensure_future(service.infer(request(tensor("count", 16))))
+        await asyncio.to_thread(gate.wait)
+        short = asyncio.ensure_future(service.infer(request(tensor("count", 5))))
+        while "cgnrt_queue_images 5.0\n" not in service.metrics.text().decode():
+            await asyncio.sleep(0.001)
+        first, gate.open = gate.open, threading.Event()
+        first.set()  # the short one's turn comes, and the long one's other half, a whole batch, waits behind it
+        await asyncio.to_thread(gate.wait)
+        await asyncio.to_thread(gate.wait)
+        assert not short.done()
+        gate.open.set()
+        await asyncio.gather(long, short)
+        await service.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+    assert gate.calls == [[8], [5], [8]]
+
+
 def test_a_pool_is_made_beside_nothing_that_was_there_before(golden_plan: Path, limits: Limits) -> None:
     shared, gate = on_all_cores(golden_plan), Gate()
     gate.hold(shared)
@@ -445,6 +471,30 @@ def test_a_thread_that_has_ended_is_started_again(
         await service.close()
 
     asyncio.run(ask())
+
+
+def test_a_thread_that_ended_within_a_turn_keeps_no_request_waiting(
+    golden_plan: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(self: Batcher, worker: Any) -> None:
+        with self._ready:
+            self._ready.wait_for(lambda: self._queue)
+            worker.entries = [self._queue.popleft()]
+
+    async def ask() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Batcher, "_run", ends)
+            others = set(threading.enumerate())
+            service = Service(generator(golden_plan), "v2", limits=limits)
+            lost = asyncio.ensure_future(service.infer(request(tensor("count", 2))))
+            while any(t.name == "cgnrt-batcher" for t in set(threading.enumerate()) - others):
+                await asyncio.sleep(0.001)
+        assert len(arrays(await service.infer(request(tensor("count", 3))))["images"]) == 3
+        with pytest.raises(ServeError):
+            await lost
+        await service.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
 
 
 def no_thread(self: threading.Thread) -> None:

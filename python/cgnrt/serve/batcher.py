@@ -211,6 +211,7 @@ class Batcher:
         with self._ready:
             for worker in self._workers:
                 if not worker.works() and not self._closing and os.getpid() == self._pid:
+                    self._give_up(worker, RuntimeError("the thread that made it has ended"))
                     with contextlib.suppress(RuntimeError, MemoryError):  # the system has none
                         self._start(worker)
             return any(worker.works() for worker in self._workers)
@@ -272,12 +273,16 @@ class Batcher:
                 if not self._turn(worker):
                     return
             except BaseException as error:  # also of the queue itself, for example without memory
-                with self._ready:
-                    lost, worker.entries = worker.entries, []
-                for entry in lost:
-                    with contextlib.suppress(Exception):
-                        entry.fail(_failure(error))
+                self._give_up(worker, error)
                 time.sleep(_RECOVERY_S)
+
+    def _give_up(self, worker: _Worker, error: BaseException) -> None:
+        """End a turn that cannot go on: other threads wait for its end, and callers for its entries."""
+        with self._ready:
+            lost, worker.entries = worker.entries, []
+        for entry in lost:
+            with contextlib.suppress(Exception):
+                entry.fail(_failure(error))
 
     def _turn(self, worker: _Worker) -> bool:
         """Make one turn of the entries that are due. Returns False at the end."""
@@ -291,6 +296,8 @@ class Batcher:
             worker.entries = [self._queue[0]]
             self._queue.popleft()
             self._join_others(worker)
+            if self._due():  # what was behind this turn's entries may be a turn for a thread that waits
+                self._ready.notify()
         self._make(worker.entries)
         with self._ready:
             again = [entry for entry in worker.entries if not entry.over and not entry.cancelled]
