@@ -9,8 +9,8 @@
 #include <climits>
 #include <condition_variable>
 #include <csignal>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 #if defined(__x86_64__)
@@ -110,8 +110,8 @@ class ThreadPool {
     BlockedSignals blocked;
     try {
       for (; size_ < size; ++size_) std::thread([this] { work(); }).detach();
-    } catch (const std::system_error&) {
-      // The system gives no more threads: the existing ones and the caller do the work.
+    } catch (const std::exception&) {
+      // There are no more threads, or no memory for one: the existing ones and the caller do the work.
     }
   }
 
