@@ -22,19 +22,25 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def golden_plan() -> Path:
     """A tiny plan of a CGN of the current format version: 8 x 8 px, 3 classes, rolls."""
-    return ROOT / "tests" / "plan" / "golden" / "v3.plan"
+    return ROOT / "tests" / "plan" / "golden" / "v4.plan"
 
 
 @pytest.fixture(scope="session")
 def golden_half_plan() -> Path:
     """The same with weights in half precision."""
-    return ROOT / "tests" / "plan" / "golden" / "v3-half.plan"
+    return ROOT / "tests" / "plan" / "golden" / "v4-half.plan"
+
+
+@pytest.fixture(scope="session")
+def golden_bank_plan() -> Path:
+    """A tiny plan of three banks of the current format version: 8 x 8 px, 7 pictures each, 3 classes, rolls."""
+    return ROOT / "tests" / "plan" / "golden" / "v4-bank.plan"
 
 
 @pytest.fixture(scope="session")
 def golden_saliency_plan() -> Path:
     """A tiny plan that finds objects, of the current format version: 8 x 8 px."""
-    return ROOT / "tests" / "plan" / "golden" / "v3-saliency.plan"
+    return ROOT / "tests" / "plan" / "golden" / "v4-saliency.plan"
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,7 @@ def export_plan(
             tested = plan.manifest.members
             exact = {
                 name: replace(mechanism, external=halves[name].exact) if name in halves else mechanism
-                for name, mechanism in plan.mechanisms.items()
+                for name, mechanism in plan.networks.items()
             }
             try:
                 report = measure_parity(

@@ -131,7 +131,7 @@ def measure_parity(
             for name, gathered in errors.items():
                 before[name].append(gathered.measure(runner, widths[name]))
         _check_fp32(before, widths, tolerance, own)
-    for runner in runners(plan.mechanisms, forms, precision):
+    for runner in runners(plan.networks, forms, precision):
         progress(f"parity: {runner.precision} by {runner.measured}")
         try:
             errors = _compare(_run(runner, batches), batches, expected, truth)

@@ -165,7 +165,7 @@ def add_engines(
             target,
             chosen,
             profile,
-            {name: graph_digest(mechanism) for name, mechanism in plan.mechanisms.items()},
+            {name: graph_digest(mechanism) for name, mechanism in plan.networks.items()},
             report.parity(),
         )
         members: dict[str, bytes | memoryview] = {
@@ -185,7 +185,7 @@ def _build(
     progress: Callable[[str], None],
 ) -> tuple[dict[str, bytes], dict[str, float]]:
     engines, seconds = {}, {}
-    for name, mechanism in plan.mechanisms.items():
+    for name, mechanism in plan.networks.items():
         progress(f"build the {precision} engine of {name}")
         start = time.perf_counter()
         with cuda.on_device(where.index), bar() as steps:
@@ -207,7 +207,7 @@ def _compare(
     plan: Plan, engines: Mapping[str, bytes], batches: Batches, where: Device, seed: int
 ) -> dict[str, Any]:
     """The report's comparison: both run one mechanism after the other, so that one at a time is in memory."""
-    mechanisms = plan.mechanisms
+    mechanisms = plan.networks
     reference = choose("parity", device="cpu", precision="fp32", networks=list(mechanisms.values()))
     height, width = plan.manifest.resolution
     most = _LARGE_SAMPLES if height * width >= _LARGE else _SAMPLES

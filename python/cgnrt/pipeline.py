@@ -39,7 +39,7 @@ class Pipeline:
         self.plan = plan if isinstance(plan, Plan) else Plan.open(plan)
         self._owns_plan = self.plan is not plan
         self.options = options
-        manifest, mechanisms = self.plan.manifest, self.plan.mechanisms
+        manifest = self.plan.manifest
         if manifest.stream_version != STREAM_VERSION:
             raise PlanError(
                 f"load {self.plan.path!r}: stream version is {manifest.stream_version}, expected {STREAM_VERSION}. "
@@ -54,7 +54,7 @@ class Pipeline:
             device=options.device,
             precision=options.precision,
             default_precision=manifest.precision,
-            networks=list(mechanisms.values()),
+            networks=list(self.plan.networks.values()),
             plan=self.plan,
             options=options.engines,
         )
@@ -174,7 +174,7 @@ class Pipeline:
     ) -> Batch:
         """`Generator.interpolate`."""
         self.renderer.check_room(path.frames)
-        tables = {name: mechanism.embedding for name, mechanism in self.plan.mechanisms.items()}
+        tables = {name: network.embedding for name, network in self.plan.networks.items()}
         request, embeddings = path.request(self.resolver, tables)
         return self.renderer.render(request, parts, None, embeddings, progress)
 

@@ -44,6 +44,8 @@ class Labels(NamedTuple):
 class Noise(NamedTuple):
     """The exogenous noise u of each mechanism, float32 (n, z) before truncation, and the rolls.
 
+    That of a bank is uint32 (n, 1), the integer that picks an entry of the label's class.
+
     `rolls` is (n, 2, 2) int32: the cyclic shift (dy, dx) in pixels of the foreground and of the background, the
     texture shuffle of the MNIST CGN (Sec. 3.1); zero where a mechanism has none.
     """
@@ -110,7 +112,10 @@ class NoiseDraw(NamedTuple):
         return self.draw(seed, self.indices(indices))
 
     def draw(self, seed: int, grouped: Any, stream: Any = None) -> Any:
-        """(n, size) float32 for the result of `indices`, on its device."""
+        """(n, size) float32 for the result of `indices`, on its device; of a bank uint32 (n, 1), on the host."""
+        if self.distribution == "entry":
+            words: np.ndarray = ops.philox(seed, grouped, self.slot, 1)
+            return np.ascontiguousarray(words[:, :1])
         op = ops.truncated_normal if self.distribution == "truncated_normal" else ops.normal
         if stream is not None or len(grouped) * self.size <= _DRAWN_AT_ONCE:
             return op(seed, grouped, self.slot, self.size, stream=stream)

@@ -119,6 +119,7 @@ def test_other_directory_fields(parts: Any, offset: int, form: str, value: int, 
     ],
 )
 def test_other_local_fields(parts: Any, offset: int, form: str, value: int, message: str) -> None:
+    parts.manifest["family"] = "longer, so that padding follows the name"
     raw = Layout(parts.pack()).local(SHAPE, offset, form, value).bytes()
     with pytest.raises(PlanError, match=message):
         Plan.open(parts.save(raw))
@@ -133,7 +134,7 @@ def test_other_local_fields(parts: Any, offset: int, form: str, value: int, mess
         (8, "<H", 1, "ZIP end record is that of a split archive"),
         (12, "<I", 0, "ZIP directory is bytes"),
         (16, "<I", 0, "ZIP directory is bytes"),
-        (16, "<I", 0xFFFFFFFF, "ZIP directory is bytes"),
+        (16, "<I", 0xFFFFFFFF, "zip64 end record is missing"),
         (20, "<H", 5, "ZIP comment length is 5, expected 0"),
     ],
 )
@@ -147,7 +148,7 @@ def test_end_record(parts: Any, offset: int, form: str, value: int, message: str
 def test_number_of_members_is_capped(parts: Any, count: int) -> None:
     layout = Layout(parts.pack())
     raw = layout.patch(layout.end + 8, "<H", count).patch(layout.end + 10, "<H", count).bytes()
-    assert f"number of members is {count}, expected 1..256 (no zip64)" in parts.refusal(raw)
+    assert f"number of members is {count}, expected 1..256" in parts.refusal(raw)
 
 
 def test_more_members_than_the_directory_has(parts: Any) -> None:

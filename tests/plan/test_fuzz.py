@@ -17,8 +17,8 @@ from cgnrt.plan.manifest import TensorSpec
 from cgnrt.plan.onnx import wire
 
 ROOT = Path(__file__).parent
-GOLDEN = (ROOT / "golden" / "v3.plan").read_bytes()
-with Plan.open(ROOT / "golden" / "v3.plan") as _plan:
+GOLDEN = (ROOT / "golden" / "v4.plan").read_bytes()
+with Plan.open(ROOT / "golden" / "v4.plan") as _plan:
     CONTENT = {name: bytes(_plan.member(name)) for name in ("manifest.json", *_plan.members)}
     DIGEST = _plan.digest
 GRAPH = CONTENT["mechanisms/shape.onnx"]

@@ -225,6 +225,8 @@ def test_older_versions_have_no_storage(half_parts: Any, version: int) -> None:
     half_parts.manifest["format_version"] = version
     if version == 1:
         del half_parts.manifest["kind"]
+    for spec in half_parts.manifest["mechanisms"].values():
+        del spec["kind"]
     assert (
         "mechanisms.shape field is 'storage', expected one of graph, weights, embedding"
         in half_parts.refusal()

@@ -39,10 +39,10 @@ MASK = tensor("mask", ["n", 1, 8, 8])
 CASES: list[tuple[str, Any, str]] = [
     (
         "format_version",
-        4,
-        r"format version is 4, expected <= 3\. Upgrade cgnrt, or export again with cgnrt-export\.",
+        5,
+        r"format version is 5, expected <= 4\. Upgrade cgnrt, or export again with cgnrt-export\.",
     ),
-    ("format_version", 0, r"format version is 0, expected an integer in 1\.\.3"),
+    ("format_version", 0, r"format version is 0, expected an integer in 1\.\.4"),
     ("format_version", True, r"format version is True"),
     ("format_version", 1.0, r"format version is 1\.0"),
     ("format_version", "1", r"format version is '1'"),
@@ -289,7 +289,7 @@ def member_entry(data: bytes, **other: Any) -> dict[str, Any]:
         ("../x", member_entry(b""), r"member name is '\.\./x'"),
         ("engines/x", {"size": 3}, r"members\['engines/x'\]\.sha256 is missing"),
         ("engines/x", {"size": -1, "sha256": "0" * 64}, r"members\['engines/x'\]\.size is -1"),
-        ("engines/x", {"size": 2**32, "sha256": "0" * 64}, r"members\['engines/x'\]\.size is 4294967296"),
+        ("engines/x", {"size": 2**45, "sha256": "0" * 64}, r"members\['engines/x'\]\.size is 35184372088832"),
         ("engines/x", {"size": 4, "sha256": "0" * 63}, r"members\['engines/x'\]\.sha256 is '000"),
         (
             "engines/x",

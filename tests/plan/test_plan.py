@@ -20,6 +20,7 @@ import pytest
 from cgnrt.errors import PlanError
 from cgnrt.plan import (
     MECHANISMS,
+    BankSource,
     CgnManifest,
     Plan,
     SaliencyPlan,
@@ -55,11 +56,34 @@ V3_SALIENCY = (
     "68611f6db28a02c9f312800d9714ee3e87b1ae4e846d6721a9819760fb15b310",
     "61b1e4179004e8b430cad7606888644d73160765bf97b2ebe84421719287244e",
 )
+V4 = (
+    "cf43177efe58ff31fa8c14a99445ecd466d11a1a5a4fc05838b00ccbd3195d10",
+    "fded0ce4a270ed1d3ab097931f8aee100783a85b6b07f8f344f91b3fd34505d4",
+)
+V4_HALF = (
+    "4c372ff0381c1c7292924c177f97de1d3415b79a953621e612a8a393cce7712e",
+    "a523bf96a9af0e226c2fdf8d66211199a45393ef4b5cbd5144d445d7473da91c",
+)
+V4_SALIENCY = (
+    "0af987cf7e1360caf8c04eca67733fe7050e87a9c2df878a3ea42c60769aba34",
+    "ef39055164189f9f67bb53fe8a1eb19ff1522a42eaea32d6f54b34988cdf408d",
+)
+V4_BANK = (
+    "8aa760c650b8b3bf3eaa47cf422322569c5eb210df56498d7cd8fa578ae7e842",
+    "5f29c9c6ee6ce01927b624b8e404d63c789e93b36a51bb347073d8ba03da76ef",
+)
 
 
 @pytest.mark.parametrize(
     ("version", "name", "fixed"),
-    [(1, "v1.plan", V1), (2, "v2.plan", V2), (3, "v3.plan", V3), (3, "v3-half.plan", V3_HALF)],
+    [
+        (1, "v1.plan", V1),
+        (2, "v2.plan", V2),
+        (3, "v3.plan", V3),
+        (3, "v3-half.plan", V3_HALF),
+        (4, "v4.plan", V4),
+        (4, "v4-half.plan", V4_HALF),
+    ],
 )
 def test_golden_plans_open_and_are_unchanged(version: int, name: str, fixed: tuple[str, str]) -> None:
     path = GOLDEN / name
@@ -78,7 +102,11 @@ def test_golden_plans_open_and_are_unchanged(version: int, name: str, fixed: tup
 
 @pytest.mark.parametrize(
     ("version", "name", "fixed"),
-    [(2, "v2-saliency.plan", V2_SALIENCY), (3, "v3-saliency.plan", V3_SALIENCY)],
+    [
+        (2, "v2-saliency.plan", V2_SALIENCY),
+        (3, "v3-saliency.plan", V3_SALIENCY),
+        (4, "v4-saliency.plan", V4_SALIENCY),
+    ],
 )
 def test_golden_saliency_plans_open_and_are_unchanged(
     version: int, name: str, fixed: tuple[str, str]
@@ -91,15 +119,32 @@ def test_golden_saliency_plans_open_and_are_unchanged(
         assert [spec.shape for spec in plan.network.spec.outputs] == [("n", 1, 8, 8)]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+def test_golden_bank_plan_opens_and_is_unchanged() -> None:
+    path = GOLDEN / "v4-bank.plan"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == V4_BANK[1]
+    with Plan.open(path) as plan:
+        assert plan.digest == V4_BANK[0]
+        assert not plan.networks
+        assert tuple(plan.banks) == MECHANISMS
+        texture = plan.banks["texture"]
+        assert texture.pictures.shape == (7, 3, 8, 8)
+        assert texture.labels.tolist() == [0, 0, 0, 1, 2, 2, 2]
+        assert texture.weights is not None
+        assert texture.weights.tolist() == [1, 2, 3, 4, 0, 5, 1]
+        assert (texture.spec.range, plan.banks["shape"].spec.range) == ((-1, 1), (0, 1))
+        assert texture.spec.sources == (BankSource("make_golden.py", 7, "0" * 64, "MIT"),)
+        plan.verify_banks()
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_older_versions_differ_by_version_kind_and_storage_alone(
     version: int, golden_plan: Path, tmp_path: Path
 ) -> None:
     """And are written again as they were, for who has the manifest of an old plan."""
     with Plan.open(GOLDEN / f"v{version}.plan") as old, Plan.open(golden_plan) as new:
-        found = old.manifest.to_dict() | {"format_version": 3, "kind": "cgn"}
+        found = old.manifest.to_dict() | {"format_version": 4, "kind": "cgn"}
         for spec in found["mechanisms"].values():
-            spec["storage"] = None
+            spec |= {"kind": "graph", "storage": None}
         assert new.manifest.to_dict() == found
         members = {name: old.member(name) for name in old.members}
         assert members == {name: new.member(name) for name in new.members}
@@ -115,9 +160,10 @@ def test_golden_script_makes_the_golden_plans(tmp_path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name, made in (
-        ("v3.plan", module.make_plan()),
-        ("v3-half.plan", module.make_plan(half=True)),
-        ("v3-saliency.plan", module.make_saliency_plan()),
+        ("v4.plan", module.make_plan()),
+        ("v4-half.plan", module.make_plan(half=True)),
+        ("v4-saliency.plan", module.make_saliency_plan()),
+        ("v4-bank.plan", module.make_bank_plan()),
     ):
         write_plan(tmp_path / name, *made)
         assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()

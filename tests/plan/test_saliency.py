@@ -18,7 +18,7 @@ REMOVE = object()
 IMAGE = {"name": "image", "shape": ["n", 3, 8, 8], "dtype": "float32"}
 
 CASES: list[tuple[str, Any, str]] = [
-    ("format_version", 4, r"format version is 4, expected <= 3\. Upgrade cgnrt"),
+    ("format_version", 5, r"format version is 5, expected <= 4\. Upgrade cgnrt"),
     (
         "format_version",
         1,

@@ -54,6 +54,9 @@ def test_numbers(root: Path) -> None:
         f"{limits.MAX_METADATA} entries of metadata",
         f"up to {MAX_VALUES} elements",
         f"multiple of {limits.ALIGNMENT}",
-        f"at most {limits.MAX_FILE_BYTES:#X} bytes".replace("0X", "0x"),
+        f"at most {limits.MAX_SMALL_FILE_BYTES:#X} bytes".replace("0X", "0x"),
+        f"up to 2^{limits.MAX_FILE_BYTES.bit_length() - 1} bytes",
+        f"count 1..2^{limits.MAX_ENTRIES.bit_length() - 1}",
+        f"chunks of 2^{limits.CHUNK_BYTES.bit_length() - 1} bytes",
     ]:
         assert words in text, words

@@ -27,7 +27,7 @@ from .onnx_graphs import mechanism, node, torch_engine
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests" / "runtime" / "golden" / "small_cgn.plan"
-PLANS = [*sorted((ROOT / "plans").glob("*.plan")), SMALL, ROOT / "tests" / "plan" / "golden" / "v3-half.plan"]
+PLANS = [*sorted((ROOT / "plans").glob("*.plan")), SMALL, ROOT / "tests" / "plan" / "golden" / "v4-half.plan"]
 CPU = torch.device("cpu")
 
 

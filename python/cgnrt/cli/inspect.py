@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cgnrt._support.terminal import say
 from cgnrt.backends.tensorrt.ready import list_ready
 from cgnrt.cli.arguments import Commands
 from cgnrt.errors import PlanError
 from cgnrt.plan import (
+    Bank,
     CgnManifest,
     ExternalInitializer,
     Mechanism,
@@ -93,7 +96,7 @@ def list_classes(plan: Plan) -> str:
 
 def to_json(plan: Plan | SaliencyPlan) -> dict[str, Any]:
     """The manifest as it is, with what the file adds: path, digest, size, and the weights of each graph."""
-    networks = plan.mechanisms.values() if isinstance(plan, Plan) else [plan.network]
+    networks = plan.networks.values() if isinstance(plan, Plan) else [plan.network]
     graphs = {
         network.name: [
             {
@@ -147,7 +150,9 @@ def _versions(manifest: CgnManifest | SaliencyManifest) -> str:
     return words if isinstance(manifest, SaliencyManifest) else f"{words}, stream {manifest.stream_version}"
 
 
-def _describe_network(network: Network) -> list[str]:
+def _describe_network(network: Network | Bank) -> list[str]:
+    if isinstance(network, Bank):
+        return _describe_bank(network)
     spec = network.spec
     graph, weights = network.graph.nbytes, _weights(network.external)
     lines = [
@@ -156,6 +161,26 @@ def _describe_network(network: Network) -> list[str]:
         f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}",
     ]
     return lines + _describe_draws(network) if isinstance(network, Mechanism) else lines
+
+
+def _describe_bank(bank: Bank) -> list[str]:
+    spec = bank.spec
+    sizes = np.diff(bank.starts)
+    weights = "" if bank.weights is None else ", drawn by weights"
+    lines = [
+        f"{bank.name}  (bank of {spec.count:,} pictures, {_bytes(bank.pictures.nbytes)})",
+        f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}, stored as uint8",
+        f"  {'a class':<12}{sizes.min():,} .. {sizes.max():,} pictures{weights}",
+        f"  {'classes':<12}{_classes(bank.classes)}",
+    ]
+    if spec.roll:
+        lines.append(f"  {'roll':<12}at random on a torus")
+    for source in spec.sources:
+        licence = "" if source.licence is None else f", licence: {source.licence}"
+        lines.append(
+            _cut(f"  {'from':<12}{source.name}: {source.count:,} (SHA-256 {source.sha256[:16]}...){licence}")
+        )
+    return lines
 
 
 def _weights(weights: Weights | None) -> str:

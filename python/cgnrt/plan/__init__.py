@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from cgnrt.plan.bank import Bank
+from cgnrt.plan.bank_writer import BankContents, write_bank
 from cgnrt.plan.limits import FORMAT_VERSION, MAX_BATCH, MECHANISMS, PICTURES, PRE_MASK, STREAM_VERSION
 from cgnrt.plan.manifest import (
+    BankSource,
+    BankSpec,
     CgnManifest,
     EmbeddingSpec,
     HalfStorage,
@@ -27,6 +31,10 @@ __all__ = [
     "PICTURES",
     "PRE_MASK",
     "STREAM_VERSION",
+    "Bank",
+    "BankContents",
+    "BankSource",
+    "BankSpec",
     "CgnManifest",
     "EmbeddingSpec",
     "ExternalInitializer",
@@ -48,5 +56,6 @@ __all__ = [
     "open_any",
     "relocate",
     "validate_graph",
+    "write_bank",
     "write_plan",
 ]

@@ -14,29 +14,41 @@ import contextlib
 import mmap
 import os
 import stat
-import struct
 import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cgnrt.errors import COPY_AGAIN, refuse, show
-from cgnrt.plan.limits import ALIGNMENT, MAX_FILE_BYTES, MAX_MEMBERS, MAX_NAME_BYTES, MEMBER_NAME
+from cgnrt.plan.large import (
+    CENTRAL,
+    CENTRAL_SIGNATURE,
+    DATE,
+    END,
+    END_SIGNATURE,
+    LOCAL,
+    LOCAL_SIGNATURE,
+    PADDING,
+    PADDING_ID,
+    Member,
+    check_large,
+    is_large,
+    large_layout,
+    read_large,
+)
+from cgnrt.plan.limits import (
+    ALIGNMENT,
+    MAX_FILE_BYTES,
+    MAX_MEMBERS,
+    MAX_NAME_BYTES,
+    MAX_SMALL_FILE_BYTES,
+    MEMBER_NAME,
+)
 
 _IN_MEMORY_BYTES = 64 << 20  # a larger private copy is a temporary file
 _COPY_STEP = 8 << 20
 
-LOCAL = struct.Struct("<4s5H3I2H")
-CENTRAL = struct.Struct("<4s6H3I5H2I")
-END = struct.Struct("<4s4H2IH")
-LOCAL_SIGNATURE = b"PK\x03\x04"
-CENTRAL_SIGNATURE = b"PK\x01\x02"
-END_SIGNATURE = b"PK\x05\x06"
-
 _VERSION = 10  # "version needed to extract": 1.0, plain stored files
-_DATE = 0x0021  # 1980-01-01, the earliest that ZIP can say: equal members give equal bytes
-_PADDING = struct.Struct("<2sH")  # one extra field "CG" of zeros brings the data to the alignment
-_PADDING_ID = b"CG"
 _REWRITTEN = "Plans cannot be repacked by other tools: export it again with cgnrt-export."
 
 
@@ -187,8 +199,8 @@ class Entry(NamedTuple):
 
 def _padding(offset: int, name: bytes) -> bytes:
     """The extra field of a local header at `offset`, so that the data after it is aligned."""
-    zeros = -(offset + LOCAL.size + len(name) + _PADDING.size) % ALIGNMENT
-    return _PADDING.pack(_PADDING_ID, zeros) + bytes(zeros)
+    zeros = -(offset + LOCAL.size + len(name) + PADDING.size) % ALIGNMENT
+    return PADDING.pack(PADDING_ID, zeros) + bytes(zeros)
 
 
 def archive_layout(members: Sequence[tuple[str, memoryview]]) -> tuple[list[bytes], bytes]:
@@ -199,29 +211,41 @@ def archive_layout(members: Sequence[tuple[str, memoryview]]) -> tuple[list[byte
     """
     if len(members) > MAX_MEMBERS:
         raise refuse("number of members", len(members), f"<= {MAX_MEMBERS}", "Leave some out.")
+    for name, _ in members:
+        check_name(name)
+    if sum(data.nbytes for _, data in members) > MAX_FILE_BYTES:
+        rule = f"<= {MAX_FILE_BYTES}"
+        raise refuse("file size", f"over {MAX_FILE_BYTES} bytes", rule, "Leave members out.")
+    known = [Member(name, data.nbytes, zlib.crc32(data)) for name, data in members]
+    if _small_size(known) > MAX_SMALL_FILE_BYTES:
+        layout = large_layout(known)
+        return layout.headers, layout.ending
     headers: list[bytes] = []
     directory = bytearray()
     offset = 0
-    for name, data in members:
-        check_name(name)
+    for name, size, crc in known:
         raw = name.encode("ascii")
-        if offset + data.nbytes > MAX_FILE_BYTES:
-            raise refuse("file size", f"over {MAX_FILE_BYTES} bytes", "less than 4 GiB", "Leave members out.")
-        crc = zlib.crc32(data)
         extra = _padding(offset, raw)
-        sizes = (crc, data.nbytes, data.nbytes)
+        sizes = (crc, size, size)
         headers.append(
-            LOCAL.pack(LOCAL_SIGNATURE, _VERSION, 0, 0, 0, _DATE, *sizes, len(raw), len(extra)) + raw + extra
+            LOCAL.pack(LOCAL_SIGNATURE, _VERSION, 0, 0, 0, DATE, *sizes, len(raw), len(extra)) + raw + extra
         )
         directory += CENTRAL.pack(
-            CENTRAL_SIGNATURE, _VERSION, _VERSION, 0, 0, 0, _DATE, *sizes, len(raw), 0, 0, 0, 0, 0, offset
+            CENTRAL_SIGNATURE, _VERSION, _VERSION, 0, 0, 0, DATE, *sizes, len(raw), 0, 0, 0, 0, 0, offset
         )
         directory += raw
-        offset += len(headers[-1]) + data.nbytes
-    if offset + len(directory) + END.size > MAX_FILE_BYTES:
-        raise refuse("file size", f"over {MAX_FILE_BYTES} bytes", "less than 4 GiB", "Leave members out.")
+        offset += len(headers[-1]) + size
     end = END.pack(END_SIGNATURE, 0, 0, len(members), len(members), len(directory), offset, 0)
     return headers, bytes(directory) + end
+
+
+def _small_size(members: Sequence[Member]) -> int:
+    """The size of the archive with 32-bit sizes and offsets."""
+    offset = directory = 0
+    for name, size, _ in members:
+        offset += LOCAL.size + len(name) + len(_padding(offset, name.encode("ascii"))) + size
+        directory += CENTRAL.size + len(name)
+    return offset + directory + END.size
 
 
 def check_name(name: str) -> None:
@@ -247,6 +271,12 @@ def index_members(data: memoryview) -> dict[str, Entry]:
         raise refuse("file size", f"{size} bytes", f"<= {MAX_FILE_BYTES}")
     if size < END.size:
         raise refuse("file size", f"{size} bytes", f">= {END.size} (a ZIP end record)", COPY_AGAIN)
+    if is_large(data):
+        return _index_large(data)
+    if size > MAX_SMALL_FILE_BYTES:
+        raise refuse(
+            "ZIP end record", "that of a small archive", "a zip64 one in a file of this size", COPY_AGAIN
+        )
     count, directory_start, directory_size = _read_end(data)
     entries: dict[str, Entry] = {}
     position, expected = directory_start, 0
@@ -270,6 +300,27 @@ def index_members(data: memoryview) -> dict[str, Entry]:
     return entries
 
 
+def _index_large(data: memoryview) -> dict[str, Entry]:
+    """`index_members` of an archive with 64-bit sizes and offsets."""
+    members = read_large(data)
+    names: set[str] = set()
+    for name, _, _ in members:
+        check_name(name)
+        if name in names:
+            raise refuse(f"member {name!r}", "present twice", "each name once")
+        names.add(name)
+    if (size := _small_size(members)) <= MAX_SMALL_FILE_BYTES:
+        raise refuse(
+            "zip64", f"used for {size} bytes", f"used for more than {MAX_SMALL_FILE_BYTES}", _REWRITTEN
+        )
+    layout = large_layout(members)
+    check_large(data, members, layout, _REWRITTEN)
+    return {
+        name: Entry(name, offset, offset + len(header), size, crc)
+        for (name, size, crc), offset, header in zip(members, layout.offsets, layout.headers, strict=True)
+    }
+
+
 def _read_end(data: memoryview) -> tuple[int, int, int]:
     """The end record, which must be the last 22 bytes: number of members, directory's offset and size."""
     position = data.nbytes - END.size
@@ -286,7 +337,7 @@ def _read_end(data: memoryview) -> tuple[int, int, int]:
     if comment:
         raise refuse("ZIP comment length", comment, "0", _REWRITTEN)
     if not 1 <= count <= MAX_MEMBERS:
-        raise refuse("number of members", count, f"1..{MAX_MEMBERS} (no zip64)")
+        raise refuse("number of members", count, f"1..{MAX_MEMBERS}")
     if start + size != position:
         raise refuse(
             "ZIP directory", f"bytes {start}..{start + size}", f"one that ends at byte {position}", COPY_AGAIN
@@ -322,7 +373,7 @@ def _read_central(data: memoryview, position: int, end: int) -> tuple[Entry, int
             "version made by": (made_by, _VERSION),
             "version needed": (version, _VERSION),
             "time": (time, 0),
-            "date": (date, _DATE),
+            "date": (date, DATE),
             "extra field length": (extra_size, 0),
             "comment length": (comment_size, 0),
             "disk": (disk, 0),
@@ -357,7 +408,7 @@ def _check_local(data: memoryview, entry: Entry, expected: int, limit: int) -> i
             "compression method": (method, 0),
             "version needed": (version, _VERSION),
             "time": (time, 0),
-            "date": (date, _DATE),
+            "date": (date, DATE),
             "CRC": (crc, entry.crc),
             "stored size": (stored, entry.size),
             "size": (size, entry.size),

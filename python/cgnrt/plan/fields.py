@@ -24,6 +24,7 @@ from cgnrt.plan.limits import (
     MAX_JSON_VALUES,
     MAX_MANIFEST_BYTES,
     MAX_RESOLUTION,
+    MAX_SMALL_FILE_BYTES,
     MAX_STRING_CHARS,
 )
 from cgnrt.plan.manifest import HalfStorage, MemberSpec, TensorSpec
@@ -203,6 +204,11 @@ class JsonNode:
             self.fail(" or ".join(repr(option) for option in options))
         return self.value
 
+    def sha256(self) -> str:
+        if not isinstance(self.value, str) or not _SHA256.fullmatch(self.value):
+            self.fail("64 lower-case hex digits")
+        return self.value
+
     def member(self) -> str:
         name = self.text()
         try:
@@ -235,9 +241,7 @@ def parse_member(name: str, node: JsonNode) -> MemberSpec:
     JsonNode(name, node.path).member()
     part = node.fields(("size", "sha256"))
     size = part["size"].integer(0, MAX_FILE_BYTES)
-    if not isinstance(part["sha256"].value, str) or not _SHA256.fullmatch(part["sha256"].value):
-        part["sha256"].fail("64 lower-case hex digits")
-    return MemberSpec(size, part["sha256"].value)
+    return MemberSpec(size, part["sha256"].sha256())
 
 
 def parse_source(node: JsonNode) -> dict[str, str]:
@@ -280,7 +284,8 @@ def _same(found: list[Any], rule: tuple[int | str, ...]) -> bool:
 
 def network_fields(names: tuple[str, ...], version: int) -> tuple[str, ...]:
     """The fields of a network in a manifest of this version."""
-    return names if version >= 3 else tuple(name for name in names if name != "storage")
+    later = {"storage": 3, "kind": 4}
+    return tuple(name for name in names if version >= later.get(name, 1))
 
 
 def parse_files(part: Mapping[str, JsonNode]) -> tuple[str, str | None]:
@@ -309,7 +314,7 @@ def parse_storage(
     if node.mapping().get("dtype", "float16") != "float16":
         raise refuse(f"{node.path}.dtype", show(node.mapping()["dtype"]), "'float16'", UPGRADE)
     offset = node.fields(("dtype", "offset"))["offset"]
-    start = offset.integer(0, MAX_FILE_BYTES)
+    start = offset.integer(0, MAX_SMALL_FILE_BYTES)
     if weights is None:
         node.fail("null where the network has no weights member")
     if start % ALIGNMENT:

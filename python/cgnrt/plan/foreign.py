@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse
-from cgnrt.plan.archive import LOCAL, LOCAL_SIGNATURE
+from cgnrt.plan.large import LOCAL, LOCAL_SIGNATURE
 from cgnrt.plan.limits import MANIFEST_NAME
 from cgnrt.plan.onnx import wire
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 STREAM_VERSION: Final = 1  # of what sample i of a stream is (docs/sampling.md)
 
 MANIFEST_NAME: Final = "manifest.json"
@@ -18,7 +18,10 @@ PICTURES: Final = {"shape": "mask", "texture": "foreground", "background": "back
 PRE_MASK: Final = "pre_mask"
 
 ALIGNMENT: Final = 64  # bytes; a member's data starts at a multiple, so that engines can read it in place
-MAX_FILE_BYTES: Final = 0xFFFF_FFFE  # no zip64: every offset and size fits 32 bits
+MAX_SMALL_FILE_BYTES: Final = (
+    0xFFFF_FFFE  # every offset and size fits 32 bits; a larger file is a zip64 archive
+)
+MAX_FILE_BYTES: Final = 1 << 44
 MAX_MEMBERS: Final = 256
 MAX_NAME_BYTES: Final = 128
 MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -32,6 +35,9 @@ MAX_INTEGER_DIGITS: Final = 19
 MAX_CLASSES: Final = 65_536
 MAX_VECTOR: Final = 65_536  # elements of a noise vector or of a class embedding
 MAX_RESOLUTION: Final = 8192  # pixels along one side
+
+MAX_ENTRIES: Final = 1 << 26  # pictures of one bank
+CHUNK_BYTES: Final = 1 << 20  # of a bank's pictures, with a hash of their own
 
 MAX_GRAPH_BYTES: Final = 4 << 20
 MAX_NODES: Final = 20_000

@@ -1,11 +1,12 @@
 """What `manifest.json` says, as immutable records. `schema.py` makes them from JSON and checks them.
 
-They are named tuples: Python makes their classes faster than dataclasses when a process starts.
+Most are named tuples: Python makes their classes faster than dataclasses when a process starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 
 NoiseMode = Literal["independent", "shared"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Distribution = Literal["normal", "truncated_normal"]
+Distribution = Literal["normal", "truncated_normal", "entry"]
 DivideBy = Literal["maximum", "range"]
 
 
@@ -26,7 +27,7 @@ class TensorSpec(NamedTuple):
 
 
 class NoiseSpec(NamedTuple):
-    """A mechanism's noise u: `size` numbers an image, drawn from `distribution`."""
+    """A mechanism's noise u: `size` numbers an image, drawn from `distribution`; "entry" is a bank's 32-bit integer."""
 
     size: int
     distribution: Distribution = "normal"
@@ -60,6 +61,42 @@ class MechanismSpec(NamedTuple):
     storage: HalfStorage | None = None  # None: the weights are stored in full
 
 
+@dataclass(frozen=True)
+class BankSource:
+    """Where pictures of a bank come from: `count` of them, a SHA-256 (hex), and a licence or None."""
+
+    name: str
+    count: int
+    sha256: str
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class BankSpec:
+    """A mechanism that is pictures: the noise picks one of the label's class. Members lie under `banks/`."""
+
+    pictures: str  # member with the raw pictures, uint8 (count, c, h, w)
+    hashes: str  # member with the SHA-256 of each chunk of the pictures
+    labels: str  # member with the class of each picture, rising: int32
+    weights: str | None  # member with the weight of each picture: uint32
+    count: int
+    classes: tuple[str, ...]
+    roll: bool
+    sources: tuple[BankSource, ...]
+    outputs: tuple[
+        TensorSpec, ...
+    ]  # the picture, as it is composed; known from the mechanism and the resolution
+
+    @property
+    def noise(self) -> NoiseSpec:
+        return NoiseSpec(1, "entry")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """What the bytes 0 and 255 stand for."""
+        return (0.0, 1.0) if self.outputs[0].shape[1] == 1 else (-1.0, 1.0)
+
+
 class Truncation(NamedTuple):
     """The factor that scales truncated noise: allowed range and default."""
 
@@ -81,7 +118,7 @@ class CgnManifest(NamedTuple):
     family: str
     exported_by: str
     resolution: tuple[int, int]  # (height, width) in pixels
-    mechanisms: Mapping[str, MechanismSpec]
+    mechanisms: Mapping[str, MechanismSpec | BankSpec]
     noise_mode: NoiseMode = "independent"
     truncation: Truncation | None = None
     precision: Precision = "fp32"
@@ -203,8 +240,22 @@ def _files(spec: MechanismSpec | SaliencySpec, format_version: int) -> dict[str,
     return files
 
 
-def _mechanism_dict(spec: MechanismSpec, format_version: int) -> dict[str, Any]:
+def _mechanism_dict(spec: MechanismSpec | BankSpec, format_version: int) -> dict[str, Any]:
+    if isinstance(spec, BankSpec):
+        return {
+            "kind": "bank",
+            "pictures": spec.pictures,
+            "hashes": spec.hashes,
+            "labels": spec.labels,
+            "weights": spec.weights,
+            "count": spec.count,
+            "store": "raw",
+            "classes": list(spec.classes),
+            "roll": spec.roll,
+            "sources": [asdict(source) for source in spec.sources],
+        }
     return {
+        **({"kind": "graph"} if format_version >= 4 else {}),
         **_files(spec, format_version),
         "embedding": {"member": spec.embedding.member, "shape": list(spec.embedding.shape)},
         "classes": list(spec.classes),

@@ -6,7 +6,7 @@ import hashlib
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -15,9 +15,17 @@ import numpy as np
 
 from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
 from cgnrt.plan.archive import Content, Entry, index_members, open_content
+from cgnrt.plan.bank import Bank, load_bank
 from cgnrt.plan.fields import parse_json
-from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES
-from cgnrt.plan.manifest import CgnManifest, MechanismSpec, MemberSpec, SaliencyManifest, SaliencySpec
+from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES, MAX_SMALL_FILE_BYTES
+from cgnrt.plan.manifest import (
+    BankSpec,
+    CgnManifest,
+    MechanismSpec,
+    MemberSpec,
+    SaliencyManifest,
+    SaliencySpec,
+)
 from cgnrt.plan.onnx.graph import validate_graph
 from cgnrt.plan.onnx.model import Model
 from cgnrt.plan.schema import parse_manifest
@@ -160,7 +168,9 @@ class PlanFile(ABC):
             manifest = self.member(MANIFEST_NAME)
             if hashlib.sha256(manifest).hexdigest() != self.digest:
                 raise refuse("manifest", "overwritten", "no writing into an open plan", _RENAME)
-            _check_hashes(self.manifest.members, self._open_members(), content, _RENAME)
+            _check_hashes(_hashed_whole(self.manifest), self._open_members(), content, _RENAME)
+            for bank in self._open_banks():
+                bank.check_again(_RENAME)
         except PlanError as error:
             raise within(f"read {self.path!r}", error) from None
         content.accept(stamp)
@@ -172,6 +182,10 @@ class PlanFile(ABC):
         self._drop_networks()
         if content is not None:
             content.close()
+
+    def _open_banks(self) -> Iterable[Bank]:
+        """The banks, until the plan is closed."""
+        return ()
 
     @abstractmethod
     def _networks(self) -> Iterable[Network]:
@@ -207,13 +221,13 @@ class Plan(PlanFile):
         path: str,
         digest: str,
         manifest: CgnManifest,
-        mechanisms: Mapping[str, Mechanism],
+        mechanisms: Mapping[str, Mechanism | Bank],
         members: Mapping[str, memoryview],
         content: Content,
     ) -> None:
         super().__init__(path, digest, members, content)
         self.manifest = manifest
-        self._mechanisms: Mapping[str, Mechanism] | None = mechanisms
+        self._mechanisms: Mapping[str, Mechanism | Bank] | None = mechanisms
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = True, *, private: bool = False) -> Plan:
@@ -221,7 +235,8 @@ class Plan(PlanFile):
 
         Args:
           path: the file.
-          verify: compare every member with its SHA-256. All other checks are made in any case.
+          verify: compare every member with its SHA-256, but a bank's pictures only when they are first used. All other
+            checks are made in any case.
           private: copy the file first, so that nothing that is done to it later reaches the plan: into memory, or of
             more than 64 MiB into a file without a name in the temporary folder (TMPDIR).
 
@@ -237,13 +252,41 @@ class Plan(PlanFile):
         raise within(f"load {plan.path!r}", refuse("kind", "'saliency'", "'cgn'", step))
 
     @property
-    def mechanisms(self) -> Mapping[str, Mechanism]:
+    def mechanisms(self) -> Mapping[str, Mechanism | Bank]:
         if self._mechanisms is None:
             raise ValueError(f"plan {self.path!r} is closed.")
         return self._mechanisms
 
+    @property
+    def networks(self) -> Mapping[str, Mechanism]:
+        """The mechanisms that are networks."""
+        return {name: part for name, part in self.mechanisms.items() if isinstance(part, Mechanism)}
+
+    @property
+    def banks(self) -> Mapping[str, Bank]:
+        """The mechanisms that are banks of pictures."""
+        return {name: part for name, part in self.mechanisms.items() if isinstance(part, Bank)}
+
+    def verify_banks(self, progress: Callable[[int], object] | None = None) -> None:
+        """Compare all pictures of the banks with their hashes, those too that were not used yet.
+
+        Args:
+          progress: called with the number of bytes after each piece.
+        Raises:
+          PlanError: a piece has another hash.
+        """
+        for bank in self._open_banks():
+            try:
+                bank.verify(progress=progress)
+            except PlanError as error:
+                raise within(f"read {self.path!r}", error) from None
+            self.release_pages()
+
     def _networks(self) -> Iterable[Network]:
-        return () if self._mechanisms is None else self._mechanisms.values()
+        return () if self._mechanisms is None else self.networks.values()
+
+    def _open_banks(self) -> Iterable[Bank]:
+        return () if self._mechanisms is None else self.banks.values()
 
     def _drop_networks(self) -> None:
         self._mechanisms = None
@@ -319,17 +362,24 @@ def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
     raw = _manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
     digest = hashlib.sha256(raw).hexdigest()
     manifest = parse_manifest(parse_json(raw))
+    if data.nbytes > MAX_SMALL_FILE_BYTES and manifest.format_version < 4:
+        raise refuse(
+            "file size", f"{data.nbytes} bytes", f"<= {MAX_SMALL_FILE_BYTES} before format version 4"
+        )
     _check_members(manifest.members, entries)
     if verify:
-        _check_hashes(manifest.members, members, content)
+        _check_hashes(_hashed_whole(manifest), members, content)
     if isinstance(manifest, SaliencyManifest):
         try:
             network = SaliencyNetwork("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
         except PlanError as error:
             raise within("saliency", error) from None
         return SaliencyPlan(path, digest, manifest, network, members, content)
-    mechanisms = {}
+    mechanisms: dict[str, Mechanism | Bank] = {}
     for name, spec in manifest.mechanisms.items():
+        if isinstance(spec, BankSpec):
+            mechanisms[name] = load_bank(name, spec, members)
+            continue
         try:
             mechanisms[name] = _load_mechanism(name, spec, members)
         except PlanError as error:
@@ -373,6 +423,14 @@ def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry
             raise refuse(
                 f"member {name!r}", found, f"{spec.size} bytes (its size in the manifest)", COPY_AGAIN
             )
+
+
+def _hashed_whole(manifest: CgnManifest | SaliencyManifest) -> Mapping[str, MemberSpec]:
+    """The members of a manifest without pictures of banks, whose hashes are by chunk."""
+    if isinstance(manifest, SaliencyManifest):
+        return manifest.members
+    chunked = {spec.pictures for spec in manifest.mechanisms.values() if isinstance(spec, BankSpec)}
+    return {name: spec for name, spec in manifest.members.items() if name not in chunked}
 
 
 def _check_hashes(

@@ -34,8 +34,8 @@ def write_plan(
 
     Args:
       path: the plan to make.
-      manifest: all fields but `members`; the versions may be left out of a mapping, and the kind of a CGN's, and
-        the storage of weights in full. One of an older version is written as such.
+      manifest: all fields but `members`; the versions may be left out of a mapping, and the kind of a CGN's and of
+        its graphs, and the storage of weights in full. One of an older version is written as such.
       members: contents by member name, written in this order after the manifest. NumPy arrays that are
         C-contiguous will do.
       force: replace an existing file.
@@ -122,12 +122,11 @@ def _manifest_bytes(
     if value["format_version"] != 1:
         value.setdefault("kind", "cgn")
     if value["format_version"] == FORMAT_VERSION:
-        _store_in_full(value)
+        _fill_in(value)
     if value.get("kind", "cgn") == "cgn":
         value.setdefault("stream_version", STREAM_VERSION)
     value["members"] = {
-        name: {"size": data.nbytes, "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in views.items()
+        name: {"size": data.nbytes, "sha256": _hash(name, data, value, views)} for name, data in views.items()
     }
     check_json(value)
     # Through JSON and back: tuples become lists, as the reader will see them.
@@ -135,16 +134,28 @@ def _manifest_bytes(
     return (json.dumps(checked.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _store_in_full(manifest: dict[str, Any]) -> None:
-    """Fill in, in copies, that weights are stored in full where nothing is said of them."""
+def _hash(name: str, data: memoryview, manifest: Mapping[str, Any], views: Mapping[str, memoryview]) -> str:
+    """The SHA-256 of a member; of a bank's pictures that of the hashes of their chunks."""
+    mechanisms = manifest.get("mechanisms")
+    for spec in mechanisms.values() if isinstance(mechanisms, Mapping) else ():
+        bank = isinstance(spec, Mapping) and spec.get("kind") == "bank" and spec.get("pictures") == name
+        if bank and spec.get("hashes") in views:
+            data = views[spec["hashes"]]
+    return hashlib.sha256(data).hexdigest()
+
+
+def _fill_in(manifest: dict[str, Any]) -> None:
+    """Fill in, in copies, that mechanisms are graphs and weights stored in full where nothing is said of them."""
     if isinstance(mechanisms := manifest.get("mechanisms"), Mapping):
-        manifest["mechanisms"] = {name: _in_full(spec) for name, spec in mechanisms.items()}
-    if "saliency" in manifest:
-        manifest["saliency"] = _in_full(manifest["saliency"])
+        manifest["mechanisms"] = {name: _filled(spec) for name, spec in mechanisms.items()}
+    if isinstance(spec := manifest.get("saliency"), Mapping):
+        manifest["saliency"] = {"storage": None, **spec}
 
 
-def _in_full(spec: Any) -> Any:
-    return {"storage": None, **spec} if isinstance(spec, Mapping) else spec
+def _filled(spec: Any) -> Any:
+    if not isinstance(spec, Mapping) or spec.get("kind") == "bank":
+        return spec
+    return {"kind": "graph", "storage": None, **spec}
 
 
 def _exists() -> PlanError:

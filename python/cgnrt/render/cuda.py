@@ -13,7 +13,7 @@ from cgnrt import cuda, ops
 from cgnrt.backends import Choice
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.plan import Plan
 from cgnrt.render.device import (
     COLUMNS,
     ROLLS,
@@ -178,12 +178,12 @@ class CudaNetworks:
 
     def __init__(self, plan: Plan, choice: Choice, stream: cuda.Stream) -> None:
         self._stream = stream
-        self._outputs = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
-        self._streams = {name: cuda.Stream(stream.device) for name in MECHANISMS}
+        self._outputs = {name: output_shapes(network) for name, network in plan.networks.items()}
+        self._streams = {name: cuda.Stream(stream.device) for name in plan.networks}
         self._started: list[tuple[cuda.Stream, list[cuda.DeviceArray]]] = []
         self.tables: dict[str, cuda.DeviceArray] = {}
-        for name in MECHANISMS:
-            table = np.ascontiguousarray(plan.mechanisms[name].embedding, np.float32)
+        for name, network in plan.networks.items():
+            table = np.ascontiguousarray(network.embedding, np.float32)
             self.tables[name] = cuda.DeviceArray.empty(table.shape, "float32", stream)
             self.tables[name].upload(table)
         self.engines = load_engines(plan, lambda name: choice.load(name, stream=self._streams[name]))

@@ -16,7 +16,7 @@ from cgnrt import cuda
 from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice, Engine
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import MAX_BATCH, MECHANISMS, PICTURES, PRE_MASK, Mechanism, Plan
+from cgnrt.plan import MAX_BATCH, MECHANISMS, PICTURES, PRE_MASK, Bank, Mechanism, Plan
 from cgnrt.request.options import PixelFormat
 from cgnrt.request.resolver import Request
 from cgnrt.sampling import NoiseDraw
@@ -46,6 +46,7 @@ class RenderDevice(ABC):
 
     Attributes:
       chunk_pixels: pictures of this many pixels are made at once.
+      composes_banks: whether `compose` and `keep` take a bank's bytes as they lie in the file, with host rows.
       ahead: how batches are made before they are asked for: by a "thread", or by enqueuing them on a "stream" of the
         device's own; None: batches are made only when they are asked for.
       stream: the stream that orders the work; None on a device without one.
@@ -54,6 +55,7 @@ class RenderDevice(ABC):
     """
 
     chunk_pixels: ClassVar[int] = CACHED_PIXELS
+    composes_banks: ClassVar[bool] = False
     ahead: ClassVar[Literal["thread", "stream"] | None] = "thread"
 
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
@@ -115,6 +117,12 @@ class RenderDevice(ABC):
         """Host arrays and their copies on the device, made in one upload; an entry that is None is skipped."""
         here = {id(array): array for array in arrays if array is not None}
         return Uploaded(here, self.upload(list(here.values())))
+
+    def bank_pictures(self, bank: Bank, entries: np.ndarray) -> dict[str, Any]:
+        """Pictures of a bank, float32 (n, c, h, w) by output name: widened on the host and uploaded."""
+        bank.check(entries)
+        (pictures,) = self.upload([bank.widened(entries)])
+        return {PICTURES[bank.name]: pictures}
 
     # What every device supplies.
 
@@ -249,7 +257,7 @@ class Uploaded:
 
 @dataclass(eq=False)
 class NoiseInput:
-    """The noise that one mechanism reads for n samples.
+    """The noise that one mechanism reads for n samples; that of a bank stays on the host (`words`).
 
     Attributes:
       indices: int64 (n,), what it is drawn for.
@@ -265,8 +273,22 @@ class NoiseInput:
 
     def arrays(self) -> Iterator[np.ndarray | None]:
         """What has to be uploaded first."""
+        if self.is_word:
+            return
         yield self.indices if self.given is None else self.given
         yield self.truncation
+
+    @property
+    def is_word(self) -> bool:
+        """Whether it is an integer that picks an entry of a bank."""
+        return self.draw.distribution == "entry"
+
+    def words(self, part: slice) -> np.ndarray:
+        """The noise of a bank for some of the samples, uint32 (n, 1)."""
+        if self.given is not None:
+            return self.given[part]
+        drawn: np.ndarray = self.draw.draw(self.seed, self.indices[part])
+        return drawn
 
     def make(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> Any:
         """The noise of some of the samples on the device, float32 (n, z) after truncation."""
@@ -325,14 +347,17 @@ class RequestInputs:
 
     def draw(self, device: RenderDevice, uploaded: Uploaded, part: slice) -> dict[str, Any]:
         """Each mechanism's noise for some of the samples; what several share is drawn once."""
-        made = {read: read.make(device, uploaded, part) for read in dict.fromkeys(self._noise.values())}
+        made = {
+            read: read.words(part) if read.is_word else read.make(device, uploaded, part)
+            for read in dict.fromkeys(self._noise.values())
+        }
         return {name: made[read] for name, read in self._noise.items()}
 
 
 def load_engines(plan: Plan, load: Callable[[str], Engine]) -> dict[str, Engine]:
     """The engines of a plan's mechanisms; `load` makes one by its mechanism's name."""
     engines = {}
-    for name in MECHANISMS:
+    for name in plan.networks:
         engines[name] = load(name)
         # An engine that keeps reading the plan gets its pages back; one with a copy of its own frees them.
         plan.release_pages()
@@ -371,7 +396,7 @@ def network_inputs(
     return inputs
 
 
-def output_shapes(mechanism: Mechanism) -> dict[str, tuple[int, ...]]:
+def output_shapes(mechanism: Mechanism | Bank) -> dict[str, tuple[int, ...]]:
     """Name and shape (c, h, w) of a mechanism's outputs."""
     return {spec.name: tuple(int(size) for size in spec.shape[1:]) for spec in mechanism.spec.outputs}
 

@@ -14,7 +14,8 @@ from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice, Engine
 from cgnrt.backends.base import check_outputs
 from cgnrt.batch import BFloat16Array
-from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.plan import Plan
+from cgnrt.plan.bank import widen
 from cgnrt.render.device import (
     COLUMNS,
     ROLLS,
@@ -31,13 +32,15 @@ from cgnrt.sampling import NoiseDraw
 class HostDevice(RenderDevice):
     """NumPy, the CPU engines of a plan, and the vectorised composer. bfloat16 images are their uint16 bits."""
 
+    composes_banks = True
+
     def __init__(self, plan: Plan, choice: Choice, threads: int | None) -> None:
         super().__init__(plan, choice, threads)
         self._plan = plan
         self._choice = choice
         self._threads = threads
-        self._tables = {name: plan.mechanisms[name].embedding for name in MECHANISMS}
-        self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
+        self._tables = {name: network.embedding for name, network in plan.networks.items()}
+        self._shapes = {name: output_shapes(network) for name, network in plan.networks.items()}
         self._engines: dict[str, Engine] = {}
         self._turns = threading.local()  # `lock`: a thread's own
 
@@ -104,6 +107,8 @@ class HostDevice(RenderDevice):
     ) -> None:
         for name, part in parts.items():
             picture = pictures[name] if rows is None else pictures[name][rows[:, COLUMNS[name]]]
+            if picture.dtype == np.uint8:
+                picture = widen(picture)
             if rolls is not None and name in ROLLS:
                 picture = roll_each(picture, rolls[:, ROLLS[name]])
             part[...] = picture

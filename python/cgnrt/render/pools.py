@@ -165,7 +165,10 @@ class Pool:
         self.key = key
         self.layout = layout
         self.pictures: dict[str, Any] = {}
-        self._mechanisms = plan.mechanisms
+        self._networks, self._banks = plan.networks, plan.banks
+        self._entries: dict[
+            str, np.ndarray
+        ] = {}  # of banks that are composed in place: the entry of each row
         self._shapes = {name: output_shapes(plan.mechanisms[name]) for name in MECHANISMS}
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._sampler = sampler
@@ -187,6 +190,9 @@ class Pool:
             outputs = self._outputs(name, parts)
             if outputs.keys() <= self.pictures.keys():
                 continue
+            if name in self._banks and device.composes_banks:
+                self._entries[name] = np.zeros(count, np.int64)
+                self.pictures[PICTURES[name]] = self._banks[name].pictures
             for output in outputs.keys() - self.pictures.keys():
                 self.pictures[output] = device.empty((count, *outputs[output]))
             if self.key.refresh is not None:
@@ -204,6 +210,16 @@ class Pool:
             self._labels[name][column] for name, column in zip(MECHANISMS, rows.T, strict=True)
         )
         return Labels(shape, texture, background)
+
+    def picture_rows(self, rows: np.ndarray, index: Any) -> tuple[np.ndarray, Any]:
+        """Rows of `pictures`, on the host and the device, for the pool's rows of samples that `find` gave."""
+        if not self._entries:
+            return rows, index
+        found = rows.astype(np.int64)
+        for column, name in enumerate(MECHANISMS):
+            if name in self._entries:
+                found[:, column] = self._entries[name][rows[:, column]]
+        return found, found
 
     def find(
         self, device: RenderDevice, entries: np.ndarray, uploaded: Any, indices: np.ndarray
@@ -269,6 +285,13 @@ class Pool:
     ) -> dict[str, Any]:
         """Run one network for some of its entries. Returns the pictures that it did not write into the pool itself."""
         name, rows = new.mechanism, new.rows[part]
+        if name in self._banks:
+            entries = self._banks[name].entries(new.labels[part], new.noise.words(part))
+            if name not in self._entries:
+                return device.bank_pictures(self._banks[name], entries)
+            self._banks[name].check(entries)
+            self._entries[name][rows] = entries
+            return {}
         kept = self._outputs(name, True).keys() & self.pictures.keys()
         low, high = int(rows[0]), int(rows[-1]) + 1
         into = (
@@ -277,7 +300,7 @@ class Pool:
         noise = new.noise.make(device, uploaded, part)
         embedding = device.embedding(name, uploaded[new.labels][part])
         factors = None if new.noise.truncation is None else uploaded[new.noise.truncation][part]
-        inputs = network_inputs(self._mechanisms[name], noise, embedding, factors)
+        inputs = network_inputs(self._networks[name], noise, embedding, factors)
         outputs = device.run(name, inputs, into)
         return {} if into is not None else {output: outputs[output] for output in kept}
 

@@ -131,9 +131,10 @@ class Renderer:
                     found = uploaded[entries][part]
                     rows, index = pool.find(device, entries[part], found, where[part])
                     moved = None if rolls is None else uploaded[rolls][part]
+                    picture_rows, index = pool.picture_rows(rows, index)
                     device.compose(self._pixels, pool.pictures, index, moved, images[part])
                     if kept:
-                        device.keep(pool.pictures, rows, moved, _cut(kept, part))
+                        device.keep(pool.pictures, picture_rows, moved, _cut(kept, part))
                     for column, chosen in zip(labels, pool.labels(rows), strict=True):
                         column[part] = chosen
             return Batch(
@@ -195,10 +196,10 @@ class Renderer:
                 with device.turn():
                     found = self._pictures(device, read, noise, uploaded, part)
                     device.join()
-                    for pictures, target in zip(found, images, strict=True):
-                        device.compose(self._pixels, pictures, None, rolls, target[part])
+                    for (pictures, rows), target in zip(found, images, strict=True):
+                        device.compose(self._pixels, pictures, rows, rolls, target[part])
                     if kept:
-                        device.keep(found[0], None, rolls, _cut(kept, part))
+                        device.keep(*found[0], rolls, _cut(kept, part))
                 if progress is not None:
                     progress(part.stop - part.start)
             return [
@@ -226,11 +227,27 @@ class Renderer:
         noise: Mapping[str, Any],
         uploaded: Uploaded,
         part: slice,
-    ) -> list[dict[str, Any]]:
-        """The pictures of one chunk for each of the requests; a mechanism runs once for those of equal labels."""
+    ) -> list[tuple[dict[str, Any], np.ndarray | None]]:
+        """The pictures of one chunk for each of the requests; a mechanism runs once for those of equal labels.
+
+        Returns:
+          For each request its pictures, and the rows of them (n, 3) where a bank is composed in place.
+        """
         pictures: list[dict[str, Any]] = [{} for _ in read.labels]
+        in_place: list[dict[int, np.ndarray]] = [{} for _ in read.labels]
+        networks, banks = self._plan.networks, self._plan.banks
         truncation = None if read.truncation is None else uploaded[read.truncation][part]
         for column, name in enumerate(MECHANISMS):
+            if name in banks:
+                for labels, found, rows in zip(read.labels, pictures, in_place, strict=True):
+                    entries = banks[name].entries(labels[column][part], noise[name])
+                    if device.composes_banks:
+                        banks[name].check(entries)
+                        found[PICTURES[name]] = banks[name].pictures
+                        rows[column] = entries
+                    else:
+                        found |= device.bank_pictures(banks[name], entries)
+                continue
             made: dict[bytes, dict[str, Any]] = {}
             for labels, found in zip(read.labels, pictures, strict=True):
                 key = labels[column][part].tobytes() if len(pictures) > 1 else b""
@@ -239,10 +256,14 @@ class Renderer:
                         embedding = uploaded[read.embeddings[name]][part]
                     else:
                         embedding = device.embedding(name, uploaded[labels[column]][part])
-                    inputs = network_inputs(self._plan.mechanisms[name], noise[name], embedding, truncation)
+                    inputs = network_inputs(networks[name], noise[name], embedding, truncation)
                     made[key] = device.run(name, inputs, self._own(device, name, part, len(pictures)))
                 found |= made[key]
-        return pictures
+        n = part.stop - part.start
+        return [
+            (found, np.stack([rows.get(c, np.arange(n)) for c in range(3)], axis=1) if rows else None)
+            for found, rows in zip(pictures, in_place, strict=True)
+        ]
 
     def _own(self, device: RenderDevice, name: str, part: slice, runs: int) -> dict[str, Any] | None:
         """Memory for a picture that has to outlast the next run of its mechanism."""

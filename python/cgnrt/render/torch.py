@@ -20,7 +20,7 @@ from cgnrt.backends import Choice
 from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.backends.torch import library
 from cgnrt.batch import DeviceColumns
-from cgnrt.plan import MECHANISMS, Plan
+from cgnrt.plan import Plan
 from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, compose_pictures, largest_batch, load_engines
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
@@ -84,8 +84,8 @@ class TorchDevice(RenderDevice):
         self._threads = threads
         self._pins = self._device.type == "cuda"
         with self._streams.use(), self._failures():
-            tables = [np.array(plan.mechanisms[name].embedding, np.float32) for name in MECHANISMS]
-            self._tables = dict(zip(MECHANISMS, self.upload(tables), strict=True))
+            tables = [np.array(network.embedding, np.float32) for network in plan.networks.values()]
+            self._tables = dict(zip(plan.networks, self.upload(tables), strict=True))
             self._engines = load_engines(plan, lambda name: choice.load(name, threads))
 
     @property

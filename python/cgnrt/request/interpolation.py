@@ -67,6 +67,15 @@ class Interpolation:
         for column, name in enumerate(MECHANISMS):
             pair = _label_pair(resolver.names, name, self.labels[name], drawn.labels[column])
             first, last = (0, 1) if name in self.moving else (0, 0)
+            if resolver.sampler.mechanisms[name].distribution == "entry":
+                if name in self.moving:
+                    raise ValueError(
+                        f"interpolate: mechanisms is {self.mechanisms!r}, expected networks: {name} is a bank of "
+                        "pictures, between which there is nothing. Leave it out."
+                    )
+                noises.append(np.repeat(ends[column][:1], frames, axis=0))
+                labels.append(np.full(frames, pair[0], np.int64))
+                continue
             normal = resolver.sampler.mechanisms[name].distribution == "normal"
             noises.append((slerp if normal else lerp)(ends[column][first], ends[column][last], steps))
             embeddings[name] = lerp(tables[name][pair[first]], tables[name][pair[last]], steps)

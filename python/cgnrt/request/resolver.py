@@ -341,6 +341,9 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
             continue
         array = host_array("sample", f"noise of {name}", array)
         expected = (n, sampler.mechanisms[name].noise_size)
+        if sampler.mechanisms[name].distribution == "entry":
+            checked.append(_check_words(name, array, expected))
+            continue
         if array.dtype.kind != "f" or array.shape != expected:
             raise ValueError(
                 f"sample: noise of {name} is {array.dtype} {array.shape}, expected float32 {expected}."
@@ -359,6 +362,20 @@ def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None
             raise ValueError(f"sample: rolls are {rolls.min()}..{rolls.max()}, expected what int32 holds.")
         rolls = np.ascontiguousarray(rolls, np.int32)
     return (*checked, rolls)
+
+
+def _check_words(name: str, array: np.ndarray, expected: tuple[int, int]) -> np.ndarray:
+    """A caller's noise of a bank as uint32 (n, 1)."""
+    if array.dtype.kind not in "iu" or array.shape != expected:
+        raise ValueError(
+            f"sample: noise of {name} is {array.dtype} {array.shape}, expected uint32 {expected}, since {name} is a "
+            "bank of pictures."
+        )
+    if array.size and not 0 <= array.min() <= array.max() <= 0xFFFF_FFFF:
+        raise ValueError(
+            f"sample: noise of {name} is {array.min()}..{array.max()}, expected what uint32 holds."
+        )
+    return np.ascontiguousarray(array, np.uint32)
 
 
 def noise_parts(noise: Any) -> tuple[Any, Any, Any, Any]:

@@ -1,6 +1,6 @@
 """Makes the golden plans of the current format version: 8 x 8 pixels, networks of one layer.
 
-One of each kind, and one of a CGN whose weights are stored in half precision.
+One of each kind, one of a CGN whose weights are stored in half precision, and one of a CGN of banks.
 
     python tests/plan/golden/make_golden.py FOLDER
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from cgnrt.plan import write_plan
+from cgnrt.plan import BankContents, BankSource, write_plan
 
 SIZE, NOISE, EMBEDDING = 8, 4, 3
 CLASSES = {
@@ -96,6 +96,7 @@ def make_plan(half: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
         table = numbers(len(CLASSES[name]) * EMBEDDING, salt + 20)
         members |= {f"{stem}.onnx": graph, f"{stem}.weights": weights, f"{stem}.embedding": table.tobytes()}
         mechanisms[name] = {
+            "kind": "graph",
             "graph": f"{stem}.onnx",
             "weights": f"{stem}.weights",
             "storage": storage,
@@ -111,7 +112,7 @@ def make_plan(half: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
             "roll": name != "shape",
         }
     manifest = {
-        "format_version": 3,
+        "format_version": 4,
         "kind": "cgn",
         "stream_version": 1,
         "family": "golden",
@@ -126,6 +127,27 @@ def make_plan(half: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
         "parity": {"fp32": {"mask": {"max_abs": 0.0}}},
     }
     return manifest, members
+
+
+def make_bank_plan() -> tuple[dict[str, object], dict[str, bytes]]:
+    """Manifest (without members) and members of the golden plan of banks: 7 pictures each; textures have weights."""
+    manifest, _ = make_plan()
+    mechanisms: dict[str, object] = {}
+    members: dict[str, bytes] = {}
+    labels = np.array([0, 0, 0, 1, 2, 2, 2])
+    for salt, (name, (_, channels)) in enumerate(PICTURES.items(), 1):
+        values = numbers(labels.size * channels * SIZE * SIZE, salt + 50)
+        contents = BankContents(
+            ((values + 1) * 128).astype(np.uint8).reshape(-1, channels, SIZE, SIZE),
+            labels,
+            CLASSES[name],
+            weights=np.array([1, 2, 3, 4, 0, 5, 1]) if name == "texture" else None,
+            roll=name != "shape",
+            sources=[BankSource("make_golden.py", labels.size, "0" * 64, "MIT")],
+        )
+        mechanisms[name], added = contents.members(name)
+        members |= {member: bytes(data) for member, data in added.items()}
+    return {**manifest, "mechanisms": mechanisms}, members
 
 
 def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
@@ -145,7 +167,7 @@ def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     manifest = {
-        "format_version": 3,
+        "format_version": 4,
         "kind": "saliency",
         "family": "golden",
         "exported_by": "cgnrt 0.1.0",
@@ -175,6 +197,7 @@ def make_saliency_plan() -> tuple[dict[str, object], dict[str, bytes]]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    print(write_plan(folder / "v3.plan", *make_plan()))
-    print(write_plan(folder / "v3-half.plan", *make_plan(half=True)))
-    print(write_plan(folder / "v3-saliency.plan", *make_saliency_plan()))
+    print(write_plan(folder / "v4.plan", *make_plan()))
+    print(write_plan(folder / "v4-half.plan", *make_plan(half=True)))
+    print(write_plan(folder / "v4-saliency.plan", *make_saliency_plan()))
+    print(write_plan(folder / "v4-bank.plan", *make_bank_plan()))

@@ -1,0 +1,167 @@
+"""A bank: pictures with classes, in place in the mapped file, of which noise picks one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from cgnrt.errors import COPY_AGAIN, PlanError, refuse, show, within
+from cgnrt.plan.limits import CHUNK_BYTES
+from cgnrt.plan.manifest import BankSpec
+
+_STEP = 1 << 20  # numbers that are looked at together
+_DIGEST_BYTES = 32
+
+
+class Bank:
+    """One mechanism of a CGN that is pictures. The file's pages come as they are used.
+
+    Attributes:
+      name: `shape`, `texture` or `background`.
+      spec: its entry in the manifest.
+      pictures: uint8 (count, c, h, w), a read-only view of the file. Call `check` before what is in it counts.
+      labels: int32 (count,), rising.
+    """
+
+    def __init__(self, name: str, spec: BankSpec, members: Mapping[str, memoryview]) -> None:
+        self.name = name
+        self.spec = spec
+        shape = tuple(int(size) for size in spec.outputs[0].shape[1:])
+        self._data = members[spec.pictures]
+        self._hashes = members[spec.hashes]
+        self.pictures = np.frombuffer(self._data, np.uint8).reshape(spec.count, *shape)
+        self.labels = np.frombuffer(members[spec.labels], "<i4")
+        self._entry_bytes = int(np.prod(shape))
+        _check_labels(self.labels, len(spec.classes))
+        self.starts = np.searchsorted(self.labels, np.arange(len(spec.classes) + 1)).astype(np.int64)
+        if (empty := np.flatnonzero(np.diff(self.starts) == 0)).size:
+            label = int(empty[0])
+            found = f"class {label} ({show(spec.classes[label])}) without a picture"
+            raise refuse("labels", found, "at least one for each class")
+        self.weights = None if spec.weights is None else np.frombuffer(members[spec.weights], "<u4")
+        self._totals = None if self.weights is None else _totals(self.weights, self.starts, spec.classes)
+        self._checked = np.zeros(len(self._hashes) // _DIGEST_BYTES, bool)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.spec.classes
+
+    def entries(self, labels: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """The picture of each sample, int64 (n,), from its label, int64 (n,), and its noise, uint32 (n, 1)."""
+        words = words.reshape(-1).astype(np.uint64)
+        starts = self.starts[labels]
+        if self._totals is None:
+            sizes = (self.starts[labels + 1] - starts).astype(np.uint64)
+            found: np.ndarray = starts + ((words * sizes) >> np.uint64(32)).astype(np.int64)
+            return found
+        before = np.where(starts > 0, self._totals[starts - 1], np.uint64(0))
+        totals = self._totals[self.starts[labels + 1] - 1] - before
+        # The first picture with which the sum of the weights of its class exceeds the drawn number.
+        drawn = before + ((words * totals) >> np.uint64(32))
+        found = np.searchsorted(self._totals, drawn, side="right").astype(np.int64)
+        return found
+
+    def widened(self, entries: np.ndarray) -> np.ndarray:
+        """Copies of these pictures, float32 (n, c, h, w): the numbers that `ops.compose` takes bytes for."""
+        return widen(self.pictures[entries])
+
+    def check(self, entries: np.ndarray) -> None:
+        """Compare the chunks that these pictures lie in with their hashes, those that were not compared yet.
+
+        Raises:
+          PlanError: a chunk has another hash.
+        """
+        if self._checked.all():
+            return
+        first = entries * self._entry_bytes // CHUNK_BYTES
+        last = ((entries + 1) * self._entry_bytes - 1) // CHUNK_BYTES
+        longest = int((last - first).max(initial=0))
+        wanted = np.unique(np.minimum(first[:, None] + np.arange(longest + 1), last[:, None]))
+        self._compare(wanted[~self._checked[wanted]], COPY_AGAIN)
+
+    def verify(self, next_step: str = COPY_AGAIN, progress: Callable[[int], object] | None = None) -> None:
+        """Compare every chunk; errors as for `check`.
+
+        Args:
+          progress: called with the number of bytes after each chunk.
+        """
+        self._compare(np.arange(len(self._checked)), next_step, progress)
+
+    def check_again(self, next_step: str) -> None:
+        """Compare the chunks that were compared before."""
+        self._compare(np.flatnonzero(self._checked), next_step)
+
+    def _compare(
+        self, chunks: np.ndarray, next_step: str, progress: Callable[[int], object] | None = None
+    ) -> None:
+        for chunk in chunks.tolist():
+            part = self._data[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
+            rule = bytes(self._hashes[chunk * _DIGEST_BYTES : (chunk + 1) * _DIGEST_BYTES])
+            if (found := hashlib.sha256(part).digest()) != rule:
+                error = refuse(
+                    f"SHA-256 of chunk {chunk} of member {self.spec.pictures!r}",
+                    f"{found.hex()[:16]}...",
+                    f"{rule.hex()[:16]}... (in {self.spec.hashes!r})",
+                    next_step,
+                )
+                raise within(f"mechanism {self.name!r}", error)
+            self._checked[chunk] = True
+            if progress is not None:
+                progress(len(part))
+
+
+def widen(pictures: np.ndarray) -> np.ndarray:
+    """uint8 pictures of a bank, (n, c, h, w), as float32: masks in [0, 1], others in [-1, 1]."""
+    numbers = pictures.astype(np.float32)
+    if pictures.shape[1] == 1:
+        numbers *= np.float32(1 / 255)
+    else:
+        numbers *= np.float32(2 / 255)
+        numbers -= np.float32(1)
+    return numbers
+
+
+def load_bank(name: str, spec: BankSpec, members: Mapping[str, memoryview]) -> Bank:
+    """A bank of a plan whose manifest was compared with its members' sizes.
+
+    Raises:
+      PlanError: labels or weights are not as the format says.
+    """
+    try:
+        return Bank(name, spec, members)
+    except PlanError as error:
+        raise within(f"mechanism {name!r}", error) from None
+
+
+def chunk_hashes(pictures: memoryview) -> bytes:
+    """The content of a hashes member."""
+    chunks = range(0, pictures.nbytes, CHUNK_BYTES)
+    return b"".join(hashlib.sha256(pictures[first : first + CHUNK_BYTES]).digest() for first in chunks)
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> None:
+    """Refuse labels out of range or order, without memory for all of them."""
+    before = 0
+    for first in range(0, labels.size, _STEP):
+        part = labels[first : first + _STEP]
+        if part.min() < 0 or part.max() >= classes:
+            wrong = int(part[(part < 0) | (part >= classes)][0])
+            raise refuse("labels", f"a list with {wrong}", f"0..{classes - 1}")
+        if part[0] < before or (np.diff(part) < 0).any():
+            raise refuse("labels", "a list that falls", "one that rises: pictures lie class by class")
+        before = int(part[-1])
+
+
+def _totals(weights: np.ndarray, starts: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Running sums of the weights, uint64; a class's are below 2^32 and not 0."""
+    totals = np.cumsum(weights, dtype=np.uint64)
+    ends = np.concatenate([np.zeros(1, np.uint64), totals[starts[1:] - 1]])
+    sums = np.diff(ends)
+    wrong = np.flatnonzero((sums == 0) | (sums > 0xFFFF_FFFF))
+    if wrong.size:
+        found = f"{int(sums[wrong[0]])} in all for class {int(wrong[0])} ({show(classes[wrong[0]])})"
+        raise refuse("weights", found, "1..4294967295 for the pictures of a class")
+    return totals
