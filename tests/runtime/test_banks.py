@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import cgnrt
+from cgnrt.cli import main
 from cgnrt.errors import PlanError
 from cgnrt.plan import MECHANISMS, BankContents, Plan, write_bank
 
@@ -155,3 +156,26 @@ def test_damaged_pictures_are_not_handed_out(tmp_path: Path) -> None:
     gen = cgnrt.Generator(plan, device="cpu")
     with pytest.raises(PlanError, match=r"SHA-256 of chunk 0 of member 'banks/texture.pictures'"):
         gen.sample(4, seed=0)
+
+
+def test_the_command_compares_every_picture(
+    golden_bank_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(golden_bank_plan)]) == 0
+    assert "10 members, as the manifest says" in capsys.readouterr().out
+    with Plan.open(golden_bank_plan) as plan:
+        pictures = bytes(plan.member("banks/texture.pictures"))
+    raw = bytearray(golden_bank_plan.read_bytes())
+    raw[raw.index(pictures)] ^= 1
+    damaged = tmp_path / "damaged.plan"
+    damaged.write_bytes(raw)
+    assert main(["verify", str(damaged)]) == 1
+    assert "SHA-256 of chunk 0 of member 'banks/texture.pictures' is" in capsys.readouterr().err
+
+
+def test_inspect_shows_banks(golden_bank_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(golden_bank_plan)]) == 0
+    shown = capsys.readouterr().out
+    assert "texture  (bank of 7 pictures, 1344 B)" in shown
+    assert "1 .. 3 pictures, drawn by weights" in shown
+    assert "make_golden.py: 7 (SHA-256 0000000000000000...), licence: MIT" in shown
