@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for samples a second")
     parser.add_argument("--falls", action="store_true", help="each loss alone, on a small teacher")
-    parser.add_argument("--files", type=Path, help="a folder of stand-ins that is there already")
+    parser.add_argument("--files", type=Path, help="a folder of stand-ins that exists already")
     parser.add_argument("--json", type=Path, help="where to write the result")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)  # the fresh process
     arguments = parser.parse_args()

@@ -51,7 +51,7 @@ def time_in_turns(
 
     Args:
       seconds: what takes the time of a call.
-      limit_s: after so long no round begins, but for the first three.
+      limit_s: after so long no round begins, except for the first three.
     """
     for call in cases.values():
         for _ in range(warmup):

@@ -10,7 +10,7 @@ namespace cgnrt {
 // rounded up, at least 1: the smallest of its own cgroup's and of every one around it. Null: no quota, or no
 // cgroups.
 //
-// `root` comes before every path that is read; it is empty but for tests.
+// `root` comes before every path that is read; it is empty except for tests.
 std::optional<int> cpu_quota(const std::string& root);
 
 }  // namespace cgnrt

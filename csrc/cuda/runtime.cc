@@ -27,7 +27,7 @@ CudaRuntime cuda_runtime() {
   if (version > 0) found.driver = version_name(version);
   const cudaError_t status = cudaGetDeviceCount(&found.devices);
   if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver) {
-    cudaGetLastError();  // no GPU is no error here: take it off the thread
+    cudaGetLastError();  // a missing GPU is not an error here: take it off the thread
     found.devices = 0;
   } else {
     CGNRT_CUDA_CHECK(status);

@@ -50,7 +50,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
   void wait(const Event& event);
   // Orders this stream behind what another of its device has been given so far.
   void wait_for(cudaStream_t other);
-  // Gives unused memory of the pool back to the device, but for this much.
+  // Gives unused memory of the pool back to the device, except for this much.
   void trim(std::size_t bytes_to_keep);
 
  private:

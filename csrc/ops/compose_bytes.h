@@ -93,7 +93,7 @@ void blend_to_floats(const BytePart& part) {
   }
 }
 
-// Null if some pool is no bytes.
+// Null if some pool does not consist of bytes.
 inline BlendBytes blend_bytes_for(const ComposeArgs& a) {
   if (!are_bytes(a)) return nullptr;
   if (keeps_bytes(a)) return blend_to_bytes;

@@ -74,7 +74,7 @@ CGNRT_HD void stage_seams(RollTable& table, float* seams, const float* from, std
   }
 }
 
-// The slow way, for widths that are no multiple of a vector: `rows` rolled rows, one after the other.
+// The slow way, for widths that are not a multiple of a vector: `rows` rolled rows, one after the other.
 CGNRT_HD void copy_rolled(float* to, const float* from, std::int64_t rows, std::int64_t width,
                           std::int64_t dx) {
   for (std::int64_t row = 0; row < rows; ++row) {

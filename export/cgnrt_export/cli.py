@@ -168,7 +168,7 @@ def _export(arguments: argparse.Namespace) -> None:
             raise ValueError("export: --triton-repository is given, expected it for a CGN.")
         if arguments.variant is not None:
             raise ValueError(
-                f"export: variant is {arguments.variant!r}, expected none beside a saliency network."
+                f"export: variant is {arguments.variant!r}, but a saliency network has no variants."
             )
         found = export_finder(
             arguments.checkpoint,
@@ -261,9 +261,7 @@ def _use_plan(arguments: argparse.Namespace) -> None:
         _print(arguments, None, engines, _write_triton(arguments, arguments.output))
         return
     if arguments.output is not None:
-        raise ValueError(
-            f"export '{plan}': -o is given, expected none: the plan is served as it is. Leave it out."
-        )
+        raise ValueError(f"export '{plan}': -o is given, but the plan is served as it is. Leave it out.")
     _print(arguments, None, None, _write_triton(arguments, plan))
 
 

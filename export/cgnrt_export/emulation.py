@@ -104,7 +104,7 @@ def round_int8(value: Tensor, axis: int | None = None) -> Tensor:
 
 
 def _weight(node: fx.Node) -> fx.Node | None:
-    """The node that reads a layer's weight, or None where this is no layer or its weight is computed."""
+    """The node that reads a layer's weight, or None where this is not a layer, or its weight is computed."""
     if not is_call(node, "linear", *_CONVOLUTIONS, *_TRANSPOSED):
         return None
     weight = node.args[1]

@@ -88,7 +88,7 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
 def constant(module: fx.GraphModule, node: object) -> Tensor | None:
     """The tensor behind a node that reads a parameter or buffer, or None.
 
-    A tensor that some call of the graph writes to (running statistics, counters) is no constant.
+    A tensor that some call of the graph writes to (running statistics, counters) is not a constant.
     """
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None

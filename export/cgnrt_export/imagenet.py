@@ -42,7 +42,7 @@ def read_cgn(content: Any, subject: str, heads: Heads, resolution: int | None) -
     """
     if heads and any("u2net." in key for key in content if isinstance(key, str)):
         raise ValueError(
-            f"load '{subject}': --{next(iter(heads))} is given, expected none: the checkpoint has its own head. "
+            f"load '{subject}': --{next(iter(heads))} is given, but the checkpoint has its own head. "
             "Leave it out."
         )
     return build_cgn(content, subject, resolution=resolution, u2net=read_head(heads))

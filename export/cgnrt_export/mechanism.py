@@ -90,7 +90,7 @@ def check_mechanisms(
     """
     if sorted(mechanisms) != sorted(MECHANISMS):
         raise ValueError(
-            f"export: mechanisms are {', '.join(map(repr, mechanisms)) or 'none'}, expected exactly "
+            f"export: mechanisms are {', '.join(map(repr, mechanisms)) or 'missing'}, expected exactly "
             f"{', '.join(map(repr, MECHANISMS))}."
         )
     checked = {name: _check(name, mechanisms[name], truncation) for name in MECHANISMS}

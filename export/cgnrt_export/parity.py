@@ -35,7 +35,7 @@ from cgnrt_export.runners import (
     runners,
 )
 
-# One alone, one that is no multiple of a vector, and enough for statistics.
+# One alone, one that is not a multiple of a vector, and enough for statistics.
 BATCH_SIZES = (1, 7, 32)
 FP32_TOLERANCE = 1e-4  # for pictures in [-1, 1]; in proportion for other ranges
 LARGE_TOLERANCE = (

@@ -112,7 +112,7 @@ def read_checkpoint(
         for option, value in (*heads.items(), ("variant", variant)):
             if value is not None:
                 raise ValueError(
-                    f"load '{path}': {option} is given, expected none: the checkpoint is a whole CGN. Leave it out."
+                    f"load '{path}': {option} is given, but the checkpoint is a whole CGN. Leave it out."
                 )
         return _read_natural(path, content, resolution)
     kind = "biggan" if folder else identify(content)
@@ -131,7 +131,7 @@ def read_checkpoint(
         return _read_mnist(path, content, variant)
     if variant is not None:
         raise ValueError(
-            f"load '{path}': variant is {variant!r}, expected none: this is an ImageNet checkpoint. Leave it out."
+            f"load '{path}': variant is {variant!r}, but this is an ImageNet checkpoint. Leave it out."
         )
     if kind == "biggan":
         model = start_cgn(path, content, heads, resolution)
@@ -165,8 +165,7 @@ def _read_natural(
     loaded = build_natural(content, os.fspath(path))
     if loaded.model.refiner is not None:
         raise CheckpointError(
-            f"load '{path}': a refinement network is not supported in a plan, expected none. "
-            "Train without train.refine."
+            f"load '{path}': a refinement network is not supported in a plan. Train without train.refine."
         )
     if resolution not in (None, loaded.model.resolution):
         raise CheckpointError(

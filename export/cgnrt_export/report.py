@@ -35,7 +35,7 @@ class MechanismReport:
       rewrites: how often each rewrite was applied.
       macs_before, macs_after: multiply-adds for one picture, as trained and as exported.
       torch_error_float64: the largest difference between the module in float32 and in float64: the rounding
-        that was there before any export.
+        that existed before any export.
     """
 
     rewrites: Mapping[str, int]

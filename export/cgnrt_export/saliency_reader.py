@@ -19,7 +19,7 @@ def finds_objects(path: Path) -> bool:
     """Whether a file has the weights of a U2-Net or of a saliency head alone.
 
     Raises:
-      CheckpointError: it is no readable checkpoint.
+      CheckpointError: it is not a readable checkpoint.
     """
     return path.is_file() and identify(load_weights(path)) in ("u2net", "saliency")
 

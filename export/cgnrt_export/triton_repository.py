@@ -48,7 +48,7 @@ model_transaction_policy {{ decoupled: {decoupled} }}
 
 
 def check_name(name: str) -> None:
-    """Refuse a model name that is no plain folder name, or that URLs would have to escape.
+    """Refuse a model name that is not a plain folder name, or that URLs would have to escape.
 
     Raises:
       ValueError: what is expected instead.
@@ -92,13 +92,13 @@ def write_triton_model(
     Returns:
       The model's folder, which appears as a whole.
     Raises:
-      PlanError: the file is no good plan of a CGN.
+      PlanError: the file is not a good plan of a CGN.
       CgnrtError: the model exists, or writing failed.
-      ValueError: `name` is no name for a model.
+      ValueError: `name` does not serve as the name of a model.
     """
     check_name(name)
     refuse_existing_model(repository, name, force=force)
-    Plan.open(plan, verify=False).close()  # before a large copy of what is none
+    Plan.open(plan, verify=False).close()  # before a large copy of what is not a plan
     folder = repository / name
     try:
         repository.mkdir(parents=True, exist_ok=True)

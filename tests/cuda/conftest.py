@@ -60,7 +60,7 @@ def emulated_module() -> ModuleType:
     # pybind11 knows a module by its name, and would give the one that nvcc built for this one, or this for that.
     spec = importlib.util.spec_from_file_location("emulated._cuda", library)
     if spec is None or spec.loader is None:
-        pytest.fail(f"{library} is no extension module")
+        pytest.fail(f"{library} is not an extension module")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -85,7 +85,7 @@ def device_module(request: pytest.FixtureRequest) -> ModuleType:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Warnings are no errors on a card, where other versions of torch, CuPy and JAX than ours may be installed."""
+    """Warnings are not errors on a card, where other versions of torch, CuPy and JAX than ours may be installed."""
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.filterwarnings("default"))

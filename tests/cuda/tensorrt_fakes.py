@@ -204,7 +204,7 @@ class FakeApi:
 
     def _deserialize(self, data: bytes) -> FakeEngine | None:
         if not bytes(data[:5]).isalpha():
-            self.logger.log(self.ILogger.Severity.ERROR, "that is no engine")
+            self.logger.log(self.ILogger.Severity.ERROR, "that is not an engine")
             return None
         self.engines.append(FakeEngine(self, data))
         return self.engines[-1]

@@ -103,7 +103,7 @@ def test_memory_freed_while_torch_captures() -> None:
     with torch.cuda.graph(graph, stream=side):
         ops.compose(*lent, rolls=rolls, out=out, stream=side.cuda_stream)
         del left
-        array_of(F, ours)  # takes what is free on our stream, and is no part of the graph
+        array_of(F, ours)  # takes what is free on our stream, and is not a part of the graph
     ours.synchronize()
     graph.replay()
     np.testing.assert_array_equal(out.cpu().numpy(), EXPECTED)

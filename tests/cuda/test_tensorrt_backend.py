@@ -289,7 +289,7 @@ def test_outputs_and_stream_are_needed(library: Library, stream: FakeStream) -> 
 
 
 def test_bytes_that_are_no_engine(library: Library) -> None:
-    with pytest.raises(BackendError, match=r"tensorrt 11\.4\.1\.2 refuses the engine: that is no engine"):
+    with pytest.raises(BackendError, match=r"tensorrt 11\.4\.1\.2 refuses the engine: that is not an engine"):
         TensorRtEngine(spec(), b"\x00", library, CARD)
 
 

@@ -219,7 +219,7 @@ def test_a_picture_below_the_floor_is_refused(own: Make, tmp_path: Path) -> None
 
 
 def test_a_plan_that_differs_before_rounding_is_refused(own: Make, tmp_path: Path) -> None:
-    """Half precision is no excuse for a graph that computes something else."""
+    """Half precision is not an excuse for a graph that computes something else."""
     other = own()["texture"].module
     with torch.no_grad():
         other.layer.bias += 0.001  # type: ignore[operator, union-attr]

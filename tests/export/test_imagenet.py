@@ -146,7 +146,7 @@ def test_what_does_not_go_together(files: Path, authors_checkpoint: Path) -> Non
         CheckpointError, match=r"a U2-Net-p, expected a CGN or a BigGAN-deep\. Give it as --u2n"
     ):
         read_checkpoint(head)
-    with pytest.raises(ValueError, match="--u2netp is given, expected none: the checkpoint has its own"):
+    with pytest.raises(ValueError, match="--u2netp is given, but the checkpoint has its own"):
         read_checkpoint(files / "cgn.pth", u2netp=head)
     with pytest.raises(ValueError, match="u2net and u2netp are given, expected one of them"):
         read_checkpoint(files / "biggan-deep-128", u2net=head, u2netp=head)
@@ -154,7 +154,7 @@ def test_what_does_not_go_together(files: Path, authors_checkpoint: Path) -> Non
         read_checkpoint(files / "cgn.pth", resolution=256)
     with pytest.raises(CheckpointError, match="resolution is 128, expected 256"):
         read_checkpoint(files / "biggan-deep-128", u2netp=head, resolution=256)
-    with pytest.raises(ValueError, match="variant is 'colored', expected none: this is an ImageNet"):
+    with pytest.raises(ValueError, match="variant is 'colored', but this is an ImageNet"):
         read_checkpoint(files / "cgn.pth", variant="colored")
     for more in ({"u2netp": head}, {"resolution": 256}):
         with pytest.raises(ValueError, match="is given, expected it with an ImageNet checkpoint"):

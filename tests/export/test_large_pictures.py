@@ -37,7 +37,7 @@ def test_truncations_are_mixed_and_reach_both_ends(own: Make, sizes: tuple[int, 
         assert truncations.min() == 0.25
         assert truncations.max() == 0.75
         assert len(truncations.unique()) == sum(sizes)
-        # The noise is multiplied by its own sample's: with other truncations it is the same but for the factor.
+        # The noise is multiplied by its own sample's: with other truncations it is the same except for the factor.
         other = list(draw_inputs(mechanisms, sizes, 0, (0.5, 1.0)))
         for batch, twin in zip(batches, other, strict=True):
             one, two = batch.mechanisms[name], twin.mechanisms[name]

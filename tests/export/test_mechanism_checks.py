@@ -62,7 +62,7 @@ def test_the_three_mechanisms(own: Make) -> None:
         ValueError, match="export: mechanisms are 'shape', 'texture', expected exactly 'shape', 'tex"
     ):
         check_mechanisms({name: given[name] for name in ("shape", "texture")})
-    with pytest.raises(ValueError, match="export: mechanisms are none, expected exactly"):
+    with pytest.raises(ValueError, match="export: mechanisms are missing, expected exactly"):
         check_mechanisms({})
     with pytest.raises(
         TypeError, match="export mechanism 'texture': it is a Linear, expected a MechanismModule"

@@ -269,7 +269,7 @@ def test_parametrised_weights_become_tensors(rewritten: Rewritten, calls: Calls,
 
 
 class _Noisy(nn.Module):
-    """Random numbers depend on no input and are no constant."""
+    """Random numbers depend on no input and are not a constant."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.randn(4)

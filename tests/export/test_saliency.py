@@ -147,7 +147,7 @@ def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ([], "the file exists, expected a new one. Pass --force to replace it."),
         (
             ["--force", "--variant", "colored"],
-            "variant is 'colored', expected none beside a saliency network",
+            "variant is 'colored', but a saliency network has no variants",
         ),
         (["--force", "--precision", "fp16"], "precision is 'fp16', expected one of auto, fp32, bf16"),
     ]:

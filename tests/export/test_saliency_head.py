@@ -119,7 +119,7 @@ def test_a_head_begins_a_cgn_with_a_biggan(folder: Path) -> None:
         CheckpointError, match=r"content is a saliency head, expected a CGN or a BigGAN-deep\. "
     ):
         read_checkpoint(folder / "saliency.pt")
-    with pytest.raises(ValueError, match="u2net is given, expected none: the checkpoint is a whole CGN"):
+    with pytest.raises(ValueError, match="u2net is given, but the checkpoint is a whole CGN"):
         read_checkpoint(folder / "cgn.pt", u2net=folder / "saliency.pt")
 
 

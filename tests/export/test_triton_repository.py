@@ -195,7 +195,7 @@ def test_what_is_no_plan_of_a_cgn(golden_saliency_plan: Path, tmp_path: Path) ->
     [
         (["--name", "a"], "--name is given, expected it with --triton-repository alone"),
         (["--decoupled"], "--decoupled is given, expected it with --triton-repository alone"),
-        (["--triton-repository", "models"], "-o is given, expected none: the plan is served as it is"),
+        (["--triton-repository", "models"], "-o is given, but the plan is served as it is"),
         (["--triton-repository", "models", "--name", "a/b"], "model name is 'a/b'"),
         (
             ["--triton-repository", "models", "--resolution", "32"],

@@ -178,7 +178,7 @@ def opened(parts: Any, *nodes: onnx.NodeProto, opset: int = 18) -> str:
         ([node("Split", "noise", "eleven", axis=0)], r"comparison is n with 11"),
         ([node("Add", "noise", "eleven_rows")], r"comparison is n with 11|comparison is 11 with n"),
         ([node("Mul", "n1", "many", out="s"), node("Expand", "one", "s")], r"input 1 .* is unknown"),
-        ([node("Pad", "noise", "pads")], r"pads is \[1, 0, 0, 0\], expected none for axis 0, which grows"),
+        ([node("Pad", "noise", "pads")], r"pads is \[1, 0, 0, 0\], expected no pads for axis 0, which grows"),
         # Slice goes backwards from before the first element: one element, in engines, where Python has none.
         (
             [

@@ -240,11 +240,11 @@ def test_constants_are_bounded_together(parts: Any) -> None:
         ({"op_type": "Gather", "input": ["x", "x"]}, r"operands is malformed"),
         (
             {"op_type": "GatherElements", "input": ["logits", "one_by_one"]},
-            r"shape of the indices is \[1, 1\], expected \[n, 1, 8, 8\] but for axis 0",
+            r"shape of the indices is \[1, 1\], expected \[n, 1, 8, 8\] except for axis 0",
         ),
         (
             {"op_type": "ScatterElements", "input": ["logits", "one_by_one", "logits"]},
-            r"shape of the indices is \[1, 1\], expected \[n, 1, 8, 8\] but for axis 0",
+            r"shape of the indices is \[1, 1\], expected \[n, 1, 8, 8\] except for axis 0",
         ),
         ({"op_type": "Conv", "input": ["logits"]}, r"number of inputs is 1, expected 2\.\.3"),
         ({"op_type": "Transpose", "input": ["logits"]}, r"graph output 'mask': computed shape"),

@@ -78,7 +78,7 @@ def test_external_data_without_a_weights_member(parts: Any) -> None:
     model = parts.graph()
     parts.inline()
     parts.refuses_graph(
-        model, r"location is 'shape\.weights', expected none \(the mechanism has no weights member\)"
+        model, r"location is 'shape\.weights', expected no location \(the mechanism has no weights member\)"
     )
 
 

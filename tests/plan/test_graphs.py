@@ -103,7 +103,7 @@ def edit(statement: str) -> Edit:
         (edit("g.node.reverse()"), r"node 0 \('Sigmoid'\): input is 'logits', expected a value made before"),
         (edit("g.node[1].output[0] = 'joined'"), r"node 1 \('Gemm'\): output is 'joined' again"),
         (edit("g.node[1].output[0] = 'weight'"), r"node 1 \('Gemm'\): output is 'weight' again"),
-        (edit("del g.node[1].output[:]"), r"node 1 \('Gemm'\): outputs is none"),
+        (edit("del g.node[1].output[:]"), r"node 1 \('Gemm'\): outputs is 0"),
         (edit("del g.node[:]"), r"graph is without nodes"),
         (edit("del g.node[3]"), r"graph output 'mask' is made by no node"),
         (

@@ -268,7 +268,7 @@ def test_values_that_engines_could_compute_otherwise_are_unknown(
             "Conv",
             [f(1, 1, 8), f(1, 1, 3)],
             {"auto_pad": "VALID", "pads": [1, 1]},
-            "pads is .*expected none beside",
+            "pads is .*expected no pads beside",
         ),
         ("Conv", [f(1, 1, 8), f(1, 1, 3)], {"auto_pad": "OTHER"}, "auto_pad is 'OTHER'"),
         (

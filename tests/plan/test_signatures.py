@@ -56,7 +56,11 @@ def test_the_table_is_the_specification(op: str) -> None:
         (Node("Slice", "", ("x", "", "x"), ("y",), {}), 18, r"input 1 is missing"),
         (Node("ReduceMax", "", ("x", "a"), ("y",), {}), 17, r"number of inputs is 2, expected 1\."),
         (Node("ReduceMax", "", ("x",), ("y",), {"axes": [1]}), 18, r"attribute is 'axes', expected one of"),
-        (Node("Relu", "", ("x",), ("y",), {"alpha": 1.0}), 18, r"attribute is 'alpha', expected none"),
+        (
+            Node("Relu", "", ("x",), ("y",), {"alpha": 1.0}),
+            18,
+            r"attribute is 'alpha', expected no attribute",
+        ),
         (Node("Elu", "", ("x",), ("y",), {"alpha": 1}), 18, r"attribute alpha is 1, expected of kind float"),
         (Node("Transpose", "", ("x",), ("y",), {"perm": [1.0]}), 18, r"attribute perm is .* of kind ints"),
     ],

@@ -1,4 +1,4 @@
-"""What has a length or a buffer by accident is no label, number or array; what is meant well works."""
+"""What has a length or a buffer by accident is not a label, number or array; what is meant well works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has a file's name and is no file is refused at once, wherever a user or a file names one."""
+"""What has a file's name and is not a file is refused at once, wherever a user or a file names one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Things that have a file's name and are no files, and a limit for what has to end at once."""
+"""Things that have a file's name and are not files, and a limit for what has to end at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("fifo", "socket", "folder", "device", "endless")
 
 
 def make_special(kind: str, path: Path) -> Path:
-    """Put something that is no file at `path`; a link to it where that takes rights."""
+    """Put something that is not a file at `path`; a link to it where that takes rights."""
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "socket":

@@ -131,7 +131,7 @@ class Loaded:
     requests: list[Request] = field(default_factory=list)
 
     def ask(self, outputs: Sequence[str] = (), *, timeout_us: int = 0, **given: Any) -> Request:
-        """Execute one request; no outputs are all, as with Triton. Values that are no arrays are parameters."""
+        """Execute one request; no outputs are all, as with Triton. Values that are not arrays are parameters."""
         every = [entry.name for entry in self.config.output]
         tensors = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
         options = {name: value for name, value in given.items() if name not in tensors}

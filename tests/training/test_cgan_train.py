@@ -114,7 +114,7 @@ def test_what_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
         ValueError, match="--photos 'pack' is another file, expected the one that the run began with"
     ):
         train(longer, cgan_runs.inputs(sources=sources), tmp_path, log=io.StringIO(), resume=True)
-    with pytest.raises(ValueError, match="folder holds a run, expected none"):
+    with pytest.raises(ValueError, match="the folder already has a run"):
         train(longer, cgan_runs.inputs(), tmp_path, log=io.StringIO())
 
 

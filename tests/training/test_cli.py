@@ -62,7 +62,7 @@ def test_train_resume_and_refuse(mnist: Path, tmp_path: Path, capsys) -> None:
     assert config["train"] == config["train"] | {"steps": 2, "seed": 1}
 
     assert cli.main(arguments(mnist, output, "--steps", "2")) == 2
-    assert "folder holds a run, expected none. Use --resume, --force" in capsys.readouterr().err
+    assert "the folder already has a run. Use --resume, --force" in capsys.readouterr().err
 
     assert cli.main(resume(mnist, output, "--steps", "3")) == 0
     assert load_cgn(output / "cgn.pt").step == 3

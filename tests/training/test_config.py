@@ -100,7 +100,7 @@ def test_toml(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[train]\nsteps = 7\n")
     assert override(reference("colored"), load_toml(tmp_path / "a.toml", RECIPES)).train.steps == 7
     (tmp_path / "b.toml").write_text("[train\n")
-    with pytest.raises(ValueError, match="content is no TOML"):
+    with pytest.raises(ValueError, match="content is not TOML"):
         load_toml(tmp_path / "b.toml", RECIPES)
     with pytest.raises(ValueError, match="No such file"):
         load_toml(tmp_path / "c.toml", RECIPES)

@@ -123,7 +123,7 @@ def test_check_reads_regular_files_alone(folder: Path) -> None:
     (folder / "digits.gz").mkdir(parents=True)
     (folder / "object").write_text("no folder")
     digits, picture = check(folder, CATALOGUE)
-    assert (digits.state, digits.detail) == ("damaged", "is no regular file")
+    assert (digits.state, digits.detail) == ("damaged", "is not a regular file")
     assert picture.state == "missing"
     (folder / "digits.gz").rmdir()
     (folder / "digits.gz").symlink_to("nowhere")

@@ -179,7 +179,7 @@ def test_rejects_other_files_and_folders(mnist: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     config = replace(TINY, steps=1)
     path = quiet(config, data, output)
-    with pytest.raises(ValueError, match="folder holds a run, expected none"):
+    with pytest.raises(ValueError, match="the folder already has a run"):
         quiet(config, data, output)
     with pytest.raises(ValueError, match=r"settings are changed: seed \(0 -> 1\)"):
         quiet(replace(config, seed=1), data, output, resume=True)

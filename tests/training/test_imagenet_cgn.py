@@ -189,7 +189,7 @@ def test_the_job_writes_what_export_reads(tmp_path: Path, capsys: pytest.Capture
     assert "the weights are random" in captured.err
     assert isinstance(load_cgn(path, resolution=128), nn.Module)
     assert cli.main(command) == 2
-    assert "file exists, expected none. Use --force" in capsys.readouterr().err
+    assert "the file exists, expected a new one. Use --force" in capsys.readouterr().err
     assert cli.main([*command[:-1], str(tmp_path / "none" / "cgn.pth")]) == 2
     assert "is missing, expected one. Make it." in capsys.readouterr().err
     assert cli.main([*command, "--force", "--channel-width", "5"]) == 2

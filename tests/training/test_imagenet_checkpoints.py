@@ -1,4 +1,4 @@
-"""Weight files of the ImageNet CGN: each kind written and read back, and everything that is none of them."""
+"""Weight files of the ImageNet CGN: each kind written and read back, and everything else."""
 
 from __future__ import annotations
 
@@ -303,12 +303,12 @@ def test_weights_of_another_resolution_than_the_config(cgn: CGN, folder: Path) -
 def test_a_damaged_folder(folder: Path, tmp_path: Path) -> None:
     path = folder / "config.json"
     for content, message in (
-        (b"{", "content is no JSON"),
+        (b"{", "content is not JSON"),
         (b"[]", r"content is \[\], expected an object"),
         (b"{}", r"channel_width is null, expected a whole number in 1\.\.4096"),
-        (b" " * 200_000, "content is no JSON .more than 100000 bytes"),
-        (b"\xff", "content is no JSON"),
-        (b"[" * 50_000, "content is no JSON"),
+        (b" " * 200_000, "content is not JSON .more than 100000 bytes"),
+        (b"\xff", "content is not JSON"),
+        (b"[" * 50_000, "content is not JSON"),
     ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=message):

@@ -125,7 +125,10 @@ def test_files_that_are_refused(files: Path, tmp_path: Path) -> None:
         ({"biggan": files / "u2net.pth"}, "content is a U2-Net of other widths, expected a BigGAN-deep"),
         ({"biggan": tmp_path / "none"}, "file is unreadable"),
         ({"u2net": extra}, "unknown keys are 'stage7'"),
-        ({"u2net": files / "vgg16_bn.pth"}, "content is no model of the ImageNet CGN .*, expected a U2-Net"),
+        (
+            {"u2net": files / "vgg16_bn.pth"},
+            "content is not a model of the ImageNet CGN .*, expected a U2-Net",
+        ),
         ({"vgg": files / "u2net.pth"}, "content is another network .*, expected a VGG16"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -190,7 +193,7 @@ def test_a_run_and_its_plan(run: Path, files: Path, capsys: pytest.CaptureFixtur
         "--features 'squeeze.pth' is another file, expected the one that the run" in capsys.readouterr().err
     )
     assert cli.main(["imagenet", *options(files), "--output", str(run), *SMALL]) == 2
-    assert "folder holds a run, expected none" in capsys.readouterr().err
+    assert "the folder already has a run" in capsys.readouterr().err
 
 
 def test_what_the_cgan_was_trained_on_goes_into_the_plan(run: Path, tmp_path: Path) -> None:
@@ -226,7 +229,7 @@ def test_checkpoints_that_are_refused(run: Path, tmp_path: Path) -> None:
 
 
 def test_export_refuses_by_name_what_a_plan_cannot_have(run: Path, files: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="u2net is given, expected none: the checkpoint is a whole CGN"):
+    with pytest.raises(ValueError, match="u2net is given, but the checkpoint is a whole CGN"):
         read_checkpoint(run / "cgn.pt", u2net=files / "u2net.pth")
     with pytest.raises(CheckpointError, match="resolution is 32, expected 256"):
         read_checkpoint(run / "cgn.pt", resolution=256)

@@ -328,9 +328,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     config = natural_nets.config(train={"updates": 1, "pseudo_batch": 1})
     train(config, natural_nets.networks(), tmp_path, log=io.StringIO())
-    with pytest.raises(
-        ValueError, match=r"folder holds a run, expected none\. Use --resume, --force or another"
-    ):
+    with pytest.raises(ValueError, match=r"the folder already has a run\. Use --resume, --force or another"):
         train(config, natural_nets.networks(), tmp_path)
     other = replace(config, loss=replace(config.loss, l1=1.0))
     with pytest.raises(

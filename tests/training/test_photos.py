@@ -383,7 +383,7 @@ def test_packs_that_are_refused(images: Path, tmp_path: Path) -> None:
     about = json.loads(path.read_text())
     for content, message in (
         ("{", r"photos\.json': content is damaged"),
-        (json.dumps([1]), "content is damaged .it is no pack's"),
+        (json.dumps([1]), "content is damaged .it is not a pack's"),
         (json.dumps(about | {"format_version": 2}), "format version is 2, expected 1. Upgrade cgnrt"),
         (json.dumps(about | {"size": "16"}), "content is damaged .entries are missing or of another type"),
         (json.dumps({k: v for k, v in about.items() if k != "splits"}), "entries are missing"),

@@ -219,8 +219,8 @@ def test_later_runs_replace_rows_and_keep_the_records_that_stand() -> None:
     [
         (run("table3", {}), "experiment is 'table3', expected one of table2, fig7"),
         ({"experiment": "fig7", "results": FIG7}, "fig7 has no settings, command"),
-        ([], "content is no object"),
-        ("{", "content is no JSON"),
+        ([], "content is not an object"),
+        ("{", "content is not JSON"),
     ],
 )
 def test_rejects_what_is_no_run_and_writes_nothing(content: Any, message: str, tmp_path: Path) -> None:

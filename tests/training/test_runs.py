@@ -169,7 +169,7 @@ def test_resume_of_a_finished_run_does_nothing(settings: Settings, tmp_path: Pat
 
 def test_folders_that_are_refused(settings: Settings, tmp_path: Path) -> None:
     train(tmp_path, settings)
-    with pytest.raises(ValueError, match=r"folder holds a run, expected none. Use --resume, --force"):
+    with pytest.raises(ValueError, match=r"the folder already has a run. Use --resume, --force"):
         train(tmp_path, settings)
     with pytest.raises(
         ValueError, match=r"settings are changed: micro \(3 -> 4\), rates.network \(0.1 -> 0.2\)"

@@ -61,7 +61,7 @@ def test_the_command_trains_and_goes_on(
     assert {path.name for path in run.iterdir()} >= {"saliency.pt", "resume.pt", "config.json", "sheet.png"}
     words = ["saliency", "--photos", str(pack), "--output", str(run)]
     assert cli.main(words) == 2
-    assert "folder holds a run, expected none" in capsys.readouterr().err
+    assert "the folder already has a run" in capsys.readouterr().err
     assert cli.main([*words, "--resume", "--set", "loss.overlap=2"]) == 2
     assert "settings are changed: loss.overlap" in capsys.readouterr().err
     assert cli.main([*words, "--resume", "--steps", "3"]) == 0

@@ -224,7 +224,7 @@ def test_resumed_run_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_a_resumed_run_refuses(tmp_path: Path) -> None:
     quiet(tmp_path)
-    with pytest.raises(ValueError, match="folder holds a run, expected none"):
+    with pytest.raises(ValueError, match="the folder already has a run"):
         quiet(tmp_path)
     with pytest.raises(ValueError, match=r"settings are changed: train\.seed"):
         quiet(tmp_path, config(train={"seed": 1}), resume=True)

@@ -1,4 +1,4 @@
-"""What has a file's name and is no file is refused at once by training and by the exporter."""
+"""What has a file's name and is not a file is refused at once by training and by the exporter."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def open_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cpu":
         return device
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     # A bare "cuda" would mean whichever device is current.
@@ -38,6 +38,6 @@ def open_device(name: str) -> torch.device:
     elif count:
         reason = f"there are {count} devices. Take cuda:0 to cuda:{count - 1}"
     else:
-        cause = f" ({' '.join(str(said[0].message).split())})" if said else ""
+        cause = f" ({' '.join(str(caught[0].message).split())})" if caught else ""
         reason = f"torch {torch.__version__} finds no GPU or no driver{cause}. Run nvidia-smi, or leave --device out"
     raise BackendError(f"train: device is {name}, expected one that torch can use: {reason}.")

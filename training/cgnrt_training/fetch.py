@@ -86,7 +86,7 @@ def fetch(
       timeout_s: how long to wait for a server's next byte.
       limit_s: how long one file may take.
     Raises:
-      ValueError: `base` is no such address.
+      ValueError: `base` is not such an address.
     """
     source = _Source(base, timeout_s, limit_s)
     return [_get_if_needed(folder, source, finding, force) for finding in check(folder, catalogue)]
@@ -108,7 +108,7 @@ def _fault(path: Path, form: Form) -> str | None:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return "is no regular file"
+            return "is not a regular file"
         if form.size_bytes is not None and status.st_size != form.size_bytes:
             return f"size is {status.st_size}, expected {form.size_bytes} bytes"
         with open_file(path) as content:
@@ -186,7 +186,7 @@ class _Source:
             good = (
                 parts.scheme in ("http", "https", "file") and has_place and (parts.port is None or parts.port)
             )
-        except ValueError:  # a port that is no number, a broken IPv6 address
+        except ValueError:  # a port that is not a number, a broken IPv6 address
             good = False
         if not good or parts.query or parts.fragment or "@" in parts.netloc or not base.isprintable():
             raise ValueError(

@@ -36,7 +36,7 @@ def from_dict(kind: type[Settings], content: Any) -> Settings:
     """The inverse of `to_dict`; what the content lacks has its default.
 
     Raises:
-      ValueError: the content is no table, lacks a setting without a default, or `override` refuses it.
+      ValueError: the content is not a table, lacks a setting without a default, or `override` refuses it.
     """
     needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]  # type: ignore[arg-type]
     if not isinstance(content, Mapping) or any(name not in content for name in needed):
@@ -105,7 +105,7 @@ def load_toml(name: str | os.PathLike[str], package: str) -> dict[str, Any]:
     """Read overrides from a TOML file, or from a recipe of `package` by its name.
 
     Raises:
-      ValueError: there is no such file or recipe, or it is no TOML.
+      ValueError: there is no such file or recipe, or it is not TOML.
     """
     path = Path(name)
     shipped = recipes(package)
@@ -119,7 +119,7 @@ def load_toml(name: str | os.PathLike[str], package: str) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"load '{name}': content is no TOML ({error}), expected [section] key = value."
+            f"load '{name}': content is not TOML ({error}), expected [section] key = value."
         ) from error
 
 
@@ -192,7 +192,7 @@ def check_positive(settings: Any, *names: str) -> None:
 
 
 def check_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise ValueError, with the close ones, where a value is none of those allowed."""
+    """Raise ValueError, with the close ones, where a value is not one of those allowed."""
     if value not in allowed:
         raise ValueError(
             f"configure: {name} is {value!r}, expected one of {', '.join(allowed)}.{_close(str(value), allowed)}"

@@ -49,7 +49,7 @@ struct Act {
 };
 
 // A map x * scale[c] + shift[c], then an activation. The two are indices of the caller's vectors, (n,
-// channels) each: they differ from image to image. -1 is none.
+// channels) each: they differ from image to image. -1 means that it has none.
 struct Affine {
   int scale = -1;
   int shift = -1;

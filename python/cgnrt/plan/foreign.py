@@ -26,7 +26,7 @@ _MAGIC = (
 
 
 def recognize(data: memoryview) -> PlanError | None:
-    """The error that names a file which is no plan; None for one that starts as plans do."""
+    """The error that names a file which is not a plan; None for one that starts as plans do."""
     found, step = _identify(data)
     return refuse("file", found, "a plan (ZIP with manifest.json first)", step) if found else None
 

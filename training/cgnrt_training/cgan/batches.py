@@ -53,7 +53,7 @@ class Batches:
         return Choice(rows, flips, labels.repeat_interleave(2))
 
     def spread(self, n: int, generator: torch.Generator) -> Choice:
-        """n photos, each as often as any other but for one time."""
+        """n photos, each as often as any other, or one time more."""
         total = len(self._by_class)
         rows = torch.cat([torch.randperm(total, generator=generator) for _ in range(-(-n // total))])[:n]
         labels = torch.from_numpy(np.asarray(self.photos.labels)[rows.numpy()].astype(np.int64))

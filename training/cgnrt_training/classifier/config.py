@@ -1,4 +1,4 @@
-"""All settings of a classifier's training. One recipe for every row of Table 2, but for what makes the row."""
+"""All settings of a classifier's training. One recipe for every row of Table 2, except for what makes the row."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ClassifierConfig:
     # Generated data (rows with +gan, +cgn, cgn-only).
     counterfactuals: int = 100_000  # beside 50,000 real images, which is also their share of a batch
     per_noise: int = 1  # counterfactuals that share a shape and its noise (App. A.3)
-    reuse: int = 1  # images composed for each run of a mechanism; 1 is no pool
+    reuse: int = 1  # images composed for each run of a mechanism; 1 means without a pool
     label: str = "shape"  # which mechanism's label is learnt; App. H takes the others
     joint_cues: bool = True  # in the environments, both cues of an image follow its label or neither does
     # IRM (App. C.4): the penalty's weight is 0, then rises linearly to `irm_weight` at the last step.

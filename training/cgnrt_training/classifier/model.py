@@ -38,7 +38,7 @@ class Classifier(nn.Module):
     """A CNN of the size of the authors' (69,000 parameters), with strides in place of pooling: cheap on a CPU.
 
     It sees an image twice, as it is and with every channel standardised. Where cues are random, a tenth of
-    double-colored MNIST's digits have the colour of their background but for its noise, and no row could read them
+    double-colored MNIST's digits have the colour of their background except for its noise, and no row could read them
     otherwise. The first view keeps the colours, so that a classifier may still lean on them.
 
     `features` ends at 8 x 8, where LNTL's predictor listens; `head` is the rest.

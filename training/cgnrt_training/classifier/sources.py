@@ -248,7 +248,7 @@ def open_batches(
 
 
 def environments(config: ClassifierConfig, data: VariantMnist) -> list[Pictures]:
-    """A row's own training domains, with cues of their own; one but for IRM.
+    """A row's own training domains, with cues of their own; one, except for IRM.
 
     Args:
       data: the train domain.

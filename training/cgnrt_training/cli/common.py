@@ -98,7 +98,7 @@ def open_device(name: str) -> torch.device:
     """The device that is asked for.
 
     Raises:
-      UsageError: it is no device's name.
+      UsageError: it is not the name of a device.
       BackendError: torch cannot use it here.
       MissingDependencyError: torch is not installed.
     """
@@ -160,7 +160,7 @@ def run_settings(
       toml: overrides that come before those of --set and of the options.
       may_change: what may differ on resume.
     Raises:
-      UsageError: a setting is wrong, or the folder holds a run and this is none of --resume and --force, or on
+      UsageError: a setting is wrong, or the folder holds a run and neither --resume nor --force, or on
         --resume a setting differs from the run's own.
       CheckpointError: on --resume, the run's own settings cannot be read.
     """

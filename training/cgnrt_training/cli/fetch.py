@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> str:
     """Check and fetch; returns the table of all files.
 
     Raises:
-      JobFailed: a needed file is not good, or one that was there could not be fetched.
+      JobFailed: a needed file is not good, or a damaged one could not be fetched.
     """
     if args.force and args.address is None:
         raise common.UsageError("fetch: --force is given without --from, expected both.")

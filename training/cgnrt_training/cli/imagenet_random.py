@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> Path:
     if args.output.exists() and not args.force:
         what = "folder" if args.files else "file"
         raise common.UsageError(
-            f"train '{args.output}': {what} exists, expected none. Use --force or another name."
+            f"train '{args.output}': the {what} exists, expected a new one. Use --force or another name."
         )
     if not args.output.parent.is_dir():
         raise common.UsageError(

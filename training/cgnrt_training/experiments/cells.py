@@ -48,7 +48,7 @@ class Cell:
 
     config: ClassifierConfig
     inputs: Inputs
-    audit: int = 0  # samples of the audit with `inputs.plan`; 0 is none
+    audit: int = 0  # samples of the audit with `inputs.plan`; 0 leaves it out
     correlations: tuple[float, ...] = ()  # environments of test digits that accuracy is measured in too
     device: str = "cpu"  # what the classifier is trained on
 

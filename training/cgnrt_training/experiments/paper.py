@@ -1,4 +1,4 @@
-"""The paper's numbers, in per cent (but for Table 1), which ours are put beside."""
+"""The paper's numbers, in per cent (except for Table 1), which ours are put beside."""
 
 from __future__ import annotations
 

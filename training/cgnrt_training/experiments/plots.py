@@ -114,7 +114,7 @@ def draw_table2(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             if row not in of_rows:
                 continue
             test, train = of_rows[row]["test"], of_rows[row]["train"]
-            # A mean of 99.9 with a deviation of 0.2 is no accuracy above 100.
+            # A mean of 99.9 with a deviation of 0.2 does not mean an accuracy above 100.
             above = min(100 * test[1], 100 - 100 * test[0])
             panel.barh(
                 place - 0.19,

@@ -75,10 +75,12 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise CgnrtError(
-            f"load '{path}': content is no JSON ({error}), expected results. Run the experiment again."
+            f"load '{path}': content is not JSON ({error}), expected results. Run the experiment again."
         ) from error
     if not isinstance(content, dict):
-        raise CgnrtError(f"load '{path}': content is no object, expected results. Run the experiment again.")
+        raise CgnrtError(
+            f"load '{path}': content is not an object, expected results. Run the experiment again."
+        )
     return content
 
 
@@ -89,7 +91,7 @@ def merge(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     stands for some of its numbers. The others are one run each.
 
     Raises:
-      CgnrtError: `run` is no experiment.
+      CgnrtError: `run` is not an experiment.
     """
     name = run.get("experiment")
     if name not in EXPERIMENTS or not isinstance(run.get("results"), Mapping):

@@ -17,7 +17,7 @@ AT_LEAST = "original+cgn"
 _HEAD = """\
 # Results
 
-This page is generated from [results.json](results.json) by `cgnrt-train results`; edit neither by hand, but for the
+This page is generated from [results.json](results.json) by `cgnrt-train results`; edit neither by hand, except for the
 `notes` in the JSON. Accuracies are per cent, `mean ± sample standard deviation` over the seeds; without ±, of one.
 "Paper" is Sauer and Geiger, "Counterfactual Generative Networks", ICLR 2021.
 

@@ -36,7 +36,7 @@ class Table2(cells.Experiment):
 
     Attributes:
       plans, gans: folders with `<variant>.plan` and `<variant>.pt`.
-      audit: samples of the audit of each row's first seed; 0 is none.
+      audit: samples of the audit of each row's first seed; 0 leaves it out.
     """
 
     plans: Path | None

@@ -66,7 +66,7 @@ def run_cells(
     if failed:
         name, error = next(iter(failed.items()))
         raise CgnrtError(
-            f"run '{folder}': {len(failed)} of {len(cells)} cells failed, expected none. {name}: {error} "
+            f"run '{folder}': {len(failed)} of {len(cells)} cells failed. {name}: {error} "
             f"Run the same command again for the missing ones."
         ) from error
     return {name: results[name] for name in cells}
@@ -89,7 +89,7 @@ def _read(path: Path) -> Result:
             f"load '{path}': content is damaged ({error}), expected a cell's result. Remove it to do it again."
         ) from error
     if not isinstance(content, dict):
-        raise CgnrtError(f"load '{path}': content is no table, expected a cell's result. Remove it.")
+        raise CgnrtError(f"load '{path}': content is not a table, expected a cell's result. Remove it.")
     return content
 
 

@@ -161,7 +161,7 @@ class EfficientNetLite(FeatureMaps):
         """From what was in the file `subject`; which of the five it is, is told by the number and size of its blocks.
 
         Raises:
-          CheckpointError: it is none of them, or keys or shapes differ; the message names them.
+          CheckpointError: it is another file, or keys or shapes differ; the message names them.
         """
         model = cls(_size_of(state, subject), depth, normalise)
         load_state(model, state, subject)

@@ -36,7 +36,7 @@ def load_features(
     depth: int = 4,
     normalise: bool = True,
 ) -> FeatureMaps:
-    """Load a feature network, strictly but for a classifier on top of it.
+    """Load a feature network, strictly except for a classifier on top of it.
 
     Args:
       kind: refuse another than this.

@@ -83,7 +83,7 @@ def read_state(path: Any, wanted: str) -> dict[str, Any]:
 
 
 def load_frozen(model: FeatureMaps, state: Mapping[str, Any], drop: Sequence[str], subject: str) -> None:
-    """Load weights strictly, but for keys that begin with one of `drop`: a classifier's, which features lack.
+    """Load weights strictly, except for keys that begin with one of `drop`: a classifier's, which features lack.
 
     Raises:
       CheckpointError: keys or shapes differ; the message names them.

@@ -65,7 +65,7 @@ def random_cgn(
       device: what the batch norms are calibrated on; None is the CPU. Weights are drawn alike for all, statistics
         differ by rounding.
     Raises:
-      ValueError: there is no BigGAN-deep of this resolution, or channel_width is no positive multiple of 4.
+      ValueError: there is no BigGAN-deep of this resolution, or channel_width is not a positive multiple of 4.
     """
     if channel_width < 4 or channel_width % 4:
         raise ValueError(f"build CGN: channel_width is {channel_width}, expected a positive multiple of 4.")
@@ -163,7 +163,7 @@ def _draw_weight(layer: SpectralConv2d | SpectralLinear, tail: float, generator:
     values = torch.full((rank,), tail)
     values[0] = 1
     matrix = (left * values) @ right.t()
-    # Rows stay orthogonal under any kernel of length 1, and wide kernels stand where rows are no more than columns.
+    # Rows stay orthogonal under any kernel of length 1. Wide kernels stand where the rows are not more than the columns.
     kernels = _smooth_kernels(layer.weight_orig, _ROUGHNESS, generator)
     matrix = (matrix[:, :, None] * kernels.flatten(1)[:, None]).flatten(1)
     u = left[:, 0]

@@ -40,7 +40,7 @@ _NAMES: Mapping[U2NetKind, str] = {"u2net": "U2-Net", "u2netp": "U2-Net-p"}
 
 
 def identify(content: Any) -> Kind | None:
-    """What kind of file `content` is from, by its keys; None if it is none of these.
+    """What kind of file `content` is from, by its keys; None if it is another file.
 
     Here and below, `content` is what `load_weights` gives: without wrappers.
     """

@@ -44,7 +44,7 @@ def read_config(folder: Path) -> BigGANConfig:
         ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"load '{path}': content is no JSON ({str(error)[:100]}), expected a BigGAN-deep's sizes. Get it again."
+            f"load '{path}': content is not JSON ({str(error)[:100]}), expected a BigGAN-deep's sizes. Get it again."
         ) from error
     return parse_config(given, path)
 

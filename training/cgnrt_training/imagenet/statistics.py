@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 def grid_rows(n_stats: int = 51) -> Tensor:
     """The row that the published code takes for each truncation k / (n_stats - 1); (n_stats,) int64.
 
-    It is k, but for 0.14, 0.28, 0.56, 0.58 and 0.94: rows 8, 15, 29, 28 and 46.
+    It is k, except for 0.14, 0.28, 0.56, 0.58 and 0.94: rows 8, 15, 29, 28 and 46.
     """
     step = 1.0 / (n_stats - 1)
     rows = []

@@ -85,7 +85,7 @@ def build_natural(content: Mapping[str, Any], subject: str) -> NaturalCheckpoint
         )
     elif len(plain) < len(state):
         raise CheckpointError(
-            f"load '{subject}': there is a refinement network, expected none as train.refine says. Train again."
+            f"load '{subject}': there is a refinement network, but train.refine is off. Train again."
         )
     model = NaturalCGN(cgn.f_shape, cgn.f_text, cgn.f_bg, cgn.u2net, refiner)
     return NaturalCheckpoint(model.eval(), config, step, sources)

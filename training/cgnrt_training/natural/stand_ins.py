@@ -38,7 +38,7 @@ def write_stand_ins(
     Returns:
       The folder.
     Raises:
-      ValueError: there is no BigGAN-deep of this resolution, or channel_width is no positive multiple of 4.
+      ValueError: there is no BigGAN-deep of this resolution, or channel_width is not a positive multiple of 4.
     """
     if channel_width < 4 or channel_width % 4:
         raise ValueError(

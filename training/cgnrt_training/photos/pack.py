@@ -187,7 +187,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise _damaged(path, "it is no pack's")
+        raise _damaged(path, "it is not a pack's")
     if found.get("format_version") != FORMAT_VERSION:
         raise CgnrtError(
             f"photos '{path}': format version is {found.get('format_version')!r}, expected {FORMAT_VERSION}. "

@@ -178,9 +178,7 @@ def check_folder(
                 f"Leave them, or start anew in another folder."
             )
     elif (path / "config.json").exists() and not force:
-        raise ValueError(
-            f"train '{path}': folder holds a run, expected none. Use --resume, --force or another."
-        )
+        raise ValueError(f"train '{path}': the folder already has a run. Use --resume, --force or another.")
 
 
 def stored_settings(folder: Path, kind: type[Settings]) -> Settings:

@@ -62,5 +62,5 @@ def print_losses(step: int, values: Mapping[str, float], log: TextIO) -> None:
 
 
 def progress_bar(steps: int, done: int, name: str, *, shown: bool = True) -> Any:
-    """A bar on stderr; silent where it is not to be shown, or stderr is no terminal, or closed."""
+    """A bar on stderr; silent where it is not to be shown, or stderr is not a terminal, or closed."""
     return terminal.progress_bar(steps, initial=done, desc=name, shown=shown)

@@ -110,7 +110,7 @@ def train(
       The path of `saliency.pt`.
     Raises:
       LossError: a loss is not finite; the last checkpoint stays.
-      ValueError: photos have no masks or no objects, the photos are too few or of a size that is no multiple
+      ValueError: photos have no masks or no objects, the photos are too few or of a size that is not a multiple
         of 16, or `output` holds a run (of other settings or photos, on resume).
       CheckpointError: a checkpoint cannot be read or written.
     """

@@ -58,11 +58,11 @@ def _device_refusal(device: Device) -> str | None:
             f"this process was forked from one that used {kind}, which does not survive a fork. "
             "Start workers with multiprocessing_context='spawn'"
         )
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count = module.device_count() if module.is_available() else 0
     if not count:
-        cause = f" ({' '.join(str(said[0].message).split())})" if said else ""
+        cause = f" ({' '.join(str(caught[0].message).split())})" if caught else ""
         return f"torch {version} finds no {kind} device or no driver{cause}"
     if not 0 <= device.index < count:
         there = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"

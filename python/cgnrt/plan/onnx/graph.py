@@ -100,7 +100,7 @@ def _check_weights(tensors: Iterable[Tensor], location: str | None, weights: Wei
 def _check_external(external: External, location: str | None, size: int) -> None:
     """A piece of the weights member, which has `size` bytes, lies in it."""
     if location is None:
-        rule = "none (the mechanism has no weights member)"
+        rule = "no location (the mechanism has no weights member)"
         raise refuse("external data location", show(external.location), rule)
     if external.location != location:
         rule = f"{location!r}, the graph's own weights"
@@ -169,7 +169,7 @@ def _check_node(node: Node, made: set[str]) -> None:
         if name and name not in made:
             raise refuse("input", show(name), "a value made before")
     if not node.outputs or not node.outputs[0]:
-        raise refuse("outputs", "none", ">= 1")
+        raise refuse("outputs", "0", ">= 1")
     for name in node.outputs:
         if name and name in made:
             raise refuse("output", f"{show(name)} again", "each value once")

@@ -29,7 +29,7 @@ def _reshape(op: Operands) -> list[Info]:
     for index, dim in enumerate(wanted):
         if dim == 0:
             if op.flag("allowzero", False):
-                raise refuse("shape", show(wanted), "none of 0 beside allowzero")
+                raise refuse("shape", show(wanted), "no 0 beside allowzero")
             if index >= len(source):
                 raise refuse("shape", show(wanted), f"0 only for dimensions of {list(source)}")
             dims[index] = source[index]
@@ -66,7 +66,7 @@ def _squeeze(op: Operands) -> list[Info]:
     if op.get(1) is not None:
         gone = resolve_axes(op.whole_numbers(1), len(dims))
         if not gone:
-            raise refuse("axes", "none", "one or more, or no input for them")
+            raise refuse("axes", "empty", "one or more, or no input for them")
     elif all(isinstance(dim, int) for dim in dims):
         gone = [index for index, dim in enumerate(dims) if is_one(dim)]
     else:  # of one image, the batch would go too
@@ -79,7 +79,7 @@ def _squeeze(op: Operands) -> list[Info]:
 def _unsqueeze(op: Operands) -> list[Info]:
     dims, given = op.dims(0), op.whole_numbers(1)
     if not given:
-        raise refuse("axes", "none", "one or more")
+        raise refuse("axes", "empty", "one or more")
     rank = len(dims) + len(given)
     axes = resolve_axes(given, rank)
     rest = iter(dims)
@@ -146,7 +146,7 @@ def _parts(op: Operands, length: Size) -> list[Size]:
     if op.get(1) is not None:
         parts = op.sizes(1)
         if given is not None:
-            raise refuse("attribute num_outputs", show(given), "none beside the parts")
+            raise refuse("attribute num_outputs", show(given), "no num_outputs beside the parts")
         if len(parts) != count:
             raise refuse("parts", show(parts), f"{count}, as many as outputs")
         return parts
@@ -229,14 +229,14 @@ def _gather_elements(op: Operands) -> list[Info]:
 
 
 def _indices_along(op: Operands) -> Shape:
-    """The dimensions of indices along an axis: those of the data but for this axis.
+    """The dimensions of indices along an axis: those of the data except for this axis.
 
     The specification allows smaller ones; OpenVINO 2026.4 reads and writes memory beside the tensors then.
     """
     dims, index = op.dims(0, 1), op.dims(1, 1)
     axis = resolve_axis(op.integer("axis", 0), len(dims))
     if not same(index[:axis] + index[axis + 1 :], dims[:axis] + dims[axis + 1 :]):
-        raise refuse("shape of the indices", show(list(index)), f"{list(dims)} but for axis {axis}")
+        raise refuse("shape of the indices", show(list(index)), f"{list(dims)} except for axis {axis}")
     return index
 
 
@@ -303,7 +303,7 @@ def _pad(op: Operands) -> list[Info]:
     shape = list(dims)
     for index, axis in enumerate(axes):
         if isinstance(dims[axis], Linear) and (pads[index], pads[index + len(axes)]) != (0, 0):
-            raise refuse("pads", show(pads), f"none for axis {axis}, which grows with the batch")
+            raise refuse("pads", show(pads), f"no pads for axis {axis}, which grows with the batch")
         shape[axis] = dims[axis] + pads[index] + pads[index + len(axes)]
         if not shape[axis] >= 1:
             raise refuse("shape of the result", show(shape), "sizes >= 1")

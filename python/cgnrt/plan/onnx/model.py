@@ -163,7 +163,7 @@ def _parse_graph(data: bytes, start: int, end: int, model: Model) -> None:
         if item.number == _GRAPH_SPARSE:
             raise refuse("graph", "one with sparse initializers", "dense ones")
         if item.number == 14:
-            raise refuse("graph", "one with quantization annotations", "none")
+            raise refuse("graph", "one with quantization annotations", "one without")
         once.check(item.number)
         wire.want(item, BYTES, f"graph field {item.number}")
         if item.number == _GRAPH_NODE:

@@ -244,7 +244,7 @@ def _reduced(op: Operands, rank: int) -> list[int] | None:
     if idle and given is not None:
         return None
     if idle or given is not None:
-        raise refuse("axes", "none", "one or more, or all without noop_with_empty_axes")
+        raise refuse("axes", "empty", "one or more, or all without noop_with_empty_axes")
     return list(range(rank))
 
 

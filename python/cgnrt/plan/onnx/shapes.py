@@ -25,7 +25,7 @@ from cgnrt.plan.weights import Weights
 _VALUE_TYPES = ("int64", "int32", "float32", "bool")
 # Tensors up to this many elements keep their values: shapes, axes, pads, scales.
 MAX_VALUES = 64
-# Values that rules may calculate for one graph; more are unknown, which is no reason to refuse it.
+# Values that rules may calculate for one graph; more are unknown, which does not make it refused.
 _MOST_CALCULATED = 1 << 18
 
 Values = np.ndarray
@@ -124,14 +124,14 @@ class Operands:
             raise refuse(f"rank of input {index}", len(dims), str(rank))
 
     def check_single(self, *indices: int) -> None:
-        """Refuse inputs that are there and have not one element in at most one dimension."""
+        """Refuse given inputs that have not one element in at most one dimension."""
         for index in indices:
             info = self.get(index)
             if info is not None and (len(info.dims) > 1 or not all(map(is_one, info.dims))):
                 raise refuse(f"shape of input {index}", show(list(info.dims)), "one element")
 
     def check_within(self, *indices: int) -> None:
-        """Refuse inputs that are there and do not broadcast to the shape of the first."""
+        """Refuse given inputs that do not broadcast to the shape of the first."""
         first = self.dims(0)
         for index in indices:
             info = self.get(index)
@@ -143,7 +143,7 @@ class Operands:
                 raise refuse(f"shape of input {index}", show(list(info.dims)), rule)
 
     def check_vectors(self, length: Size, *indices: int) -> None:
-        """Refuse inputs that are there and have not this many elements in one dimension."""
+        """Refuse given inputs that have not this many elements in one dimension."""
         for index in indices:
             info = self.get(index)
             if info is not None and not (len(info.dims) == 1 and info.dims[0] == length):

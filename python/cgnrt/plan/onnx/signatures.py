@@ -1,8 +1,8 @@
 """The inputs and attributes that each operator has in each operator set, from 13 on.
 
 An engine either refuses what the specification does not have, or reads it in its own way. So a graph may have
-nothing else: what a rule reads is then what the engine reads. The table is that of the ONNX specification, but
-for attributes of types that plans do not have; a test compares the two.
+nothing else: what a rule reads is then what the engine reads. The table is that of the ONNX specification,
+except for attributes of types that plans do not have; a test compares the two.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _check_attribute(signature: Signature, name: str, value: Attribute, opset: i
     known = signature.attributes.get(name)
     if known is None or not known.since <= opset < known.before:
         names = [a.name for a in signature.attributes.values() if a.since <= opset < a.before]
-        raise refuse("attribute", show(name), f"one of {', '.join(names)}" if names else "none")
+        raise refuse("attribute", show(name), f"one of {', '.join(names)}" if names else "no attribute")
     if type(value) not in _KINDS[known.kind]:
         raise refuse(f"attribute {name}", show(value), f"of kind {known.kind}")
     if isinstance(value, list) and value:

@@ -75,7 +75,7 @@ def _auto_pad(op: Operands, allowed: tuple[str, ...]) -> str:
     if auto not in allowed:
         raise refuse("attribute auto_pad", show(auto), " or ".join(map(repr, allowed)))
     if auto != "NOTSET" and any(op.integers("pads") or []):
-        raise refuse("attribute pads", show(op.integers("pads")), f"none beside auto_pad {auto!r}")
+        raise refuse("attribute pads", show(op.integers("pads")), f"no pads beside auto_pad {auto!r}")
     return auto
 
 
