@@ -163,7 +163,7 @@ def _draw_weight(layer: SpectralConv2d | SpectralLinear, tail: float, generator:
     values = torch.full((rank,), tail)
     values[0] = 1
     matrix = (left * values) @ right.t()
-    # Rows stay orthogonal under any kernel of length 1. Wide kernels stand where the rows are not more than the columns.
+    # Rows stay orthogonal under any kernel of length 1. Wide kernels stand where there are not more rows than columns.
     kernels = _smooth_kernels(layer.weight_orig, _ROUGHNESS, generator)
     matrix = (matrix[:, :, None] * kernels.flatten(1)[:, None]).flatten(1)
     u = left[:, 0]
