@@ -173,7 +173,7 @@ def test_a_chunk_is_compared_when_it_is_first_used(tmp_path: Path) -> None:
     write(path, shape=contents(1, [0] * 5 + [1] * 4, size), texture=contents(3, size=size),
           background=contents(3, size=size)).close()  # fmt: skip
     flipped(path, "banks/shape.pictures", CHUNK_BYTES + 5)
-    with Plan.open(path) as plan:  # the whole plan is checked but for pictures
+    with Plan.open(path) as plan:  # the whole plan is checked except for pictures
         bank = plan.banks["shape"]
         bank.check(np.array([0, 3, 8]))
         with pytest.raises(
