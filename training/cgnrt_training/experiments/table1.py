@@ -18,6 +18,7 @@ from ..natural.checkpoints import load_natural
 from ..natural.config import Config
 from ..natural.model import NaturalCGN
 from ..natural.networks import Files, Networks, load_networks
+from ..natural.pictures import classes_of
 from ..natural.scores import masks, measure
 from ..natural.train import train
 from ..runs.loop import progress_bar
@@ -66,11 +67,13 @@ def run(options: Table1, log: TextIO) -> Path:
       CgnrtError: a row failed, as where a loss is not finite.
     """
     networks = load_networks(options.files, options.config, log)
-    judge = (
-        None if options.classifier is None else Judge(load_classifier(options.classifier).to(options.device))
-    )
-    if judge is None:
+    judge = None
+    if options.classifier is None:
         say("Inception score: left out, no classifier is given (--classifier FILE)", log)
+    else:
+        classifier = load_classifier(options.classifier).to(options.device)
+        judge = Judge.of_names(classifier, classes_of(networks.teacher))
+        say(f"Inception score: by {judge.label}", log)
     settings = to_dict(options.config) | {
         "samples": options.samples,
         "classifier": None if options.classifier is None else source_of(options.classifier)["sha256"],
