@@ -147,7 +147,7 @@ U = np.zeros((4, 16), np.float32)
         (ValueError, {"out": 5}, r"out is 5, expected room for 2 images"),
         (ValueError, {"out": np.empty((2, 3, 8, 8), np.float32)}, r"out is \(0, 3, 8, 8\), expected shape"),
         (Exception, {"out": np.empty((2, 3, 32, 32))}, r"out.*float64"),
-        (TypeError, {"colour": 5}, r"option is 'colour', expected one of classes, do, hold,"),
+        (TypeError, {"colour": 5}, r"option is 'colour', expected one of classes, distinct, do, hold,"),
     ],
 )
 def test_bad_arguments_are_told_before_the_first_batch(

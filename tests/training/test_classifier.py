@@ -248,7 +248,7 @@ def test_command(inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert result == json.loads((output / "result.json").read_text())
     assert result["settings"]["steps"] == 2
     assert main([*shared, *row, *small]) == USAGE
-    assert "folder holds a run" in capsys.readouterr().err
+    assert "the folder already has a run" in capsys.readouterr().err
     assert main([*shared, "--resume"]) == OK
     assert {k: v for k, v in json.loads(capsys.readouterr().out).items() if k != "seconds"} == {
         k: v for k, v in result.items() if k != "seconds"

@@ -117,7 +117,7 @@ def test_rejections(mnist: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data are colored/train, expected wildlife/train"):
         quiet(replace(TINY, variant="wildlife"), data, tmp_path / "run")
     path = quiet(replace(TINY, steps=1), data, tmp_path / "run")
-    with pytest.raises(ValueError, match="folder holds a run"):
+    with pytest.raises(ValueError, match="the folder already has a run"):
         quiet(TINY, data, tmp_path / "run")
     save_checkpoint(load_tensors(path) | {"format": "other"}, path)
     with pytest.raises(CheckpointError, match="format is 'other', expected 'cgnrt-mnist-vae'"):
