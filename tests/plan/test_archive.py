@@ -13,7 +13,7 @@ import pytest
 
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan, write_plan
-from cgnrt.plan.archive import CENTRAL, END, LOCAL
+from cgnrt.plan.zip_records import CENTRAL, END, LOCAL
 
 Pack = Callable[[dict[str, bytes]], bytes]
 

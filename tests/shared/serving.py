@@ -20,7 +20,7 @@ import cgnrt
 from cgnrt.serve.app import Address, Bound, serve
 from cgnrt.serve.browsers import read_pages
 from cgnrt.serve.log import Log
-from cgnrt.serve.protocol import InferRequest, Tensor, Wanted
+from cgnrt.serve.protocol import InferRequest, InferResponse, Tensor, Wanted
 from cgnrt.serve.service import Service
 
 
@@ -197,3 +197,8 @@ def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)
+
+
+def arrays(response: InferResponse) -> dict[str, np.ndarray]:
+    """The outputs of an answer, by name."""
+    return {output.name: output.data for output in response.outputs}

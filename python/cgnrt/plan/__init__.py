@@ -19,8 +19,9 @@ from cgnrt.plan.manifest import (
     TensorSpec,
     Truncation,
 )
+from cgnrt.plan.network import Mechanism, Network, SaliencyNetwork
 from cgnrt.plan.onnx.graph import ExternalInitializer, external_initializers, relocate, validate_graph
-from cgnrt.plan.reader import Mechanism, Network, Plan, SaliencyNetwork, SaliencyPlan, open_any
+from cgnrt.plan.reader import Plan, SaliencyPlan, open_any
 from cgnrt.plan.weights import Weights
 from cgnrt.plan.writer import write_plan
 

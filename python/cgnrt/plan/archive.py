@@ -20,7 +20,16 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cgnrt.errors import COPY_AGAIN, refuse, show
-from cgnrt.plan.large import (
+from cgnrt.plan.large import Member, check_large, is_large, large_layout, read_large
+from cgnrt.plan.limits import (
+    ALIGNMENT,
+    MAX_FILE_BYTES,
+    MAX_MEMBERS,
+    MAX_NAME_BYTES,
+    MAX_SMALL_FILE_BYTES,
+    MEMBER_NAME,
+)
+from cgnrt.plan.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
     DATE,
@@ -30,19 +39,6 @@ from cgnrt.plan.large import (
     LOCAL_SIGNATURE,
     PADDING,
     PADDING_ID,
-    Member,
-    check_large,
-    is_large,
-    large_layout,
-    read_large,
-)
-from cgnrt.plan.limits import (
-    ALIGNMENT,
-    MAX_FILE_BYTES,
-    MAX_MEMBERS,
-    MAX_NAME_BYTES,
-    MAX_SMALL_FILE_BYTES,
-    MEMBER_NAME,
 )
 
 _IN_MEMORY_BYTES = 64 << 20  # a larger private copy is a temporary file

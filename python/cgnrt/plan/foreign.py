@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cgnrt.errors import EXPORT_AGAIN, PlanError, refuse
-from cgnrt.plan.large import LOCAL, LOCAL_SIGNATURE
 from cgnrt.plan.limits import MANIFEST_NAME
 from cgnrt.plan.onnx import wire
+from cgnrt.plan.zip_records import LOCAL, LOCAL_SIGNATURE
 
 _EXPORT_CHECKPOINT = "Make a plan of it: cgnrt-export CHECKPOINT -o cgn.plan."
 _EXPORT_SOURCE = "Export the checkpoint that it was made from with cgnrt-export."

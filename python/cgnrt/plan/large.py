@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 from cgnrt.errors import COPY_AGAIN, refuse, show
 from cgnrt.plan.limits import ALIGNMENT, MAX_MEMBERS, MAX_NAME_BYTES
-
-LOCAL = struct.Struct("<4s5H3I2H")
-CENTRAL = struct.Struct("<4s6H3I5H2I")
-END = struct.Struct("<4s4H2IH")
-LOCAL_SIGNATURE = b"PK\x03\x04"
-CENTRAL_SIGNATURE = b"PK\x01\x02"
-END_SIGNATURE = b"PK\x05\x06"
-DATE = 0x0021  # 1980-01-01, the earliest that ZIP can say: equal members give equal bytes
-PADDING = struct.Struct("<2sH")  # one extra field "CG" of zeros brings the data to the alignment
-PADDING_ID = b"CG"
+from cgnrt.plan.zip_records import (
+    CENTRAL,
+    CENTRAL_SIGNATURE,
+    DATE,
+    END,
+    END_SIGNATURE,
+    LOCAL,
+    LOCAL_SIGNATURE,
+    PADDING,
+    PADDING_ID,
+)
 
 _VERSION = 45  # "version needed to extract": 4.5, zip64
 _ELSEWHERE = 0xFFFF_FFFF  # a size or offset that an extra field has in 64 bits

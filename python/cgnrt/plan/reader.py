@@ -7,85 +7,25 @@ import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from cgnrt.errors import COPY_AGAIN, EXPORT_AGAIN, PlanError, refuse, within
+from cgnrt.errors import COPY_AGAIN, PlanError, refuse, within
 from cgnrt.plan.archive import Content, Entry, index_members, open_content
 from cgnrt.plan.bank import Bank, load_bank
 from cgnrt.plan.fields import parse_json
-from cgnrt.plan.limits import MANIFEST_NAME, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES, MAX_SMALL_FILE_BYTES
+from cgnrt.plan.limits import MANIFEST_NAME, MAX_MANIFEST_BYTES, MAX_SMALL_FILE_BYTES
 from cgnrt.plan.manifest import (
     BankSpec,
     CgnManifest,
-    MechanismSpec,
     MemberSpec,
     SaliencyManifest,
-    SaliencySpec,
 )
-from cgnrt.plan.onnx.graph import validate_graph
-from cgnrt.plan.onnx.model import Model
+from cgnrt.plan.network import Mechanism, Network, SaliencyNetwork, load_graph, load_mechanism
 from cgnrt.plan.schema import parse_manifest
-from cgnrt.plan.weights import Weights
 
 _RENAME = "Open it again; replace plans by renaming, never by writing into them."
 _HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member is hashed
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A network of a plan: its members, in place in the mapped file.
-
-    Attributes:
-      name: a mechanism's, or `saliency`.
-      spec: its entry in the manifest.
-      graph: the ONNX graph, read-only.
-      model: the same, parsed.
-      external: its external weights as they are stored; None where the graph has none.
-    """
-
-    name: str
-    spec: MechanismSpec | SaliencySpec
-    graph: memoryview
-    model: Model = field(repr=False)
-    external: Weights | None = field(repr=False)
-
-    @property
-    def weights(self) -> memoryview | None:
-        """The external weights, read-only, aligned to 64 bytes; None where the graph has none.
-
-        Those that are stored in half precision are widened at the first call, into memory that lives as long as a view
-        of it, or until the plan's `release_pages`.
-        """
-        return None if self.external is None else self.external.view()
-
-
-@dataclass(frozen=True, slots=True)
-class Mechanism(Network):
-    """One of the three mechanisms of a CGN.
-
-    Attributes:
-      name: `shape`, `texture` or `background`.
-      embedding: (classes, e) float32, a read-only view.
-    """
-
-    spec: MechanismSpec
-    embedding: np.ndarray
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names; class i is row i of `embedding`."""
-        return self.spec.classes
-
-
-@dataclass(frozen=True, slots=True)
-class SaliencyNetwork(Network):
-    """The network of a plan of kind "saliency"."""
-
-    spec: SaliencySpec
 
 
 class PlanFile(ABC):
@@ -371,7 +311,7 @@ def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
         _check_hashes(_hashed_whole(manifest), members, content)
     if isinstance(manifest, SaliencyManifest):
         try:
-            network = SaliencyNetwork("saliency", manifest.saliency, *_load_graph(manifest.saliency, members))
+            network = SaliencyNetwork("saliency", manifest.saliency, *load_graph(manifest.saliency, members))
         except PlanError as error:
             raise within("saliency", error) from None
         return SaliencyPlan(path, digest, manifest, network, members, content)
@@ -381,7 +321,7 @@ def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
             mechanisms[name] = load_bank(name, spec, members)
             continue
         try:
-            mechanisms[name] = _load_mechanism(name, spec, members)
+            mechanisms[name] = load_mechanism(name, spec, members)
         except PlanError as error:
             raise within(f"mechanism {name!r}", error) from None
     return Plan(path, digest, manifest, mechanisms, members, content)
@@ -454,34 +394,3 @@ def _check_hashes(
                 f"{spec.sha256[:16]}... (the manifest's)",
                 next_step,
             )
-
-
-def _load_graph(
-    spec: MechanismSpec | SaliencySpec, members: Mapping[str, memoryview]
-) -> tuple[memoryview, Model, Weights | None]:
-    """A network's graph, as it is and parsed, checked, and its weights."""
-    graph = members[spec.graph]
-    if graph.nbytes > MAX_GRAPH_BYTES:
-        raise refuse("graph size", f"{graph.nbytes} bytes", f"<= {MAX_GRAPH_BYTES}")
-    weights = None
-    if spec.weights is not None:
-        weights = Weights(members[spec.weights], None if spec.storage is None else spec.storage.offset)
-    location = spec.weights.rpartition("/")[2] if spec.weights is not None else None
-    try:
-        model = validate_graph(
-            graph, inputs=spec.inputs, outputs=spec.outputs, location=location, weights=weights
-        )
-    except PlanError as error:
-        raise within("graph", error) from None
-    if weights is not None:
-        weights.check_finite()
-    return graph, model, weights
-
-
-def _load_mechanism(name: str, spec: MechanismSpec, members: Mapping[str, memoryview]) -> Mechanism:
-    loaded = _load_graph(spec, members)
-    # The schema has compared the table's size with its shape.
-    table = np.frombuffer(members[spec.embedding.member], dtype="<f4").reshape(spec.embedding.shape)
-    if not np.isfinite(table).all():
-        raise refuse("embedding", "a table with NaN or infinity", "finite numbers", EXPORT_AGAIN)
-    return Mechanism(name, spec, *loaded, table)
