@@ -129,7 +129,7 @@ class ThreadPool {
     }
   }
 
-  // The earliest call that has tasks left and admits a helper; null where there is none.
+  // The earliest call that has tasks left and admits a helper, or null.
   Call* with_vacancy() const {
     Call* call = calls_;
     while (call != nullptr &&

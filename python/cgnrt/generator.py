@@ -255,8 +255,7 @@ class Generator:
         """`sample` with the given labels set: class indices or names, one for all samples or (n,) each.
 
         n is the common length of the labels or the noise; labels left out are drawn. `options` are others of `sample`:
-        n, indices, labels, classes, shared_noise, per_noise, hold, distinct and
-        truncation.
+        n, indices, labels, classes, shared_noise, per_noise, hold, distinct and truncation.
         """
         if options.get("n") is not None and out is None:
             self._pipeline.renderer.check_room(check_index("n", options["n"]))

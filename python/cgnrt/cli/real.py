@@ -64,8 +64,8 @@ def add_parser(commands: Commands) -> None:
         "--donors",
         choices=DONORS,
         default="any",
-        help="photos that give parts: any other one, only those of the same class, or of an other class; the class is "
-        "the name of a photo's folder (any)",
+        help="photos that give parts: any other one, only those of the same class, or only those of another class; "
+        "the class is the name of a photo's folder (any)",
     )
     parser.add_argument(
         "--min-object",

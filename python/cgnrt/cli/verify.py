@@ -15,26 +15,26 @@ _SHOWN = 20  # problems that are printed
 
 def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("verify", help="compare a data set, or a plan, with its manifest")
-    parser.add_argument("folder", type=Path, help="a folder that `cgnrt generate` wrote, or a plan file")
+    parser.add_argument("path", type=Path, help="a folder that `cgnrt generate` wrote, or a plan file")
     parser.add_argument("--deep", action="store_true", help="decode every picture too")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.folder.is_file():
-        _verify_plan(arguments.folder)
+    if arguments.path.is_file():
+        _verify_plan(arguments.path)
         return
     from cgnrt import shards
 
     with progress_bar(unit="image") as bar:
-        problems = shards.verify(arguments.folder, deep=arguments.deep, progress=bar.update)
+        problems = shards.verify(arguments.path, deep=arguments.deep, progress=bar.update)
     if problems:
         shown = "".join(f"\n  {text}" for text in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CgnrtError(f"verify '{arguments.folder}': problems found: {len(problems)}{shown}{more}")
-    manifest = shards.Manifest.read(arguments.folder)
+        raise CgnrtError(f"verify '{arguments.path}': problems found: {len(problems)}{shown}{more}")
+    manifest = shards.Manifest.read(arguments.path)
     count = sum(record.count for record in manifest.shards)
-    say(f"{arguments.folder}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")
+    say(f"{arguments.path}: {count:,} samples in {len(manifest.shards):,} shards, as the manifest says")
 
 
 def _verify_plan(path: Path) -> None:
