@@ -105,6 +105,6 @@ def test_protobuf_that_two_readers_could_understand_differently(parts: Any) -> N
 
 
 def test_a_graph_beyond_the_cap(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgnrt.plan.reader.MAX_GRAPH_BYTES", 100)
+    monkeypatch.setattr("cgnrt.plan.network.MAX_GRAPH_BYTES", 100)
     parts.set_graph(parts.graph())
     assert "graph size is 466 bytes, expected <= 100" in parts.refusal()
