@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -14,8 +15,13 @@ from pathlib import Path
 import pytest
 from serving import LIVE, Gate, Running, answers, connected, generator, running, until, wait_for_images
 
+from cgnrt.serve.connections import Connections
+from cgnrt.serve.http import HttpApp
+from cgnrt.serve.http_server import HttpServer
 from cgnrt.serve.limits import Limits
+from cgnrt.serve.log import Log
 from cgnrt.serve.service import Service
+from cgnrt.serve.shared_memory import Regions
 
 TLS = Path(__file__).parent / "tls"
 
@@ -263,3 +269,28 @@ def test_clients_that_go_in_any_state(server: Running) -> None:
     until(lambda: gauge("cgnrt_http_connections") == 0)
     assert gauge("cgnrt_active_requests") == 0
     assert not server.events("failure")
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_connection_that_comes_while_the_server_stops_is_closed(golden_plan: Path, turns: int) -> None:
+    """However many turns of the event loop lie between: the client sees it closed, and no socket is lost."""
+    service = Service(generator(golden_plan), "v2")
+    app = HttpApp(service, Regions(allowed=False, trusted=False, most=1))
+    shared = Connections(
+        app, service.limits, service.under_way, service.turns, metrics=service.metrics, log=Log(None)
+    )
+
+    async def live() -> socket.socket:
+        server = HttpServer(shared)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server.start(listening)
+            await asyncio.sleep(0.01)  # it waits for a connection
+            client = socket.create_connection(listening.getsockname(), timeout=10)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.close(0)
+        await service.close()
+        return client
+
+    with asyncio.run(live()) as client:
+        assert rest(client) == b""

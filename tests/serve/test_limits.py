@@ -121,7 +121,11 @@ def test_a_timeout_is_microseconds(server: Running, timeout: Any) -> None:
 def connect(server: Running, head: str, body: bytes = b"") -> socket.socket:
     """A connection on which a request was begun."""
     found = socket.create_connection(("127.0.0.1", server.bound.port), timeout=10)
-    found.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+    try:
+        found.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+    except OSError:
+        found.close()
+        raise
     return found
 
 

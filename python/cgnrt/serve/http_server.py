@@ -51,11 +51,13 @@ class HttpServer:
             await asyncio.wait([*ending, *serving], timeout=1.0)
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                found, _ = await loop.sock_accept(listening)
+                found, _ = listening.accept()
+                found.setblocking(False)
                 await self._take(found)
+            except BlockingIOError:
+                await _readable(listening)
             except OSError as error:  # out of descriptors or memory, or the client has gone meanwhile
                 if error.errno in _FULL:
                     self._all.log.write("http", level="warning", message=f"accept: {error.strerror}")
@@ -110,3 +112,17 @@ class HttpServer:
         elif oldest is not None:
             oldest.abort()
         return starting is not None or oldest is not None
+
+
+async def _readable(listening: socket.socket) -> None:
+    """Wait for a connection to accept.
+
+    `loop.sock_accept` would lose, and never close, a connection that it accepts in the moment in which it is cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(listening, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listening)
