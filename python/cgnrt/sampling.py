@@ -57,12 +57,17 @@ class Noise(NamedTuple):
 
 
 class MechanismDraws(NamedTuple):
-    """What the sampler needs to know about a mechanism: facts of the plan."""
+    """What the sampler needs to know about a mechanism: facts of the plan.
+
+    Attributes:
+      follows: the mechanism whose label, noise and pool entry this one has, too.
+    """
 
     classes: int
     noise_size: int
     distribution: str
     roll: bool
+    follows: str | None = None
 
 
 class DrawOptions(NamedTuple):
@@ -130,6 +135,11 @@ class Sampler:
         self._resolution = resolution
 
     @property
+    def following(self) -> dict[str, str]:
+        """The mechanisms that follow another one, each with that one's name."""
+        return {name: m.follows for name, m in self.mechanisms.items() if m.follows is not None}
+
+    @property
     def can_share_noise(self) -> bool:
         """Whether the mechanisms' noise has one size and one distribution."""
         return len({(m.noise_size, m.distribution) for m in self.mechanisms.values()}) == 1
@@ -147,6 +157,7 @@ class Sampler:
         Raises:
           ValueError: `other_than` leaves no class.
         """
+        mechanism = self.mechanisms[mechanism].follows or mechanism
         for name, label in options.do:
             if name == mechanism:
                 return np.full(len(indices), label, np.int64)
@@ -164,6 +175,7 @@ class Sampler:
 
     def noise_draw(self, options: DrawOptions, mechanism: str) -> NoiseDraw:
         """How the noise of one mechanism is drawn, on whatever device."""
+        mechanism = self.mechanisms[mechanism].follows or mechanism
         held = mechanism == "shape" or options.shared_noise or options.hold == "all"
         slot = _NOISE + (0 if options.shared_noise else MECHANISMS.index(mechanism))
         spec = self.mechanisms[mechanism]
@@ -188,7 +200,10 @@ class Sampler:
 
     def pool_picks(self, seed: int, sizes: tuple[int, int, int], indices: np.ndarray) -> np.ndarray:
         """Which pool entries each sample is composed of, int32 (n, 3)."""
-        return _integers(seed, indices, _POOL, sizes, 3)
+        picks = _integers(seed, indices, _POOL, sizes, 3)
+        for name, leader in self.following.items():
+            picks[:, MECHANISMS.index(name)] = picks[:, MECHANISMS.index(leader)]
+        return picks
 
 
 def _integers(

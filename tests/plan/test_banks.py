@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import zipfile
@@ -120,6 +121,124 @@ HOSTILE: list[tuple[Callable[[Any], None], str]] = [
     (set_weights([1, 2, 3, 0, 0, 5, 1]), "weights is 0 in all for class 1 ('dots'), expected 1..4294967295"),
     (set_weights([2**32 - 1, 2, 3, 1, 0, 5, 1]), "weights is 4294967300 in all for class 0"),
 ]
+
+
+@pytest.fixture
+def following_parts(tmp_path: Path) -> Any:
+    """A plan whose textures follow the shapes, in pieces."""
+    labels = (0, 0, 1)
+    write(
+        tmp_path / "following.plan", shape=contents(1, labels), texture=contents(3, labels, follows="shape")
+    ).close()
+    return taken_apart(tmp_path / "following.plan", tmp_path)
+
+
+def test_a_texture_that_follows_has_the_order_and_labels_of_the_shape(tmp_path: Path) -> None:
+    labels, weights = (1, 0, 1, 0), np.array([1, 2, 3, 4])
+    texture = contents(3, labels, follows="shape")
+    with write(tmp_path / "a.plan", shape=contents(1, labels, weights=weights), texture=texture) as plan:
+        shape, bank = plan.banks["shape"], plan.banks["texture"]
+        assert plan.following == {"texture": "shape"}
+        assert np.array_equal(bank.pictures, texture.pictures[[1, 3, 0, 2]])
+        drawn = words(0, 2**30, 2**31, 2**32 - 1)
+        found = bank.entries(np.array([0, 0, 1, 1]), drawn)
+        assert np.array_equal(found, shape.entries(np.array([0, 0, 1, 1]), drawn))
+        assert "banks/texture.labels" not in plan.members
+
+
+FOLLOWING: list[tuple[Callable[[Any], None], str]] = [
+    (
+        set_field("follows", "shape"),
+        "mechanisms.shape.follows is 'shape', expected null: only texture may follow",
+    ),
+    (
+        set_field("follows", "shape", "background"),
+        "mechanisms.background.follows is 'shape', expected null: only",
+    ),
+    (
+        set_field("follows", "background", "texture"),
+        "mechanisms.texture.follows is 'background', expected 'shape'",
+    ),
+    (set_field("roll", True, "texture"), "texture.roll is True, expected false, since texture follows shape"),
+    (
+        set_field("labels", "banks/texture.labels", "texture"),
+        "texture.labels is 'banks/texture.labels', expected null",
+    ),
+    (
+        set_field("weights", "banks/x.weights", "texture"),
+        "texture.weights is 'banks/x.weights', expected null, since",
+    ),
+    (
+        set_field("classes", ["cat", "cow"], "texture"),
+        "texture.classes is other names, expected those of shape, which",
+    ),
+    (set_field("follows", None, "texture"), "mechanisms.texture.labels is null, expected a string"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FOLLOWING, ids=range(len(FOLLOWING)))
+def test_what_does_not_follow_is_refused_by_name(
+    following_parts: Any, change: Callable[[Any], None], message: str
+) -> None:
+    change(following_parts)
+    with pytest.raises(PlanError) as caught:
+        raise_from(following_parts, following_parts.manifest, following_parts.members)
+    assert message in str(caught.value)
+
+
+def test_a_texture_that_follows_has_as_many_pictures_as_the_shape(following_parts: Any) -> None:
+    following_parts.manifest["mechanisms"]["texture"]["count"] = 2
+    raw = following_parts.members["banks/texture.pictures"][: 2 * 48]
+    following_parts.members |= {
+        "banks/texture.pictures": raw,
+        "banks/texture.hashes": hashlib.sha256(raw).digest(),
+    }
+    with pytest.raises(
+        PlanError, match=r"texture\.count is 2, expected 3, as many as shape has, which texture follows"
+    ):
+        raise_from(following_parts, following_parts.manifest, following_parts.members)
+
+
+def test_no_network_is_followed(following_parts: Any, golden_plan: Path, tmp_path: Path) -> None:
+    graph = taken_apart(golden_plan, tmp_path)
+    texture = contents(3, size=8).pictures
+    bank, members = BankContents(texture, np.arange(3), ["disc", "square", "cross"], follows="shape").members(
+        "texture"
+    )
+    manifest = {**graph.manifest, "mechanisms": {**graph.manifest["mechanisms"], "texture": bank}}
+    kept = {name: data for name, data in graph.members.items() if "texture" not in name}
+    with pytest.raises(
+        PlanError, match=r"texture\.follows is 'shape', expected null, since shape is a network"
+    ):
+        write_plan(tmp_path / "x.plan", manifest, kept | members)
+
+
+def test_writers_of_a_texture_that_follows_are_told_what_is_missing(
+    golden_plan: Path, tmp_path: Path
+) -> None:
+    path, labels = tmp_path / "a.plan", (0, 0, 1)
+    texture = contents(3, labels, follows="shape")
+    with pytest.raises(ValueError, match=r"texture follows shape, expected pictures with the shape's labels"):
+        write(path, shape=contents(1, (0, 1, 1)), texture=texture)
+    with pytest.raises(ValueError, match=r"follows is 'shape' for background, expected it for texture only"):
+        write(path, background=texture)
+    with pytest.raises(ValueError, match=r"follows is 'mask', expected 'shape' or None"):
+        contents(3, follows="mask")
+    for given in ({"roll": True}, {"weights": np.ones(3)}):
+        with pytest.raises(ValueError, match=rf"{next(iter(given))} is given beside follows='shape'"):
+            contents(3, follows="shape", **given)
+    with Plan.open(golden_plan) as graphs, pytest.raises(ValueError, match="shape, which is a network in"):
+        write(path, shape=graphs, texture=contents(3, size=8, follows="shape"), background=graphs)
+    with write(path, shape=contents(1, labels), texture=texture) as plan:
+        with pytest.raises(
+            ValueError, match=r"texture of '.*a.plan' follows shape, expected shape of the same plan"
+        ):
+            write(tmp_path / "b.plan", texture=plan)
+        with write(tmp_path / "b.plan", shape=plan, texture=plan) as joined:
+            assert joined.following == {"texture": "shape"}
+            assert np.array_equal(joined.banks["texture"].pictures, plan.banks["texture"].pictures)
+        with write(tmp_path / "c.plan", shape=plan, texture=contents(3, labels, follows="shape")) as joined:
+            assert joined.banks["texture"].labels.tolist() == list(labels)
 
 
 @pytest.mark.parametrize(("change", "message"), HOSTILE, ids=range(len(HOSTILE)))

@@ -18,7 +18,7 @@ from cgnrt.auditing.result import Audit
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
-from cgnrt.sampling import MECHANISMS, check_index, resolve_seed
+from cgnrt.sampling import MECHANISMS, Labels, check_index, resolve_seed
 
 Classifier = Callable[[Any], Any]
 
@@ -112,7 +112,7 @@ def _count(
             related = generator.related(seed=seed, indices=indices, truncation=truncation)
             labels = related.labels
             changed = [
-                labels._replace(**{mechanism: (labels[column] + others[:, column]) % len(classes)})
+                _changed(generator, labels, mechanism, others[:, column])
                 for column, mechanism in enumerate(MECHANISMS)
             ]
             # Noise and rolls are the same in all five kinds: only 8 of the 15 network runs differ.
@@ -126,6 +126,16 @@ def _count(
             totals.shared += int((ask(agreeing) == agreeing.labels.shape).sum())
             bar.update(len(indices))
     return totals
+
+
+def _changed(generator: Generator, labels: Labels, mechanism: str, steps: np.ndarray) -> Labels:
+    """An intervention on a mechanism; on all that go together, where one follows another."""
+    following = generator.plan.following
+    leader = following.get(mechanism, mechanism)
+    moved = (getattr(labels, leader) + steps) % len(_classes(generator))
+    return labels._replace(
+        **dict.fromkeys([leader, *(m for m, of in following.items() if of == leader)], moved)
+    )
 
 
 class _Totals:

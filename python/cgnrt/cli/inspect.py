@@ -175,6 +175,8 @@ def _describe_bank(bank: Bank) -> list[str]:
     ]
     if spec.roll:
         lines.append(f"  {'roll':<12}at random on a torus")
+    if spec.follows is not None:
+        lines.append(f"  {'follows':<12}{spec.follows}: the same entry, and its label")
     for source in spec.sources:
         licence = "" if source.licence is None else f", licence: {source.licence}"
         lines.append(

@@ -170,8 +170,9 @@ def _mechanisms(arguments: argparse.Namespace, generator: Generator) -> Image.Im
     if truncation is None and limits is not None:
         truncation = min(max(_PAPER_TRUNCATION, limits.minimum), limits.maximum)
     options = SampleOptions(seed=arguments.seed, truncation=truncation, parts=True)
+    free = [name for name in MECHANISMS if name not in generator.plan.following]
     # Checked for every class before the first picture is drawn.
-    fixed = [generator.check(replace(options, do=dict.fromkeys(MECHANISMS, label))) for label in labels]
+    fixed = [generator.check(replace(options, do=dict.fromkeys(free, label))) for label in labels]
     with _bar(arguments.n * len(labels)) as bar:
         batches = [_sampled(arguments, generator, bar, one) for one in fixed]
     return mechanism_sheet(batches, generator.classes, source=_source(generator), tile=arguments.tile)

@@ -22,18 +22,32 @@ class Bank:
       name: `shape`, `texture` or `background`.
       spec: its entry in the manifest.
       pictures: uint8 (count, c, h, w), a read-only view of the file. Call `check` before what is in it counts.
-      labels: int32 (count,), rising.
+      labels: int32 (count,), rising; `starts` has the first picture of each class, and their number at the end.
+      weights: uint32 (count,), or None.
     """
 
-    def __init__(self, name: str, spec: BankSpec, members: Mapping[str, memoryview]) -> None:
+    labels: np.ndarray
+    starts: np.ndarray
+    weights: np.ndarray | None
+    _totals: np.ndarray | None
+
+    def __init__(
+        self, name: str, spec: BankSpec, members: Mapping[str, memoryview], leader: Bank | None = None
+    ) -> None:
         self.name = name
         self.spec = spec
         shape = tuple(int(size) for size in spec.outputs[0].shape[1:])
         self._data = members[spec.pictures]
         self._hashes = members[spec.hashes]
         self.pictures = np.frombuffer(self._data, np.uint8).reshape(spec.count, *shape)
-        self.labels = np.frombuffer(members[spec.labels], "<i4")
         self._entry_bytes = int(np.prod(shape))
+        self._checked = np.zeros(len(self._hashes) // _DIGEST_BYTES, bool)
+        if spec.labels is None:
+            assert leader is not None  # the schema has compared the two
+            self.labels, self.starts = leader.labels, leader.starts
+            self.weights, self._totals = leader.weights, leader._totals
+            return
+        self.labels = np.frombuffer(members[spec.labels], "<i4")
         _check_labels(self.labels, len(spec.classes))
         self.starts = np.searchsorted(self.labels, np.arange(len(spec.classes) + 1)).astype(np.int64)
         if (empty := np.flatnonzero(np.diff(self.starts) == 0)).size:
@@ -42,7 +56,6 @@ class Bank:
             raise refuse("labels", found, "at least one for each class")
         self.weights = None if spec.weights is None else np.frombuffer(members[spec.weights], "<u4")
         self._totals = None if self.weights is None else _totals(self.weights, self.starts, spec.classes)
-        self._checked = np.zeros(len(self._hashes) // _DIGEST_BYTES, bool)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,14 +137,18 @@ def widen(pictures: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def load_bank(name: str, spec: BankSpec, members: Mapping[str, memoryview]) -> Bank:
+def load_bank(
+    name: str, spec: BankSpec, members: Mapping[str, memoryview], leader: Bank | None = None
+) -> Bank:
     """A bank of a plan whose manifest was compared with its members' sizes.
 
+    Args:
+      leader: the bank that this one follows.
     Raises:
       PlanError: labels or weights are not as the format says.
     """
     try:
-        return Bank(name, spec, members)
+        return Bank(name, spec, members, leader)
     except PlanError as error:
         raise within(f"mechanism {name!r}", error) from None
 

@@ -36,6 +36,8 @@ class BankContents:
         are rounded to about nine digits. None: all alike.
       roll: whether the runtime shifts each drawn picture cyclically (the MNIST CGN's texture shuffle).
       sources: where the pictures come from.
+      follows: "shape", for textures: picture i is the object of mask i, and whenever that mask is drawn, so is this
+        picture. `labels` and `classes` are then the shape's, and neither weights nor roll may be given.
     Raises:
       TypeError, ValueError: an argument is not as above.
     """
@@ -46,8 +48,17 @@ class BankContents:
     weights: np.ndarray | None = None
     roll: bool = False
     sources: Sequence[BankSource] = ()
+    follows: str | None = None
 
     def __post_init__(self) -> None:
+        if self.follows not in (None, "shape"):
+            raise ValueError(f"write bank: follows is {self.follows!r}, expected 'shape' or None.")
+        if self.follows is not None and (self.weights is not None or self.roll):
+            given = "roll" if self.roll else "weights"
+            raise ValueError(
+                f"write bank: {given} is given beside follows={self.follows!r}, expected one of the two: the shape "
+                "decides what is drawn."
+            )
         pictures = self.pictures
         if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.ndim != 4:
             found = f"{getattr(pictures, 'dtype', type(pictures).__name__)} {getattr(pictures, 'shape', '')}"
@@ -106,16 +117,21 @@ class BankContents:
         members: dict[str, Any] = {
             f"{stem}.pictures": raw,
             f"{stem}.hashes": chunk_hashes(raw),
-            f"{stem}.labels": self.labels[order].astype("<i4"),
         }
+        roles = ["pictures", "hashes"]
+        if self.follows is None:
+            members[f"{stem}.labels"] = self.labels[order].astype("<i4")
+            roles.append("labels")
         if self.weights is not None:
             members[f"{stem}.weights"] = np.ascontiguousarray(self.weights[order])
         spec = {
             "kind": "bank",
-            **{role: f"{stem}.{role}" for role in ("pictures", "hashes", "labels")},
+            "labels": None,
+            **{role: f"{stem}.{role}" for role in roles},
             "weights": None if self.weights is None else f"{stem}.weights",
             "count": len(pictures),
             "store": "raw",
+            "follows": self.follows,
             "classes": list(self.classes),
             "roll": self.roll,
             "sources": [asdict(source) for source in self.sources],
@@ -149,13 +165,15 @@ def write_bank(
       The plan's digest.
     Raises:
       PlanError: the target exists, the disk is full, or the parts do not make a plan (another size or value range).
-      ValueError: a mechanism's pictures do not have its channels, or sizes differ.
+      ValueError: a mechanism's pictures do not have its channels, sizes differ, or a texture that follows the shape
+        does not belong to it.
     """
     given = dict(zip(MECHANISMS, (shape, texture, background), strict=True))
     resolutions = {name: _resolution(part) for name, part in given.items()}
     if len(set(resolutions.values())) > 1:
         found = ", ".join(f"{height} x {width} for {name}" for name, (height, width) in resolutions.items())
         raise ValueError(f"write bank: sizes are {found}, expected one. Resize the pictures.")
+    _check_following(given)
     mechanisms: dict[str, Any] = {}
     members: dict[str, Any] = {}
     plans: dict[str, Plan] = {}
@@ -201,6 +219,44 @@ def write_bank(
 def source_hash(pictures: np.ndarray) -> str:
     """SHA-256 (hex) of pictures, for a `BankSource` of arrays."""
     return hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest()
+
+
+def _check_following(given: Mapping[str, BankContents | Plan]) -> None:
+    """Refuse pictures that follow a shape which is not theirs."""
+    for name, part in given.items():
+        if isinstance(part, Plan):
+            if (leader := part.following.get(name)) is None:
+                continue
+            other = given[leader]
+            if not isinstance(other, Plan) or other.digest != part.digest:
+                raise ValueError(
+                    f"write bank: {name} of '{part.path}' follows {leader}, expected {leader} of the same plan. "
+                    f"Give this plan for {leader}, too."
+                )
+        elif part.follows is not None:
+            if name != "texture":
+                raise ValueError(
+                    f"write bank: follows is {part.follows!r} for {name}, expected it for texture only."
+                )
+            labels, classes = _labels_of(given["shape"])
+            found = part.labels if isinstance(given["shape"], BankContents) else np.sort(part.labels)
+            if not np.array_equal(found, labels) or tuple(part.classes) != classes:
+                raise ValueError(
+                    "write bank: texture follows shape, expected pictures with the shape's labels and classes, one "
+                    "for each mask."
+                )
+
+
+def _labels_of(part: BankContents | Plan) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels, in the order of the pictures, and class names of a shape that a texture follows."""
+    if isinstance(part, BankContents):
+        return np.asarray(part.labels), tuple(part.classes)
+    bank = part.mechanisms["shape"]
+    if not isinstance(bank, Bank):
+        raise ValueError(
+            f"write bank: texture follows shape, which is a network in '{part.path}', expected a bank."
+        )
+    return bank.labels, bank.classes
 
 
 def _resolution(part: BankContents | Plan) -> tuple[int, int]:

@@ -77,7 +77,9 @@ class BankSpec:
 
     pictures: str  # member with the raw pictures, uint8 (count, c, h, w)
     hashes: str  # member with the SHA-256 of each chunk of the pictures
-    labels: str  # member with the class of each picture, rising: int32
+    labels: (
+        str | None
+    )  # member with the class of each picture, rising: int32; None where it follows another bank
     weights: str | None  # member with the weight of each picture: uint32
     count: int
     classes: tuple[str, ...]
@@ -86,6 +88,7 @@ class BankSpec:
     outputs: tuple[
         TensorSpec, ...
     ]  # the picture, as it is composed; known from the mechanism and the resolution
+    follows: str | None = None  # the mechanism whose entry, with its label, is drawn here too
 
     @property
     def noise(self) -> NoiseSpec:
@@ -250,6 +253,7 @@ def _mechanism_dict(spec: MechanismSpec | BankSpec, format_version: int) -> dict
             "weights": spec.weights,
             "count": spec.count,
             "store": "raw",
+            "follows": spec.follows,
             "classes": list(spec.classes),
             "roll": spec.roll,
             "sources": [asdict(source) for source in spec.sources],

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from cgnrt.errors import refuse, show
 
 # Control characters (a name must not steer the terminal it is printed on), lone surrogates (they cannot be printed at
 # all), line separators and bidirectional controls (a name must look like what it is), and what has no ink. Those that
@@ -59,3 +61,17 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
             return seen[shown], name
         seen[shown] = name
     return None
+
+
+def check_classes(path: str, classes: Sequence[str]) -> None:
+    """Class names are in Unicode's usual form, and no two are equal or look the same."""
+    for label in classes:
+        if not unicodedata.is_normalized("NFC", label):
+            rule = "Unicode's composed form (NFC), in which names are looked up"
+            raise refuse(path, f"a list with {ascii(label)[:80]}", rule)
+    if (pair := alike(classes)) is not None:
+        one, other = pair
+        if one == other:
+            raise refuse(path, f"a list with {show(one)} twice", "unique names")
+        found = f"a list with {ascii(one)[:80]} and {ascii(other)[:80]}, which look the same"
+        raise refuse(path, found, "names that people can tell apart")

@@ -207,6 +207,11 @@ class Plan(PlanFile):
         """The mechanisms that are banks of pictures."""
         return {name: part for name, part in self.mechanisms.items() if isinstance(part, Bank)}
 
+    @property
+    def following(self) -> Mapping[str, str]:
+        """The mechanisms whose entry and label are those of another one, each with that one's name."""
+        return {name: bank.spec.follows for name, bank in self.banks.items() if bank.spec.follows is not None}
+
     def verify_banks(self, progress: Callable[[int], object] | None = None) -> None:
         """Compare all pictures of the banks with their hashes, those too that were not used yet.
 
@@ -318,7 +323,8 @@ def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
     mechanisms: dict[str, Mechanism | Bank] = {}
     for name, spec in manifest.mechanisms.items():
         if isinstance(spec, BankSpec):
-            mechanisms[name] = load_bank(name, spec, members)
+            found = mechanisms.get(spec.follows or "")
+            mechanisms[name] = load_bank(name, spec, members, found if isinstance(found, Bank) else None)
             continue
         try:
             mechanisms[name] = load_mechanism(name, spec, members)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from cgnrt.errors import refuse, show
+from cgnrt.plan.bank_schema import check_beside_banks, is_bank, parse_bank
 from cgnrt.plan.fields import (
     UPGRADE,
     JsonNode,
@@ -22,11 +21,8 @@ from cgnrt.plan.fields import (
     parse_tensors,
 )
 from cgnrt.plan.limits import (
-    CHUNK_BYTES,
     FORMAT_VERSION,
     MAX_CLASSES,
-    MAX_ENTRIES,
-    MAX_STRING_CHARS,
     MAX_VECTOR,
     MECHANISMS,
     PICTURES,
@@ -34,7 +30,6 @@ from cgnrt.plan.limits import (
     STREAM_VERSION,
 )
 from cgnrt.plan.manifest import (
-    BankSource,
     BankSpec,
     CgnManifest,
     Distribution,
@@ -48,7 +43,7 @@ from cgnrt.plan.manifest import (
     TensorSpec,
     Truncation,
 )
-from cgnrt.plan.names import alike
+from cgnrt.plan.names import check_classes
 
 _FIELDS = (
     "format_version",
@@ -77,18 +72,6 @@ _MECHANISM_FIELDS = (
     "outputs",
     "range",
     "roll",
-)
-_BANK_FIELDS = (
-    "kind",
-    "pictures",
-    "hashes",
-    "labels",
-    "weights",
-    "count",
-    "store",
-    "classes",
-    "roll",
-    "sources",
 )
 
 
@@ -122,8 +105,8 @@ def _parse_cgn(root: JsonNode, version: int, fields: tuple[str, ...]) -> CgnMani
     truncation = _parse_truncation(part["truncation"])
     members = {name: parse_member(name, node) for name, node in part["members"].items().items()}
     mechanisms = {
-        name: _parse_bank(name, node.fields(_BANK_FIELDS), (height, width), members)
-        if version >= 4 and _is_bank(node)
+        name: parse_bank(name, node, (height, width), members)
+        if version >= 4 and is_bank(node)
         else _parse_mechanism(
             name,
             node.fields(network_fields(_MECHANISM_FIELDS, version)),
@@ -133,7 +116,7 @@ def _parse_cgn(root: JsonNode, version: int, fields: tuple[str, ...]) -> CgnMani
         )
         for name, node in part["mechanisms"].fields(MECHANISMS).items()
     }
-    _check_ranges(mechanisms)
+    check_beside_banks(mechanisms)
     noise_mode = part["noise_mode"].choice("independent", "shared")
     if noise_mode == "shared" and len({spec.noise for spec in mechanisms.values()}) != 1:
         raise refuse("noise_mode", "'shared'", "'independent' where the mechanisms' noise differs")
@@ -190,7 +173,7 @@ def _parse_mechanism(
     rows, columns = embedding["shape"].list(2, 2)
     shape = (rows.integer(1, MAX_CLASSES), columns.integer(1, MAX_VECTOR))
     classes = tuple(label.text(200) for label in part["classes"].list(1, MAX_CLASSES))
-    _check_classes(part["classes"].path, classes)
+    check_classes(part["classes"].path, classes)
     if len(classes) != shape[0]:
         raise refuse(f"length of {part['classes'].path}", len(classes), f"{shape[0]} (rows of the embedding)")
     noise = part["noise"].fields(("size", "distribution"))
@@ -214,91 +197,6 @@ def _parse_mechanism(
         roll=part["roll"].flag(),
         storage=parse_storage(part, weights, members),
     )
-
-
-def _is_bank(node: JsonNode) -> bool:
-    if "kind" not in node.mapping():
-        raise refuse(f"{node.path}.kind", "missing", "a field of the manifest")
-    return JsonNode(node.mapping()["kind"], f"{node.path}.kind").choice("graph", "bank") == "bank"
-
-
-def _parse_bank(
-    name: str,
-    part: Mapping[str, JsonNode],
-    resolution: tuple[int, int],
-    members: Mapping[str, MemberSpec],
-) -> BankSpec:
-    part["store"].choice("raw")
-    count = part["count"].integer(1, MAX_ENTRIES)
-    classes = tuple(label.text(200) for label in part["classes"].list(1, MAX_CLASSES))
-    _check_classes(part["classes"].path, classes)
-    channels = 1 if name == "shape" else 3
-    chunked = count * channels * resolution[0] * resolution[1]
-    hashes = 32 * -(-chunked // CHUNK_BYTES)
-    found = {}
-    for role, size in (
-        ("pictures", chunked),
-        ("hashes", hashes),
-        ("labels", 4 * count),
-        ("weights", 4 * count),
-    ):
-        node = part[role]
-        if role == "weights" and node.value is None:
-            continue
-        member = found[role] = node.member()
-        if not re.fullmatch(rf"banks/[^/]+\.{role}", member):
-            node.fail(f"banks/<stem>.{role}")
-        if member in members and members[member].size != size:  # a missing one is reported by `check_uses`
-            raise refuse(f"size of member {member!r}", members[member].size, f"{size} (for {count} pictures)")
-    pictures, listed = members.get(found["pictures"]), members.get(found["hashes"])
-    if pictures is not None and listed is not None and pictures.sha256 != listed.sha256:
-        rule = f"that of {found['hashes']!r}, which has the hashes of its chunks"
-        raise refuse(f"SHA-256 of member {found['pictures']!r}", f"{pictures.sha256[:16]}...", rule)
-    return BankSpec(
-        pictures=found["pictures"],
-        hashes=found["hashes"],
-        labels=found["labels"],
-        weights=found.get("weights"),
-        count=count,
-        classes=classes,
-        roll=part["roll"].flag(),
-        sources=tuple(_parse_bank_source(node) for node in part["sources"].list(0, 64)),
-        outputs=(TensorSpec(PICTURES[name], ("n", channels, *resolution)),),
-    )
-
-
-def _parse_bank_source(node: JsonNode) -> BankSource:
-    part = node.fields(("name", "count", "sha256", "licence"))
-    licence = part["licence"]
-    return BankSource(
-        part["name"].text(1024),
-        part["count"].integer(0, MAX_ENTRIES),
-        part["sha256"].sha256(),
-        None if licence.value is None else licence.text(MAX_STRING_CHARS),
-    )
-
-
-def _check_ranges(mechanisms: Mapping[str, MechanismSpec | BankSpec]) -> None:
-    """Beside a bank, whose range is fixed, a foreground or background has the same range: they are blended."""
-    for name, other in (("texture", "background"), ("background", "texture")):
-        spec = mechanisms[name]
-        if isinstance(mechanisms[other], BankSpec) and spec.range != mechanisms[other].range:
-            rule = f"[-1, 1], since {other} is a bank"
-            raise refuse(f"mechanisms.{name}.range", f"[{spec.range[0]:g}, {spec.range[1]:g}]", rule)
-
-
-def _check_classes(path: str, classes: Sequence[str]) -> None:
-    """Class names are in Unicode's usual form, and no two are equal or look the same."""
-    for label in classes:
-        if not unicodedata.is_normalized("NFC", label):
-            rule = "Unicode's composed form (NFC), in which names are looked up"
-            raise refuse(path, f"a list with {ascii(label)[:80]}", rule)
-    if (pair := alike(classes)) is not None:
-        one, other = pair
-        if one == other:
-            raise refuse(path, f"a list with {show(one)} twice", "unique names")
-        found = f"a list with {ascii(one)[:80]} and {ascii(other)[:80]}, which look the same"
-        raise refuse(path, found, "names that people can tell apart")
 
 
 def _parse_inputs(

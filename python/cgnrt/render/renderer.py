@@ -385,6 +385,12 @@ class Counterfactuals:
                         f"render: labels[{k}] of {name} are {column.min()}..{column.max()}, expected "
                         f"0..{classes - 1}."
                     )
+            for name, leader in self.request.sampler.following.items():
+                if (getattr(variant, name) != getattr(variant, leader)).any():
+                    raise ValueError(
+                        f"render: labels[{k}] of {name} are others than those of {leader}, expected the same: {name} "
+                        f"follows {leader} in this plan."
+                    )
         variants = [Labels(*(column.astype(np.int64) for column in variant)) for variant in variants]
         return self.renderer.render_variants([self.request._replace(labels=variant) for variant in variants])
 

@@ -65,7 +65,15 @@ class Interpolation:
         nearer_first = steps[:, 0] < 0.5
         labels, noises, embeddings = [], [], {}
         for column, name in enumerate(MECHANISMS):
-            pair = _label_pair(resolver.names, name, self.labels[name], drawn.labels[column])
+            given = self.labels[name]
+            if (leader := resolver.sampler.mechanisms[name].follows) is not None:
+                if given is not None and given != self.labels[leader]:
+                    raise ValueError(
+                        f"interpolate: {name} is {given!r}, expected that of {leader}, which {name} follows in this "
+                        "plan. Leave it out."
+                    )
+                given = self.labels[leader]
+            pair = _label_pair(resolver.names, name, given, drawn.labels[column])
             first, last = (0, 1) if name in self.moving else (0, 0)
             if resolver.sampler.mechanisms[name].distribution == "entry":
                 if name in self.moving:

@@ -12,6 +12,7 @@ import numpy as np
 from cgnrt._support.values import host_array
 from cgnrt.plan import Plan, Truncation
 from cgnrt.request.labels import LONGEST_COMPOSED, LONGEST_SPELT, Label, close_names, list_labels
+from cgnrt.request.noise import check_noise, check_truncation, noise_parts
 from cgnrt.request.options import SampleOptions, beside_pool
 from cgnrt.sampling import (
     MECHANISMS,
@@ -159,7 +160,11 @@ class Resolver:
         manifest, mechanisms = plan.manifest, plan.mechanisms
         draws = {
             name: MechanismDraws(
-                len(m.classes), m.spec.noise.size, m.spec.noise.distribution, bool(m.spec.roll)
+                len(m.classes),
+                m.spec.noise.size,
+                m.spec.noise.distribution,
+                bool(m.spec.roll),
+                plan.following.get(name),
             )
             for name, m in mechanisms.items()
         }
@@ -209,6 +214,7 @@ class Resolver:
             raise ValueError(
                 "sample: labels is 'shared', expected the same classes for all mechanisms and no subsets."
             )
+        self._check_following(options)
         return DrawOptions(
             seed=resolve_seed(options.seed),
             labels=options.labels,
@@ -219,6 +225,23 @@ class Resolver:
             hold=options.hold,
             distinct=bool(options.distinct),
         )
+
+    def _check_following(self, options: SampleOptions) -> None:
+        """Refuse what would draw another entry or label of a mechanism than of the one that it follows."""
+        for name, leader in self.sampler.following.items():
+            for option in ("do", "classes"):
+                if name in (getattr(options, option) or {}):
+                    raise ValueError(
+                        f"sample: {option}[{name!r}] must not be set: {name} follows {leader} in this plan "
+                        f"and has its label. Set {option}[{leader!r}], or leave it out."
+                    )
+            if options.pool is not None:
+                sizes = dict(zip(MECHANISMS, options.pool_sizes, strict=True))
+                if sizes[name] != sizes[leader]:
+                    raise ValueError(
+                        f"sample: pool is {options.pool}, expected one size for {leader} and {name}: {name} follows "
+                        f"{leader} in this plan."
+                    )
 
     def request(self, options: SampleOptions, indices: np.ndarray, noise: Any = None) -> Request:
         """The request for the samples at `indices`, int64 (n,), without a pool."""
@@ -253,9 +276,25 @@ class Resolver:
             lengths["n"] = check_index("n", n)
         if len(set(lengths.values())) > 1:
             raise ValueError(f"sample: lengths are {lengths}, expected one for all.")
+        for name, leader in self.sampler.following.items():
+            self._leave_out(name, leader, single, several)
         count = None if indices is not None else next(iter(lengths.values()), 1)
         where = resolve_indices(count, start, indices)
         return self._request(options, self.draws(replace(options, do=single)), where, noise, several)
+
+    def _leave_out(
+        self, name: str, leader: str, single: dict[str, Label], several: dict[str, np.ndarray]
+    ) -> None:
+        """Leave out the labels of a mechanism that follows `leader`, once they are found to be the leader's."""
+        for labels in (single, several):
+            if name in labels:
+                mine: Any = labels.pop(name)
+                its: Any = single.get(leader, several.get(leader))
+                if its is None or np.not_equal(mine, its).any():
+                    raise ValueError(
+                        f"sample: {name} is given, expected the labels of {leader}, which it follows in this plan. "
+                        "Leave it out."
+                    )
 
     def truncation(self, value: Any, n: int) -> np.ndarray | None:
         """The truncation of n samples, float32 (n, 1); None for a plan without truncation."""
@@ -293,15 +332,19 @@ class Resolver:
         """The labels of samples; `given` has those of mechanisms that are not drawn."""
         found = dict(given)
         fixed = {*given, *(name for name, _ in draws.do)}
-        # A label that is fixed stays: where it is the background's, the texture's is drawn beside it.
-        order = ("shape", "background", "texture") if "background" in fixed else MECHANISMS
+        following = self.sampler.following
+        order = [name for name in MECHANISMS if name not in following]
+        if "background" in fixed:
+            # A label that is fixed stays: where it is the background's, the texture's is drawn beside it.
+            order.append(order.pop(order.index(following.get("texture", "texture"))))
         for name in order:
             if name in found:
                 continue
             avoided = None
-            if draws.distinct and name == order[2] and name not in fixed:
-                avoided = self.names.same(name, order[1], found[order[1]])
+            if draws.distinct and name == order[-1] and name not in fixed:
+                avoided = self.names.same(name, order[-2], found[order[-2]])
             found[name] = self.sampler.labels(draws, name, indices, avoided)
+        found |= {name: found[leader] for name, leader in following.items()}
         if draws.distinct:
             equal = self.names.same("background", "texture", found["texture"]) == found["background"]
             if equal.any():
@@ -327,80 +370,3 @@ def merge_requests(requests: Sequence[Request]) -> Request:
         given=tuple(map(np.concatenate, zip(*noise, strict=True))),
         truncation=truncation,
     )
-
-
-def check_noise(sampler: Sampler, noise: Any, n: int) -> tuple[np.ndarray | None, ...]:
-    """A caller's (shape, texture, background[, rolls]) as float32 (n, z), int32 (n, 2, 2); None stays None."""
-    if noise is None:
-        return (None,) * 4
-    given = noise_parts(noise)
-    checked: list[np.ndarray | None] = []
-    for name, array in zip(MECHANISMS, given, strict=False):
-        if array is None:
-            checked.append(None)
-            continue
-        array = host_array("sample", f"noise of {name}", array)
-        expected = (n, sampler.mechanisms[name].noise_size)
-        if sampler.mechanisms[name].distribution == "entry":
-            checked.append(_check_words(name, array, expected))
-            continue
-        if array.dtype.kind != "f" or array.shape != expected:
-            raise ValueError(
-                f"sample: noise of {name} is {array.dtype} {array.shape}, expected float32 {expected}."
-            )
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(array, np.float32)
-        if not np.isfinite(array).all():
-            raise ValueError(f"sample: noise of {name} has values that are not finite in float32.")
-        checked.append(array)
-    rolls = given[3]
-    if rolls is not None:
-        rolls = host_array("sample", "rolls", rolls)
-        if rolls.dtype.kind != "i" or rolls.shape != (n, 2, 2):
-            raise ValueError(f"sample: rolls are {rolls.dtype} {rolls.shape}, expected int32 {(n, 2, 2)}.")
-        if rolls.size and not -(2**31) <= rolls.min() <= rolls.max() < 2**31:
-            raise ValueError(f"sample: rolls are {rolls.min()}..{rolls.max()}, expected what int32 holds.")
-        rolls = np.ascontiguousarray(rolls, np.int32)
-    return (*checked, rolls)
-
-
-def _check_words(name: str, array: np.ndarray, expected: tuple[int, int]) -> np.ndarray:
-    """A caller's noise of a bank as uint32 (n, 1)."""
-    if array.dtype.kind not in "iu" or array.shape != expected:
-        raise ValueError(
-            f"sample: noise of {name} is {array.dtype} {array.shape}, expected uint32 {expected}, since {name} is a "
-            "bank of pictures."
-        )
-    if array.size and not 0 <= array.min() <= array.max() <= 0xFFFF_FFFF:
-        raise ValueError(
-            f"sample: noise of {name} is {array.min()}..{array.max()}, expected what uint32 holds."
-        )
-    return np.ascontiguousarray(array, np.uint32)
-
-
-def noise_parts(noise: Any) -> tuple[Any, Any, Any, Any]:
-    """The three mechanisms' parts of a caller's noise, and its rolls or None."""
-    if not isinstance(noise, list | tuple):
-        raise TypeError(f"sample: noise is {noise!r}, expected (shape, texture, background[, rolls]).")
-    if len(noise) not in (3, 4):
-        raise ValueError(
-            f"sample: noise has {len(noise)} parts, expected 3 or 4 (shape, texture, background, rolls)."
-        )
-    return noise[0], noise[1], noise[2], noise[3] if len(noise) == 4 else None
-
-
-def check_truncation(bounds: Any, truncation: Any, n: int) -> np.ndarray | None:
-    """The truncation of every sample, float32 (n, 1), from a number or (n,); `bounds` is the manifest's."""
-    if bounds is None:
-        if truncation is not None:
-            raise ValueError("sample: truncation is given, but this plan has no truncation. Leave it out.")
-        return None
-    values = host_array("sample", "truncation", bounds.default if truncation is None else truncation)
-    if values.dtype.kind not in "fiu":
-        raise TypeError(f"sample: truncation is {truncation!r}, expected a number or ({n},) of them.")
-    values = values.astype(np.float32)
-    if values.shape not in ((), (n,)):
-        raise ValueError(f"sample: truncation has shape {values.shape}, expected a number or ({n},).")
-    if not ((values >= bounds.minimum) & (values <= bounds.maximum)).all():
-        raise ValueError(f"sample: truncation is {truncation}, expected {bounds.minimum}..{bounds.maximum}.")
-    return np.ascontiguousarray(np.broadcast_to(values, (n,)).reshape(n, 1))

@@ -55,6 +55,7 @@ def model_config(name: str, generator: Generator, limits: Limits) -> dict[str, A
         if bounds is None
         else {"minimum": bounds.minimum, "maximum": bounds.maximum, "default": bounds.default},
         "plan": generator.plan.digest,
+        "follows": dict(generator.plan.following),
         "engine": {"backend": generator.backend, "precision": generator.precision},
         "limits": {"images": limits.images, "stream_images": limits.stream_images},
     }

@@ -46,6 +46,11 @@ async function start() {
     const changeEnd = (index) => update({ end: { ...state.end, [name]: index } });
     endPickers[name] = new Picker($("end-pickers"), `end-${name}`, `${title} at the end`, facts.classes[name], changeEnd);
   }
+  for (const name of Object.keys(facts.follows)) {
+    const radio = document.querySelector(`input[name=free][value=${name}]`);
+    for (const field of [pickers[name].input, endPickers[name].input]) field.closest(".picker").hidden = true;
+    radio.closest("label").hidden = true;
+  }
   if (facts.truncation !== null) {
     $("truncation-field").hidden = false;
     $("truncation").min = facts.truncation.minimum;
@@ -53,8 +58,18 @@ async function start() {
   }
   $("page").hidden = false;
   listen();
-  state = parse(location.hash, facts.classes);
+  state = followed(parse(location.hash, facts.classes));
   refresh();
+}
+
+/** A state in which mechanisms that follow another one have its class. */
+function followed(given) {
+  const found = { ...given, end: { ...given.end } };
+  for (const [name, leader] of Object.entries(facts.follows)) {
+    for (const part of [found, found.end]) part[name] = part[leader];
+    if (found.free === name) found.free = leader;
+  }
+  return found;
 }
 
 function listen() {
@@ -93,7 +108,7 @@ function listen() {
   $("save-sheet").addEventListener("click", () => saved(saveSheet));
   window.addEventListener("hashchange", () => {
     if (location.hash === format(state)) return;
-    state = parse(location.hash, facts.classes);
+    state = followed(parse(location.hash, facts.classes));
     refresh();
   });
 }
@@ -104,7 +119,7 @@ function drawn() {
 }
 
 function update(change) {
-  state = { ...state, ...change };
+  state = followed({ ...state, ...change });
   refresh();
 }
 
@@ -191,7 +206,7 @@ async function showVariants(signal) {
 
   show(await source.one(state, signal));
   await each(columns, async (column, place) => {
-    column.pictures = await source.one({ ...state, [state.free]: column.index }, signal);
+    column.pictures = await source.one(followed({ ...state, [state.free]: column.index }), signal);
     if (!signal.aborted) draw($("variants").children[place].firstChild, column.pictures.composite);
   });
 }
