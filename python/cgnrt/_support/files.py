@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import signal
@@ -71,6 +72,29 @@ def open_own(path: Path, flags: int) -> int:
         os.close(handle)
         raise OSError(errno.EINVAL, f"{path.name} is not a regular file", str(path))
     return handle
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder itself, which ends with the process, so that no other run writes to it.
+
+    Raises:
+      CgnrtError: another run holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CgnrtError(
+                f"write '{folder}': the folder is in use by another run, expected one run at a time. "
+                "Wait for it, or stop it."
+            ) from None
+        except OSError:  # a network file system that locks no folders
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def cache_folder(name: str) -> Path:

@@ -21,6 +21,11 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_generator(parser: argparse.ArgumentParser) -> None:
     """The plan and what runs it."""
     parser.add_argument("plan", type=Path, help="the plan file")
+    add_engine(parser)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """What runs a plan."""
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, xpu, or cuda:<index>")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cgnrt._support.files import flush_names, open_own, written_beside
+from cgnrt._support.files import flush_names, held_folder, open_own, written_beside
 from cgnrt._support.reading import read_file
 from cgnrt.errors import CgnrtError
 from cgnrt.plan import MECHANISMS
@@ -160,7 +159,7 @@ def writing(folder: Path, settings: Settings, *, force: bool) -> Iterator[Counte
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _held(folder):
+        with held_folder(folder):
             output = CounterfactualFolder(folder, settings, force)
             try:
                 yield output
@@ -170,26 +169,6 @@ def writing(folder: Path, settings: Settings, *, force: bool) -> Iterator[Counte
         raise CgnrtError(
             f"write '{folder}': {error.strerror or error}, expected a writable folder."
         ) from error
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself, which ends with the process."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise CgnrtError(
-            f"write '{folder}': the folder is in use by another run, expected one run at a time. "
-            "Wait for it, or stop it."
-        ) from None
-    except OSError:  # a network file system that locks no folders
-        pass
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:
