@@ -9,13 +9,16 @@ TORCH_PIP_ARGS ?=
 # Engine libraries: cpu or gpu, never both in one environment.
 ENGINES ?= cpu
 PLAN   ?= plans/double-colored.plan
+# What `make wheel` makes wheels for, as names or paths, and whether with CUDA kernels: AUTO (where nvcc is), ON or OFF.
+WHEEL_PYTHONS ?= $(PYTHON)
+CUDA   ?= AUTO
 
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu clean
+.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu wheel try-wheel clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -59,6 +62,15 @@ bench-gpu:
 	$(MAKE) VENV=$(VENV)-gpu ENGINES=gpu $(VENV)-gpu/.full
 	$(VENV)-gpu/bin/python bench/gpu/first.py
 
+# The sdist and a wheel for each of WHEEL_PYTHONS in dist/, repaired and named by auditwheel, checked for its members, size
+# and licences. `make try-wheel` tries them in empty environments: the first steps of a new user.
+wheel: $(VENV)/.wheel
+	rm -f dist/cgnrt-*
+	$(BIN)/python tools/wheels.py --output dist --cuda $(CUDA) --sdist $(WHEEL_PYTHONS)
+
+try-wheel: $(BIN)/python
+	$(BIN)/python tools/try_wheel.py $(addprefix --python ,$(WHEEL_PYTHONS)) dist/cgnrt-*.whl
+
 clean:
 	rm -rf $(VENV) $(VENV)-clang $(VENV)-gpu $(VENV)-triton build out
 
@@ -101,6 +113,10 @@ $(VENV)-clang/.ready: $(VENV)/.full
 	$(BIN)/python $(PURELIB) > "$$($(VENV)-clang/bin/python $(PURELIB))/packages.pth"
 	CXX=clang++ SKBUILD_BUILD_DIR=build/clang SKBUILD_CMAKE_DEFINE='CGNRT_CUDA=OFF;CGNRT_WERROR=ON' \
 	  $(PIP) --python $(VENV)-clang/bin/python install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.wheel: $(BIN)/python
+	$(PIP) install -q --group wheel
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.full

@@ -19,6 +19,14 @@
 
 #include "common/cpu_quota.h"
 
+// GCC 12's headers ask for a version of this function that came with GCC 12's runtime. The one of GCC 4.4
+// does the same, and a wheel that asks for it also runs on systems with an older runtime.
+#if defined(__linux__) && defined(__x86_64__) && defined(__GLIBCXX__)
+__asm__(
+    ".symver _ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE,"
+    "_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE@GLIBCXX_3.4.11");
+#endif
+
 namespace cgnrt {
 namespace {
 

@@ -70,6 +70,7 @@ class EnginesReport:
         }
 
     def to_json(self) -> dict[str, Any]:
+        """The report as JSON keeps it in a plan."""
         return {
             "target": vars(self.target),
             "precision": self.precision,

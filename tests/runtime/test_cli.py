@@ -320,3 +320,17 @@ def test_terminable_sees_through_the_error_of_an_interrupted_call() -> None:
 def test_bench_takes_a_time(golden_plan: Path, capsys: pytest.CaptureFixture[str], seconds: str) -> None:
     assert main(["bench", str(golden_plan), "--seconds", seconds]) == 1
     assert "expected positive numbers" in capsys.readouterr().err
+
+
+def test_example_writes_a_plan_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], demo_plan: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["example"]) == 0
+    assert Path("plans/double-colored.plan").read_bytes() == demo_plan.read_bytes()
+    capsys.readouterr()
+    assert main(["example"]) == 1
+    assert "exists" in capsys.readouterr().err
+    assert main(["example", "--force"]) == 0
+    assert main(["example", "-o", "other.plan"]) == 0
+    assert Generator("other.plan").sample(2, seed=0).images.shape == (2, 3, 32, 32)

@@ -9,11 +9,11 @@ from importlib.metadata import version
 from cgnrt._support.extras import missing_dependency
 from cgnrt._support.files import terminable
 from cgnrt._support.terminal import CommandParser, hold_standard_files, say_error
-from cgnrt.cli import audit, bank, bench, generate, inspect, real, sample, serve, sheet, verify
+from cgnrt.cli import audit, bank, bench, example, generate, inspect, real, sample, serve, sheet, verify
 from cgnrt.errors import CgnrtError
 
 # Every command is a module with `add_parser(commands)`, in the order of `cgnrt --help`.
-_COMMANDS = (inspect, sample, generate, verify, serve, sheet, bench, audit, real, bank)
+_COMMANDS = (example, inspect, sample, generate, verify, serve, sheet, bench, audit, real, bank)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -91,6 +91,7 @@ class DataSetManifest:
         return found is not None and (k := int(found[1])) < self.expected and name == self.name(k)
 
     def write(self, folder: Path) -> None:
+        """Write `manifest.json` into the folder, under the name that the format's readers leave alone."""
         content = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
