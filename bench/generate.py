@@ -32,8 +32,8 @@ import numpy as np
 from report import ROOT, print_table, time_in_turns, write_json
 
 from cgnrt import Generator, shards
+from cgnrt._support.encode import encode
 from cgnrt._support.machine import available_cores
-from cgnrt.shards.encode import encode
 
 POOL = 500
 SHARDS = 12  # of a data set: as many for each core

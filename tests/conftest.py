@@ -38,6 +38,12 @@ def golden_bank_plan() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden_bank_streams_plan() -> Path:
+    """The same pictures as lossless WebP, textures following the shapes, and backgrounds as JPEG; no rolls."""
+    return ROOT / "tests" / "plan" / "golden" / "v4-bank-streams.plan"
+
+
+@pytest.fixture(scope="session")
 def golden_saliency_plan() -> Path:
     """A tiny plan that finds objects, of the current format version: 8 x 8 px."""
     return ROOT / "tests" / "plan" / "golden" / "v4-saliency.plan"

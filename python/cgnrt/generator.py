@@ -48,6 +48,8 @@ class Generator:
       compile: with backend="torch", let torch.compile make kernels for `engine_batches`, or for every size as it comes:
         seconds to minutes the first time, kept on this machine.
       tf32: with backend="torch" on an NVIDIA GPU, compute what is float32 with ten bits of mantissa, faster.
+      bank_cache_bytes: for pictures of banks that are stored as WebP or JPEG: what was decoded stays as long as there
+        is room for it, so that each picture is decoded once if all fit. Memory is taken as it fills.
     Raises:
       PlanError: the file is not a plan, is damaged, or has another version.
       BackendError: no engine can run the plan with these options.
@@ -81,6 +83,7 @@ class Generator:
         engine_batches: Sequence[int] | None = None,
         compile: bool = False,
         tf32: bool = False,
+        bank_cache_bytes: int = 1 << 30,
     ) -> None:
         self._pipeline = Pipeline(
             path,
@@ -99,6 +102,7 @@ class Generator:
                 engine_batches=engine_batches,  # type: ignore[arg-type]  # which it checks
                 compile=compile,
                 tf32=tf32,
+                bank_cache_bytes=bank_cache_bytes,
             ),
         )
         self._absolute = os.path.join(os.getcwd(), self.plan.path)  # for workers, wherever they are started

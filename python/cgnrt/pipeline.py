@@ -190,6 +190,7 @@ class Pipeline:
             self.pixels,
             self.choice,
             self.options.threads,
+            self.options.bank_cache_bytes,
         )
 
 

@@ -69,8 +69,12 @@ V4_SALIENCY = (
     "ef39055164189f9f67bb53fe8a1eb19ff1522a42eaea32d6f54b34988cdf408d",
 )
 V4_BANK = (
-    "16bd8a466e1ca5313253d64846df06710947455a60f8a7932e3665444223937a",
-    "ed55c6c5b0b973303101e527954709f4e83452776ed663c785969a74c4fdd0ed",
+    "251d21ec3c86748436ece6b5dda6981835ae6959fe5155e0e0118813302865d8",
+    "b0b72aa8c19f778372befe82f0649e3e348133198cefefdd4edfaf4f62708883",
+)
+V4_STREAMS = (
+    "8c181f69fdc344664c0aea7164040170be58b63d6b338ce81ef6fe35b5d73ec7",
+    "5aacd7e5aef8238668a965e2b80b6f394a8469e33f4df09f959a2d8d9321de7f",
 )
 
 
@@ -133,6 +137,17 @@ def test_golden_bank_plan_opens_and_is_unchanged() -> None:
         assert texture.weights.tolist() == [1, 2, 3, 4, 0, 5, 1]
         assert (texture.spec.range, plan.banks["shape"].spec.range) == ((-1, 1), (0, 1))
         assert texture.spec.sources == (BankSource("make_golden.py", 7, "0" * 64, "MIT"),)
+        plan.verify_banks()
+
+
+def test_golden_plan_of_streams_opens_and_is_unchanged() -> None:
+    path = GOLDEN / "v4-bank-streams.plan"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == V4_STREAMS[1]
+    with Plan.open(path) as plan:
+        assert plan.digest == V4_STREAMS[0]
+        assert [bank.spec.store for bank in plan.banks.values()] == ["webp", "webp", "jpeg"]
+        assert plan.following == {"texture": "shape"}
+        assert plan.banks["background"].read(np.arange(7)).shape == (7, 3, 8, 8)
         plan.verify_banks()
 
 

@@ -201,7 +201,9 @@ class _Drawing:
         drawn_from |= {name: str(settings[name]) for name in recorded if settings[name] is not None}
         return write_bank(
             target,
-            **parts,
+            shape=parts["shape"],
+            texture=parts["texture"],
+            background=parts["background"],
             family=f"{manifest.family[:240]}, as a bank",
             noise_mode=manifest.noise_mode if len(drawn) == len(MECHANISMS) else None,
             training_data=manifest.training_data,

@@ -167,9 +167,10 @@ def _describe_bank(bank: Bank) -> list[str]:
     spec = bank.spec
     sizes = np.diff(bank.starts)
     weights = "" if bank.weights is None else ", drawn by weights"
+    stored = "uint8" if bank.is_raw else spec.store
     lines = [
-        f"{bank.name}  (bank of {spec.count:,} pictures, {_bytes(bank.pictures.nbytes)})",
-        f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}, stored as uint8",
+        f"{bank.name}  (bank of {spec.count:,} pictures, {_bytes(bank.stored_bytes)})",
+        f"  {'gives':<12}{', '.join(_tensor(tensor) for tensor in spec.outputs)}, stored as {stored}",
         f"  {'a class':<12}{sizes.min():,} .. {sizes.max():,} pictures{weights}",
         f"  {'classes':<12}{_classes(bank.classes)}",
     ]

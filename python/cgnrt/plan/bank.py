@@ -1,4 +1,4 @@
-"""A bank: pictures with classes, in place in the mapped file, of which noise picks one."""
+"""A bank: pictures with classes, in the mapped file, of which noise picks one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from cgnrt.errors import COPY_AGAIN, PlanError, refuse, show, within
+from cgnrt.plan.bank_streams import check_index, decode_stream
 from cgnrt.plan.limits import CHUNK_BYTES
 from cgnrt.plan.manifest import BankSpec
 
@@ -21,7 +22,7 @@ class Bank:
     Attributes:
       name: `shape`, `texture` or `background`.
       spec: its entry in the manifest.
-      pictures: uint8 (count, c, h, w), a read-only view of the file. Call `check` before what is in it counts.
+      entry_shape: (c, h, w) of a picture.
       labels: int32 (count,), rising; `starts` has the first picture of each class, and their number at the end.
       weights: uint32 (count,), or None.
     """
@@ -36,11 +37,13 @@ class Bank:
     ) -> None:
         self.name = name
         self.spec = spec
-        shape = tuple(int(size) for size in spec.outputs[0].shape[1:])
+        self.entry_shape = tuple(int(size) for size in spec.outputs[0].shape[1:])
         self._data = members[spec.pictures]
         self._hashes = members[spec.hashes]
-        self.pictures = np.frombuffer(self._data, np.uint8).reshape(spec.count, *shape)
-        self._entry_bytes = int(np.prod(shape))
+        self._entry_bytes = int(np.prod(self.entry_shape))
+        self._index = None if spec.index is None else np.frombuffer(members[spec.index], "<u8")
+        if self._index is not None:
+            check_index(self._index, len(self._data), self._entry_bytes)
         self._checked = np.zeros(len(self._hashes) // _DIGEST_BYTES, bool)
         if spec.labels is None:
             assert leader is not None  # the schema has compared the two
@@ -77,9 +80,62 @@ class Bank:
         found = np.searchsorted(self._totals, drawn, side="right").astype(np.int64)
         return found
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether the file has the pictures as they are, not as streams that are decoded."""
+        return self._index is None
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of the pictures in the file."""
+        return len(self._data)
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """The pictures of a raw bank, uint8 (count, c, h, w), in the file. Call `check` before what is in it counts.
+
+        Raises:
+          ValueError: the pictures are stored as streams.
+        """
+        if self._index is not None:
+            raise ValueError(
+                f"bank {self.name!r}: pictures are {self.spec.store} streams, expected raw ones. Use Bank.read."
+            )
+        return np.frombuffer(self._data, np.uint8).reshape(self.spec.count, *self.entry_shape)
+
+    def read(self, entries: np.ndarray) -> np.ndarray:
+        """Copies of these pictures, checked, uint8 (n, c, h, w).
+
+        Raises:
+          PlanError: a chunk has another hash, or a stream is not a picture of this size.
+        """
+        entries = np.asarray(entries, np.int64)
+        self.check(entries)
+        if self._index is None:
+            found: np.ndarray = self.pictures[entries]
+            return found
+        found = np.empty((len(entries), *self.entry_shape), np.uint8)
+        for target, entry in zip(found, entries.tolist(), strict=True):
+            self.decode(entry, target)
+        return found
+
     def widened(self, entries: np.ndarray) -> np.ndarray:
-        """Copies of these pictures, float32 (n, c, h, w): the numbers that `ops.compose` takes bytes for."""
-        return widen(self.pictures[entries])
+        """`read` as float32: the numbers that `ops.compose` takes bytes for."""
+        return widen(self.read(entries))
+
+    def decode(self, entry: int, out: np.ndarray) -> None:
+        """Decode one stream into uint8 (c, h, w). Call `check` before. May be called by several threads at once.
+
+        Raises:
+          PlanError: the stream is not a picture of this size.
+        """
+        index = self._index
+        assert index is not None
+        stream = bytes(self._data[int(index[entry]) : int(index[entry + 1])])
+        try:
+            out[...] = decode_stream(stream, self.spec.store, self.entry_shape)
+        except PlanError as error:
+            raise within(f"mechanism {self.name!r}: picture {entry}", error) from error.__cause__
 
     def check(self, entries: np.ndarray) -> None:
         """Compare the chunks that these pictures lie in with their hashes, those that were not compared yet.
@@ -89,8 +145,10 @@ class Bank:
         """
         if self._checked.all():
             return
-        first = entries * self._entry_bytes // CHUNK_BYTES
-        last = ((entries + 1) * self._entry_bytes - 1) // CHUNK_BYTES
+        begin, end = entries * self._entry_bytes, (entries + 1) * self._entry_bytes
+        if self._index is not None:
+            begin, end = self._index[entries].astype(np.int64), self._index[entries + 1].astype(np.int64)
+        first, last = begin // CHUNK_BYTES, (end - 1) // CHUNK_BYTES
         longest = int((last - first).max(initial=0))
         wanted = np.unique(np.minimum(first[:, None] + np.arange(longest + 1), last[:, None]))
         self._compare(wanted[~self._checked[wanted]], COPY_AGAIN)

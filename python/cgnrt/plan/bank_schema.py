@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from cgnrt.errors import refuse, show
+from cgnrt.plan.bank_streams import STREAMS, longest_stream
 from cgnrt.plan.fields import JsonNode
 from cgnrt.plan.limits import CHUNK_BYTES, MAX_CLASSES, MAX_ENTRIES, MAX_STRING_CHARS, PICTURES
-from cgnrt.plan.manifest import BankSource, BankSpec, MechanismSpec, MemberSpec, TensorSpec
+from cgnrt.plan.manifest import BankSource, BankSpec, MechanismSpec, MemberSpec, Store, TensorSpec
 from cgnrt.plan.names import check_classes
 
 _FIELDS = (
     "kind",
     "pictures",
     "hashes",
+    "index",
     "labels",
     "weights",
     "count",
@@ -41,33 +44,31 @@ def parse_bank(
 ) -> BankSpec:
     """A bank from a mechanism's node; `members` are the manifest's."""
     part = node.fields(_FIELDS)
-    part["store"].choice("raw")
+    store = part["store"].choice("raw", *STREAMS)
     follows = _parse_follows(name, part)
     count = part["count"].integer(1, MAX_ENTRIES)
     classes = tuple(label.text(200) for label in part["classes"].list(1, MAX_CLASSES))
     check_classes(part["classes"].path, classes)
     channels = 1 if name == "shape" else 3
-    chunked = count * channels * resolution[0] * resolution[1]
-    hashes = 32 * -(-chunked // CHUNK_BYTES)
     found = {}
-    for role, size in (
-        ("pictures", chunked),
-        ("hashes", hashes),
-        ("labels", 4 * count),
-        ("weights", 4 * count),
-    ):
-        node = part[role]
-        if follows is not None and role in ("labels", "weights"):
-            if node.value is not None:
-                node.fail(f"null, since {name} follows {follows}")
+    left_out = {"index"} if store == "raw" else set()
+    if follows is not None:
+        left_out |= {"labels", "weights"}
+    for role in ("pictures", "hashes", "index", "labels", "weights"):
+        field = part[role]
+        if role in left_out:
+            if field.value is not None:
+                field.fail(
+                    "null for raw pictures" if role == "index" else f"null, since {name} follows {follows}"
+                )
             continue
-        if role == "weights" and node.value is None:
+        if role == "weights" and field.value is None:
             continue
-        member = found[role] = node.member()
-        if not re.fullmatch(rf"banks/[^/]+\.{role}", member):
-            node.fail(f"banks/<stem>.{role}")
-        if member in members and members[member].size != size:  # a missing one is reported by `check_uses`
-            raise refuse(f"size of member {member!r}", members[member].size, f"{size} (for {count} pictures)")
+        found[role] = field.member()
+        if not re.fullmatch(rf"banks/[^/]+\.{role}", found[role]):
+            field.fail(f"banks/<stem>.{role}")
+    sizes = {role: members[member].size for role, member in found.items() if member in members}
+    _check_sizes(sizes, found, store, count, channels * resolution[0] * resolution[1])
     pictures, listed = members.get(found["pictures"]), members.get(found["hashes"])
     if pictures is not None and listed is not None and pictures.sha256 != listed.sha256:
         rule = f"that of {found['hashes']!r}, which has the hashes of its chunks"
@@ -82,8 +83,30 @@ def parse_bank(
         roll=part["roll"].flag(),
         sources=tuple(_parse_bank_source(node) for node in part["sources"].list(0, 64)),
         outputs=(TensorSpec(PICTURES[name], ("n", channels, *resolution)),),
+        store=cast(Store, store),
+        index=found.get("index"),
         follows=follows,
     )
+
+
+def _check_sizes(
+    sizes: Mapping[str, int], found: Mapping[str, str], store: str, count: int, picture_bytes: int
+) -> None:
+    """Compare the sizes of a bank's members, by role, with what so many pictures take, before anything is read.
+
+    Args:
+      sizes: of the members in `found` that the manifest lists; a missing one is reported by `check_uses`.
+    """
+    raw = count * picture_bytes
+    least, most = (raw, raw) if store == "raw" else (count, count * longest_stream(picture_bytes))
+    pictures = sizes.get("pictures", least)
+    chunks = -(-pictures // CHUNK_BYTES)
+    exact = {"hashes": 32 * chunks, "index": 8 * (count + 1), "labels": 4 * count, "weights": 4 * count}
+    for role, size in sizes.items():
+        low, high = (least, most) if role == "pictures" else (exact[role], exact[role])
+        if not low <= size <= high:
+            rule = f"{low}" if low == high else f"{low}..{high}"
+            raise refuse(f"size of member {found[role]!r}", size, f"{rule} (for {count} pictures)")
 
 
 def check_beside_banks(mechanisms: Mapping[str, MechanismSpec | BankSpec]) -> None:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import mmap
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from cgnrt import _core
+from cgnrt._support.machine import available_cores
+from cgnrt._support.suggest import did_you_mean
+from cgnrt._support.values import is_int
 from cgnrt.plan.bank import Bank, chunk_hashes
+from cgnrt.plan.bank_streams import STREAMS, encode_stream
 from cgnrt.plan.limits import MAX_ENTRIES, MECHANISMS
 from cgnrt.plan.manifest import BankSource, CgnManifest, MechanismSpec, NoiseMode
 from cgnrt.plan.reader import Plan
 from cgnrt.plan.writer import write_plan
 
 _IN_MEMORY_BYTES = 256 << 20  # of pictures in another order; more go to a temporary file
+_ROLES = ("pictures", "hashes", "index", "labels", "weights")
+_ENCODED_AT_ONCE = 256  # pictures
 _WEIGHTS = 1 << 31  # what float weights of the heaviest class add up to, about
 
 
@@ -107,18 +116,25 @@ class BankContents:
             )
         return weights.astype("<u4")
 
-    def members(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The mechanism's entry in a manifest, and its members."""
+    def members(
+        self, name: str, store: str = "raw", quality: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The mechanism's entry in a manifest, and its members; `store` and `quality` as for `write_bank`."""
         rising = not (np.diff(self.labels) < 0).any()
         order = slice(None) if rising else np.argsort(self.labels, kind="stable")
-        pictures = np.ascontiguousarray(self.pictures) if rising else _sorted(self.pictures, order)
-        raw = pictures.data.cast("B")
-        stem = f"banks/{name}"
-        members: dict[str, Any] = {
-            f"{stem}.pictures": raw,
-            f"{stem}.hashes": chunk_hashes(raw),
-        }
-        roles = ["pictures", "hashes"]
+        if store != "raw" and self.pictures.shape[1] == 1:
+            store, quality = "webp", None  # a mask that is a little wrong everywhere shows at its borders
+        stem, roles = f"banks/{name}", ["pictures", "hashes"]
+        members: dict[str, Any] = {}
+        if store == "raw":
+            pictures = np.ascontiguousarray(self.pictures) if rising else _sorted(self.pictures, order)
+            data = pictures.data.cast("B")
+        else:
+            rows = np.arange(len(self.pictures))[order]
+            data, index = _streams((self.pictures[row] for row in rows.tolist()), store, quality)
+            members[f"{stem}.index"] = index
+            roles.append("index")
+        members |= {f"{stem}.pictures": data, f"{stem}.hashes": chunk_hashes(data)}
         if self.follows is None:
             members[f"{stem}.labels"] = self.labels[order].astype("<i4")
             roles.append("labels")
@@ -126,11 +142,12 @@ class BankContents:
             members[f"{stem}.weights"] = np.ascontiguousarray(self.weights[order])
         spec = {
             "kind": "bank",
+            "index": None,
             "labels": None,
             **{role: f"{stem}.{role}" for role in roles},
             "weights": None if self.weights is None else f"{stem}.weights",
-            "count": len(pictures),
-            "store": "raw",
+            "count": len(self.pictures),
+            "store": store,
             "follows": self.follows,
             "classes": list(self.classes),
             "roll": self.roll,
@@ -147,6 +164,8 @@ def write_bank(
     background: BankContents | Plan,
     family: str = "bank",
     noise_mode: NoiseMode | None = None,
+    store: str = "raw",
+    quality: int | None = None,
     training_data: str | None = None,
     sources: Sequence[Mapping[str, str]] = (),
     force: bool = False,
@@ -160,6 +179,9 @@ def write_bank(
       family, training_data, sources: information in the manifest; a plan that gives a mechanism is added to `sources`.
       noise_mode: "shared": one integer picks the entries of all three, which have the same number in their class; None
         is "independent".
+      store: how given pictures are stored: "raw", which is composed from the file as it lies there, or as "webp" or
+        "jpeg" streams, which take less of the disk and are decoded when they are used. Masks are then lossless WebP.
+      quality: 0..100 of lossy WebP (None is lossless), 1..100 of JPEG (None is 95).
       force: replace an existing file.
     Returns:
       The plan's digest.
@@ -173,6 +195,7 @@ def write_bank(
     if len(set(resolutions.values())) > 1:
         found = ", ".join(f"{height} x {width} for {name}" for name, (height, width) in resolutions.items())
         raise ValueError(f"write bank: sizes are {found}, expected one. Resize the pictures.")
+    _check_store(store, quality)
     _check_following(given)
     mechanisms: dict[str, Any] = {}
     members: dict[str, Any] = {}
@@ -187,7 +210,7 @@ def write_bank(
                 raise ValueError(
                     f"write bank: pictures of {name} have {part.pictures.shape[1]} channels, expected {channels}."
                 )
-            spec, added = part.members(name)
+            spec, added = part.members(name, store, quality)
         if clash := members.keys() & added.keys():
             raise ValueError(
                 f"write bank: two plans have a member {min(clash)!r}, expected names that differ."
@@ -219,6 +242,37 @@ def write_bank(
 def source_hash(pictures: np.ndarray) -> str:
     """SHA-256 (hex) of pictures, for a `BankSource` of arrays."""
     return hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest()
+
+
+def _check_store(store: str, quality: int | None) -> None:
+    if store not in ("raw", *STREAMS):
+        rule = " or ".join(map(repr, ("raw", *STREAMS)))
+        raise ValueError(f"write bank: store is {store!r}, expected {rule}.{did_you_mean(store, STREAMS)}")
+    if quality is None:
+        return
+    if store == "raw":
+        raise ValueError("write bank: quality is given for raw pictures. Give store='webp' or 'jpeg', too.")
+    from cgnrt._support.encode import QUALITY_BOUNDS
+
+    low, high = QUALITY_BOUNDS[store]
+    if not is_int(quality) or not low <= quality <= high:
+        raise ValueError(f"write bank: quality is {quality!r}, expected {low}..{high} for {store}.")
+
+
+def _streams(
+    pictures: Iterator[np.ndarray], store: str, quality: int | None
+) -> tuple[memoryview, np.ndarray]:
+    """Pictures as streams one after the other, in a temporary file without a name, and their index."""
+    ends = [0]
+    with tempfile.TemporaryFile() as file, ThreadPoolExecutor(available_cores()) as threads:
+        # `map` of an executor starts all at once: so many streams would be held in memory.
+        while part := list(itertools.islice(pictures, _ENCODED_AT_ONCE)):
+            for stream in threads.map(lambda picture: encode_stream(picture, store, quality), part):
+                file.write(stream)
+                ends.append(ends[-1] + len(stream))
+        file.flush()
+        mapping = mmap.mmap(file.fileno(), ends[-1], access=mmap.ACCESS_READ)
+    return memoryview(mapping), np.array(ends, "<u8")
 
 
 def _check_following(given: Mapping[str, BankContents | Plan]) -> None:
@@ -271,7 +325,7 @@ def _taken_over(name: str, plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     found = plan.manifest._replace(format_version=4).to_dict()["mechanisms"][name]
     if isinstance(mechanism, Bank):
         mechanism.verify()
-        roles = [role for role in ("pictures", "hashes", "labels", "weights") if found[role] is not None]
+        roles = [role for role in _ROLES if found[role] is not None]
         members = {f"banks/{name}.{role}": plan.member(found[role]) for role in roles}
         return {**found, **{role: f"banks/{name}.{role}" for role in roles}}, members
     spec: MechanismSpec = mechanism.spec

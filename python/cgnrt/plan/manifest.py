@@ -15,6 +15,7 @@ from cgnrt.plan.limits import FORMAT_VERSION, STREAM_VERSION
 NoiseMode = Literal["independent", "shared"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Distribution = Literal["normal", "truncated_normal", "entry"]
+Store = Literal["raw", "webp", "jpeg"]
 DivideBy = Literal["maximum", "range"]
 
 
@@ -75,7 +76,7 @@ class BankSource:
 class BankSpec:
     """A mechanism that is pictures: the noise picks one of the label's class. Members lie under `banks/`."""
 
-    pictures: str  # member with the raw pictures, uint8 (count, c, h, w)
+    pictures: str  # member with the pictures: uint8 (count, c, h, w), or streams one after the other
     hashes: str  # member with the SHA-256 of each chunk of the pictures
     labels: (
         str | None
@@ -88,6 +89,10 @@ class BankSpec:
     outputs: tuple[
         TensorSpec, ...
     ]  # the picture, as it is composed; known from the mechanism and the resolution
+    store: Store = "raw"
+    index: str | None = (
+        None  # member with the place of each stream: uint64 (count + 1,); None for raw pictures
+    )
     follows: str | None = None  # the mechanism whose entry, with its label, is drawn here too
 
     @property
@@ -249,10 +254,11 @@ def _mechanism_dict(spec: MechanismSpec | BankSpec, format_version: int) -> dict
             "kind": "bank",
             "pictures": spec.pictures,
             "hashes": spec.hashes,
+            "index": spec.index,
             "labels": spec.labels,
             "weights": spec.weights,
             "count": spec.count,
-            "store": "raw",
+            "store": spec.store,
             "follows": spec.follows,
             "classes": list(spec.classes),
             "roll": spec.roll,

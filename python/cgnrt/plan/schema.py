@@ -256,7 +256,7 @@ def _check_members(
 def _uses(spec: MechanismSpec | BankSpec) -> Iterator[tuple[str, str | None]]:
     """(role, member) of what a mechanism uses."""
     if isinstance(spec, BankSpec):
-        for role in ("pictures", "hashes", "labels", "weights"):
+        for role in ("pictures", "hashes", "index", "labels", "weights"):
             yield f"bank {role}", getattr(spec, role)
         return
     yield "graph", spec.graph

@@ -17,6 +17,7 @@ from cgnrt._support.forking import ForkLock
 from cgnrt.backends import Choice, Engine
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MAX_BATCH, MECHANISMS, PICTURES, PRE_MASK, Bank, Mechanism, Plan
+from cgnrt.plan.bank import widen
 from cgnrt.request.options import PixelFormat
 from cgnrt.request.resolver import Request
 from cgnrt.sampling import NoiseDraw
@@ -118,11 +119,10 @@ class RenderDevice(ABC):
         here = {id(array): array for array in arrays if array is not None}
         return Uploaded(here, self.upload(list(here.values())))
 
-    def bank_pictures(self, bank: Bank, entries: np.ndarray) -> dict[str, Any]:
-        """Pictures of a bank, float32 (n, c, h, w) by output name: widened on the host and uploaded."""
-        bank.check(entries)
-        (pictures,) = self.upload([bank.widened(entries)])
-        return {PICTURES[bank.name]: pictures}
+    def bank_pictures(self, name: str, pictures: np.ndarray) -> dict[str, Any]:
+        """uint8 pictures of a bank as float32 (n, c, h, w) by output name: widened on the host and uploaded."""
+        (uploaded,) = self.upload([widen(pictures)])
+        return {PICTURES[name]: uploaded}
 
     # What every device supplies.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from cgnrt._support.forking import cached_property
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
+from cgnrt.render.banks import BankPictures
 from cgnrt.render.device import NoiseInput, RenderDevice, Uploaded, network_inputs, output_shapes
 from cgnrt.sampling import DrawOptions, Labels, Noise, Sampler
 
@@ -157,15 +158,19 @@ class Pool:
     row of its number. A renewing pool holds those that samples were last composed from, in rows that are used again.
 
     Attributes:
-      pictures: by output name, float32, before any roll, a row for each entry that is held: mask (M, 1, h, w),
-        foreground (F, 3, h, w), background (B, 3, h, w); and every other output once `prepare` was asked for parts.
+      pictures: by output name, float32, or bytes of banks, before any roll: mask (M, 1, h, w), foreground (F, 3, h, w),
+        background (B, 3, h, w), a row for each entry that is held, or all of a raw bank; and every other output once
+        `prepare` was asked for parts.
     """
 
-    def __init__(self, key: PoolKey, layout: PoolLayout, plan: Plan, sampler: Sampler) -> None:
+    def __init__(
+        self, key: PoolKey, layout: PoolLayout, plan: Plan, sampler: Sampler, pictures: BankPictures
+    ) -> None:
         self.key = key
         self.layout = layout
         self.pictures: dict[str, Any] = {}
         self._networks, self._banks = plan.networks, plan.banks
+        self._bank_pictures = pictures
         self._entries: dict[
             str, np.ndarray
         ] = {}  # of banks that are composed in place: the entry of each row
@@ -190,11 +195,13 @@ class Pool:
             outputs = self._outputs(name, parts)
             if outputs.keys() <= self.pictures.keys():
                 continue
-            if name in self._banks and device.composes_banks:
+            bytes_stay = name in self._banks and device.composes_banks
+            if bytes_stay and self._bank_pictures.in_place(name):
                 self._entries[name] = np.zeros(count, np.int64)
                 self.pictures[PICTURES[name]] = self._banks[name].pictures
             for output in outputs.keys() - self.pictures.keys():
-                self.pictures[output] = device.empty((count, *outputs[output]))
+                dtype = "uint8" if bytes_stay else "float32"
+                self.pictures[output] = device.empty((count, *outputs[output]), dtype)
             if self.key.refresh is not None:
                 self._slots[name] = Slots(count)  # without those that were made before
             else:
@@ -287,11 +294,12 @@ class Pool:
         name, rows = new.mechanism, new.rows[part]
         if name in self._banks:
             entries = self._banks[name].entries(new.labels[part], new.noise.words(part))
-            if name not in self._entries:
-                return device.bank_pictures(self._banks[name], entries)
-            self._banks[name].check(entries)
-            self._entries[name][rows] = entries
-            return {}
+            if name in self._entries:
+                self._bank_pictures.find(name, entries)  # which checks them
+                self._entries[name][rows] = entries
+                return {}
+            read = self._bank_pictures.read(name, entries)
+            return {PICTURES[name]: read} if device.composes_banks else device.bank_pictures(name, read)
         kept = self._outputs(name, True).keys() & self.pictures.keys()
         low, high = int(rows[0]), int(rows[-1]) + 1
         into = (

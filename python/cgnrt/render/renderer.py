@@ -15,6 +15,7 @@ from cgnrt._support.values import host_array, refuse_masked
 from cgnrt.backends import Choice
 from cgnrt.batch import Batch
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
+from cgnrt.render.banks import BankPictures
 from cgnrt.render.device import (
     Opening,
     RenderDevice,
@@ -31,6 +32,8 @@ from cgnrt.sampling import Labels, Sampler
 
 # Images that a pool composes in one call of the compiled code: 16,384 of 32 x 32, a tenth of a second's work.
 _COMPOSED_PIXELS = 1 << 24
+# Images of banks that are decoded first.
+_DECODED_PIXELS = 1 << 22
 
 # Images of fewer bytes are made without asking for their memory first.
 _ROOM_BYTES = 64 << 20
@@ -40,12 +43,19 @@ class Renderer:
     """Renders the requests of one Generator on the chosen device, which is opened on first use. Keeps its last pool."""
 
     def __init__(
-        self, plan: Plan, sampler: Sampler, pixels: PixelFormat, choice: Choice, threads: int | None
+        self,
+        plan: Plan,
+        sampler: Sampler,
+        pixels: PixelFormat,
+        choice: Choice,
+        threads: int | None,
+        bank_cache_bytes: int,
     ) -> None:
         self._plan = plan
         self._sampler = sampler
         self._pixels = pixels
         self._opening = Opening(plan, choice, threads)
+        self._banks = BankPictures(plan, bank_cache_bytes, threads)
         self._resolution = (plan.manifest.resolution[0], plan.manifest.resolution[1])
         self._shapes = {
             output: shape for m in plan.mechanisms.values() for output, shape in output_shapes(m).items()
@@ -73,6 +83,7 @@ class Renderer:
     def close(self) -> None:
         """Let go of the engines and the pool; renderers that `with_pixels` made of this one are closed, too."""
         self._opening.close()
+        self._banks.close()
         self._pool = None
 
     def drop_pool(self) -> None:
@@ -190,10 +201,10 @@ class Renderer:
             images = [self._images(device, n, out) for _ in requests]
             kept = self._parts(device, n) if parts else {}
             uploaded = device.uploaded(read.arrays())
-            for part in device.chunks(n, self._resolution):
+            for part in self._chunks(device, n):
                 noise = read.draw(device, uploaded, part)
                 rolls = None if read.rolls is None else uploaded[read.rolls][part]
-                with device.turn():
+                with device.lock if self._banks.decodes else device.turn():
                     found = self._pictures(device, read, noise, uploaded, part)
                     device.join()
                     for (pictures, rows), target in zip(found, images, strict=True):
@@ -220,6 +231,14 @@ class Renderer:
                 for request, labels, target in zip(requests, read.labels, images, strict=True)
             ]
 
+    def _chunks(self, device: RenderDevice, n: int) -> Iterator[slice]:
+        """Slices of n samples that are made at once; of more where no network runs."""
+        if self._plan.networks or not device.composes_banks:
+            return device.chunks(n, self._resolution)
+        pixels = _DECODED_PIXELS if self._banks.decodes else _COMPOSED_PIXELS
+        size = largest_chunk(self._resolution, pixels)
+        return (slice(low, min(low + size, n)) for low in range(0, n, size))
+
     def _pictures(
         self,
         device: RenderDevice,
@@ -239,14 +258,17 @@ class Renderer:
         truncation = None if read.truncation is None else uploaded[read.truncation][part]
         for column, name in enumerate(MECHANISMS):
             if name in banks:
-                for labels, found, rows in zip(read.labels, pictures, in_place, strict=True):
-                    entries = banks[name].entries(labels[column][part], noise[name])
-                    if device.composes_banks:
-                        banks[name].check(entries)
-                        found[PICTURES[name]] = banks[name].pictures
-                        rows[column] = entries
-                    else:
-                        found |= device.bank_pictures(banks[name], entries)
+                picked = [banks[name].entries(labels[column][part], noise[name]) for labels in read.labels]
+                if device.composes_banks:
+                    # Those of all requests at once: what is kept of decoded pictures is good until the next call.
+                    stored, rows = self._banks.find(name, np.concatenate(picked))
+                    for found, places, own in zip(
+                        pictures, in_place, np.split(rows, len(picked)), strict=True
+                    ):
+                        found[PICTURES[name]], places[column] = stored, own
+                    continue
+                for found, entries in zip(pictures, picked, strict=True):
+                    found |= device.bank_pictures(name, self._banks.read(name, entries))
                 continue
             made: dict[bytes, dict[str, Any]] = {}
             for labels, found in zip(read.labels, pictures, strict=True):
@@ -281,7 +303,7 @@ class Renderer:
         self._pool = None
         if pool is None or pool.key != key:
             pool = None
-            pool = Pool(key, layout, self._plan, self._sampler)
+            pool = Pool(key, layout, self._plan, self._sampler, self._banks)
         pool.prepare(device, parts=parts)
         self._pool = pool
         return pool

@@ -199,8 +199,13 @@ class GeneratorOptions:
     engine_batches: tuple[int, ...] | None
     compile: bool
     tf32: bool
+    bank_cache_bytes: int
 
     def __post_init__(self) -> None:
+        if not is_int(self.bank_cache_bytes) or self.bank_cache_bytes < 0:
+            raise ValueError(
+                f"load: bank_cache_bytes is {self.bank_cache_bytes!r}, expected an int of 0 or more."
+            )
         object.__setattr__(self, "threads", check_threads(self.threads))
         object.__setattr__(self, "engine_batches", _check_engine_batches(self.engine_batches))
 

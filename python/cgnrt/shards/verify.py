@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.encode import decode, mask_image
 from cgnrt.errors import printable
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards import journal
-from cgnrt.shards.encode import decode, mask_image
 from cgnrt.shards.formats import FORMATS
 from cgnrt.shards.maker import checksum
 from cgnrt.shards.manifest import DataSetManifest, ShardRecord

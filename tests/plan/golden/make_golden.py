@@ -1,6 +1,6 @@
 """Makes the golden plans of the current format version: 8 x 8 pixels, networks of one layer.
 
-One of each kind, one of a CGN whose weights are stored in half precision, and one of a CGN of banks.
+One of each kind, one of a CGN whose weights are stored in half precision, and two of CGNs of banks.
 
     python tests/plan/golden/make_golden.py FOLDER
 
@@ -129,8 +129,12 @@ def make_plan(half: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
     return manifest, members
 
 
-def make_bank_plan() -> tuple[dict[str, object], dict[str, bytes]]:
-    """Manifest (without members) and members of the golden plan of banks: 7 pictures each; textures have weights."""
+def make_bank_plan(streams: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
+    """Manifest (without members) and members of the golden plan of banks: 7 pictures each; textures have weights.
+
+    With `streams` shapes and textures are lossless WebP, and textures follow the shapes; backgrounds are JPEG. Pillow
+    makes their bytes: another version may make others.
+    """
     manifest, _ = make_plan()
     mechanisms: dict[str, object] = {}
     members: dict[str, bytes] = {}
@@ -140,12 +144,14 @@ def make_bank_plan() -> tuple[dict[str, object], dict[str, bytes]]:
         contents = BankContents(
             ((values + 1) * 128).astype(np.uint8).reshape(-1, channels, SIZE, SIZE),
             labels,
-            CLASSES[name],
-            weights=np.array([1, 2, 3, 4, 0, 5, 1]) if name == "texture" else None,
-            roll=name != "shape",
+            CLASSES["shape" if streams else name],
+            weights=np.array([1, 2, 3, 4, 0, 5, 1]) if name == "texture" and not streams else None,
+            roll=name != "shape" and not streams,
+            follows="shape" if name == "texture" and streams else None,
             sources=[BankSource("make_golden.py", labels.size, "0" * 64, "MIT")],
         )
-        mechanisms[name], added = contents.members(name)
+        store = ("jpeg" if name == "background" else "webp") if streams else "raw"
+        mechanisms[name], added = contents.members(name, store, 90 if store == "jpeg" else None)
         members |= {member: bytes(data) for member, data in added.items()}
     return {**manifest, "mechanisms": mechanisms}, members
 
@@ -201,3 +207,4 @@ if __name__ == "__main__":
     print(write_plan(folder / "v4-half.plan", *make_plan(half=True)))
     print(write_plan(folder / "v4-saliency.plan", *make_saliency_plan()))
     print(write_plan(folder / "v4-bank.plan", *make_bank_plan()))
+    print(write_plan(folder / "v4-bank-streams.plan", *make_bank_plan(streams=True)))

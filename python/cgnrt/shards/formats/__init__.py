@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cgnrt._support.encode import DEFAULT_QUALITY, QUALITY_BOUNDS
 from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import is_int
-from cgnrt.shards.encode import DEFAULT_QUALITY, QUALITY_BOUNDS
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
 from cgnrt.shards.formats.npz import Npz
 from cgnrt.shards.formats.parquet import Parquet

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from cgnrt._support.encode import IMAGES, encode, mask_image
 from cgnrt.sampling import MECHANISMS
-from cgnrt.shards.encode import IMAGES, encode, mask_image
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cgnrt.shards.encode import EXTENSIONS, IMAGES, encode, mask_image
+from cgnrt._support.encode import EXTENSIONS, IMAGES, encode, mask_image
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
 
 _BLOCK = 512
