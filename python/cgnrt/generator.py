@@ -342,13 +342,15 @@ class Generator:
         )
         return self._pipeline.interpolate(path, parts, progress)
 
-    def related(self, *, seed: int | None, indices: Any, truncation: float | None = None) -> Counterfactuals:
+    def related(
+        self, *, seed: int | None, indices: Any, truncation: float | None = None, distinct: bool = False
+    ) -> Counterfactuals:
         """Images of the same noise that differ only in labels; a mechanism runs once for each of its labels (Sec. 2.2).
 
         Args:
-          seed, indices, truncation: as for `sample`. Noise and rolls are those of these samples.
+          seed, indices, truncation, distinct: as for `sample`. Noise and rolls are those of these samples.
         """
-        options = SampleOptions(seed=seed, truncation=truncation)
+        options = SampleOptions(seed=seed, truncation=truncation, distinct=distinct)
         return Counterfactuals(
             self._pipeline.renderer,
             self._pipeline.resolver.request(options, resolve_indices(None, 0, indices)),

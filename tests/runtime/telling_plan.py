@@ -42,9 +42,18 @@ def background_of(images: np.ndarray) -> np.ndarray:
 
 
 def write_telling_plan(
-    make_golden: ModuleType, path: Path, blind: tuple[str, ...] = (), classes: dict[str, int] | None = None
+    make_golden: ModuleType,
+    path: Path,
+    blind: tuple[str, ...] = (),
+    classes: dict[str, int] | None = None,
+    names: dict[str, list[str]] | None = None,
 ) -> Path:
-    """A plan of such mechanisms; those that are `blind` look alike for all classes."""
+    """A plan of such mechanisms; those that are `blind` look alike for all classes.
+
+    Args:
+      classes: how many of each mechanism, where they are not K; more than K look alike.
+      names: of the classes of each mechanism.
+    """
     manifest, members = make_golden.make_plan()
     for name in make_golden.PICTURES:
         painted = pictures(name)
@@ -54,9 +63,9 @@ def write_telling_plan(
         weight = np.zeros((painted[0].size, make_golden.NOISE + K), "<f4")
         weight[:, make_golden.NOISE :] = painted.reshape(K, -1).T
         members[f"mechanisms/{name}.weights"] = weight.tobytes() + bytes(4 * len(weight))
-        members[f"mechanisms/{name}.embedding"] = np.eye(K, dtype="<f4")[:k].tobytes()
+        members[f"mechanisms/{name}.embedding"] = np.eye(k, K, dtype="<f4").tobytes()
         manifest["mechanisms"][name] |= {
-            "classes": [f"{name} {i}" for i in range(k)],
+            "classes": (names or {}).get(name, [f"{name} {i}" for i in range(k)]),
             "embedding": {"member": f"mechanisms/{name}.embedding", "shape": [k, K]},
             "roll": False,
         }

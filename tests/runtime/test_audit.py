@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import cgnrt
-from cgnrt import Generator, MissingDependencyError
+from cgnrt import Audit, Generator, Labels, MissingDependencyError
 from cgnrt.auditing.rates import Rate
+from cgnrt.auditing.run import Job
 
 from .telling_plan import LEVELS, K, N, background_of, shape_of, texture_of, write_telling_plan
 
@@ -110,6 +111,110 @@ def test_the_same_whatever_the_batch_size(telling: Generator) -> None:
     assert cgnrt.audit(mixed, telling, 100, seed=drawn.seed) == drawn
 
 
+def test_distinct_labels_are_never_equal(make_golden: ModuleType, tmp_path: Path) -> None:
+    names = ["red", "green", "blue"]
+    path = write_telling_plan(
+        make_golden, tmp_path / "named.plan", names={"texture": names, "background": names}
+    )
+    shown: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def remember(images: np.ndarray) -> np.ndarray:
+        shown.append((texture_of(images), background_of(images)))
+        return shape_of(images)
+
+    found = cgnrt.audit(remember, path, N, batch_size=N, distinct=True)
+    assert found.distinct
+    assert "texture and background of different classes" in str(found)
+    (texture, background), _, painted, moved, agreeing = shown
+    for these, those in (shown[0], shown[1], painted, moved):
+        assert (these != those).all()
+    assert (painted[0] != texture).all()
+    assert (moved[1] != background).all()
+    np.testing.assert_array_equal(*agreeing)
+    assert found.moves.shape.count == N
+    assert cgnrt.audit(shape_of, path, N, batch_size=7, distinct=True) == found
+    assert not cgnrt.audit(shape_of, path, 10).distinct
+
+
+def test_distinct_replaces_by_every_class_that_is_left(make_golden: ModuleType, tmp_path: Path) -> None:
+    names = ["red", "green", "blue", "lime"]
+    path = write_telling_plan(
+        make_golden,
+        tmp_path / "four.plan",
+        classes=dict.fromkeys(("shape", "texture", "background"), 4),
+        names={"texture": [*names[1:], "grey"], "background": names},
+    )
+    labels = Labels(*np.zeros((3, 4000), np.int64))._replace(background=np.tile([0, 1, 2, 3], 1000))
+    labels = labels._replace(
+        texture=np.where(labels.background == 1, 1, 0)
+    )  # "blue" on "green", else "green"
+    job = Job(Generator(path), ("0", "1", "2", "3"), 4000, 256, 0, None, True)
+    random = np.random.default_rng(0).random(4000)
+    pairs = np.stack([labels.background, job.changed(labels, "texture", random).texture], axis=1)
+    # Background "red" has no texture of its name; "green" is texture 0, "blue" 1, "lime" 2.
+    found = {(int(a), int(b)): int((pairs == (a, b)).all(axis=1).sum()) for a, b in np.unique(pairs, axis=0)}
+    assert {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 2), (2, 3), (3, 1), (3, 3)} == found.keys()
+    assert all(abs(count - (333 if pair[0] == 0 else 500)) < 80 for pair, count in found.items())
+
+
+def test_distinct_of_two_classes(make_golden: ModuleType, tmp_path: Path) -> None:
+    two, names = dict.fromkeys(("shape", "texture", "background"), 2), ["red", "green"]
+    path = write_telling_plan(
+        make_golden, tmp_path / "two.plan", classes=two, names={"texture": names, "background": names}
+    )
+    with pytest.raises(ValueError, match="distinct is on, but texture has 2 classes, expected at least 3"):
+        cgnrt.audit(shape_of, path, 10, distinct=True)
+
+
+def read_mask(masks: np.ndarray) -> np.ndarray:
+    assert masks.shape[1:] == (1, 8, 8)
+    assert masks.dtype == np.float32
+    return masks[:, 0, 0, :K].argmax(axis=1)
+
+
+def test_masks_that_show_their_label(telling: Generator) -> None:
+    shape = independent(telling)[0]
+    found = cgnrt.audit(shape_of, telling, N, mask_classifier=read_mask)
+    assert found.masks is not None
+    assert found.masks.shown.count == N
+    assert counts(found.masks.by_class) == np.bincount(shape).tolist()
+    # A classifier that never sees class 2, and a reader that takes class 0 for class 1.
+    blind = lambda images: np.minimum(shape_of(images), 1)  # noqa: E731
+    found = cgnrt.audit(
+        blind, telling, N, mask_classifier=lambda masks: np.maximum(read_mask(masks), 1), batch_size=7
+    )
+    seen = np.bincount(shape)
+    assert found.masks is not None
+    assert counts(found.masks.by_class) == [0, seen[1], seen[2]]
+    assert (found.masks.shown.count, found.masks.shown.n) == (seen[1] + seen[2], N)
+    assert (found.masks.follows.count, found.masks.follows.n) == (seen[1], seen[1] + seen[2])
+    assert "masks that show their label: " in str(found)
+    assert "masks that show their label, each class:\n  shape 0: 0.0 %" in str(found)
+    assert Audit.from_json(found.to_json()) == found
+    assert cgnrt.audit(blind, telling, N).masks is None
+
+
+def test_a_module_reads_masks_whatever_the_classifier_takes(telling: Generator) -> None:
+    class Reader(torch.nn.Module):
+        def forward(self, masks: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return masks[:, 0, 0, :K]
+
+    reader = Reader()
+    found = cgnrt.audit(shape_of, telling, 50, mask_classifier=reader)
+    assert found.masks is not None
+    assert found.masks.shown.count == 50
+    assert reader.training
+    assert cgnrt.audit(Cues(), telling, 50, mask_classifier=read_mask).masks is not None
+
+
+def test_bad_mask_classifiers(telling: Generator) -> None:
+    with pytest.raises(TypeError, match="mask_classifier is str, expected a callable"):
+        cgnrt.audit(shape_of, telling, 10, mask_classifier="digits")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"labels of the mask_classifier are 3\.\.3, expected 0\.\.2"):
+        cgnrt.audit(shape_of, telling, 10, mask_classifier=lambda masks: np.full(len(masks), 3))
+
+
 def test_batches_bound_the_memory(telling: Generator) -> None:
     sizes: list[int] = []
 
@@ -177,7 +282,7 @@ def test_a_module_is_asked_in_evaluation_mode_and_put_back(telling: Generator) -
     assert cgnrt.audit(module, telling, N) == expected
     assert [part.training for part in module.modules()] == [True, False, True, True]
     assert frozen.num_batches_tracked == 0
-    with pytest.raises(ValueError, match="number of logits is 8, expected 3"):
+    with pytest.raises(ValueError, match="number of logits of the classifier is 8, expected 3"):
         cgnrt.audit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8)).train(), telling, N)
 
 
@@ -219,7 +324,10 @@ def test_torch_is_asked_for_and_missing(telling: Generator, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda m: np.zeros((m, 10)), "number of logits is 10, expected 3, the classes of the plan"),
+        (
+            lambda m: np.zeros((m, 10)),
+            "number of logits of the classifier is 10, expected 3, the classes of the plan",
+        ),
         (
             lambda m: np.zeros((m - 1, K)),
             r"has shape \(9, 3\), expected logits \(10, 3\) or integer labels \(10,\)",
@@ -232,13 +340,16 @@ def test_torch_is_asked_for_and_missing(telling: Generator, monkeypatch: pytest.
         (lambda m: np.zeros((m, K), complex), "is complex128, expected"),
         (lambda m: np.arange(m), r"labels of the classifier are 0\.\.9, expected 0\.\.2"),
         (lambda m: np.arange(m) % K - 1, r"labels of the classifier are -1\.\.1, expected 0\.\.2"),
-        (lambda m: np.diag([np.nan] * m)[:, :K] + np.eye(m)[:, :K], "logits of image 0 of a batch are NaN"),
-        (lambda m: np.full((m, K), np.nan), "logits of image 0 of a batch are NaN"),
-        (lambda m: np.full((m, K), -np.inf), "logits of image 0 of a batch are all -inf"),
-        (lambda m: np.full((m, K), -np.inf, np.float16), "logits of image 0 of a batch are all -inf"),
+        (
+            lambda m: np.diag([np.nan] * m)[:, :K] + np.eye(m)[:, :K],
+            "of the classifier for image 0 .* NaN",
+        ),
+        (lambda m: np.full((m, K), np.nan), "for image 0 of a batch are NaN"),
+        (lambda m: np.full((m, K), -np.inf), "for image 0 of a batch are all -inf"),
+        (lambda m: np.full((m, K), -np.inf, np.float16), "for image 0 of a batch are all -inf"),
         (
             lambda m: np.where(np.arange(m) == 4, -np.inf, 0)[:, None] * np.ones(K),
-            "logits of image 4 .* all -inf",
+            "for image 4 .* all -inf",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def test_the_command(telling: Generator, here: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "-o", "audit.json", "--plot", "audit.png"]) == 0
     captured = capsys.readouterr()
     expected = cgnrt.audit(lambda images: np.zeros(len(images), int), telling, 50)
-    assert captured.out == f"{expected}\n"
+    assert captured.out == f"{replace(expected, classifier='own_classifiers:constant')}\n"
+    assert captured.out.startswith("own_classifiers:constant on telling.plan (")
     assert captured.err == ""
     assert Audit.from_json((here / "audit.json").read_text()) == expected
     assert (here / "audit.png").stat().st_size > 1000
@@ -63,7 +65,41 @@ def test_a_torch_module_by_its_name(
     assert main(["audit", str(telling.plan.path), "own_modules:model", "-n", "20"]) == 0
     model = sys.modules.pop("own_modules").model
     assert model.training
-    assert capsys.readouterr().out == f"{cgnrt.audit(model, telling, 20)}\n"
+    expected = replace(cgnrt.audit(model, telling, 20), classifier="own_modules:model")
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_distinct_labels_and_masks(
+    telling: Generator, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "own_readers.py").write_text(
+        "import torch\nclass Reader(torch.nn.Module):\n    def forward(self, masks):\n"
+        "        assert not self.training\n"
+        "        return masks[:, 0, 0, :3]\nmodule = Reader()\ndef function(masks):\n    return masks[:, 0, 0, :3]\n"
+    )
+    words = [
+        "audit",
+        str(telling.plan.path),
+        "own_classifiers:constant",
+        "-n",
+        "20",
+        "--distinct",
+        "-o",
+        "audit.json",
+    ]
+    for name in ("module", "function"):
+        assert main([*words, "--masks", f"own_readers:{name}", "--force"]) == 0
+        found = Audit.from_json((here / "audit.json").read_text())
+        assert found.distinct
+        assert found.masks is not None
+        assert found.masks.shown.count == 20
+        assert "masks that show their label: 100.0 %" in capsys.readouterr().out
+    del sys.modules["own_readers"]
+    assert main([*words, "--masks", "own_classifiers:fails", "--force"]) == 1
+    assert (
+        "audit 'own_classifiers:fails': the classifier's code raised ValueError (above)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,10 @@ def test_json_is_the_audit(telling: Generator) -> None:
         "value": 1,
     }
     assert content["chance"] == pytest.approx(1 / K)
+    for later in ("distinct", "masks", "classifier"):  # which older files do not have
+        del content[later]
+    assert Audit.from_dict(content) == found
+    assert found.classifier == "shape_of"
     unseen = Rate.of(0, 0, 0.95)
     assert math.isnan(unseen.value)
     assert str(unseen) == "none"
@@ -64,12 +68,15 @@ def test_json_is_the_audit(telling: Generator) -> None:
         (lambda c: c["by_class"].pop(), "content is damaged .*by_class"),
         (lambda c: c.update(n="5"), "content is damaged .*n is '5'"),
         (lambda c: c.update(classes=[1, 2, 3]), "content is damaged .*classes"),
+        (lambda c: c.update(distinct=1), "content is damaged .*distinct is 1"),
+        (lambda c: c["masks"]["by_class"].pop(), "content is damaged .*by_class of the masks"),
+        (lambda c: c["masks"].pop("shown"), "content is damaged .*shown"),
     ],
 )
 def test_content_that_is_no_audit(
     telling: Generator, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    content = cgnrt.audit(shape_of, telling, 5).to_dict()
+    content = cgnrt.audit(shape_of, telling, 5, mask_classifier=lambda m: np.zeros(len(m), int)).to_dict()
     change(content)
     with pytest.raises(ValueError, match=f"^read audit: {message}"):
         Audit.from_dict(content)

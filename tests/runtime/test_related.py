@@ -53,6 +53,17 @@ def test_each_is_what_a_call_gives(engine_plan: EnginePlan, runs: Counter[str], 
         assert (mine.seed, mine.indices.tolist()) == (3, WHERE.tolist())
 
 
+def test_the_first_has_its_parts(golden_plan: Path) -> None:
+    gen = Generator(golden_plan, backend="openvino", threads=1)
+    related = gen.related(seed=3, indices=WHERE, distinct=True)
+    first, second = related.render([related.labels, related.shared_labels], parts=True)
+    expected = gen.sample(indices=WHERE, seed=3, distinct=True, parts=True)
+    np.testing.assert_array_equal(related.labels, expected.labels)
+    for name in ("images", "mask", "foreground", "background"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(expected, name))
+    assert (second.mask, second.foreground) == (None, None)
+
+
 def test_truncation_is_that_of_a_call(imagenet_like: Path) -> None:
     gen = Generator(imagenet_like, threads=1)
     found = gen.related(seed=3, indices=WHERE, truncation=0.3)

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from cgnrt import Plan, shards
-from cgnrt._support.terminal import CommandParser, say_traceback
+from cgnrt._support import terminal
+from cgnrt._support.terminal import CommandParser, say_traceback, steady_progress
 from cgnrt.backends.onnxruntime.session import open_session
 from cgnrt.cli import main
 from cgnrt.errors import BackendError, CgnrtError, one_line, printable, show
@@ -30,6 +31,28 @@ def test_what_steers_a_terminal_is_escaped() -> None:
     assert printable("a\nb", keep="") == r"a\nb"
     assert one_line(ValueError("Node: 'x\x1b[2J\n OK'\n\nfailed\t")) == r"Node: 'x\x1b[2J OK' failed"
     assert STEERING not in show(STEERING)
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with steady_progress("audit", 1000, "images") as progress:
+        for seconds in (4, 2, 3, 300, 1, 10, 10):  # since the update before
+            now[0] += seconds
+            progress.update(100)
+    assert capsys.readouterr().err.splitlines() == [
+        "audit: 200 of 1,000 images, about 24 s left",
+        "audit: 400 of 1,000 images, about 7.7 min left",
+    ]
+    with steady_progress("audit", 1000, "images", shown=False) as progress:
+        now[0] += 100
+        progress.update(100)
+    with steady_progress("audit", 100, "images") as progress:
+        now[0] += 100
+        progress.update(100)  # that was all
+    assert capsys.readouterr().err == ""
 
 
 def test_errors_are_printable_whatever_they_quote() -> None:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
@@ -135,11 +136,66 @@ def progress_bar(total: float | None = None, *, shown: bool = True, **options: A
     from tqdm import tqdm  # here, because most programs show no progress bar
 
     screen = sys.stderr
-    try:
-        visible = shown and screen is not None and screen.isatty()
-    except ValueError:  # closed
-        visible = False
+    visible = shown and _is_terminal(screen)
     return tqdm(total=total, disable=not visible, file=_Screen(screen) if visible else None, **options)
+
+
+def steady_progress(operation: str, total: int, things: str, *, shown: bool = True) -> Any:
+    """`progress_bar` on a terminal; elsewhere, such as in a log, a line now and then that says how long it will take.
+
+    Args:
+      operation: what is being done, which begins each line.
+      things: what is counted, in the plural.
+    """
+    if _is_terminal(sys.stderr):
+        return progress_bar(total, desc=operation, unit=f" {things}", shown=shown)
+    return _ProgressLines(operation, total, things, shown=shown)
+
+
+class _ProgressLines:
+    """Lines on stderr: the first after some seconds, the next when a good deal more is done."""
+
+    first_s = 5.0
+    next_s = 30.0
+
+    def __init__(self, operation: str, total: int, things: str, *, shown: bool) -> None:
+        self._operation, self._total, self._things, self._shown = operation, total, things, shown
+        self._done = 0
+        self._begin = time.monotonic()
+        self._due = self._begin + self.first_s
+
+    def __enter__(self) -> _ProgressLines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        now = time.monotonic()
+        if not self._shown or now < self._due or not 0 < self._done < self._total:
+            return
+        self._due = now + self.next_s
+        left_s = (now - self._begin) / self._done * (self._total - self._done)
+        say(
+            f"{self._operation}: {self._done:,} of {self._total:,} {self._things}, about {_duration(left_s)} left",
+            sys.stderr,
+        )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length_s in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
+def _is_terminal(file: TextIO | None) -> bool:
+    try:
+        return file is not None and file.isatty()
+    except ValueError:  # closed
+        return False
 
 
 class _Screen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cgnrt.auditing.rates import ByMechanism, Rate
@@ -14,6 +14,23 @@ from cgnrt.sampling import MECHANISMS
 FORMAT = "cgnrt-audit"
 FORMAT_VERSION = 1
 _SHOWN_CLASSES = 10  # of the shape, in the table
+_DISTINCT = ", texture and background of different classes"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """How many of a plan's masks show their label, as a classifier of masks says.
+
+    Attributes:
+      shown: the rate of masks of the counterfactuals that the classifier names by the shape's label.
+      by_class: the same for each class of the shape.
+      follows: `follows.shape` of the counterfactuals with such a mask alone: a wrong answer there is the audited
+        classifier's own.
+    """
+
+    shown: Rate
+    by_class: tuple[Rate, ...]
+    follows: Rate
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,9 @@ class Audit:
       moves: the rate of the same interventions whose answer becomes the new label.
       shared: the rate of images whose three labels agree, as in a biased training set, and whose answer is that label.
       by_class: `follows.shape` for each class of the shape.
+      distinct: texture and background of the counterfactuals and interventions never have classes of one name.
+      masks: how many masks show their label; None where no classifier of masks was given.
+      classifier: what the classifier is called, for titles. It is not compared.
     """
 
     plan: str
@@ -48,6 +68,9 @@ class Audit:
     moves: ByMechanism
     shared: Rate
     by_class: tuple[Rate, ...]
+    distinct: bool = False
+    masks: Masks | None = None
+    classifier: str = field(default="", compare=False)
 
     @property
     def chance(self) -> float:
@@ -56,7 +79,8 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `from_dict` reads; every rate has its `value`, too (None for n = 0)."""
-        plain = {name: getattr(self, name) for name in ("plan", "digest", "n", "seed", "confidence")}
+        names = ("plan", "digest", "n", "seed", "confidence", "distinct", "classifier")
+        plain = {name: getattr(self, name) for name in names}
         rates = {
             name: {
                 mechanism: _rate_to_dict(rate) for mechanism, rate in getattr(self, name)._asdict().items()
@@ -72,6 +96,7 @@ class Audit:
             "shared": _rate_to_dict(self.shared),
             "classes": list(self.classes),
             "by_class": [_rate_to_dict(rate) for rate in self.by_class],
+            "masks": None if self.masks is None else _masks_to_dict(self.masks),
         }
 
     def to_json(self) -> str:
@@ -114,7 +139,7 @@ class Audit:
 
         plot_rates(
             path,
-            title=f"{self.plan}, {self.n:,} of each, {100 * self.confidence:g} % intervals",
+            title=f"{self._subject()}, {self.n:,} of each, {100 * self.confidence:g} % intervals",
             bars={
                 "the answer follows its label": self.follows,
                 "changes when it alone changes": self.changes,
@@ -127,8 +152,8 @@ class Audit:
 
     def __str__(self) -> str:
         head = (
-            f"{self.plan} ({self.digest[:12]}): {self.n:,} counterfactuals and interventions, seed {self.seed}, "
-            f"{100 * self.confidence:g} % intervals"
+            f"{self._subject()} ({self.digest[:12]}): {self.n:,} counterfactuals and interventions"
+            f"{_DISTINCT if self.distinct else ''}, seed {self.seed}, {100 * self.confidence:g} % intervals"
         )
         rows = [("", "answer follows it", "changes with it alone", "... to its new label")]
         rows += [
@@ -142,28 +167,36 @@ class Audit:
         ]
         rows += [("chance", f"{100 * self.chance:.1f} %", "", "")]
         table = [f"  {a:<12}{b:<24}{c:<24}{d}".rstrip() for a, b, c, d in rows]
-        by_class = [f"  {name}: {rate}" for name, rate in self._worst_classes()]
-        shown = (
-            f"lowest {len(by_class)} of {len(self.classes)}"
-            if len(by_class) < len(self.classes)
-            else "each class"
-        )
-        return "\n".join(
-            [
-                head,
-                *table,
-                f"where all labels agree, accuracy is {self.shared}",
-                f"shape followed, {shown}:",
-                *by_class,
+        lines = [head, *table, f"where all labels agree, accuracy is {self.shared}"]
+        lines += self._class_lines("shape followed", self.by_class)
+        if self.masks is not None:
+            lines += [
+                f"masks that show their label: {self.masks.shown}; "
+                f"the answer follows the shape of these in {self.masks.follows}"
             ]
-        )
+            lines += self._class_lines("masks that show their label", self.masks.by_class)
+        return "\n".join(lines)
 
-    def _worst_classes(self) -> list[tuple[str, Rate]]:
-        """The classes in order; if there are many, those with the lowest rates, without classes that were not seen."""
-        pairs = list(zip(self.classes, self.by_class, strict=True))
-        if len(pairs) <= _SHOWN_CLASSES:
-            return pairs
-        return sorted((pair for pair in pairs if pair[1].n), key=lambda pair: pair[1].value)[:_SHOWN_CLASSES]
+    def _subject(self) -> str:
+        return f"{self.classifier} on {self.plan}" if self.classifier else self.plan
+
+    def _class_lines(self, title: str, rates: tuple[Rate, ...]) -> list[str]:
+        """A line for each class in order; if there are many, those with the lowest rates that were seen."""
+        pairs = list(zip(self.classes, rates, strict=True))
+        shown = "each class"
+        if len(pairs) > _SHOWN_CLASSES:
+            seen = (pair for pair in pairs if pair[1].n)
+            pairs = sorted(seen, key=lambda pair: pair[1].value)[:_SHOWN_CLASSES]
+            shown = f"lowest {len(pairs)} of {len(self.classes)}"
+        return [f"{title}, {shown}:", *(f"  {name}: {rate}" for name, rate in pairs)]
+
+
+def _masks_to_dict(masks: Masks) -> dict[str, Any]:
+    return {
+        "shown": _rate_to_dict(masks.shown),
+        "by_class": [_rate_to_dict(rate) for rate in masks.by_class],
+        "follows": _rate_to_dict(masks.follows),
+    }
 
 
 def _rate_to_dict(rate: Rate) -> dict[str, Any]:
@@ -179,23 +212,35 @@ def _parse(content: Any) -> Audit:
             "Upgrade cgnrt."
         )
     try:
-        found = {field.name: content[field.name] for field in fields(Audit)}
+        found = {field.name: content[field.name] for field in fields(Audit) if field.name in content}
+        required = {field.name for field in fields(Audit)} - {"distinct", "masks", "classifier"}
+        if missing := sorted(required - found.keys()):
+            raise ValueError(f"{missing[0]!r} is missing")
         for name in ("follows", "changes", "moves"):
             found[name] = ByMechanism(*(_rate(found[name][mechanism]) for mechanism in MECHANISMS))
         found["shared"] = _rate(found["shared"])
         found["by_class"] = tuple(_rate(rate) for rate in found["by_class"])
         found["classes"] = tuple(found["classes"])
         plain = (("plan", str), ("digest", str), ("n", int), ("seed", int), ("confidence", float))
-        for name, kind in plain:
-            if type(found[name]) is not kind:
+        for name, kind in (*plain, ("distinct", bool), ("classifier", str)):
+            if name in found and type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")
         if not found["classes"] or not all(isinstance(name, str) for name in found["classes"]):
             raise ValueError("classes are not names")
         if len(found["classes"]) != len(found["by_class"]):
             raise ValueError("by_class is not one rate for each class")
+        if found.get("masks") is not None:
+            found["masks"] = _masks(found["masks"], len(found["classes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"read audit: content is damaged ({error}), expected what to_dict wrote.") from error
     return Audit(**found)
+
+
+def _masks(content: Mapping[str, Any], k: int) -> Masks:
+    by_class = tuple(_rate(rate) for rate in content["by_class"])
+    if len(by_class) != k:
+        raise ValueError("by_class of the masks is not one rate for each class")
+    return Masks(_rate(content["shown"]), by_class, _rate(content["follows"]))
 
 
 def _rate(content: Mapping[str, Any]) -> Rate:

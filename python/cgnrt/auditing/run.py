@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from cgnrt._support.extras import missing_dependency
 from cgnrt._support.values import host_array, is_int
 from cgnrt.auditing.modules import classifying, is_module
 from cgnrt.auditing.rates import ByMechanism, Rate
-from cgnrt.auditing.result import Audit
+from cgnrt.auditing.result import Audit, Masks
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
+from cgnrt.request.resolver import ClassNames
 from cgnrt.sampling import MECHANISMS, Labels, check_index, resolve_seed
 
 Classifier = Callable[[Any], Any]
@@ -33,7 +35,9 @@ def audit(
     confidence: float = 0.95,
     inputs: str | None = None,
     truncation: float | None = None,
-    progress: bool = False,
+    distinct: bool = False,
+    mask_classifier: Classifier | None = None,
+    progress: bool = True,
 ) -> Audit:
     """Measure which mechanisms a classifier's answers follow (Sec. 2.2, 4.3).
 
@@ -56,95 +60,139 @@ def audit(
         device), without gradients. None is "torch" for a module and "numpy" for a function. With "torch" one image
         comes first, alone: a classifier that does not take the plan's images fails before the work.
       truncation: for plans that have it.
-      progress: show a bar on stderr, if that is a terminal.
+      distinct: counterfactuals and interventions never have texture and background of one class, by name, where the
+        shape can hardly be seen. Images whose labels agree are as without it.
+      mask_classifier: names the class that a mask shows, such as a classifier of white digits on black: a torch module,
+        or a function from masks (m, 1, h, w), float32 in [0, 1], to what `classifier` returns. It is asked about the
+        masks of the counterfactuals, as tensors or arrays by the rule of `inputs`. None leaves `Audit.masks` out.
+      progress: show a bar on stderr; where that is no terminal, a line now and then if it takes more than seconds.
     Returns:
       An Audit. A mechanism whose classes all look alike (the background of colored MNIST) shows no change.
     Raises:
-      ValueError, TypeError: an argument is not as above, the mechanisms have different numbers of classes, or the
-        classifier's answer has the wrong shape, the wrong number of classes, NaN, or -inf for every class.
+      ValueError, TypeError: an argument is not as above, the mechanisms have different numbers of classes (or with
+        `distinct` no class is left), or a classifier's answer has the wrong shape, the wrong number of classes, NaN, or
+        -inf for every class.
       PlanError, BackendError: as for Generator.
       MissingDependencyError: `inputs` is "torch" and torch is not installed.
       An error that the classifier raises is not changed; for the first image it has a note that says what was given.
     """
-    prepared: AbstractContextManager[Classifier] = nullcontext(classifier)
-    if is_module(classifier) and inputs in (None, "torch"):
-        prepared, inputs = classifying(classifier), "torch"
-    inputs = "numpy" if inputs is None else inputs
-    with prepared as function:
+    with ExitStack() as stack:
+        function, inputs = _prepared(stack, classifier, inputs)
         count, seed = _check(function, n, batch_size, confidence, inputs), resolve_seed(seed)
         generator = _generator(plan, inputs)
-        ask = _Asker(function, len(_classes(generator)), inputs)
+        classes = _classes(generator)
+        ask = _Asker("classifier", function, len(classes), inputs)
+        read: _Asker | None = None
+        if mask_classifier is not None:
+            reader, reads = _prepared(stack, mask_classifier, None)
+            _check_callable("mask_classifier", reader)
+            read = _Asker("mask_classifier", reader, len(classes), reads)
+        job = Job(generator, classes, count, batch_size, seed, truncation, distinct)
         if inputs == "torch":
-            _try_one(ask, generator, seed, truncation)
-        totals = _count(ask, generator, count, batch_size, seed, truncation, progress)
-    return totals.audit(generator, _classes(generator), count, seed, confidence)
+            _try_one(ask, job)
+        totals = job.count(ask, read, progress)
+    name = str(getattr(classifier, "__qualname__", type(classifier).__name__))
+    return totals.audit(job, confidence, name)
 
 
-def _try_one(ask: _Asker, generator: Generator, seed: int, truncation: float | None) -> None:
+def _prepared(stack: ExitStack, classifier: Any, inputs: str | None) -> tuple[Any, str]:
+    """The classifier as a function, until the stack ends, and what it takes."""
+    if is_module(classifier) and inputs in (None, "torch"):
+        return stack.enter_context(classifying(classifier)), "torch"
+    return classifier, "numpy" if inputs is None else inputs
+
+
+def _try_one(ask: _Asker, job: Job) -> None:
     """Ask about the first image."""
-    batch = generator.sample(1, seed=seed, truncation=truncation)
+    batch = job.generator.sample(1, seed=job.seed, truncation=job.truncation)
     try:
         ask(batch)
     except Exception as error:
         error.add_note(
-            f"audit: the classifier was given images {tuple(batch.images.shape)} {generator.dtype} of "
-            f"'{generator.plan.path}'. For another form pass Generator(plan, dtype=, layout=, range= or normalize=)."
+            f"audit: the classifier was given images {tuple(batch.images.shape)} {job.generator.dtype} of "
+            f"'{job.generator.plan.path}'. "
+            "For another form pass Generator(plan, dtype=, layout=, range= or normalize=)."
         )
         raise
 
 
-def _count(
-    ask: _Asker,
-    generator: Generator,
-    n: int,
-    batch_size: int,
-    seed: int,
-    truncation: float | None,
-    progress: bool,
-) -> _Totals:
-    """Ask about all images."""
-    from cgnrt._support.terminal import progress_bar
+@dataclass(frozen=True)
+class Job:
+    """Which images are asked about."""
 
-    classes = _classes(generator)
-    totals = _Totals(len(classes))
-    with progress_bar(5 * n, unit="image", shown=progress) as bar:
-        for indices, others in _parts(n, batch_size, len(classes), seed):
-            related = generator.related(seed=seed, indices=indices, truncation=truncation)
-            labels = related.labels
-            changed = [
-                _changed(generator, labels, mechanism, others[:, column])
-                for column, mechanism in enumerate(MECHANISMS)
-            ]
-            # Noise and rolls are the same in all five kinds: only 8 of the 15 network runs differ.
-            fact, *interventions, agreeing = related.render([labels, *changed, related.shared_labels])
-            answer = ask(fact)
-            totals.add_fact(answer, labels)
-            bar.update(len(indices))
-            for column, intervention in enumerate(interventions):
-                totals.add_intervention(column, answer, ask(intervention), intervention.labels[column])
+    generator: Generator
+    classes: tuple[str, ...]
+    n: int
+    batch_size: int
+    seed: int
+    truncation: float | None
+    distinct: bool
+
+    def count(self, ask: _Asker, read: _Asker | None, progress: bool) -> _Totals:
+        """Ask about all of them."""
+        from cgnrt._support.terminal import steady_progress
+
+        totals = _Totals(len(self.classes), masks=read is not None)
+        with steady_progress("audit", 5 * self.n, "images", shown=progress) as bar:
+            for indices, random in _parts(self.n, self.batch_size, self.seed):
+                related = self.generator.related(
+                    seed=self.seed, indices=indices, truncation=self.truncation, distinct=self.distinct
+                )
+                labels = related.labels
+                changed = [
+                    self.changed(labels, mechanism, random[:, column])
+                    for column, mechanism in enumerate(MECHANISMS)
+                ]
+                # Noise and rolls are the same in all five kinds: only 8 of the 15 network runs differ.
+                fact, *interventions, agreeing = related.render(
+                    [labels, *changed, related.shared_labels], parts=read is not None
+                )
+                answer = ask(fact)
+                totals.add_fact(answer, labels)
+                if read is not None:
+                    totals.add_masks(read(fact, "mask"), answer, labels.shape)
                 bar.update(len(indices))
-            totals.shared += int((ask(agreeing) == agreeing.labels.shape).sum())
-            bar.update(len(indices))
-    return totals
+                for column, intervention in enumerate(interventions):
+                    totals.add_intervention(column, answer, ask(intervention), intervention.labels[column])
+                    bar.update(len(indices))
+                totals.shared += int((ask(agreeing) == agreeing.labels.shape).sum())
+                bar.update(len(indices))
+        return totals
 
-
-def _changed(generator: Generator, labels: Labels, mechanism: str, steps: np.ndarray) -> Labels:
-    """An intervention on a mechanism; on all that go together, where one follows another."""
-    following = generator.plan.following
-    leader = following.get(mechanism, mechanism)
-    moved = (getattr(labels, leader) + steps) % len(_classes(generator))
-    return labels._replace(
-        **dict.fromkeys([leader, *(m for m, of in following.items() if of == leader)], moved)
-    )
+    def changed(self, labels: Labels, mechanism: str, random: np.ndarray) -> Labels:
+        """Another class for a mechanism, each as likely, by random numbers (m,) in [0, 1); for all that go together."""
+        following = self.generator.plan.following
+        leader = following.get(mechanism, mechanism)
+        together = [leader, *(name for name, of in following.items() if of == leader)]
+        k, old = len(self.classes), getattr(labels, leader)
+        step = 1 + (random * (k - 1)).astype(np.int64)
+        moving = [name for name in ("texture", "background") if name in together]
+        if self.distinct and len(moving) == 1:
+            # Without the class of the other one's name, where there is one: not the old class, as labels are distinct.
+            other = "texture" if moving == ["background"] else "background"
+            names = ClassNames(self.generator.classes)
+            left_out = names.same(moving[0], other, getattr(labels, other))
+            known = left_out >= 0
+            if k < 3 and known.any():
+                raise ValueError(
+                    f"audit: distinct is on, but {moving[0]} has {k} classes, expected at least 3: a label is "
+                    f"replaced by one that is neither the old one nor that of the {other}."
+                )
+            fewer = 1 + (random * (k - 2)).astype(np.int64)
+            fewer += fewer >= (left_out - old) % k
+            step = np.where(known, fewer, step)
+        return labels._replace(**dict.fromkeys(together, (old + step) % k))
 
 
 class _Totals:
     """The counts so far."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, masks: bool) -> None:
         self.follows, self.changes, self.moves = (np.zeros(3, np.int64) for _ in range(3))
         self.seen, self.right = np.zeros(k, np.int64), np.zeros(k, np.int64)
         self.shared = 0
+        self._masks = masks
+        self.shown, self.follows_shown = np.zeros(k, np.int64), 0
 
     def add_fact(self, answer: np.ndarray, labels: tuple[np.ndarray, ...]) -> None:
         hits = [answer == label for label in labels]
@@ -152,111 +200,131 @@ class _Totals:
         self.seen += np.bincount(labels[0], minlength=len(self.seen))
         self.right += np.bincount(labels[0][hits[0]], minlength=len(self.seen))
 
+    def add_masks(self, read: np.ndarray, answer: np.ndarray, label: np.ndarray) -> None:
+        shown = read == label
+        self.shown += np.bincount(label[shown], minlength=len(self.shown))
+        self.follows_shown += int((answer == label)[shown].sum())
+
     def add_intervention(self, column: int, before: np.ndarray, after: np.ndarray, label: np.ndarray) -> None:
         self.changes[column] += int((before != after).sum())
         self.moves[column] += int((after == label).sum())
 
-    def audit(
-        self, generator: Generator, classes: tuple[str, ...], n: int, seed: int, confidence: float
-    ) -> Audit:
-        def rate(count: int | np.integer[Any], n: int | np.integer[Any] = n) -> Rate:
+    def audit(self, job: Job, confidence: float, classifier: str) -> Audit:
+        def rate(count: int | np.integer[Any], n: int | np.integer[Any] = job.n) -> Rate:
             return Rate.of(int(count), int(n), confidence)
 
+        masks = None
+        if self._masks:
+            shown = self.shown.sum()
+            masks = Masks(
+                rate(shown), tuple(map(rate, self.shown, self.seen)), rate(self.follows_shown, shown)
+            )
         return Audit(
-            plan=Path(generator.plan.path).name,
-            digest=generator.plan.digest,
-            n=n,
-            seed=seed,
+            plan=Path(job.generator.plan.path).name,
+            digest=job.generator.plan.digest,
+            n=job.n,
+            seed=job.seed,
             confidence=confidence,
-            classes=classes,
+            classes=job.classes,
             follows=ByMechanism(*map(rate, self.follows)),
             changes=ByMechanism(*map(rate, self.changes)),
             moves=ByMechanism(*map(rate, self.moves)),
             shared=rate(self.shared),
             by_class=tuple(map(rate, self.right, self.seen)),
+            distinct=job.distinct,
+            masks=masks,
+            classifier=classifier,
         )
 
 
 class _Asker:
-    """The classifier as a function of a Batch that returns checked answers: class indices, int64 (m,)."""
+    """A classifier as a function of a Batch that returns checked answers: class indices, int64 (m,).
 
-    def __init__(self, classifier: Classifier, k: int, inputs: str) -> None:
-        self._classifier, self._k = classifier, k
+    Args:
+      name: of the argument that the classifier is.
+    """
+
+    def __init__(self, name: str, classifier: Classifier, k: int, inputs: str) -> None:
+        self._name, self._classifier, self._k = name, classifier, k
         self._torch = _import_torch() if inputs == "torch" else None
 
-    def __call__(self, batch: Batch) -> np.ndarray:
-        images = batch.numpy().images if self._torch is None else batch.torch().images
+    def __call__(self, batch: Batch, pictures: str = "images") -> np.ndarray:
+        """Its answers about the images of a batch, or about other pictures of it."""
+        given = getattr(batch.numpy() if self._torch is None else batch.torch(), pictures)
         no_gradients: AbstractContextManager[Any] = (
             nullcontext() if self._torch is None else self._torch.no_grad()
         )
         with no_gradients:
-            found = self._classifier(images)
-        return self._answers(_to_numpy(found), len(batch))
+            found = self._classifier(given)
+        return self._answers(_to_numpy(self._name, found), len(batch))
 
     def _answers(self, found: np.ndarray, m: int) -> np.ndarray:
         k = self._k
         expected = f"logits ({m}, {k}) or integer labels ({m},)"
         if found.ndim not in (1, 2) or len(found) != m:
-            raise ValueError(f"audit: answer of the classifier has shape {found.shape}, expected {expected}.")
+            raise ValueError(
+                f"audit: answer of the {self._name} has shape {found.shape}, expected {expected}."
+            )
         if found.ndim == 2:
             if found.shape[1] != k:
                 raise ValueError(
-                    f"audit: number of logits is {found.shape[1]}, expected {k}, the classes of the plan. "
-                    "Map the classifier's outputs to the plan's classes (cgnrt inspect)."
+                    f"audit: number of logits of the {self._name} is {found.shape[1]}, expected {k}, the classes of "
+                    "the plan. Map its outputs to the plan's classes (cgnrt inspect)."
                 )
             if found.dtype.kind not in "fiu":
-                raise TypeError(f"audit: answer of the classifier is {found.dtype}, expected {expected}.")
+                raise TypeError(f"audit: answer of the {self._name} is {found.dtype}, expected {expected}.")
             if found.dtype.kind == "f" and np.isnan(found).any():
                 row = int(np.isnan(found).any(axis=1).argmax())
-                raise ValueError(f"audit: logits of image {row} of a batch are NaN, expected numbers.")
+                raise ValueError(
+                    f"audit: logits of the {self._name} for image {row} of a batch are NaN, expected numbers."
+                )
             nothing = found.max(axis=1) == -np.inf
             if nothing.any():
                 raise ValueError(
-                    f"audit: logits of image {int(nothing.argmax())} of a batch are all -inf, expected at least one "
-                    "number: no class is the answer."
+                    f"audit: logits of the {self._name} for image {int(nothing.argmax())} of a batch are all -inf, "
+                    "expected at least one number: no class is the answer."
                 )
             highest: np.ndarray = found.argmax(axis=1)
             return highest.astype(np.int64)
         if found.dtype.kind not in "iu":
             raise TypeError(
-                f"audit: answer of the classifier is {found.dtype} {found.shape}, expected {expected}."
+                f"audit: answer of the {self._name} is {found.dtype} {found.shape}, expected {expected}."
             )
         if m and not 0 <= found.min() <= found.max() < k:
             raise ValueError(
-                f"audit: labels of the classifier are {found.min()}..{found.max()}, expected 0..{k - 1}, "
+                f"audit: labels of the {self._name} are {found.min()}..{found.max()}, expected 0..{k - 1}, "
                 "the classes of the plan."
             )
         return found.astype(np.int64)
 
 
-def _to_numpy(found: Any) -> np.ndarray:
-    """The classifier's answer as an array. Does not import torch."""
+def _to_numpy(name: str, found: Any) -> np.ndarray:
+    """A classifier's answer as an array. Does not import torch."""
     if callable(getattr(found, "detach", None)) and str(found.dtype) == "torch.bfloat16":
         found = found.float()  # NumPy does not have it
     try:
-        array = host_array("audit", "answer of the classifier", found)
+        array = host_array("audit", f"answer of the {name}", found)
     except TypeError as error:
         why = f" ({error.__cause__})" if error.__cause__ else ""
         raise TypeError(
-            f"audit: answer of the classifier is {type(found).__name__}{why}, expected an array."
+            f"audit: answer of the {name} is {type(found).__name__}{why}, expected an array."
         ) from error
     if array.dtype.kind == "O":
-        raise TypeError(f"audit: answer of the classifier is {type(found).__name__}, expected an array.")
+        raise TypeError(f"audit: answer of the {name} is {type(found).__name__}, expected an array.")
     return array
 
 
-def _parts(n: int, batch_size: int, k: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each batch the stream indices (m,), and the steps from labels to those that replace them: (m, 3), 1..k-1."""
-    # One float for each step, in order, so that the steps of a seed do not depend on the batch size.
+def _parts(n: int, batch_size: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each batch the stream indices (m,), and random numbers that say what labels are replaced by: (m, 3)."""
+    # In order, so that what a seed draws does not depend on the batch size.
     random = np.random.default_rng(seed)
     for start in range(0, n, batch_size):
         m = min(batch_size, n - start)
-        yield np.arange(start, start + m), 1 + (random.random((m, 3)) * (k - 1)).astype(np.int64)
+        yield np.arange(start, start + m), random.random((m, 3))
 
 
 def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: Any) -> int:
-    if not callable(classifier):
-        raise TypeError(f"audit: classifier is {type(classifier).__name__}, expected a callable.")
+    _check_callable("classifier", classifier)
     if getattr(classifier, "training", False) is True:
         raise ValueError(
             "audit: classifier is a module in training mode, expected evaluation mode. Call classifier.eval()."
@@ -271,6 +339,11 @@ def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: An
     if inputs not in ("numpy", "torch"):
         raise ValueError(f"audit: inputs is {inputs!r}, expected 'numpy' or 'torch'.")
     return check_index("n", n)
+
+
+def _check_callable(name: str, classifier: Any) -> None:
+    if not callable(classifier):
+        raise TypeError(f"audit: {name} is {type(classifier).__name__}, expected a callable.")
 
 
 def _generator(plan: Any, inputs: str) -> Generator:

@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ def add_parser(commands: Commands) -> None:
         "--inputs", choices=("numpy", "torch"), help="what it takes (numpy; torch for a torch module)"
     )
     parser.add_argument("--truncation", type=float, help="for plans that have it")
+    parser.add_argument(
+        "--distinct",
+        action="store_true",
+        help="counterfactuals and interventions never have texture and background of one class (off)",
+    )
+    parser.add_argument(
+        "--masks",
+        metavar="MODULE:FUNCTION",
+        help="also count how many masks show their label: a classifier of masks (m, 1, h, w) in [0, 1], such as one of "
+        "white digits on black, named as the other one",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, help="a .json to write; the table is printed all the same"
     )
@@ -66,6 +78,9 @@ def _run(arguments: argparse.Namespace) -> None:
         classifier, inputs = _load(arguments.classifier), arguments.inputs
         if is_module(classifier) and inputs != "numpy":
             classifier, inputs = stack.enter_context(classifying(classifier)), "torch"
+        masks = None
+        if arguments.masks is not None:
+            masks = _mask_classifier(stack, arguments.masks)
         if inputs == "torch" and arguments.device == "auto":
             arguments.device = "cpu"  # where a classifier is that says nothing else
         result = audit(
@@ -77,8 +92,10 @@ def _run(arguments: argparse.Namespace) -> None:
             confidence=arguments.confidence,
             inputs=inputs,
             truncation=arguments.truncation,
-            progress=True,
+            distinct=arguments.distinct,
+            mask_classifier=masks,
         )
+    result = replace(result, classifier=arguments.classifier)
     if arguments.output is not None:
         with written_beside(arguments.output, force=arguments.force) as beside:
             beside.write_text(result.to_json(), encoding="utf-8")
@@ -120,6 +137,24 @@ def _load(name: str) -> Any:
         raise CgnrtError(
             f"audit '{name}': '{attribute}' is missing in module '{module_name}', expected a function."
         ) from error
+
+
+def _mask_classifier(stack: ExitStack, name: str) -> Any:
+    """A classifier of masks as a function of arrays, until the stack ends."""
+    from cgnrt.auditing.modules import classifying, is_module
+
+    found = _load(name)
+    if not is_module(found):
+        return _guarded(name, found)
+    import torch
+
+    function = stack.enter_context(classifying(found))
+
+    def call(masks: Any) -> Any:
+        with torch.no_grad():
+            return function(torch.from_numpy(masks))
+
+    return _guarded(name, call)
 
 
 def _guarded(name: str, classifier: Any) -> Any:

@@ -109,9 +109,13 @@ class Renderer:
         (batch,) = self._render([request], parts, out, embeddings, progress)
         return batch
 
-    def render_variants(self, requests: Sequence[Request]) -> list[Batch]:
-        """Batches of requests that differ in labels only. A mechanism runs once for those that agree in its labels."""
-        return self._render(requests) if requests else []
+    def render_variants(self, requests: Sequence[Request], parts: bool = False) -> list[Batch]:
+        """Batches of requests that differ in labels only. A mechanism runs once for those that agree in its labels.
+
+        Args:
+          parts: keep the pictures of the first request, which its batch then has.
+        """
+        return self._render(requests, parts) if requests else []
 
     def render_pool(self, where: np.ndarray, key: PoolKey, parts: bool, out: Any) -> Batch:
         """Compose samples from pool entries; those that the kept pool lacks are made first.
@@ -193,7 +197,7 @@ class Renderer:
         embeddings: Mapping[str, np.ndarray] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> list[Batch]:
-        """Batches of requests that differ in labels only; arguments as for `render`."""
+        """Batches of requests that differ in labels only; arguments as for `render`. Parts are those of the first."""
         first = requests[0]
         n = len(first.indices)
         read = RequestInputs(requests, embeddings or {}, has_rolls=self._has_rolls)
@@ -226,7 +230,7 @@ class Renderer:
                         None,
                         [target, *kept.values()],
                     ),
-                    **kept,
+                    **(kept if request is first else {}),
                 )
                 for request, labels, target in zip(requests, read.labels, images, strict=True)
             ]
@@ -373,21 +377,23 @@ class Counterfactuals:
 
     @property
     def labels(self) -> Labels:
-        """What the samples draw with `labels="independent"`, int64 (n,) each."""
+        """What the samples draw with `labels="independent"`, int64 (n,) each; of `distinct` classes if asked for."""
         return self.request.labels
 
     @property
     def shared_labels(self) -> Labels:
         """What they draw with `labels="shared"`."""
-        options = self.request.options._replace(labels="shared")
+        options = self.request.options._replace(labels="shared", distinct=False)
         draw = self.request.sampler.labels
         return Labels(*(draw(options, name, self.request.indices) for name in MECHANISMS))
 
-    def render(self, labels: Sequence[Labels]) -> list[Batch]:
+    def render(self, labels: Sequence[Labels], *, parts: bool = False) -> list[Batch]:
         """A Batch for each of the labels, int64 (n,) class indices each, to the last bit as a call would give it.
 
         A mechanism runs once for the variants that agree in its labels; images of all variants are held at once.
 
+        Args:
+          parts: the first batch also has its mask, foreground, background, and pre_mask where the plan has it.
         Raises:
           ValueError: labels have another shape, or a class is not there.
         """
@@ -414,7 +420,8 @@ class Counterfactuals:
                         f"follows {leader} in this plan."
                     )
         variants = [Labels(*(column.astype(np.int64) for column in variant)) for variant in variants]
-        return self.renderer.render_variants([self.request._replace(labels=variant) for variant in variants])
+        requests = [self.request._replace(labels=variant) for variant in variants]
+        return self.renderer.render_variants(requests, parts)
 
 
 def _cut(arrays: Mapping[str, Any], part: slice) -> dict[str, Any]:
