@@ -156,6 +156,9 @@ def test_files_in_place_of_stages(
     checkpoint = read_checkpoint(output / "cgn.pt")
     assert checkpoint.training_data == "no pictures: what cgan.pt draws"
     assert checkpoint.mechanisms["background"].classes == ("cat", "dog")
+    assert run(tmp_path / "found", *files[:2]) == 0
+    said = read_checkpoint(tmp_path / "found" / "cgn.pt").training_data
+    assert said == "no pictures: what cgan.pt draws, in which it finds objects as in 12 photos of 2 classes"
     text = "holiday photos, not to be passed on"
     assert run(tmp_path / "another", *files, "--training-data", text, masks=False) == 0
     assert read_checkpoint(tmp_path / "another" / "cgn.pt").training_data == text

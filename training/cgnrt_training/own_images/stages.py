@@ -196,6 +196,9 @@ class _Run:
 
     def _cgn_config(self, photos: Photos) -> CgnConfig:
         config, text = self.config.cgn, self.given.training_data
-        if text is None and self.given.cgan is None:
+        if text is None:
             text = f"{len(photos):,} photos of {len(photos.classes):,} classes"
-        return config if text is None else replace(config, log=replace(config.log, training_data=text))
+            if self.given.cgan is not None:
+                drawn = f"no pictures: what {self.given.cgan.name} draws"
+                text = drawn if self.given.student else f"{drawn}, in which it finds objects as in {text}"
+        return replace(config, log=replace(config.log, training_data=text))
