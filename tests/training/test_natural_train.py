@@ -30,6 +30,7 @@ from cgnrt_training.natural.refine import Refiner
 from cgnrt_training.natural.sheet import over_training, sheet
 from cgnrt_training.natural.train import Run, train
 from cgnrt_training.runs.loop import LossError
+from cgnrt_training.runs.pictures import Sheet, save_png
 from cgnrt_training.runs.processes import Processes
 from cgnrt_training.settings import load_toml, override
 
@@ -354,14 +355,21 @@ def test_a_run_anew_shows_no_sheets_of_the_old_one(tmp_path: Path) -> None:
     sheets = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert sheets == ["step-000000.png", "step-000001.png"]
     with Image.open(tmp_path / "over-training.png") as picture:
-        assert picture.width == 2 * 2 * 32 + 4
+        assert picture.width - _caption_width("background") == 2 * 2 * 32 + 4
+
+
+def _caption_width(longest: str) -> int:
+    return Sheet([torch.zeros(3, 32, 32)], side=[longest]).drawn(1).shape[1] - 32
 
 
 def test_sheets() -> None:
     networks = natural_nets.networks()
     cgn = NaturalCGN.of_teacher(networks.teacher, networks.saliency)
     how: dict[str, Any] = {"seed": 0, "truncation": 0.5, "device": CPU}
-    picture = sheet(cgn, networks.teacher, 3, **how)
+    drawn = sheet(cgn, networks.teacher, 3, **how)
+    assert drawn.side == ("cGAN", "pre-mask", "mask", "foreground", "background", "composite")
+    assert len(drawn.head) == 3
+    picture = drawn.picture
     assert picture.shape == (3, 6 * 32, 3 * 32)
     assert picture.min() >= 0
     assert picture.max() <= 1
@@ -371,7 +379,9 @@ def test_sheets() -> None:
     torch.testing.assert_close(rows[5], rows[0])
     assert not torch.equal(rows[2], rows[0])
     refined = NaturalCGN.of_teacher(networks.teacher, networks.saliency, Refiner(8))
-    assert sheet(refined, networks.teacher, 3, **how).shape == (3, 7 * 32, 3 * 32)
+    drawn = sheet(refined, networks.teacher, 3, **how)
+    assert drawn.picture.shape == (3, 7 * 32, 3 * 32)
+    assert drawn.side[-1] == "refined"
 
 
 def test_a_sheet_shows_all_classes_alike() -> None:
@@ -389,17 +399,20 @@ def test_a_sheet_shows_all_classes_alike() -> None:
 
 
 def test_a_sheet_over_training_takes_eight_moments(tmp_path: Path) -> None:
-    paths = []
+    paths, teacher = [], natural_nets.networks().teacher
     for k in range(20):
-        pixels = np.full((8, 6, 3), 10 * k, np.uint8)
-        pixels[:, 3:] += 5  # the second sample
+        first = torch.full((3, 2 * 32, 32), 10 * k / 255)
+        drawn = Sheet([first, first + 5 / 255], side=["cGAN", "pre-mask"], head=["a", "b"])
         paths.append(tmp_path / f"{k:02d}.png")
-        Image.fromarray(pixels).save(paths[-1])
-    joined = (over_training(paths, 2)[0, 0] * 255).round().int().tolist()
-    first, second = joined[:24], joined[28:]
-    assert first[::3] == [10 * k for k in (0, 3, 5, 8, 11, 14, 16, 19)]
-    assert second == [value + 5 for value in first]
-    assert joined[24:28] == [255] * 4
+        save_png(drawn, paths[-1], zoom=1)
+    joined = over_training(paths, teacher, 2)
+    assert joined.side == ("cGAN", "pre-mask")
+    assert joined.picture.shape == (3, 2 * 32, 2 * 8 * 32 + 4)
+    levels = (joined.picture[0, -1] * 255).round().int().tolist()
+    earlier, later = levels[: 8 * 32], levels[8 * 32 + 4 :]
+    assert earlier[::32] == [10 * k for k in (0, 3, 5, 8, 11, 14, 16, 19)]
+    assert later == [value + 5 for value in earlier]
+    assert levels[8 * 32 : 8 * 32 + 4] == [255] * 4
 
 
 def test_time_is_told_once() -> None:

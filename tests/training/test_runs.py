@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from cgnrt.errors import CheckpointError
@@ -19,6 +21,7 @@ from cgnrt_training.checkpoints import load_tensors
 from cgnrt_training.runs import folder as folders
 from cgnrt_training.runs.folder import RunFolder, check_folder, stored_settings
 from cgnrt_training.runs.loop import progress_bar
+from cgnrt_training.runs.pictures import Sheet, save_png
 from cgnrt_training.runs.state import Gradients, State, random_parts
 from cgnrt_training.settings import to_dict
 
@@ -286,3 +289,22 @@ def test_no_bar_where_stderr_is_no_terminal(stream: str, monkeypatch: pytest.Mon
         bar.set_postfix(loss=1.0)
     monkeypatch.undo()
     assert stream != "file" or file.getvalue() == ""
+
+
+def test_captions_are_beside_the_pictures(tmp_path: Path) -> None:
+    blocks = [torch.full((3, 64, 32), level) for level in (0.0, 0.6)]
+    sheet = Sheet(blocks, side=["mask", "composite"], head=["cat", "a name that is far too long"], gap=4)
+    plain = Sheet(blocks, gap=4)
+    assert plain.picture.shape == (3, 64, 68)
+    drawn, bare = sheet.drawn(2), plain.drawn(2)
+    assert bare.shape == (128, 136, 3)
+    np.testing.assert_array_equal(drawn[-128:, -136:], bare)
+    np.testing.assert_array_equal(bare[:, 64:72], 255)  # the gap
+    left, above = drawn[-128:, :-136], drawn[:-128, -136:]
+    for half in (left[:64], left[64:], above[:, :64], above[:, 72:]):
+        assert half.min() < 100  # every caption is there
+    np.testing.assert_array_equal(left[:, -6:], 255)  # and none touches a picture
+    np.testing.assert_array_equal(above[:, 64:72], 255)
+    save_png(sheet, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), drawn)

@@ -12,6 +12,7 @@ from cgnrt.sheets.fonts import Captions, PillowFont, readable
 Rows = Sequence[Sequence[np.ndarray]]
 
 _GAP = 6
+_SIDE_GAP = 16  # between the captions on the left and what is beside them
 _INK, _PAPER = (32, 32, 32), (255, 255, 255)
 
 
@@ -38,7 +39,8 @@ def picture_grid(
     line = font.height + 3
     lines = len(head[0]) if len(head) else 0
     top = _GAP + (len(title) + lines) * line
-    left = _GAP + max((int(font.getlength(text)) + _GAP for text in (*side, *corner)), default=0)
+    captions = max((int(font.getlength(text)) for text in (*side, *corner)), default=0)
+    left = _GAP + captions + (_SIDE_GAP if captions else 0)
     height = max(1, round(tile * rows[0][0].shape[0] / rows[0][0].shape[1]))
     size = (left + len(rows[0]) * (tile + _GAP), top + len(rows) * (height + _GAP))
     sheet = Image.new("RGB", size, _PAPER)

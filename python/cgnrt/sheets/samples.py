@@ -16,8 +16,7 @@ from cgnrt.sheets.layout import Rows, picture_grid, resized, tiled
 MOVES = (*MECHANISMS, "all")
 
 _ROWS = ("pre_mask", "mask", "foreground", "background", "composite")
-# The names of App. D.1.
-_PAPER_ROWS = {"pre_mask": "pre-mask", "foreground": "texture"}
+_CAPTIONS = {"pre_mask": "pre-mask"}  # where they are not the names
 
 
 def contact_sheet(
@@ -37,7 +36,11 @@ def contact_sheet(
     """
     names = _rows_of(batch)
     return picture_grid(
-        _pictures(batch, names, source), names, tile, head=_labels(batch, classes), corner=MECHANISMS
+        _pictures(batch, names, source),
+        _captions(names),
+        tile,
+        head=_labels(batch, classes),
+        corner=MECHANISMS,
     )
 
 
@@ -52,7 +55,7 @@ def mechanism_sheet(
     """The outputs of each mechanism, class by class, as in Figures 8 to 19 (App. D.1).
 
     A block for each batch, `across` blocks in a line. A block has the class name and a column for each sample, with
-    pre-mask, mask, texture, background and composite from top to bottom.
+    pre-mask, mask, foreground, background and composite from top to bottom.
 
     Args:
       batches: at least one. All labels of a batch are of one class. The rest, and the other arguments, are as for
@@ -62,8 +65,8 @@ def mechanism_sheet(
     for batch in batches:
         names = _rows_of(batch)
         found = dict.fromkeys(classes[m][int(batch.labels[k][0])] for k, m in enumerate(MECHANISMS))
-        side = [_PAPER_ROWS.get(name, name) for name in names]
-        blocks.append(picture_grid(_pictures(batch, names, source), side, tile, title=[" / ".join(found)]))
+        pictures = _pictures(batch, names, source)
+        blocks.append(picture_grid(pictures, _captions(names), tile, title=[" / ".join(found)]))
     return tiled(blocks, across)
 
 
@@ -132,6 +135,10 @@ def truncation_sheet(
 
 def _rows_of(batch: Batch) -> list[str]:
     return [name for name in _ROWS if name == "composite" or getattr(batch, name) is not None]
+
+
+def _captions(names: Sequence[str]) -> list[str]:
+    return [_CAPTIONS.get(name, name) for name in names]
 
 
 def _pictures(batch: Batch, names: Sequence[str], source: tuple[float, float]) -> Rows:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ..imagenet.biggan import BigGAN
+from ..imagenet.classes import names_of
 from ..natural.draws import given, held_out
+from ..runs.pictures import Sheet
 
 _MOST_ROWS = 20
 
@@ -20,8 +22,8 @@ def shown_classes(classes: int) -> list[int]:
 
 
 @torch.no_grad()
-def sheet(model: BigGAN, columns: int, *, seed: int, truncation: float) -> Tensor:
-    """Draw from noise that was not trained on; (3, height, width) in [0, 1], on the CPU."""
+def sheet(model: BigGAN, columns: int, *, seed: int, truncation: float) -> Sheet:
+    """Draw from noise that was not trained on; on the CPU."""
     size = model.config
     rows = []
     for label in shown_classes(size.num_classes):
@@ -34,18 +36,28 @@ def sheet(model: BigGAN, columns: int, *, seed: int, truncation: float) -> Tenso
             device=model.embedding_table.device,
         )
         rows.append(_row(model(noise, model.embedding_table[drawn], truncations)))
-    return _joined(rows)
+    return Sheet([_joined(rows)], side=_names(model))
 
 
-def reconstructions(classes: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """Each photo with what is drawn from its code beside it; the same as `sheet`.
+def reconstructions(model: BigGAN, classes: Iterable[tuple[Tensor, Tensor]]) -> Sheet:
+    """Each photo with what is drawn from its code beside it, a row for each of `shown_classes`.
 
     Args:
       classes: photos and pictures (n, 3, h, w) of each class; n may differ.
     """
     pairs = [(photos, drawn) for photos, drawn in classes]
     n = min(len(photos) for photos, _ in pairs)
-    return _joined([_row(torch.stack([p[:n], d[:n]], 1).flatten(0, 1)) for p, d in pairs])
+    columns = [
+        _joined([picture[k].float().cpu() for picture in pictures])
+        for k in range(n)
+        for pictures in zip(*pairs, strict=True)
+    ]
+    return Sheet(columns, side=_names(model), head=["photo", "drawn"] * n)
+
+
+def _names(model: BigGAN) -> list[str]:
+    names = names_of(model.config)
+    return [names[label] for label in shown_classes(model.config.num_classes)]
 
 
 def _row(pictures: Tensor) -> Tensor:

@@ -91,10 +91,10 @@ def _draw_sheets(run: Run, output: Path) -> None:
     """`samples/images-*.png` of this moment; with an encoder, `reconstructions.png`, always the last one."""
     log = run.config.log
     model = run.finished.model
-    picture = sheet(model, log.sheet_samples, seed=run.config.train.seed, truncation=log.sheet_truncation)
+    drawn = sheet(model, log.sheet_samples, seed=run.config.train.seed, truncation=log.sheet_truncation)
     images = run.state.step * run.config.train.batch
-    save_png(picture, output / "samples" / f"images-{images:08d}.png", zoom=1)
+    save_png(drawn, output / "samples" / f"images-{images:08d}.png", zoom=1)
     if run.encoder is not None:
         pairs = -(-log.sheet_samples // 2)
         classes = [run.reconstruct(label, pairs) for label in shown_classes(model.config.num_classes)]
-        save_png(reconstructions(classes), output / "reconstructions.png", zoom=1)
+        save_png(reconstructions(model, classes), output / "reconstructions.png", zoom=1)

@@ -214,9 +214,9 @@ def draw(vae: Vae, data: VariantMnist, path: Path) -> None:
         if len(of_class):
             x, y = of_class[:, first].median(), of_class[:, second].median()
             middle.text(x, y, str(digit), ha="center", va="center", fontsize=9, weight="bold")
-    middle.set(
-        xlabel=f"latent {first + 1}", ylabel=f"latent {second + 1}", aspect="equal", facecolor="#f4f4f4"
-    )
+    middle.set(xlabel=f"latent {first + 1}", ylabel=f"latent {second + 1}", facecolor="#f4f4f4")
+    middle.set_aspect("equal", adjustable="datalim")  # a square, also where one latent hardly varies yet
+    middle.set_box_aspect(1)
     middle.set_title("codes by class, in its colour", fontsize=10)
 
     side = torch.linspace(-2, 2, 11)

@@ -145,7 +145,7 @@ def draw_table2(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 def draw_fig7(results: Mapping[str, Any], path: Path) -> None:
     """`fig7` from the results themselves: {"variant": ..., "axes": {axis: {value: {"test": [mean, std], ...}}}}."""
     axes: Mapping[str, Mapping[str, Any]] = results["axes"]
-    drawn = figure(1.0 + 3.2 * len(axes), 3.4)
+    drawn = figure(1.0 + 3.2 * len(axes), 3.9)
     panels = drawn.subplots(1, len(axes), squeeze=False, sharey=True)[0]
     lines = (("test", "test domain", OURS, "-"), ("counterfactual", "held-out counterfactuals", ALSO, "--"))
     for panel, (axis, points) in zip(panels, axes.items(), strict=True):
@@ -160,13 +160,14 @@ def draw_fig7(results: Mapping[str, Any], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"accuracy on {results['variant']}, %")
-    panels[0].legend(frameon=False, fontsize=8)
+    drawn.suptitle("The classifier of Table 2, trained on real images and counterfactuals", fontsize=10)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     save(drawn, path)
 
 
 def draw_table5(results: Mapping[str, Any], path: Path) -> None:
     """`table5` from the results themselves: {"accuracy": {mechanism: {correlation: [mean, std]}}, ...}."""
-    drawn = figure(5.6, 3.6)
+    drawn = figure(5.6, 4.1)
     panel = drawn.subplots()
     for (mechanism, pairs), colour in zip(results["accuracy"].items(), (OURS, ALSO, "#2c8a4b"), strict=False):
         title = MECHANISM_TITLES.get(mechanism, mechanism)
@@ -187,7 +188,7 @@ def draw_table5(results: Mapping[str, Any], path: Path) -> None:
     panel.set_title(f"{results['variant']}: whose accuracy stays?", fontsize=10)
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(alpha=0.3)
-    panel.legend(frameon=False, fontsize=8)
+    drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     save(drawn, path)
 
 

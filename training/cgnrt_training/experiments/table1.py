@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch import Tensor
 
 from cgnrt._support.terminal import say
 
@@ -22,7 +21,7 @@ from ..natural.pictures import classes_of
 from ..natural.scores import masks, measure
 from ..natural.train import train
 from ..runs.loop import progress_bar
-from ..runs.pictures import save_png
+from ..runs.pictures import Sheet, save_png
 from ..runs.sources import source_of
 from ..scoring.judge import Judge
 from ..settings import to_dict
@@ -86,7 +85,7 @@ def run(options: Table1, log: TextIO) -> Path:
 
     with timed(options.output):
         results = run_cells(work, dict.fromkeys([*options.rows, "cgan"]), folder, jobs=0, log=log)
-        save_png(_masks(options, networks, folder), options.output / "table1.png", zoom=1)
+        save_png(_masks(options, networks, folder), options.output / "table1.png")
     return write_experiment(
         options.output,
         "table1",
@@ -137,9 +136,9 @@ def _row(
     return scores.to_dict() | {"wall_s": round(time.perf_counter() - begin, 1)}
 
 
-def _masks(options: Table1, networks: Networks, folder: Path) -> Tensor:
+def _masks(options: Table1, networks: Networks, folder: Path) -> Sheet:
     """From left to right the start of training and the rows, as in Fig. 33."""
-    columns = []
+    columns, head = [], []
     for name in _SHEET:
         if name == "start":
             cgn = NaturalCGN.of_teacher(networks.teacher, networks.saliency)
@@ -147,6 +146,7 @@ def _masks(options: Table1, networks: Networks, folder: Path) -> Tensor:
             cgn = load_natural(folder / name / "cgn.pt").model
         else:
             continue
+        head.append({"start": "at the start", "none": "all losses"}.get(name, f"no {name} loss"))
         columns.append(
             masks(
                 cgn.to(options.device),
@@ -156,4 +156,4 @@ def _masks(options: Table1, networks: Networks, folder: Path) -> Tensor:
                 device=options.device,
             )
         )
-    return torch.cat(columns, dim=2).clamp(0, 1)
+    return Sheet([column.clamp(0, 1) for column in columns], head=head)

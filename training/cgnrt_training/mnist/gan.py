@@ -21,7 +21,7 @@ from cgnrt.errors import CheckpointError
 from .. import checkpoints
 from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, print_losses, progress_bar, update_average
-from ..runs.pictures import save_png
+from ..runs.pictures import Sheet, save_png
 from ..runs.state import State, random_parts
 from ..settings import check, check_one_of, check_positive, to_dict
 from .batches import Batches, check_domain
@@ -232,8 +232,8 @@ def _step(run: _Run, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sheet(generator: Generator, seed: int = 0) -> Tensor:
-    """(3, height, width) in [0, 1], on the CPU: a column for each class, the same noise at every call."""
+def sheet(generator: Generator, seed: int = 0) -> Sheet:
+    """A column for each class, the same noise at every call; on the CPU."""
     was_training = generator.training
     generator.eval()
     noise = torch.randn(
@@ -243,9 +243,10 @@ def sheet(generator: Generator, seed: int = 0) -> Tensor:
     device = generator.label_embedding.weight.device
     pictures = generator(noise.to(device), labels.to(device)).cpu()
     generator.train(was_training)
-    rows = pictures.reshape(SHEET_ROWS, N_CLASSES, 3, 32, 32).permute(2, 0, 3, 1, 4)
-    picture: Tensor = rows.reshape(3, SHEET_ROWS * 32, N_CLASSES * 32) / 2 + 0.5
-    return picture
+    columns = (
+        pictures.reshape(SHEET_ROWS, N_CLASSES, 3, 32, 32).permute(1, 2, 0, 3, 4).flatten(2, 3) / 2 + 0.5
+    )
+    return Sheet(list(columns), head=[str(digit) for digit in range(N_CLASSES)])
 
 
 def load_gan(path: str | Path) -> Gan:

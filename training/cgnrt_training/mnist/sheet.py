@@ -5,20 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..runs.pictures import Sheet
 from .models import CGN, compose
 
 ROWS = 4  # of each kind
 
 
 @torch.no_grad()
-def sheet(cgn: CGN, seed: int = 0) -> Tensor:
+def sheet(cgn: CGN, seed: int = 0) -> Sheet:
     """Draw a sheet: a column for each class; down, mask, foreground, background and composite of equal
     labels, then composites whose three labels differ (counterfactuals: the shape's label is the column's).
 
-    The same noise is used at every call, and the global random state is left alone.
-
-    Returns:
-      (3, height, width) in [0, 1], on the CPU.
+    The same noise is used at every call, and the global random state is left alone. All on the CPU.
     """
     was_training = cgn.training
     cgn.eval()
@@ -34,4 +32,6 @@ def sheet(cgn: CGN, seed: int = 0) -> Tensor:
         texture, background = (labels + 1 + row) % n_classes, (labels + 3 + row) % n_classes
         rows.append(compose(cgn(labels, texture, background, generator=generator)))
     cgn.train(was_training)
-    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).cpu().clamp(-1, 1) / 2 + 0.5
+    columns = torch.stack(rows, 2).flatten(2, 3).cpu().clamp(-1, 1) / 2 + 0.5  # (classes, 3, rows * h, w)
+    side = ["mask", "foreground", "background", "composite"] * ROWS + ["counterfactual"] * ROWS
+    return Sheet(list(columns), side=side, head=[str(digit) for digit in range(n_classes)])

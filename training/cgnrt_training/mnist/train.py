@@ -223,10 +223,10 @@ def train(
                 adversarial_loss, mean_mask = (f"{values[name]:.2f}" for name in ("adversarial", "mean_mask"))
                 progress.set_postfix(adv=adversarial_loss, mask=mean_mask, refresh=False)
             if state.step % config.log.samples_every == 0 or state.step == steps:
-                picture = sheet(run.average)
-                folder.add_sheet(state.step, picture)
+                drawn = sheet(run.average)
+                folder.add_sheet(state.step, drawn)
                 if board is not None:
-                    board.add_image("samples", picture, state.step)
+                    board.add_image("samples", drawn.picture, state.step)
             if state.step % config.log.checkpoint_every == 0 or state.step == steps:
                 folder.save(state, run.about(data), "cgn.pt")
     return output / "cgn.pt"

@@ -249,7 +249,7 @@ def train(
 def _draw_sheets(run: Run, folder: RunFolder) -> None:
     """`samples/step-*.png` of this moment, and `over-training.png` of all so far."""
     log = run.config.log
-    picture = sheet(
+    drawn = sheet(
         run.average,
         run.teacher,
         log.sheet_samples,
@@ -257,5 +257,6 @@ def _draw_sheets(run: Run, folder: RunFolder) -> None:
         truncation=log.sheet_truncation,
         device=run.device,
     )
-    folder.add_sheet(run.state.step, picture, zoom=1)
-    save_png(over_training(folder.sheets(), log.sheet_samples), run.output / "over-training.png", zoom=1)
+    folder.add_sheet(run.state.step, drawn, zoom=1)
+    joined = over_training(folder.sheets(), run.teacher, log.sheet_samples)
+    save_png(joined, run.output / "over-training.png", zoom=1)

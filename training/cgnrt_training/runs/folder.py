@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from torch import Tensor
-
 from cgnrt._support.files import open_own, written_beside
 from cgnrt._support.reading import read_text
 from cgnrt._support.terminal import say
@@ -24,7 +22,7 @@ from cgnrt.errors import CheckpointError
 
 from .. import checkpoints
 from ..settings import differences, from_dict, to_dict
-from .pictures import save_png
+from .pictures import Sheet, save_png
 from .state import State
 
 Settings = TypeVar("Settings")
@@ -117,9 +115,9 @@ class RunFolder:
             checkpoints.save({key: content[key] for key in (*about, "step", "model")}, self.path / weights)
         checkpoints.save(content, self._state)
 
-    def add_sheet(self, step: int, picture: Tensor, zoom: int = 2) -> None:
-        """Write a step's sheet, a (3, height, width) picture in [0, 1], as `samples/step-000012.png`."""
-        save_png(picture, self._samples / f"step-{step:06d}.png", zoom)
+    def add_sheet(self, step: int, sheet: Sheet, zoom: int = 2) -> None:
+        """Write a step's sheet as `samples/step-000012.png`."""
+        save_png(sheet, self._samples / f"step-{step:06d}.png", zoom)
 
     def add_scalars(self, step: int, values: Mapping[str, float], board: Any = None) -> None:
         """Append a step's losses and other numbers to `scalars.jsonl`, and show them on a TensorBoard."""

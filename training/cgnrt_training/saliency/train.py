@@ -19,7 +19,7 @@ from torch import Tensor
 from ..runs.folder import RunFolder
 from ..runs.loop import check_losses, cosine, print_losses, progress_bar, update_average
 from ..runs.order import Order
-from ..runs.pictures import save_png
+from ..runs.pictures import Sheet, save_png
 from ..runs.state import State
 from ..runs.times import Estimate
 from . import files
@@ -160,14 +160,15 @@ def train(
 @torch.no_grad()
 def sheet(
     network: SaliencyNet, photos: Photos, indices: NDArray[np.int64], columns: int, device: torch.device
-) -> Tensor:
-    """Some of these photos; down, each photo, its mask and the mask that is found: (3, height, width) in [0, 1]."""
+) -> Sheet:
+    """Some of these photos; down, each photo, its mask and the mask that is found."""
     was_training = network.training
     images, masks = read(photos, _spread(indices, columns), device)
     found = network.eval()(images)
     network.train(was_training)
     rows = [images / 2 + 0.5, masks.expand(-1, 3, -1, -1), found.expand(-1, 3, -1, -1)]
-    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1).cpu()
+    drawn = torch.stack(rows, 2).flatten(2, 3).clamp(0, 1).cpu()
+    return Sheet(list(drawn), side=["photo", "mask", "found"])
 
 
 def _split(photos: Photos, judged: Photos | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
