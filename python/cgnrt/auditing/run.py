@@ -65,7 +65,7 @@ def audit(
       mask_classifier: names the class that a mask shows, such as a classifier of white digits on black: a torch module,
         or a function from masks (m, 1, h, w), float32 in [0, 1], to what `classifier` returns. It is asked about the
         masks of the counterfactuals, as tensors or arrays by the rule of `inputs`. None leaves `Audit.masks` out.
-      progress: show a bar on stderr; where that is no terminal, a line now and then if it takes more than seconds.
+      progress: show a bar on stderr; where that is not a terminal, a line now and then if it takes more than seconds.
     Returns:
       An Audit. A mechanism whose classes all look alike (the background of colored MNIST) shows no change.
     Raises:
