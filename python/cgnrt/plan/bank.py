@@ -149,6 +149,8 @@ class Bank:
         if self._index is not None:
             begin, end = self._index[entries].astype(np.int64), self._index[entries + 1].astype(np.int64)
         first, last = begin // CHUNK_BYTES, (end - 1) // CHUNK_BYTES
+        if (last - first <= 1).all() and self._checked[first].all() and self._checked[last].all():
+            return
         longest = int((last - first).max(initial=0))
         wanted = np.unique(np.minimum(first[:, None] + np.arange(longest + 1), last[:, None]))
         self._compare(wanted[~self._checked[wanted]], COPY_AGAIN)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cgnrt import ops
 from cgnrt._support.forking import ForkLock
+from cgnrt._support.memory import FreedBlocks
 from cgnrt.backends import Choice, Engine
 from cgnrt.backends.base import check_outputs
 from cgnrt.batch import BFloat16Array
@@ -42,6 +43,7 @@ class HostDevice(RenderDevice):
         self._tables = {name: network.embedding for name, network in plan.networks.items()}
         self._shapes = {name: output_shapes(network) for name, network in plan.networks.items()}
         self._engines: dict[str, Engine] = {}
+        self._memory = FreedBlocks()
         self._turns = threading.local()  # `lock`: a thread's own
 
     def turn(self) -> AbstractContextManager[None]:
@@ -53,7 +55,7 @@ class HostDevice(RenderDevice):
         return own
 
     def empty(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-        return np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
+        return self._memory.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
 
     def shown(self, pixels: PixelFormat, images: Any) -> Any:
         bits = pixels.dtype == "bfloat16" and isinstance(images, np.ndarray)

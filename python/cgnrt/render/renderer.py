@@ -265,11 +265,11 @@ class Renderer:
                 picked = [banks[name].entries(labels[column][part], noise[name]) for labels in read.labels]
                 if device.composes_banks:
                     # Those of all requests at once: what is kept of decoded pictures is good until the next call.
-                    stored, rows = self._banks.find(name, np.concatenate(picked))
-                    for found, places, own in zip(
-                        pictures, in_place, np.split(rows, len(picked)), strict=True
-                    ):
-                        found[PICTURES[name]], places[column] = stored, own
+                    every = picked[0] if len(picked) == 1 else np.concatenate(picked)
+                    stored, rows = self._banks.find(name, every)
+                    for k, found in enumerate(pictures):
+                        found[PICTURES[name]] = stored
+                        in_place[k][column] = rows[k * len(picked[0]) : (k + 1) * len(picked[0])]
                     continue
                 for found, entries in zip(pictures, picked, strict=True):
                     found |= device.bank_pictures(name, self._banks.read(name, entries))
