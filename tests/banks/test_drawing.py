@@ -221,11 +221,22 @@ def test_shared_noise_and_truncation_stay(golden_plan: Path, tmp_path: Path) -> 
         assert np.abs(found - drawn.background).max() <= 1.01 / 255
 
 
+def test_pictures_as_streams(demo_plan: Path, tmp_path: Path) -> None:
+    raw, webp = tmp_path / "raw.plan", tmp_path / "webp.plan"
+    assert run(demo_plan, "-n", 20, "-o", raw) == 0
+    assert run(demo_plan, "-n", 20, "-o", webp, "--store", "webp") == 0
+    assert webp.stat().st_size < raw.stat().st_size
+    one, other = (cgnrt.Generator(path, dtype="uint8").sample(9, seed=1).images for path in (raw, webp))
+    assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["-n", "9"], "number of pictures is 9, expected at least 10: one for each class of shape."),
         (["-n", "-1"], "pictures is -1, expected 0 or more"),
+        (["--quality", "90"], "quality is given for raw pictures. Give store='webp' or 'jpeg', too."),
+        (["--store", "jpeg", "--quality", "101"], "quality is 101, expected 1..100 for jpeg."),
         (["--seed", "-1"], "seed is -1, expected 0..2**64 - 1."),
         (["--truncation", "1"], "this plan has no truncation. Leave it out."),
         (["-n", str(1 << 27)], "expected at most 67108864."),

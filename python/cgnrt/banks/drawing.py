@@ -13,6 +13,7 @@ import numpy as np
 
 from cgnrt._support.files import refuse_existing
 from cgnrt._support.terminal import progress_bar
+from cgnrt.banks.storage import Storage
 from cgnrt.banks.unfinished import Shape, unfinished
 from cgnrt.batch import Batch
 from cgnrt.errors import printable
@@ -39,6 +40,8 @@ def from_plan(
     backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    store: str = "raw",
+    quality: int | None = None,
     force: bool = False,
 ) -> str:
     """Run each network of a plan some thousand times, and write a plan of the pictures.
@@ -57,6 +60,7 @@ def from_plan(
       seed: of the stream that noise is taken from.
       truncation: for plans that have it; None is the plan's default.
       device, backend, precision, threads: as for `Generator`.
+      store, quality: how the plan stores the pictures, see `cgnrt.plan.write_bank`.
       force: replace an existing file, and start again where a run with other options was stopped.
     Returns:
       The digest of the new plan.
@@ -68,16 +72,17 @@ def from_plan(
     target = Path(path)
     refuse_existing(target, force=force)
     check_seed(seed)
+    storage = Storage(store, quality)
     with nullcontext(plan) if isinstance(plan, Plan) else Plan.open(plan) as opened:
         if not opened.networks:
             raise ValueError(
                 f"bank '{opened.path}': its mechanisms are banks, expected at least one that is a network."
             )
-        drawing = _Drawing(opened, check_index("pictures", pictures), seed, truncation, force)
+        drawing = _Drawing(opened, check_index("pictures", pictures), seed, truncation)
         with Generator(
             opened, device=device, backend=backend, precision=precision, threads=threads, dtype="uint8"
         ) as generator:
-            return drawing.run(generator, target)
+            return drawing.run(generator, target, storage, force)
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ class _Order:
 class _Drawing:
     """What is drawn from a plan."""
 
-    def __init__(self, plan: Plan, pictures: int, seed: int, truncation: float | None, force: bool) -> None:
-        self._plan, self._seed, self._truncation, self._force = plan, seed, truncation, force
+    def __init__(self, plan: Plan, pictures: int, seed: int, truncation: float | None) -> None:
+        self._plan, self._seed, self._truncation = plan, seed, truncation
         self._orders: dict[str, _Order] = {}
         for name, network in plan.networks.items():
             classes = len(network.classes)
@@ -116,7 +121,7 @@ class _Drawing:
             name: (1 if name == "shape" else 3, height, width) for name in self._orders
         }
 
-    def run(self, generator: Generator, target: Path) -> str:
+    def run(self, generator: Generator, target: Path, storage: Storage, force: bool) -> str:
         """Draw what is missing, and write the plan."""
         options = generator.check(SampleOptions(seed=self._seed, truncation=self._truncation))
         settings = {
@@ -128,7 +133,7 @@ class _Drawing:
             "precision": generator.precision,
             "device": generator.device.partition(":")[0],
         }
-        with unfinished(target, settings, self._shapes, force=self._force) as run:
+        with unfinished(target, settings, self._shapes, force=force) as run:
             still = {name: order.count - run.rows[name] for name, order in self._orders.items()}
             run.require_room(still, target)
             done = max(run.rows.values())
@@ -137,8 +142,22 @@ class _Drawing:
                     run.add(pictures)
                     bar.update(max(map(len, pictures.values())))
             run.flush()
+            drawn = {name: run.pictures(name) for name in self._orders}
+            parts, drawn_from = self._parts(drawn), self._source(settings)
             with run.writing_plan(target):
-                return self._write(target, {name: run.pictures(name) for name in self._orders}, settings)
+                return write_bank(
+                    target,
+                    shape=parts["shape"],
+                    texture=parts["texture"],
+                    background=parts["background"],
+                    family=f"{self._plan.manifest.family[:240]}, as a bank",
+                    noise_mode=self._plan.manifest.noise_mode if len(drawn) == len(MECHANISMS) else None,
+                    store=storage.store,
+                    quality=storage.quality,
+                    training_data=self._plan.manifest.training_data,
+                    sources=(drawn_from, *self._plan.manifest.sources)[:_MOST_SOURCES],
+                    force=force,
+                )
 
     def _drawn(self, generator: Generator, done: int) -> Iterator[dict[str, np.ndarray]]:
         """The pictures from a row on, uint8 by mechanism, some rows at a time."""
@@ -183,33 +202,25 @@ class _Drawing:
         stored: np.ndarray = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
         return stored
 
-    def _write(self, target: Path, drawn: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str:
-        manifest = self._plan.manifest
+    def _parts(self, drawn: Mapping[str, np.ndarray]) -> dict[str, BankContents | Plan]:
+        """The mechanisms of the new plan; what is not drawn is the old plan's."""
         parts: dict[str, BankContents | Plan] = dict.fromkeys(MECHANISMS, self._plan)
         for name, order in self._orders.items():
             network = self._plan.networks[name]
-            source = BankSource(_title(self._plan), order.count, self._plan.digest)
             parts[name] = BankContents(
                 drawn[name],
                 np.repeat(np.arange(order.classes), order.each),
                 network.classes,
                 roll=network.spec.roll,
-                sources=(source,),
+                sources=(BankSource(_title(self._plan), order.count, self._plan.digest),),
             )
-        drawn_from = {"name": _title(self._plan), "sha256": self._plan.digest}
+        return parts
+
+    def _source(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """What the manifest says of the plan."""
         recorded = ("seed", "truncation", "backend", "precision")
-        drawn_from |= {name: str(settings[name]) for name in recorded if settings[name] is not None}
-        return write_bank(
-            target,
-            shape=parts["shape"],
-            texture=parts["texture"],
-            background=parts["background"],
-            family=f"{manifest.family[:240]}, as a bank",
-            noise_mode=manifest.noise_mode if len(drawn) == len(MECHANISMS) else None,
-            training_data=manifest.training_data,
-            sources=(drawn_from, *manifest.sources)[:_MOST_SOURCES],
-            force=self._force,
-        )
+        said = {name: str(settings[name]) for name in recorded if settings[name] is not None}
+        return {"name": _title(self._plan), "sha256": self._plan.digest, **said}
 
 
 def _title(plan: Plan) -> str:

@@ -121,15 +121,20 @@ class Unfinished:
         """Around the writing of the plan: afterwards the folder is removed, or else an error says that it is kept."""
         try:
             yield
-        except PlanError as error:
-            if isinstance(error.__cause__, OSError):
-                raise CgnrtError(f"{error} The pictures are kept in '{self.folder}'. {GO_ON}") from error
+        except (PlanError, OSError) as error:
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                said = f"write '{target}': {error}." if isinstance(error, OSError) else str(error)
+                raise CgnrtError(f"{said} The pictures are kept in '{self.folder}'. {GO_ON}") from error
             raise
+        self.drop()
+        flush_names(target.parent)
+
+    def drop(self) -> None:
+        """Remove the folder; what is not of a run stays in it."""
         for path in [*(_path(self.folder, name) for name in self._shapes), self.folder / _JOURNAL]:
             discard(path)
         with contextlib.suppress(OSError):  # something else lies in it
             self.folder.rmdir()
-        flush_names(target.parent)
 
     def close(self) -> None:
         for handle in [*self._files.values(), *([self._journal] if hasattr(self, "_journal") else [])]:

@@ -24,7 +24,7 @@ def add_generator(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
+def add_engine(parser: argparse._ActionsContainer) -> None:
     """What runs a plan."""
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)}")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, xpu, or cuda:<index>")

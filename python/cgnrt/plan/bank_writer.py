@@ -195,7 +195,7 @@ def write_bank(
     if len(set(resolutions.values())) > 1:
         found = ", ".join(f"{height} x {width} for {name}" for name, (height, width) in resolutions.items())
         raise ValueError(f"write bank: sizes are {found}, expected one. Resize the pictures.")
-    _check_store(store, quality)
+    check_store(store, quality)
     _check_following(given)
     mechanisms: dict[str, Any] = {}
     members: dict[str, Any] = {}
@@ -244,7 +244,8 @@ def source_hash(pictures: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest()
 
 
-def _check_store(store: str, quality: int | None) -> None:
+def check_store(store: str, quality: int | None) -> None:
+    """Refuse what no pictures can be stored as; see `write_bank`."""
     if store not in ("raw", *STREAMS):
         rule = " or ".join(map(repr, ("raw", *STREAMS)))
         raise ValueError(f"write bank: store is {store!r}, expected {rule}.{did_you_mean(store, STREAMS)}")

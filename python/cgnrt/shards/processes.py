@@ -6,9 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from cgnrt._support.children import follow_parent
 from cgnrt._support.files import terminable
 from cgnrt.errors import CgnrtError
 from cgnrt.shards.job import Job
@@ -117,8 +116,7 @@ def _stop(workers: Iterable[_Worker]) -> None:
 
 def _work(connection: Connection, job: Job, folder: Path) -> None:
     """A worker: receives shard numbers, sends records."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     try:
         with terminable():
             _serve(connection, job, folder)
@@ -137,11 +135,3 @@ def _serve(connection: Connection, job: Job, folder: Path) -> None:
     except Exception as error:  # the parent raises it
         error.add_note(f"In worker process {os.getpid()}:\n{traceback.format_exc()}")
         connection.send(("error", error))
-
-
-def _end_with_parent() -> None:
-    """End with the parent, even if it was killed: another run may have taken the folder."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
