@@ -78,6 +78,8 @@ def test_lossless_streams_give_the_bytes_of_the_raw_bank(
         for seed in (3, 4):
             expected, found = raw.sample(50, seed=seed, **options), gen.sample(50, seed=seed, **options)
             assert np.array_equal(found.images, expected.images)
+            if options.get("distinct"):
+                assert (expected.labels.texture != expected.labels.background).all()
             where = np.array([41, 7, 7, 0])
             assert np.array_equal(
                 gen.sample(seed=seed, indices=where, **options).images, expected.images[where]

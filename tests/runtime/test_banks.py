@@ -43,6 +43,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"per_noise": 3},
     {"per_noise": 3, "hold": "all"},
     {"shared_noise": True},
+    {"do": {"background": 1}, "distinct": True},
+    {"distinct": True},
     {"pool": (5, 4, 3)},
     {"pool": 6, "refresh": 2},
 ]

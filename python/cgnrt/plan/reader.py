@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from cgnrt.errors import COPY_AGAIN, PlanError, refuse, within
-from cgnrt.plan.archive import Content, Entry, index_members, open_content
+from cgnrt.errors import PlanError, refuse, within
+from cgnrt.plan.archive import Content, open_content
 from cgnrt.plan.bank import Bank, load_bank
+from cgnrt.plan.contents import (
+    check_hashes,
+    check_members,
+    copied_but_pictures,
+    has_large_banks,
+    hashed_whole,
+    index_plan,
+    manifest_bytes,
+)
 from cgnrt.plan.fields import parse_json
-from cgnrt.plan.limits import MANIFEST_NAME, MAX_MANIFEST_BYTES, MAX_SMALL_FILE_BYTES
+from cgnrt.plan.limits import MANIFEST_NAME, MAX_SMALL_FILE_BYTES
 from cgnrt.plan.manifest import (
     BankSpec,
     CgnManifest,
-    MemberSpec,
     SaliencyManifest,
 )
 from cgnrt.plan.network import Mechanism, Network, SaliencyNetwork, load_graph, load_mechanism
 from cgnrt.plan.schema import parse_manifest
 
 _RENAME = "Open it again; replace plans by renaming, never by writing into them."
-_HASH_STEP = 64 << 20  # bytes that are resident at a time while a large member is hashed
 
 
 class PlanFile(ABC):
@@ -108,7 +114,7 @@ class PlanFile(ABC):
             manifest = self.member(MANIFEST_NAME)
             if hashlib.sha256(manifest).hexdigest() != self.digest:
                 raise refuse("manifest", "overwritten", "no writing into an open plan", _RENAME)
-            _check_hashes(_hashed_whole(self.manifest), self._open_members(), content, _RENAME)
+            check_hashes(hashed_whole(self.manifest), self._open_members(), content, _RENAME)
             for bank in self._open_banks():
                 bank.check_again(_RENAME)
         except PlanError as error:
@@ -178,7 +184,9 @@ class Plan(PlanFile):
           verify: compare every member with its SHA-256, but a bank's pictures only when they are first used. All other
             checks are made in any case.
           private: copy the file first, so that nothing that is done to it later reaches the plan: into memory, or of
-            more than 64 MiB into a file without a name in the temporary folder (TMPDIR).
+            more than 64 MiB into a file without a name in the temporary folder (TMPDIR). Pictures of banks of more
+            than 64 MiB are not copied: the file stays open, also if it is renamed or deleted, and if another program
+            writes into it, sampling is an error.
 
         Raises:
           PlanError: the file is missing, foreign, damaged, hostile or a plan of another kind; the message names
@@ -300,20 +308,23 @@ def open_plan(path: str, verify: bool, operation: str, private: bool = False) ->
 
 
 def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
-    content = open_content(path, private)
+    large_banks = private and has_large_banks(path)
+    content = open_content(path, private and not large_banks)
     data = content.data
-    entries = _index(data)
+    entries = index_plan(data)
     members = {name: data[entry.start : entry.start + entry.size] for name, entry in entries.items()}
-    raw = _manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
+    raw = manifest_bytes(entries[MANIFEST_NAME], members[MANIFEST_NAME])
     digest = hashlib.sha256(raw).hexdigest()
     manifest = parse_manifest(parse_json(raw))
     if data.nbytes > MAX_SMALL_FILE_BYTES and manifest.format_version < 4:
         raise refuse(
             "file size", f"{data.nbytes} bytes", f"<= {MAX_SMALL_FILE_BYTES} before format version 4"
         )
-    _check_members(manifest.members, entries)
+    check_members(manifest.members, entries)
+    if large_banks:
+        members = copied_but_pictures(members, manifest)
     if verify:
-        _check_hashes(_hashed_whole(manifest), members, content)
+        check_hashes(hashed_whole(manifest), members, content)
     if isinstance(manifest, SaliencyManifest):
         try:
             network = SaliencyNetwork("saliency", manifest.saliency, *load_graph(manifest.saliency, members))
@@ -331,72 +342,3 @@ def _load(path: str, verify: bool, private: bool) -> Plan | SaliencyPlan:
         except PlanError as error:
             raise within(f"mechanism {name!r}", error) from None
     return Plan(path, digest, manifest, mechanisms, members, content)
-
-
-def _index(data: memoryview) -> dict[str, Entry]:
-    """Where each member lies; the error for a file of another kind says what it is."""
-    try:
-        entries = index_members(data)
-        if (first := next(iter(entries))) != MANIFEST_NAME:
-            raise refuse("first member", repr(first), repr(MANIFEST_NAME))
-    except PlanError as error:
-        from cgnrt.plan.foreign import recognize  # here, because it is needed only for errors
-
-        raise (recognize(data) or error) from None
-    return entries
-
-
-def _manifest_bytes(entry: Entry, data: memoryview) -> bytes:
-    if entry.size > MAX_MANIFEST_BYTES:
-        raise refuse("manifest size", f"{entry.size} bytes", f"<= {MAX_MANIFEST_BYTES}")
-    raw = bytes(data)
-    # Nothing in the plan holds the manifest's hash, so its CRC is what finds damage in it.
-    if zlib.crc32(raw) != entry.crc:
-        raise refuse("manifest CRC", f"{zlib.crc32(raw):#010x}", f"{entry.crc:#010x}", COPY_AGAIN)
-    return raw
-
-
-def _check_members(listed: Mapping[str, MemberSpec], entries: Mapping[str, Entry]) -> None:
-    """The archive and the manifest list the same members, of the same sizes."""
-    for name in entries:
-        if name != MANIFEST_NAME and name not in listed:
-            raise refuse(f"member {name!r}", "not in the manifest", "only members of the manifest")
-    for name, spec in listed.items():
-        if name not in entries:
-            raise refuse(f"member {name!r}", "missing", "every member of the manifest", COPY_AGAIN)
-        if entries[name].size != spec.size:
-            found = f"{entries[name].size} bytes"
-            raise refuse(
-                f"member {name!r}", found, f"{spec.size} bytes (its size in the manifest)", COPY_AGAIN
-            )
-
-
-def _hashed_whole(manifest: CgnManifest | SaliencyManifest) -> Mapping[str, MemberSpec]:
-    """The members of a manifest without pictures of banks, whose hashes are by chunk."""
-    if isinstance(manifest, SaliencyManifest):
-        return manifest.members
-    chunked = {spec.pictures for spec in manifest.mechanisms.values() if isinstance(spec, BankSpec)}
-    return {name: spec for name, spec in manifest.members.items() if name not in chunked}
-
-
-def _check_hashes(
-    listed: Mapping[str, MemberSpec],
-    members: Mapping[str, memoryview],
-    content: Content,
-    next_step: str = COPY_AGAIN,
-) -> None:
-    for name, spec in listed.items():
-        digest = hashlib.sha256()
-        data = members[name]
-        for first in range(0, len(data), _HASH_STEP):
-            digest.update(data[first : first + _HASH_STEP])
-            if len(data) > _HASH_STEP:
-                content.release_pages()
-        found = digest.hexdigest()
-        if found != spec.sha256:
-            raise refuse(
-                f"SHA-256 of member {name!r}",
-                f"{found[:16]}...",
-                f"{spec.sha256[:16]}... (the manifest's)",
-                next_step,
-            )
