@@ -8,7 +8,8 @@ window made before the clock starts.
 - stream: `gen.stream(64, seed, pool=256, refresh=16)`;
 - workers: `DataLoader(CounterfactualDataset(gen, 64, ...), batch_size=None, num_workers=2)`, a thread each;
 - the consumer's own work beside a stream, on one thread each: what the background thread costs it. Python code is the
-  worst case, since it holds the interpreter's lock; a training step seldom does.
+  worst case, since it holds the interpreter's lock; a training step seldom does;
+- a training step beside two busy processes, by `bench/neighbours.py`, in a process for which nothing is set.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from cgnrt import Generator
 from cgnrt.torch import CounterfactualDataset
 from cgnrt_training.classifier.model import Classifier
 
+HERE = Path(__file__).resolve().parent
 BATCH = 64
 POOL: dict[str, Any] = {"pool": 256, "refresh": 16}
 WINDOW = 256 * 16 // BATCH  # batches until every entry is one that came later
@@ -53,6 +57,10 @@ def main() -> None:
     print_table("Images per second, and medians of ratios within a round", rates)
     beside = consumer_beside(plan, count, rounds)
     print_table("The consumer's own work beside a stream", beside)
+    unset = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    subprocess.run(
+        [sys.executable, "neighbours.py", "--plan", plan.resolve()], cwd=HERE, env=unset, check=True
+    )
     write_json(
         "stream",
         {"batches": count, "rounds": rounds, "load": os.getloadavg()[0], "rows": rates, "beside": beside},
