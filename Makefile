@@ -51,6 +51,7 @@ bench: $(VENV)/.full
 	$(BIN)/python bench/generator.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/stream.py
+	$(BIN)/python bench/bank.py
 
 # Some twenty minutes and 20 GB of memory: makes a random CGN of 256 px, exports it, and runs it by every peer.
 bench-imagenet: $(VENV)/.full

@@ -15,6 +15,7 @@ from many_classes import imagenet_sized
 from serving import Gate, Running, generator, running, until
 
 import cgnrt
+from cgnrt.plan import BankContents, write_bank
 from cgnrt.serve.log import Log
 from cgnrt.serve.service import Service
 
@@ -124,6 +125,35 @@ def test_two_are_locked_and_the_third_varies(page: Page, demo: Running, alone: c
     np.testing.assert_array_equal(
         page.saved("#save-image"), tile(sheet, 7, 3, 10)
     )  # what was made once is kept
+
+
+def test_a_texture_that_follows_the_shape_has_no_control_of_its_own(page: Page, tmp_path: Path) -> None:
+    names, labels, rng = ["cat", "dog", "hen"], np.arange(6) % 3, np.random.default_rng(0)
+    masks, objects = (rng.integers(0, 256, (6, channels, 16, 16), np.uint8) for channels in (1, 3))
+    write_bank(
+        tmp_path / "photos.plan",
+        shape=BankContents(masks, labels, names),
+        texture=BankContents(objects, labels, names, follows="shape"),
+        background=BankContents(objects, labels, names),
+    )
+    gen = generator(tmp_path / "photos.plan")
+    with running(Service(generator(tmp_path / "photos.plan"), "photos")) as server:
+        page.open(server.http, "#shape=2&texture=0&background=1&sample=3&seed=7&free=texture")
+        assert page["#shape"].is_displayed()
+        assert not page["#texture"].is_displayed()
+        assert not page["input[name=free][value=texture]"].is_displayed()
+        assert (page.link["texture"], page.link["free"]) == ("2", "shape")
+        np.testing.assert_array_equal(
+            shown(page, "#picture-composite"), image(gen, 2, 2, 1, sample=3, seed=7)
+        )
+        page.click("#variants button:nth-child(1)")
+        np.testing.assert_array_equal(
+            shown(page, "#picture-composite"), image(gen, 0, 0, 1, sample=3, seed=7)
+        )
+        page.type("#shape", "dog")
+        np.testing.assert_array_equal(
+            shown(page, "#picture-composite"), image(gen, 1, 1, 1, sample=3, seed=7)
+        )
 
 
 def test_a_path_between_two_settings(page: Page, demo: Running, alone: cgnrt.Generator) -> None:
