@@ -18,7 +18,7 @@ PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu wheel try-wheel clean
+.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu wheel try-wheel docs clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -72,8 +72,12 @@ wheel: $(VENV)/.wheel
 try-wheel: $(BIN)/python
 	$(BIN)/python tools/try_wheel.py $(addprefix --python ,$(WHEEL_PYTHONS)) dist/cgnrt-*.whl
 
+# The documentation as a site, in site/. Without network; a broken link or a public name without a docstring is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) $(VENV)-clang $(VENV)-gpu $(VENV)-triton build out
+	rm -rf $(VENV) $(VENV)-clang $(VENV)-gpu $(VENV)-triton build dist out site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"cgnrt: Python is {v[0]}.{v[1]}, expected 3.11 or newer. Run: make PYTHON=python3.12 ...")'
@@ -98,7 +102,7 @@ $(VENV)/.full: $(VENV)/.build $(SOURCES)
 
 # What the extended tests need beside it, and Debian's chromium and chromium-driver.
 $(VENV)/.extended: $(VENV)/.full
-	$(PIP) install -q --no-build-isolation -e '.[ray,browser]'
+	$(PIP) install -q --no-build-isolation -e '.[ray,browser]' --group docs --group integrations
 	touch $@
 
 # A real Triton for its extended test (docs/triton.md). The wheel that brings the server wants numpy < 2.
@@ -116,8 +120,12 @@ $(VENV)-clang/.ready: $(VENV)/.full
 	  $(PIP) --python $(VENV)-clang/bin/python install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-$(VENV)/.wheel: $(BIN)/python
+$(VENV)/.wheel: $(BIN)/python pyproject.toml
 	$(PIP) install -q --group wheel
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.full pyproject.toml
+	$(PIP) install -q --group docs
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.full
