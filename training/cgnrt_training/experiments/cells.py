@@ -39,6 +39,9 @@ _PATHS = {
     "--vgg": "VGG16",
     "--features": "FEATURES",
     "--classifier": "CLASSIFIER",
+    "--images": "IMAGES",
+    "--masks": "MASKS",
+    "--weights": "WEIGHTS",
 }
 
 

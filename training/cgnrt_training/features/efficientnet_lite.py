@@ -150,7 +150,7 @@ class EfficientNetLite(FeatureMaps):
         self._blocks = nn.ModuleList(blocks)
         self._conv_head: nn.Module = nn.Conv2d(c_in, POOLED, 1, bias=False)
         self._bn1 = _norm(POOLED)
-        self._fc = nn.Linear(POOLED, CLASSES)
+        self._fc: nn.Module = nn.Linear(POOLED, CLASSES)
         self.label = f"EfficientNet-Lite{SIZES.index(size)}"
         self.freeze()
 
@@ -163,7 +163,7 @@ class EfficientNetLite(FeatureMaps):
         Raises:
           CheckpointError: it is another file, or keys or shapes differ; the message names them.
         """
-        model = cls(_size_of(state, subject), depth, normalise)
+        model = cls(size_of(state, subject), depth, normalise)
         load_state(model, state, subject)
         return model
 
@@ -213,7 +213,12 @@ class EfficientNetLite(FeatureMaps):
         return self.classify(self.pool(last))
 
 
-def _size_of(state: Mapping[str, Any], subject: str) -> Size:
+def size_of(state: Mapping[str, Any], subject: str) -> Size:
+    """Which of the five networks a state dict is of.
+
+    Raises:
+      CheckpointError: none of them.
+    """
     for size in SIZES:
         stages = blocks_of(size)
         last = state.get(f"_blocks.{sum(stage.repeats for stage in stages) - 1}._project_conv.weight")

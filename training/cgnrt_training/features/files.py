@@ -49,7 +49,7 @@ def load_features(
     found = identify(state)
     if found is None or kind not in (None, found):
         raise CheckpointError(
-            f"load '{path}': content is {_shown(state, found)}, expected {_WANTED if kind is None else _NAMES[kind]}. "
+            f"load '{path}': content is {described(state)}, expected {_WANTED if kind is None else _NAMES[kind]}. "
             f"Give another file{', or this one as --features' if found else ''}."
         )
     if found == "vgg16":
@@ -69,7 +69,7 @@ def load_classifier(path: str | os.PathLike[str]) -> EfficientNetLite:
     found = identify(state)
     if found != "efficientnet-lite":
         raise CheckpointError(
-            f"load '{path}': content is {_shown(state, found)}, expected an EfficientNet-Lite as classifier. "
+            f"load '{path}': content is {described(state)}, expected an EfficientNet-Lite as classifier. "
             "Give another file."
         )
     return EfficientNetLite.of_state(state, str(path), depth=0)
@@ -82,7 +82,9 @@ _NAMES: Mapping[Kind, str] = {
 }
 
 
-def _shown(state: Mapping[str, Any], kind: Kind | None) -> str:
+def described(state: Mapping[str, Any]) -> str:
+    """What a state dict is, for a message."""
+    kind = identify(state)
     if kind is not None:
         return _NAMES[kind]
     keys = ", ".join(f"'{key[:60]}'" for key in list(state)[:3])

@@ -29,7 +29,7 @@ from .writing import ABOUT, FORMAT, FORMAT_VERSION, Writer, settings_of
 SMALLEST_SHARE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Photos:
     """The photos of one split. The arrays are mapped from files: read-only, read when they are used.
 
