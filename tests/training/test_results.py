@@ -100,7 +100,30 @@ TABLE1 = {
         "entropy": None,
     },
 }
-ALL = {"table2": TABLE2, "fig7": FIG7, "table5": TABLE5, "fig6": FIG6, "table1": TABLE1}
+SETS = {"original": [0.9, 0.01], "mixed_same": [0.8, 0], "mixed_rand": [0.7, 0], "only_background": [0.4, 0]}
+TABLE4 = {
+    "pretrained": {
+        "original": SETS | {"bg_gap": [0.1, 0]},
+        "original+cgn": SETS | {"original": [0.91, 0], "bg_gap": [0.05, 0]},
+        "original+cgn/texture": SETS | {"bg_gap": [0.2, 0]},
+    }
+}
+FOLLOWS = {f"follows_{name}": [0.3, 0] for name in ("shape", "texture", "background")}
+TABLE3 = {
+    "pretrained": {
+        row: {"original": [0.9, 0], "shape_bias": [0.5, 0], **FOLLOWS}
+        for row in ("original", "original+cgn/shape")
+    }
+}
+ALL = {
+    "table2": TABLE2,
+    "fig7": FIG7,
+    "table5": TABLE5,
+    "fig6": FIG6,
+    "table1": TABLE1,
+    "table3": TABLE3,
+    "table4": TABLE4,
+}
 
 
 @pytest.fixture
@@ -169,6 +192,17 @@ def test_table_1_and_settings_in_sections(tmp_path: Path) -> None:
     assert rows[3] == ["the cGAN (upper bound)", "64 %", "2.94", "202.9", "", "", "", "", ""]
     assert "](results/table1.png)" in text
     assert "Settings: loss.l1 100.0, samples 9." in text
+
+
+def test_tables_3_and_4_say_what_became_of_the_gap() -> None:
+    text = " ".join(page({"table3": TABLE3, "table4": TABLE4}).split())
+    assert "Original + CGN 0.50 and +1.0. The paper's Original + CGN: 0.45 and -1.4." in text
+    assert "| ... shape head | 50.0 (54.82) |" in text
+    content = merge(merge({}, run("table4", TABLE4)), run("table4", {"scratch": TABLE4["pretrained"]}))
+    assert list(content["table4"]) == ["pretrained", "scratch"]
+    assert [record["covers"] for record in content["runs"]["table4"]] == [["pretrained"], ["scratch"]]
+    again = merge(content, run("table4", TABLE4, commit="later"))
+    assert [record["commit"] for record in again["runs"]["table4"]] == ["abc1234", "later"]
 
 
 def test_what_is_missing_is_left_out() -> None:

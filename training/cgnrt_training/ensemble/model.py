@@ -76,7 +76,7 @@ class Ensemble(nn.Module):
                 raise ValueError(f"build Ensemble: {name} is {value}, expected at least {least}.")
         if not heads or len(set(heads)) < len(heads):
             raise ValueError(
-                f"build Ensemble: heads are {', '.join(heads) or 'none'}, expected different names."
+                f"build Ensemble: heads are {', '.join(heads) or 'missing'}, expected different names."
             )
         self.names = tuple(heads)
         self.freeze_norm, self.input_size = freeze_norm, input_size

@@ -30,7 +30,7 @@ class TestSets:
       ValueError: photos have no masks, or too few can be used, or a class has but one that can.
     """
 
-    __test__ = False  # for pytest: it is no test
+    __test__ = False  # pytest does not collect it
 
     def __init__(self, photos: Photos) -> None:
         chosen = usable_photos(photos)

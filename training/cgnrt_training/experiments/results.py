@@ -15,11 +15,18 @@ from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
 
 from ..runs.folder import write_text
-from . import plots
+from . import plots, plots_table3_4
 from .results_page import page
 
-EXPERIMENTS = ("table2", "fig7", "table5", "fig6", "table1")
-_DRAWN = {"table2": plots.draw_table2, "fig7": plots.draw_fig7, "table5": plots.draw_table5}
+EXPERIMENTS = ("table2", "fig7", "table5", "fig6", "table1", "table3", "table4")
+_DRAWN = {
+    "table2": plots.draw_table2,
+    "fig7": plots.draw_fig7,
+    "table5": plots.draw_table5,
+    "table3": plots_table3_4.draw_table3,
+    "table4": plots_table3_4.draw_table4,
+}
+_IN_PARTS = ("fig6", "table3", "table4")  # whose runs stand for a part of the results each
 _RECORD = ("settings", "command", "seeds", "wall_s", "machine", "versions", "commit")
 
 
@@ -87,8 +94,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def merge(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """Published results with one run's in their place.
 
-    Table 2 is merged row by row and Fig. 6 by number of latents; each keeps the record of every run that still
-    stands for some of its numbers. The others are one run each.
+    Table 2 is merged row by row, Fig. 6 by number of latents, Tables 3 and 4 by what the classifiers begin with; each
+    keeps the record of every run that still stands for some of its numbers. The others are one run each.
 
     Raises:
       CgnrtError: `run` is not an experiment.
@@ -107,12 +114,12 @@ def merge(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     records = new.setdefault("runs", {}).setdefault(name, [])
     for record in records:
         record["covers"] = [part for part in record["covers"] if part not in covers]
-    records[:] = [record for record in records if record["covers"] and name in ("table2", "fig6")]
+    records[:] = [record for record in records if record["covers"] and name in ("table2", *_IN_PARTS)]
     records.append({key: run[key] for key in _RECORD} | {"covers": covers})
     if name == "table2":
         for variant, rows in results.items():
             new.setdefault(name, {}).setdefault(variant, {}).update(rows)
-    elif name == "fig6":
+    elif name in _IN_PARTS:
         new.setdefault(name, {}).update(results)
     else:
         new[name] = results
@@ -123,4 +130,4 @@ def _covers(name: str, results: Mapping[str, Any]) -> list[str]:
     """Names of the parts that a run stands for."""
     if name == "table2":
         return [f"{variant}/{row}" for variant, rows in results.items() for row in rows]
-    return list(results) if name == "fig6" else ["all"]
+    return list(results) if name in _IN_PARTS else ["all"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from cgnrt.sampling import MECHANISMS
 
-from . import paper, table1_text
+from . import paper, table1_text, table3_4_text
 from .plots import AXIS_TITLES, MECHANISM_TITLES, ROW_TITLES, in_order
 from .tables import markdown, percent
 
@@ -50,6 +50,8 @@ def page(content: Mapping[str, Any]) -> str:
         ("table5", _table5),
         ("fig6", _fig6),
         ("table1", _table1),
+        ("table3", _table3),
+        ("table4", _table4),
     )
     for name, section in sections:
         if name in content:
@@ -74,6 +76,8 @@ _TITLES = {
     "table5": "Table 5: reading off which signal is causal",
     "fig6": "Fig. 6: a beta-VAE does not disentangle",
     "table1": "Table 1: which losses the CGN of natural images needs",
+    "table3": "Table 3: shape or texture",
+    "table4": "Table 4: the background's part",
 }
 
 
@@ -276,6 +280,19 @@ def _table1(results: Mapping[str, Mapping[str, float | None]]) -> Iterator[str]:
         "The sheet is Fig. 33: masks at the start of training, without the shape, texture and background loss, and "
         "with all losses."
     )
+
+
+def _table3(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield f"## {_TITLES['table3']}"
+    yield table3_4_text.ABOUT_TABLE3
+    yield table3_4_text.table3(results)
+
+
+def _table4(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield f"## {_TITLES['table4']}"
+    yield table3_4_text.ABOUT_TABLE4
+    yield table3_4_text.table4(results)
+    yield from table3_4_text.gaps(results)
 
 
 def _notes(content: Mapping[str, Any], name: str) -> list[str]:
