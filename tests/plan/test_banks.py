@@ -303,6 +303,24 @@ def test_a_chunk_is_compared_when_it_is_first_used(tmp_path: Path) -> None:
             plan.verify_banks()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_chunks_are_compared_by_several_threads(tmp_path: Path, threads: int) -> None:
+    size = 512
+    path = tmp_path / "a.plan"
+    write(path, shape=contents(1, [0] * 20 + [1] * 20, size), texture=contents(3, size=size),
+          background=contents(3, size=size)).close()  # fmt: skip
+    with Plan.open(path) as plan:
+        bank, seen = plan.banks["shape"], []
+        bank.check(np.arange(16), threads)
+        bank.verify(progress=seen.append)
+        assert sum(seen) == bank.stored_bytes
+    flipped(path, "banks/shape.pictures", 7 * CHUNK_BYTES)
+    with Plan.open(path) as plan:
+        plan.banks["shape"].check(np.arange(28), threads)
+        with pytest.raises(PlanError, match=r"SHA-256 of chunk 7 of member 'banks/shape.pictures'"):
+            plan.banks["shape"].check(np.arange(40), threads)
+
+
 def test_a_plan_that_is_changed_under_its_reader_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.plan"
     with write(path) as plan:

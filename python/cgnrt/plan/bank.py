@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from cgnrt._support.machine import available_cores
 from cgnrt.errors import COPY_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.bank_streams import check_index, decode_stream
 from cgnrt.plan.limits import CHUNK_BYTES
@@ -137,9 +138,11 @@ class Bank:
         except PlanError as error:
             raise within(f"mechanism {self.name!r}: picture {entry}", error) from error.__cause__
 
-    def check(self, entries: np.ndarray) -> None:
+    def check(self, entries: np.ndarray, threads: int | None = None) -> None:
         """Compare the chunks that these pictures lie in with their hashes, those that were not compared yet.
 
+        Args:
+          threads: that compare; None takes the cores that this process may use.
         Raises:
           PlanError: a chunk has another hash.
         """
@@ -153,7 +156,7 @@ class Bank:
             return
         longest = int((last - first).max(initial=0))
         wanted = np.unique(np.minimum(first[:, None] + np.arange(longest + 1), last[:, None]))
-        self._compare(wanted[~self._checked[wanted]], COPY_AGAIN)
+        self._compare(wanted[~self._checked[wanted]], COPY_AGAIN, threads=threads)
 
     def verify(self, next_step: str = COPY_AGAIN, progress: Callable[[int], object] | None = None) -> None:
         """Compare every chunk; errors as for `check`.
@@ -168,12 +171,15 @@ class Bank:
         self._compare(np.flatnonzero(self._checked), next_step)
 
     def _compare(
-        self, chunks: np.ndarray, next_step: str, progress: Callable[[int], object] | None = None
+        self,
+        chunks: np.ndarray,
+        next_step: str,
+        progress: Callable[[int], object] | None = None,
+        threads: int | None = None,
     ) -> None:
-        for chunk in chunks.tolist():
-            part = self._data[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
+        for chunk, found in zip(chunks.tolist(), self._digests(chunks.tolist(), threads), strict=True):
             rule = bytes(self._hashes[chunk * _DIGEST_BYTES : (chunk + 1) * _DIGEST_BYTES])
-            if (found := hashlib.sha256(part).digest()) != rule:
+            if found != rule:
                 error = refuse(
                     f"SHA-256 of chunk {chunk} of member {self.spec.pictures!r}",
                     f"{found.hex()[:16]}...",
@@ -183,7 +189,28 @@ class Bank:
                 raise within(f"mechanism {self.name!r}", error)
             self._checked[chunk] = True
             if progress is not None:
-                progress(len(part))
+                progress(len(self._chunk(chunk)))
+
+    def _digests(self, chunks: Sequence[int], threads: int | None) -> Iterator[bytes]:
+        """The SHA-256 of each chunk, in this order; hashlib lets several threads run."""
+
+        def digest(chunk: int) -> bytes:
+            return hashlib.sha256(self._chunk(chunk)).digest()
+
+        count = min(threads or available_cores(), len(chunks))
+        if count < 2:
+            yield from map(digest, chunks)
+            return
+        from concurrent.futures import ThreadPoolExecutor  # programs that read few pictures start faster
+
+        executor = ThreadPoolExecutor(count)
+        try:
+            yield from executor.map(digest, chunks)
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _chunk(self, chunk: int) -> memoryview:
+        return self._data[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
 
 
 def widen(pictures: np.ndarray) -> np.ndarray:

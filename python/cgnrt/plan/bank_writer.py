@@ -6,9 +6,7 @@ import hashlib
 import itertools
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -264,6 +262,9 @@ def _streams(
     pictures: Iterator[np.ndarray], store: str, quality: int | None
 ) -> tuple[memoryview, np.ndarray]:
     """Pictures as streams one after the other, in a temporary file without a name, and their index."""
+    import tempfile  # programs that only read plans start faster
+    from concurrent.futures import ThreadPoolExecutor
+
     ends = [0]
     with tempfile.TemporaryFile() as file, ThreadPoolExecutor(available_cores()) as threads:
         # `map` of an executor starts all at once: so many streams would be held in memory.
@@ -344,6 +345,8 @@ def _sorted(pictures: np.ndarray, order: Any) -> np.ndarray:
     if pictures.nbytes <= _IN_MEMORY_BYTES:
         copied: np.ndarray = pictures[order]
         return copied
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         mapped = np.memmap(file, np.uint8, "w+", shape=pictures.shape)
     for row, source in enumerate(order.tolist()):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import PlanError, within
 from cgnrt.plan import Bank, Plan
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _AT_ONCE = 8  # pictures that a thread decodes before it asks for more
 
@@ -54,7 +57,7 @@ class BankPictures:
         """
         bank = self._banks[name]
         if bank.is_raw:
-            self._checked(lambda: bank.check(entries))
+            self._checked(lambda: bank.check(entries, self._threads))
             return bank.pictures, entries
         if name not in self._kept:
             capacity = min(bank.spec.count, self._room[name] // math.prod(bank.entry_shape))
@@ -95,7 +98,7 @@ class BankPictures:
             for entry, row in zip(entries[part].tolist(), rows[part].tolist(), strict=True):
                 bank.decode(entry, pictures[row])
 
-        self._checked(lambda: bank.check(entries))
+        self._checked(lambda: bank.check(entries, self._threads))
         firsts = range(0, len(entries), _AT_ONCE)
         threads = self._threads or available_cores()
         run = map if threads == 1 or len(firsts) == 1 else self._started(threads).map
@@ -104,6 +107,8 @@ class BankPictures:
     def _started(self, threads: int) -> Executor:
         """The threads; a forked process starts its own."""
         if self._executor is None or self._executor[0] != os.getpid():
+            from concurrent.futures import ThreadPoolExecutor  # programs that decode nothing start faster
+
             self._executor = os.getpid(), ThreadPoolExecutor(threads, thread_name_prefix="cgnrt-decode")
         return self._executor[1]
 
