@@ -216,7 +216,7 @@ def test_what_is_refused(
         ([pictures, "--masks", masks, "-n", 0], "real: n is 0, expected at least 1."),
         (
             [pictures, "--masks", masks, "--size", 8],
-            "real: size is 8 and tile 128, expected at least 32 and 8.",
+            "real: size is 8, expected at least 32.",
         ),
         ([pictures, "--masks", masks, "--seed", -1], "seed is -1, expected 0..2**64 - 1."),
         ([pictures, "--saliency", golden_plan], "kind is 'cgn', expected 'saliency'."),

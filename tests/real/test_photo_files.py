@@ -195,7 +195,7 @@ def test_bad_photos_are_named_and_left_out(
         files = [pictures / f"{k}.png" for k in range(5)]
         assert run(*files, pictures / name, "--masks", masks, "--strict", "-o", tmp_path / "x") == 1
         told = capsys.readouterr().err
-        assert f"cgnrt real: real '{pictures / name}': " in told
+        assert f"cgnrt real: read '{pictures / name}': " in told
         assert reason in told
         assert not (tmp_path / "x").exists()
 

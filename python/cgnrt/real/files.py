@@ -42,7 +42,7 @@ def find_photos(given: Sequence[Path]) -> Found:
     for path in given:
         if not path.is_dir():
             if not os.path.lexists(path):
-                raise ValueError(f"real '{path}': file is missing, expected a picture. Check the path.")
+                raise ValueError(f"read '{path}': file is missing, expected a picture. Check the path.")
             photos.append((path, path.resolve().parent.name))
             continue
         inside = sorted(path.iterdir())
@@ -56,7 +56,7 @@ def find_photos(given: Sequence[Path]) -> Found:
         deeper = [(file, folder.name) for folder in folders for file in _files_below(folder)]
         if not any(_is_photo(file) for file, _ in deeper):
             raise ValueError(
-                f"real '{path}': photos are missing, expected {', '.join(SUFFIXES)} files in the folder, or in "
+                f"read '{path}': photos are missing, expected {', '.join(SUFFIXES)} files in the folder, or in "
                 "a sub-folder for each class."
             )
         photos += [(file, name) for file, name in deeper if _is_photo(file)]
@@ -80,7 +80,7 @@ def _refuse_splits(path: Path, folders: Sequence[Path]) -> None:
     for folder in folders:
         if folder.name in ("train", "val", "test") and any(inside.is_dir() for inside in folder.iterdir()):
             raise ValueError(
-                f"real '{path}': its sub-folders are parts of a data set ('{folder.name}'), expected photos or a "
+                f"read '{path}': its sub-folders are parts of a data set ('{folder.name}'), expected photos or a "
                 f"sub-folder for each class. Give '{folder}'."
             )
 
@@ -97,7 +97,7 @@ def pair_masks(photos: Sequence[Path], folder: Path) -> list[Path]:
       ValueError: there is no such folder, two photos have one mask, or a photo has two.
     """
     if not folder.is_dir():
-        raise ValueError(f"real '{folder}': folder is missing, expected one with masks. Check the path.")
+        raise ValueError(f"read '{folder}': folder is missing, expected one with masks. Check the path.")
     known: dict[Path, dict[str, list[Path]]] = {}
     masks: list[Path] = []
     owners: dict[Path, Path] = {}
@@ -115,7 +115,7 @@ def pair_masks(photos: Sequence[Path], folder: Path) -> list[Path]:
         owner = owners.setdefault(mask, photo)
         if owner != photo:
             raise ValueError(
-                f"real '{mask}': this mask is of two photos, '{owner}' and '{photo}', expected one. Put the masks of "
+                f"read '{mask}': this mask is of two photos, '{owner}' and '{photo}', expected one. Put the masks of "
                 "each folder into a folder of its name, or call masks like their photos, suffix and all "
                 f"('{photo.name}.png')."
             )
@@ -136,7 +136,7 @@ def _only(photo: Path, found: Sequence[Path]) -> Path:
     first = [path for path in found if path.suffix.lower() == ".png"] or found
     if len(first) > 1:
         raise ValueError(
-            f"real '{photo}': its masks are two, '{first[0]}' and '{first[1]}', expected one. Remove the other."
+            f"read '{photo}': its masks are two, '{first[0]}' and '{first[1]}', expected one. Remove the other."
         )
     return first[0]
 
