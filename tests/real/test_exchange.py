@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cgnrt import real
-from cgnrt.real import donors, swap
+from cgnrt.real import donors, parts, swap
 from cgnrt.sampling import donor_picks
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def test_each_photo_is_worked_on_once(photos: Photos, monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(owner, name, call)
 
-    counted(swap, "free_rectangle")
-    counted(swap, "fill_from")
-    counted(swap.ops, "resize", lambda pictures, *_: len(pictures))
+    counted(parts, "free_rectangle")
+    counted(parts, "fill_from")
+    counted(parts.ops, "resize", lambda pictures, *_: len(pictures))
     exchange = real.Exchange(photos.images, photos.masks, **SMALL)
     for start in range(0, 60, 6):
         exchange(seed=0, n=6, start=start)
@@ -61,19 +61,19 @@ def test_each_photo_is_worked_on_once(photos: Photos, monkeypatch: pytest.Monkey
 def test_what_is_kept_is_bounded(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = real.counterfactuals(photos.images, photos.masks, seed=0, n=40, **SMALL).images
     size = 3 * 72 * 96 * 4
-    monkeypatch.setattr(swap, "_KEPT_BYTES", 2 * size)
+    monkeypatch.setattr(parts, "_KEPT_BYTES", 2 * size)
     monkeypatch.setattr(swap, "_CHUNK_PIXELS", 4 * 72 * 96)
     exchange = real.Exchange(photos.images, photos.masks, **SMALL)
     np.testing.assert_array_equal(exchange(seed=0, n=40).images, expected)
-    for kept in (exchange._grounds, exchange._working):
+    for kept in (exchange._parts._grounds, exchange._parts._working):
         assert 0 < kept._bytes <= 2 * size
         assert kept._bytes == sum(array.nbytes for array in kept._arrays.values())
 
 
 def test_photos_are_not_copied(photos: Photos) -> None:
     exchange = real.Exchange(photos.images, photos.masks)
-    assert np.shares_memory(exchange._pictures.planes, photos.images)
-    assert np.shares_memory(exchange._masks.planes, photos.masks)
+    assert np.shares_memory(exchange._parts.pictures.planes, photos.images)
+    assert np.shares_memory(exchange._parts.masks.planes, photos.masks)
 
 
 def test_threads_and_pickling(photos: Photos) -> None:

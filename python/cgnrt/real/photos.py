@@ -125,6 +125,23 @@ def read_masks(masks: Any, n: int, size: tuple[int, int], operation: str) -> Mas
     return Masks(array.reshape(n, 1, h, w))
 
 
+def read_labels(labels: Any, photos: int, operation: str) -> np.ndarray:
+    """Check the classes of photos, integers (photos,).
+
+    Returns:
+      (photos,) int64.
+    Raises:
+      TypeError, ValueError: they are not as above.
+    """
+    array = host_array(operation, "labels", labels)
+    if array.shape != (photos,) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{operation}: labels are {array.dtype} {array.shape}, expected integers ({photos},), "
+            "one for each photo."
+        )
+    return array.astype(np.int64)
+
+
 def _require(values: np.ndarray, low: float, high: float, subject: str, next_step: str) -> None:
     wrong = ~((values >= low) & (values <= high))  # NaN is wrong, too
     if wrong.any():
