@@ -12,7 +12,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn, TextIO
 
 from cgnrt._support.suggest import did_you_mean
@@ -26,9 +27,18 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     _words: Sequence[str] = ()
+    _replaced: Mapping[str, argparse.Action] = MappingProxyType({})
+
+    def stands_for(self, option: str, positional: str) -> None:
+        """Let an option of the command stand for one of its positional arguments, which may then be left out."""
+        (action,) = (action for action in self._get_positional_actions() if action.dest == positional)
+        self._replaced = {**self._replaced, option: action}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = sys.argv[1:] if args is None else list(args)
+        for option, action in self._replaced.items():
+            if any(word.partition("=")[0] == option for word in self._words):
+                action.nargs, action.required = "?", False
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cgnrt.auditing.rates import ByMechanism, Rate
+from cgnrt.auditing.rates import ByMechanism, Rate, rate_from_dict, rate_to_dict
 from cgnrt.sampling import MECHANISMS
 
 FORMAT = "cgnrt-audit"
@@ -82,9 +82,7 @@ class Audit:
         names = ("plan", "digest", "n", "seed", "confidence", "distinct", "classifier")
         plain = {name: getattr(self, name) for name in names}
         rates = {
-            name: {
-                mechanism: _rate_to_dict(rate) for mechanism, rate in getattr(self, name)._asdict().items()
-            }
+            name: {mechanism: rate_to_dict(rate) for mechanism, rate in getattr(self, name)._asdict().items()}
             for name in ("follows", "changes", "moves")
         }
         return {
@@ -93,9 +91,9 @@ class Audit:
             **plain,
             "chance": self.chance,
             **rates,
-            "shared": _rate_to_dict(self.shared),
+            "shared": rate_to_dict(self.shared),
             "classes": list(self.classes),
-            "by_class": [_rate_to_dict(rate) for rate in self.by_class],
+            "by_class": [rate_to_dict(rate) for rate in self.by_class],
             "masks": None if self.masks is None else _masks_to_dict(self.masks),
         }
 
@@ -193,14 +191,10 @@ class Audit:
 
 def _masks_to_dict(masks: Masks) -> dict[str, Any]:
     return {
-        "shown": _rate_to_dict(masks.shown),
-        "by_class": [_rate_to_dict(rate) for rate in masks.by_class],
-        "follows": _rate_to_dict(masks.follows),
+        "shown": rate_to_dict(masks.shown),
+        "by_class": [rate_to_dict(rate) for rate in masks.by_class],
+        "follows": rate_to_dict(masks.follows),
     }
-
-
-def _rate_to_dict(rate: Rate) -> dict[str, Any]:
-    return {**asdict(rate), "value": rate.value if rate.n else None}
 
 
 def _parse(content: Any) -> Audit:
@@ -217,9 +211,9 @@ def _parse(content: Any) -> Audit:
         if missing := sorted(required - found.keys()):
             raise ValueError(f"{missing[0]!r} is missing")
         for name in ("follows", "changes", "moves"):
-            found[name] = ByMechanism(*(_rate(found[name][mechanism]) for mechanism in MECHANISMS))
-        found["shared"] = _rate(found["shared"])
-        found["by_class"] = tuple(_rate(rate) for rate in found["by_class"])
+            found[name] = ByMechanism(*(rate_from_dict(found[name][mechanism]) for mechanism in MECHANISMS))
+        found["shared"] = rate_from_dict(found["shared"])
+        found["by_class"] = tuple(rate_from_dict(rate) for rate in found["by_class"])
         found["classes"] = tuple(found["classes"])
         plain = (("plan", str), ("digest", str), ("n", int), ("seed", int), ("confidence", float))
         for name, kind in (*plain, ("distinct", bool), ("classifier", str)):
@@ -237,15 +231,7 @@ def _parse(content: Any) -> Audit:
 
 
 def _masks(content: Mapping[str, Any], k: int) -> Masks:
-    by_class = tuple(_rate(rate) for rate in content["by_class"])
+    by_class = tuple(rate_from_dict(rate) for rate in content["by_class"])
     if len(by_class) != k:
         raise ValueError("by_class of the masks is not one rate for each class")
-    return Masks(_rate(content["shown"]), by_class, _rate(content["follows"]))
-
-
-def _rate(content: Mapping[str, Any]) -> Rate:
-    rate = Rate(*(content[field.name] for field in fields(Rate)))
-    whole = type(rate.count) is int and type(rate.n) is int and 0 <= rate.count <= rate.n
-    if not whole or not 0 <= rate.low <= rate.high <= 1:
-        raise ValueError(f"a rate is {dict(content)!r}")
-    return rate
+    return Masks(rate_from_dict(content["shown"]), by_class, rate_from_dict(content["follows"]))

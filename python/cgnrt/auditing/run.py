@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from cgnrt._support.extras import missing_dependency
-from cgnrt._support.values import host_array, is_int
-from cgnrt.auditing.modules import classifying, is_module
+from cgnrt.auditing.asking import Asker, Classifier, check_callable, check_request, prepared
 from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.auditing.result import Audit, Masks
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.request.resolver import ClassNames
-from cgnrt.sampling import MECHANISMS, Labels, check_index, resolve_seed
+from cgnrt.sampling import MECHANISMS, Labels, resolve_seed
 
-Classifier = Callable[[Any], Any]
+
+class _Ask(Protocol):
+    def __call__(self, batch: Batch, pictures: str = "images") -> np.ndarray: ...
 
 
 def audit(
@@ -77,16 +77,16 @@ def audit(
       An error that the classifier raises is not changed; for the first image it has a note that says what was given.
     """
     with ExitStack() as stack:
-        function, inputs = _prepared(stack, classifier, inputs)
-        count, seed = _check(function, n, batch_size, confidence, inputs), resolve_seed(seed)
+        function, inputs = prepared(stack, classifier, inputs)
+        count, seed = check_request(function, n, batch_size, confidence, inputs), resolve_seed(seed)
         generator = _generator(plan, inputs)
         classes = _classes(generator)
-        ask = _Asker("classifier", function, len(classes), inputs)
-        read: _Asker | None = None
+        ask = _asking("classifier", function, len(classes), inputs)
+        read: _Ask | None = None
         if mask_classifier is not None:
-            reader, reads = _prepared(stack, mask_classifier, None)
-            _check_callable("mask_classifier", reader)
-            read = _Asker("mask_classifier", reader, len(classes), reads)
+            reader, reads = prepared(stack, mask_classifier, None)
+            check_callable("mask_classifier", reader)
+            read = _asking("mask_classifier", reader, len(classes), reads)
         job = Job(generator, classes, count, batch_size, seed, truncation, distinct)
         if inputs == "torch":
             _try_one(ask, job)
@@ -95,14 +95,25 @@ def audit(
     return totals.audit(job, confidence, name)
 
 
-def _prepared(stack: ExitStack, classifier: Any, inputs: str | None) -> tuple[Any, str]:
-    """The classifier as a function, until the stack ends, and what it takes."""
-    if is_module(classifier) and inputs in (None, "torch"):
-        return stack.enter_context(classifying(classifier)), "torch"
-    return classifier, "numpy" if inputs is None else inputs
+def _asking(name: str, classifier: Classifier, k: int, inputs: str) -> _Ask:
+    """A classifier as a function of a Batch, and of which pictures of it; answers are class indices, int64 (m,)."""
+    asker = Asker(
+        name,
+        classifier,
+        inputs,
+        k=k,
+        whose="the classes of the plan",
+        advice="Map its outputs to the plan's classes (cgnrt inspect).",
+    )
+
+    def ask(batch: Batch, pictures: str = "images") -> np.ndarray:
+        given = getattr(batch.torch() if asker.takes_tensors else batch.numpy(), pictures)
+        return asker(given, lambda row: f"image {row} of a batch")
+
+    return ask
 
 
-def _try_one(ask: _Asker, job: Job) -> None:
+def _try_one(ask: _Ask, job: Job) -> None:
     """Ask about the first image."""
     batch = job.generator.sample(1, seed=job.seed, truncation=job.truncation)
     try:
@@ -128,7 +139,7 @@ class Job:
     truncation: float | None
     distinct: bool
 
-    def count(self, ask: _Asker, read: _Asker | None, progress: bool) -> _Totals:
+    def count(self, ask: _Ask, read: _Ask | None, progress: bool) -> _Totals:
         """Ask about all of them."""
         from cgnrt._support.terminal import steady_progress
 
@@ -237,83 +248,6 @@ class _Totals:
         )
 
 
-class _Asker:
-    """A classifier as a function of a Batch that returns checked answers: class indices, int64 (m,).
-
-    Args:
-      name: of the argument that the classifier is.
-    """
-
-    def __init__(self, name: str, classifier: Classifier, k: int, inputs: str) -> None:
-        self._name, self._classifier, self._k = name, classifier, k
-        self._torch = _import_torch() if inputs == "torch" else None
-
-    def __call__(self, batch: Batch, pictures: str = "images") -> np.ndarray:
-        """Its answers about the images of a batch, or about other pictures of it."""
-        given = getattr(batch.numpy() if self._torch is None else batch.torch(), pictures)
-        no_gradients: AbstractContextManager[Any] = (
-            nullcontext() if self._torch is None else self._torch.no_grad()
-        )
-        with no_gradients:
-            found = self._classifier(given)
-        return self._answers(_to_numpy(self._name, found), len(batch))
-
-    def _answers(self, found: np.ndarray, m: int) -> np.ndarray:
-        k = self._k
-        expected = f"logits ({m}, {k}) or integer labels ({m},)"
-        if found.ndim not in (1, 2) or len(found) != m:
-            raise ValueError(
-                f"audit: answer of the {self._name} has shape {found.shape}, expected {expected}."
-            )
-        if found.ndim == 2:
-            if found.shape[1] != k:
-                raise ValueError(
-                    f"audit: number of logits of the {self._name} is {found.shape[1]}, expected {k}, the classes of "
-                    "the plan. Map its outputs to the plan's classes (cgnrt inspect)."
-                )
-            if found.dtype.kind not in "fiu":
-                raise TypeError(f"audit: answer of the {self._name} is {found.dtype}, expected {expected}.")
-            if found.dtype.kind == "f" and np.isnan(found).any():
-                row = int(np.isnan(found).any(axis=1).argmax())
-                raise ValueError(
-                    f"audit: logits of the {self._name} for image {row} of a batch are NaN, expected numbers."
-                )
-            nothing = found.max(axis=1) == -np.inf
-            if nothing.any():
-                raise ValueError(
-                    f"audit: logits of the {self._name} for image {int(nothing.argmax())} of a batch are all -inf, "
-                    "expected at least one number: no class is the answer."
-                )
-            highest: np.ndarray = found.argmax(axis=1)
-            return highest.astype(np.int64)
-        if found.dtype.kind not in "iu":
-            raise TypeError(
-                f"audit: answer of the {self._name} is {found.dtype} {found.shape}, expected {expected}."
-            )
-        if m and not 0 <= found.min() <= found.max() < k:
-            raise ValueError(
-                f"audit: labels of the {self._name} are {found.min()}..{found.max()}, expected 0..{k - 1}, "
-                "the classes of the plan."
-            )
-        return found.astype(np.int64)
-
-
-def _to_numpy(name: str, found: Any) -> np.ndarray:
-    """A classifier's answer as an array. Does not import torch."""
-    if callable(getattr(found, "detach", None)) and str(found.dtype) == "torch.bfloat16":
-        found = found.float()  # NumPy does not have it
-    try:
-        array = host_array("audit", f"answer of the {name}", found)
-    except TypeError as error:
-        why = f" ({error.__cause__})" if error.__cause__ else ""
-        raise TypeError(
-            f"audit: answer of the {name} is {type(found).__name__}{why}, expected an array."
-        ) from error
-    if array.dtype.kind == "O":
-        raise TypeError(f"audit: answer of the {name} is {type(found).__name__}, expected an array.")
-    return array
-
-
 def _parts(n: int, batch_size: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each batch the stream indices (m,), and random numbers that say what labels are replaced by: (m, 3)."""
     # In order, so that what a seed draws does not depend on the batch size.
@@ -321,29 +255,6 @@ def _parts(n: int, batch_size: int, seed: int) -> Iterator[tuple[np.ndarray, np.
     for start in range(0, n, batch_size):
         m = min(batch_size, n - start)
         yield np.arange(start, start + m), random.random((m, 3))
-
-
-def _check(classifier: Any, n: Any, batch_size: Any, confidence: Any, inputs: Any) -> int:
-    _check_callable("classifier", classifier)
-    if getattr(classifier, "training", False) is True:
-        raise ValueError(
-            "audit: classifier is a module in training mode, expected evaluation mode. Call classifier.eval()."
-        )
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if not is_int(value):
-            raise TypeError(f"audit: {name} is {value!r}, expected an int.")
-        if value < 1:
-            raise ValueError(f"audit: {name} is {value}, expected at least 1.")
-    if isinstance(confidence, bool) or not isinstance(confidence, float) or not 0 < confidence < 1:
-        raise ValueError(f"audit: confidence is {confidence!r}, expected a number between 0 and 1.")
-    if inputs not in ("numpy", "torch"):
-        raise ValueError(f"audit: inputs is {inputs!r}, expected 'numpy' or 'torch'.")
-    return check_index("n", n)
-
-
-def _check_callable(name: str, classifier: Any) -> None:
-    if not callable(classifier):
-        raise TypeError(f"audit: {name} is {type(classifier).__name__}, expected a callable.")
 
 
 def _generator(plan: Any, inputs: str) -> Generator:
@@ -364,11 +275,3 @@ def _classes(generator: Generator) -> tuple[str, ...]:
             "an answer is compared with the label of each mechanism."
         )
     return generator.classes["shape"]
-
-
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise missing_dependency("audit, inputs 'torch'", error) from error
-    return torch

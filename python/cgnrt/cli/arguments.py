@@ -12,10 +12,11 @@ from cgnrt.backends.choice import BACKENDS
 from cgnrt.request.options import LABELS, OPTION_NAMES, SampleOptions
 
 if TYPE_CHECKING:
+    from cgnrt._support.terminal import CommandParser
     from cgnrt.generator import Generator
 
 # What `add_parser` of a command is given.
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 
 
 def add_generator(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ _STEP = 16  # masks that are found between two moves of the progress bar
 _SMALLEST = 32  # side of a photo
 
 
-def add_photo_options(parser: argparse.ArgumentParser, *, size: int, required: bool = True) -> None:
+def add_photo_options(parser: argparse._ActionsContainer, *, size: int, required: bool = True) -> None:
     """Where the masks are, which photos are left out, and their size.
 
     Args:

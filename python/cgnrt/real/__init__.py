@@ -11,8 +11,21 @@ as a stream: sample i is a function of photos, masks, seed and i.
 from __future__ import annotations
 
 from cgnrt.real.fill import fill_object
+from cgnrt.real.photo_audit.result import Example, PhotoAudit, PhotoRates
+from cgnrt.real.photo_audit.run import audit
 from cgnrt.real.photos import usable
 from cgnrt.real.saliency import Saliency
 from cgnrt.real.swap import Counterfactuals, Exchange, counterfactuals
 
-__all__ = ["Counterfactuals", "Exchange", "Saliency", "counterfactuals", "fill_object", "usable"]
+__all__ = [
+    "Counterfactuals",
+    "Example",
+    "Exchange",
+    "PhotoAudit",
+    "PhotoRates",
+    "Saliency",
+    "audit",
+    "counterfactuals",
+    "fill_object",
+    "usable",
+]

@@ -16,17 +16,19 @@ DONORS = ("any", "same", "other")
 class Donors:
     """Chooses among `photos` photos; a photo's donors are in order, beginning with the next one."""
 
-    def __init__(self, photos: int, labels: np.ndarray | None, donors: str) -> None:
+    def __init__(
+        self, photos: int, labels: np.ndarray | None, donors: str, operation: str = "counterfactuals"
+    ) -> None:
         if donors not in DONORS:
             raise ValueError(
-                f"counterfactuals: donors is {donors!r}, expected one of {', '.join(DONORS)}."
+                f"{operation}: donors is {donors!r}, expected one of {', '.join(DONORS)}."
                 f"{did_you_mean(donors, DONORS)}"
             )
         if donors != "any" and labels is None:
             raise ValueError(
-                f"counterfactuals: labels are None, expected (N,) integers, since donors is {donors!r}."
+                f"{operation}: labels are None, expected (N,) integers, since donors is {donors!r}."
             )
-        self._photos, self._donors = photos, donors
+        self._photos, self._donors, self._operation = photos, donors, operation
         self._label_of = np.zeros(photos, np.int64)  # a label's place among all
         self._members: list[np.ndarray] = [np.arange(photos)]  # by label, rising
         if labels is not None and donors != "any":
@@ -47,8 +49,7 @@ class Donors:
         if not len(where):
             return index
         counts = self._counts[shapes]
-        if not counts.all():
-            self._refuse(int(shapes[counts == 0].min()))
+        self._refuse_missing(shapes)
         for column, part in enumerate(PARTS, 1):
             if part not in swapped:
                 continue
@@ -57,6 +58,14 @@ class Donors:
                 picks = donor_picks(seed, where[those], part, int(count))
                 index[those, column] = self._chosen(shapes[those], picks)
         return index
+
+    def require(self) -> None:
+        """Check that every photo has a donor.
+
+        Raises:
+          ValueError: one has none.
+        """
+        self._refuse_missing(np.arange(self._photos))
 
     def _chosen(self, shapes: np.ndarray, picks: np.ndarray) -> np.ndarray:
         """The donor of each photo at a place in the order of its donors."""
@@ -77,12 +86,16 @@ class Donors:
             chosen[those] = rank + np.searchsorted(others_before, rank, side="right")
         return chosen
 
-    def _refuse(self, photo: int) -> None:
+    def _refuse_missing(self, shapes: np.ndarray) -> None:
+        missing = shapes[self._counts[shapes] == 0]
+        if not len(missing):
+            return
+        photo = int(missing.min())
         kind = {
             "any": "another photo",
             "same": "another photo of its label",
             "other": "a photo of another label",
         }[self._donors]
         raise ValueError(
-            f"counterfactuals: photo {photo} has no donor among {self._photos} photos. Add {kind}."
+            f"{self._operation}: photo {photo} has no donor among {self._photos} photos. Add {kind}."
         )

@@ -77,6 +77,7 @@ class Parts:
         *,
         filled: bool = True,
         grounds: np.ndarray | None = None,
+        place: np.ndarray | None = None,
     ) -> None:
         """Write photos' objects over backgrounds (Eq. 2).
 
@@ -84,12 +85,20 @@ class Parts:
           index: (n, 3), the photos of shape, texture and background. The last column is not used with `grounds`.
           filled: of backgrounds: without their objects, or the photos as they are.
           grounds: (3, h, w) float32, one background for all, instead of photos'.
+          place: (n, 4) float32, where the objects go, see `ops.compose`.
         """
         (shapes, textures, backgrounds), rows = _unique(index)
         if grounds is not None:
             rows[:, 2] = 0
         pool = self._pool(backgrounds, filled) if grounds is None else grounds[None]
-        ops.compose(self.masks.values(shapes), self.pictures.pixels(textures), pool, rows, out=out, **form)
+        ops.compose(
+            self.masks.values(shapes),
+            self.pictures.pixels(textures),
+            pool,
+            rows,
+            out=out,
+            **(form if place is None else form | {"place": place}),
+        )
 
     def textures(
         self, index: np.ndarray, picks: np.ndarray, out: np.ndarray, form: Form, *, filled: bool = True

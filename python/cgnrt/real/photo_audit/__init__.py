@@ -1,0 +1,1 @@
+"""What a classifier's answers about real photos lean on. See `cgnrt.real.audit`."""
