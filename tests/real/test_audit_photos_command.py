@@ -97,7 +97,6 @@ def test_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ],
     )
     assert told.out == f"{expected}\n"
-    assert told.err == ""
     assert expected.keeps["other"].value == 0
     assert expected.background_alone.value == 1
     assert real.PhotoAudit.from_json((here / "audit.json").read_text()) == expected
@@ -182,11 +181,11 @@ def test_photos_that_cannot_be_used_are_named(here: Path, capsys: pytest.Capture
         ([*WORDS, "own_photo_classifiers:by_ground", "--size", "8"], "size is 8, expected at least 32"),
         (
             [*WORDS, "own_photo_classifiers:empty"],
-            "logits of photo 'photos/cat/0.png' (the photo itself) are NaN",
+            "logits of the classifier for photo 'photos/cat/0.png' (the photo itself) are NaN",
         ),
         (
             [*WORDS, "own_photo_classifiers:wide"],
-            "number of logits is 1000, expected 2, the number of classes",
+            "number of logits of the classifier is 1000, expected 2, the number of classes",
         ),
         (
             [*WORDS, "own_photo_classifiers:wide", "--labels", "labels.json"],
@@ -204,7 +203,7 @@ def test_photos_that_cannot_be_used_are_named(here: Path, capsys: pytest.Capture
         ),
         (
             ["--photos", "photos/cat", "--masks", "masks", "--size", "48", "own_photo_classifiers:by_ground"],
-            "photo 0 has no donor among 4 photos. Add a photo of another label",
+            "photo 'photos/cat/0.png' has no donor among 4 photos. Add a photo of another label",
         ),
     ],
 )

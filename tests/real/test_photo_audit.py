@@ -3,69 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from told_photos import LEVELS, K, N, Told, ask, make_told, read_ground, read_object
 
 from cgnrt import real
 
 Array = np.ndarray[Any, Any]
-K, N, SIDE = 4, 40, 48
-LEVELS = (np.arange(K) + 0.5) / K  # red of an object, green of a ground, by class
-
-
-@dataclass(frozen=True)
-class Told:
-    """Photos (N, 3, h, w): a disc of blue 1 and the red of its class, on blue 0 and the green of its class."""
-
-    images: Array
-    masks: Array
-    labels: Array
-
-
-def make_told(n: int = N, k: int = K, radius: float = 9.5) -> Told:
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIDE, :SIDE]
-    labels = np.arange(n) % k
-    images = np.zeros((n, 3, SIDE, SIDE), np.float32)
-    masks = np.zeros((n, 1, SIDE, SIDE), np.float32)
-    for i, label in enumerate(labels):
-        cy, cx = rng.integers(14, SIDE - 14, 2)
-        masks[i, 0] = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-        inside = masks[i, 0] > 0
-        images[i, 0] = np.where(inside, LEVELS[label], 0)
-        images[i, 1] = np.where(inside, 0, LEVELS[label])
-        images[i, 2] = inside
-    return Told(images, masks, labels)
 
 
 @pytest.fixture(scope="module")
 def told() -> Told:
     return make_told()
-
-
-def nearest(values: Array) -> Array:
-    return np.abs(values[:, None] - LEVELS).argmin(axis=1)
-
-
-def read_object(images: Array) -> Array:
-    """The class by the object's red, wherever it is; 0 without an object."""
-    weight = np.clip(images[:, 2] - 0.5, 0, None) ** 2
-    return nearest((images[:, 0] * weight).sum((1, 2)) / np.maximum(weight.sum((1, 2)), 1e-6))
-
-
-def read_ground(images: Array) -> Array:
-    """The class by the ground's green, at the edge of the picture."""
-    return nearest(np.median(images[:, 1, [0, -1]].reshape(len(images), -1), axis=1))
-
-
-def ask(told: Told, classifier: Any = read_object, **options: Any) -> real.PhotoAudit:
-    return real.audit(
-        classifier, told.images, told.masks, told.labels, **{"places": False, "batch_size": 16} | options
-    )
 
 
 def test_a_classifier_that_reads_the_background_alone(told: Told) -> None:
@@ -171,6 +123,14 @@ def test_the_same_whatever_the_batch_size(told: Told) -> None:
     assert (more.n, more.photos, more.keeps["other"].n) == (100, N, 100)
 
 
+def test_fewer_images_than_photos_are_spread_over_the_photos(told: Told) -> None:
+    order = np.argsort(told.labels, kind="stable")
+    images, masks, labels = (array[order] for array in (told.images, told.masks, told.labels))
+    found = real.audit(read_object, images, masks, labels, n=8, batch_size=3, places=False)
+    assert [rates.keeps["other"].n for rates in found.by_class.values()] == [2] * K
+    assert found.accuracy["photo"].value == 1
+
+
 class Module(torch.nn.Module):
     """Logits by the object's red."""
 
@@ -249,10 +209,13 @@ def changing(images: Array) -> Array:
 @pytest.mark.parametrize(
     ("classifier", "message"),
     [
-        (constant(with_nan), r"logits of photo 'p3' \(the photo itself\) are NaN, expected numbers"),
+        (
+            constant(with_nan),
+            r"logits of the classifier for photo 'p3' \(the photo itself\) are NaN, expected numbers",
+        ),
         (
             constant(lambda logits: logits - np.inf),
-            r"logits of photo 'p0' \(the photo itself\) are all -inf, expected at least one number",
+            r"logits of the classifier for photo 'p0' \(the photo itself\) are all -inf, expected at least one number",
         ),
         (
             constant(lambda logits: logits[:-1]),
@@ -293,12 +256,16 @@ def test_a_fault_on_a_later_kind_names_it(told: Told) -> None:
         logits[images[:, 2].max((1, 2)) < 0.5] = np.nan
         return logits
 
-    with pytest.raises(ValueError, match=r"logits of photo 0 \(the background alone\) are NaN"):
+    with pytest.raises(
+        ValueError, match=r"logits of the classifier for photo 0 \(the background alone\) are NaN"
+    ):
         ask(told, shy)
 
 
 def test_another_number_of_logits(told: Told) -> None:
-    with pytest.raises(ValueError, match="number of logits is 4, expected 5, the number of classes"):
+    with pytest.raises(
+        ValueError, match="number of logits of the classifier is 4, expected 5, the number of classes"
+    ):
         ask(told, lambda images: np.zeros((len(images), K)), classes=list("abcde"))
 
 

@@ -88,14 +88,14 @@ def test_distinct_labels_and_masks(
         "audit.json",
     ]
     for name in ("module", "function"):
-        assert main([*words, "--masks", f"own_readers:{name}", "--force"]) == 0
+        assert main([*words, "--mask-classifier", f"own_readers:{name}", "--force"]) == 0
         found = Audit.from_json((here / "audit.json").read_text())
         assert found.distinct
         assert found.masks is not None
         assert found.masks.shown.count == 20
         assert "masks that show their label: 100.0 %" in capsys.readouterr().out
     del sys.modules["own_readers"]
-    assert main([*words, "--masks", "own_classifiers:fails", "--force"]) == 1
+    assert main([*words, "--mask-classifier", "own_classifiers:fails", "--force"]) == 1
     assert (
         "audit 'own_classifiers:fails': the classifier's code raised ValueError (above)"
         in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,10 +14,20 @@ DONORS = ("any", "same", "other")
 
 
 class Donors:
-    """Chooses among `photos` photos; a photo's donors are in order, beginning with the next one."""
+    """Chooses among `photos` photos; a photo's donors are in order, beginning with the next one.
+
+    Args:
+      operation, name: the first word of messages, and what they call a photo.
+    """
 
     def __init__(
-        self, photos: int, labels: np.ndarray | None, donors: str, operation: str = "counterfactuals"
+        self,
+        photos: int,
+        labels: np.ndarray | None,
+        donors: str,
+        *,
+        operation: str = "counterfactuals",
+        name: Callable[[int], str] = "photo {}".format,
     ) -> None:
         if donors not in DONORS:
             raise ValueError(
@@ -28,7 +38,8 @@ class Donors:
             raise ValueError(
                 f"{operation}: labels are None, expected (N,) integers, since donors is {donors!r}."
             )
-        self._photos, self._donors, self._operation = photos, donors, operation
+        self._photos, self._donors = photos, donors
+        self._operation, self._name = operation, name
         self._label_of = np.zeros(photos, np.int64)  # a label's place among all
         self._members: list[np.ndarray] = [np.arange(photos)]  # by label, rising
         if labels is not None and donors != "any":
@@ -97,5 +108,5 @@ class Donors:
             "other": "a photo of another label",
         }[self._donors]
         raise ValueError(
-            f"{self._operation}: photo {photo} has no donor among {self._photos} photos. Add {kind}."
+            f"{self._operation}: {self._name(photo)} has no donor among {self._photos} photos. Add {kind}."
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from cgnrt.real.donors import PARTS, Donors
 from cgnrt.real.parts import Form, Parts
+from cgnrt.real.photo_audit.naming import Naming
 from cgnrt.real.photo_audit.places import POSITIONS, SIZES, Places
 from cgnrt.sampling import patch_picks
 
@@ -51,10 +52,12 @@ class PhotoKinds:
       ValueError: a photo has no donor of its class, or of another one.
     """
 
-    def __init__(self, parts: Parts, labels: np.ndarray, seed: int, *, places: bool, threads: int) -> None:
+    def __init__(
+        self, parts: Parts, labels: np.ndarray, naming: Naming, seed: int, *, places: bool, threads: int
+    ) -> None:
         self._parts, self._seed, self._threads = parts, seed, threads
-        self._same = Donors(len(parts), labels, "same", "audit")
-        self._other = Donors(len(parts), labels, "other", "audit")
+        self._same = Donors(len(parts), labels, "same", operation="audit", name=naming.photo)
+        self._other = Donors(len(parts), labels, "other", operation="audit", name=naming.photo)
         for donors in (self._same, self._other):
             donors.require()
         self._places = Places(parts.masks) if places else None

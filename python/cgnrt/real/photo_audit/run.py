@@ -58,8 +58,8 @@ def audit(
       photos, masks, range: as for `counterfactuals`.
       labels: (N,) integers, the photos' classes, in the numbers of the classifier's answers. Two photos of each class
         are needed, and two classes.
-      n: the number of images of each kind; None means one for each photo. Sample i has the object of photo ``i % N``.
-        With more than N, intervals are narrower than they should be: photos come again.
+      n: the number of images of each kind; None means one for each photo. Fewer are spread over the photos. With more,
+        photos come again, and intervals are narrower than they should be.
       batch_size: images in one call of the classifier; about four times as many are in memory.
       seed: of the draws of photos that give backgrounds and textures. None draws a seed, which is in the result.
       confidence: of the intervals, between 0 and 1.
@@ -89,7 +89,7 @@ def audit(
         read = read_masks(masks, len(pictures), pictures.size, "audit")
         parts = Parts(pictures, read, Grids(), filled=True, operation="audit")
         chosen = resolve_seed(seed)
-        kinds = PhotoKinds(parts, targets, chosen, places=places, threads=threads)
+        kinds = PhotoKinds(parts, targets, naming, chosen, places=places, threads=threads)
         asker = Asker(
             "classifier",
             function,
@@ -98,15 +98,15 @@ def audit(
             whose="the number of classes",
             advice="The labels of photos are numbers of the classifier's classes.",
         )
-        where = np.arange(count)
+        where = _samples(count, len(parts))
         answers = Answers(
             kinds.kinds, targets[where % len(parts)], targets[kinds.texture_donors(where)], confidence
         )
         with steady_progress("audit", count * len(kinds.kinds), "images", shown=progress) as bar:
-            for kind, part, images in _made_ahead(kinds, where, batch_size):
-                answers.of[kind.name][part] = _ask(asker, kind, part, images, naming)
+            for kind, rows, images in _made_ahead(kinds, where, batch_size):
+                answers.of[kind.name][rows] = _ask(asker, kind, where[rows], images, naming)
                 naming.check_labels(asker.k)
-                bar.update(len(part))
+                bar.update(len(images))
     return PhotoAudit(
         **_fields(answers.rates(np.ones(count, bool))),
         photos=len(parts),
@@ -115,30 +115,35 @@ def audit(
         confidence=confidence,
         by_class=_by_class(answers, naming),
         clipped=_clipped(kinds, where % len(parts)),
-        examples=tuple(_example(kinds, answers, naming, sample) for sample in answers.worst(examples)),
+        examples=tuple(_example(kinds, answers, naming, where, row) for row in answers.worst(examples)),
     )
+
+
+def _samples(n: int, photos: int) -> np.ndarray:
+    """The numbers of the samples; of fewer than the photos, spread over all, since folders are sorted by class."""
+    return np.arange(n) if n >= photos else np.arange(n) * photos // n
 
 
 def _made_ahead(
     kinds: PhotoKinds, where: np.ndarray, batch_size: int
-) -> Iterator[tuple[Kind, np.ndarray, np.ndarray]]:
-    """Batches of one kind each, with the samples' numbers, made by a thread. The last ones may be smaller."""
+) -> Iterator[tuple[Kind, slice, np.ndarray]]:
+    """Batches of one kind each, with their place among the samples, made by a thread. The last ones may be smaller."""
 
-    def made() -> Iterator[tuple[Kind, np.ndarray, np.ndarray]]:
+    def made() -> Iterator[tuple[Kind, slice, np.ndarray]]:
         for first in range(0, len(where), batch_size):
-            part = where[first : first + batch_size]
+            rows = slice(first, first + batch_size)
             for kind in kinds.kinds:
-                yield kind, part, kinds.make(kind, part)
+                yield kind, rows, kinds.make(kind, where[rows])
 
     with Prefetch(made(), depth=_AHEAD) as batches:
         yield from batches
 
 
-def _ask(asker: Asker, kind: Kind, part: np.ndarray, images: np.ndarray, naming: Naming) -> np.ndarray:
+def _ask(asker: Asker, kind: Kind, samples: np.ndarray, images: np.ndarray, naming: Naming) -> np.ndarray:
     """Checked answers, after a check that the classifier left the images as they were."""
 
     def name(row: int) -> str:
-        return f"{naming.photo(int(part[row]) % len(naming))} ({kind.title})"
+        return f"{naming.photo(int(samples[row]) % len(naming))} ({kind.title})"
 
     before = images.copy()
     answers = asker(asker.tensor(images), name)
@@ -167,12 +172,12 @@ def _clipped(kinds: PhotoKinds, photos: np.ndarray) -> dict[float, int]:
     return {size: int(kinds.clipped(size)[photos].sum()) for size in kinds.sizes}
 
 
-def _example(kinds: PhotoKinds, answers: Answers, naming: Naming, sample: int) -> Example:
-    images = {kind.name: kinds.make(kind, np.array([sample]))[0] for kind in SWAPS}
+def _example(kinds: PhotoKinds, answers: Answers, naming: Naming, where: np.ndarray, row: int) -> Example:
+    images = {kind.name: kinds.make(kind, where[[row]])[0] for kind in SWAPS}
     return Example(
-        name=naming.name(sample % len(naming)),
-        label=naming.label(int(answers.labels[sample])),
-        answers={kind.name: naming.label(int(answers.of[kind.name][sample])) for kind in SWAPS},
+        name=naming.name(int(where[row]) % len(naming)),
+        label=naming.label(int(answers.labels[row])),
+        answers={kind.name: naming.label(int(answers.of[kind.name][row])) for kind in SWAPS},
         images={
             name: np.rint(255 * image.transpose(1, 2, 0)).astype(np.uint8) for name, image in images.items()
         },
