@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,14 @@ from cgnrt.cli.arguments import Commands
 from cgnrt.cli.photos import Photos, add_engine_options, add_photo_options, check_photo_options, read_photos
 from cgnrt.plan.limits import STREAM_VERSION
 from cgnrt.real.donors import DONORS
+from cgnrt.real.sets import SETS, parse_sets
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from cgnrt.real import Counterfactuals, Exchange
+    from cgnrt.real.sets import TestSets
 
 _STEP = 16  # counterfactuals that are made between two moves of the progress bar
 _PARTS = ("texture", "background")
@@ -41,7 +43,7 @@ def add_parser(commands: Commands) -> None:
         required=True,
         help="a .png for a sheet, else a folder of PNGs with index.csv; a run that was stopped goes on",
     )
-    parser.add_argument("-n", type=int, help="counterfactuals (one for each photo)")
+    parser.add_argument("-n", type=int, help="counterfactuals, or pictures of each set (one for each photo)")
     parser.add_argument("--seed", type=int, default=0, help="number of the stream (0)")
     parser.add_argument("--start", type=int, default=0, help="first sample of the stream (0)")
     parser.add_argument(
@@ -53,6 +55,12 @@ def add_parser(commands: Commands) -> None:
         default="any",
         help="photos that give parts: any other one, only those of the same class, or only those of another class; "
         "the class is the name of a photo's folder (any)",
+    )
+    parser.add_argument(
+        "--sets",
+        metavar="NAMES",
+        help=f"make test sets instead, a folder for each with a sub-folder for each class: all, or some of "
+        f"{','.join(SETS)}",
     )
     add_photo_options(parser, size=256)
     add_engine_options(parser)
@@ -74,13 +82,21 @@ def _run(arguments: argparse.Namespace) -> None:
     check_photo_options(arguments)
     check_seed(arguments.seed)
     check_span(arguments.n or 0, arguments.start)
+    sets = _sets(arguments)
     as_sheet = arguments.output.suffix.lower() == ".png"
     if as_sheet:
         refuse_existing(arguments.output, force=arguments.force)
     else:
-        refuse_foreign(arguments.output, force=arguments.force)
+        for folder in [arguments.output / name for name in sets] or [arguments.output]:
+            refuse_foreign(folder, force=arguments.force)
     photos = read_photos(arguments, arguments.photos)
     n = len(photos.files) if arguments.n is None else arguments.n
+    if sets:
+        makers = _test_sets(arguments, photos, sets)
+        write_sets = _write_sets_sheet if as_sheet else _write_sets
+        write_sets(arguments, photos, makers, sets, n)
+        say(arguments.output)
+        return
     exchange = real.Exchange(
         photos.images,
         photos.masks,
@@ -135,26 +151,15 @@ def _sheet(batch: Counterfactuals, photos: Photos, tile: int) -> Image.Image:
 
 
 def _write_folder(arguments: argparse.Namespace, photos: Photos, exchange: Exchange, n: int) -> None:
-    import numpy as np
 
     from cgnrt.real.folder import writing
 
-    settings: dict[str, Any] = {
-        "start": arguments.start,
-        "n": n,
-        "seed": arguments.seed,
-        "swap": list(_swap(arguments)),
-        "donors": arguments.donors,
-        "size": arguments.size,
-        "photos": photos.digest(),
-        "stream_version": STREAM_VERSION,
-    }
+    settings = _settings(arguments, photos, n, swap=list(_swap(arguments)), donors=arguments.donors)
     with (
         writing(arguments.output, settings, force=arguments.force) as folder,
         progress_bar(n, initial=n - len(folder.missing), unit="image") as bar,
     ):
-        for first in range(0, len(folder.missing), _STEP):
-            numbers = np.array(folder.missing[first : first + _STEP], np.int64)
+        for numbers in _steps(folder.missing):
             batch = exchange(seed=arguments.seed, indices=numbers, threads=arguments.threads or 0)
             for image, parts, number in zip(batch.images, batch.index, numbers.tolist(), strict=True):
                 files, classes = ([which[part] for part in parts] for which in (photos.files, photos.classes))
@@ -162,6 +167,95 @@ def _write_folder(arguments: argparse.Namespace, photos: Photos, exchange: Excha
                 bar.update()
             folder.flush()
         folder.finish()
+
+
+def _sets(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The names of the test sets that are to be made, if any.
+
+    Raises:
+      ValueError: a name is not a set's, or options do not go with sets.
+    """
+    if arguments.sets is None:
+        return ()
+    for name, default in (("swap", "both"), ("donors", "any")):
+        if getattr(arguments, name) != default:
+            raise ValueError(
+                f"real: --{name} is not supported with --sets: every set has its own. Leave it out."
+            )
+    return parse_sets(arguments.sets)
+
+
+def _test_sets(arguments: argparse.Namespace, photos: Photos, sets: Sequence[str]) -> TestSets:
+    from cgnrt.real.parts import Grids, Parts
+    from cgnrt.real.photos import read_masks, read_pictures
+    from cgnrt.real.sets import TestSets
+
+    labels = _class_numbers(photos.classes, "same" if "mixed_same" in sets else "any")
+    pictures = read_pictures(photos.images, "real")
+    masks = read_masks(photos.masks, len(pictures), pictures.size, "real")
+    parts = Parts(pictures, masks, Grids(), filled=True, operation="real")
+    return TestSets(parts, labels, arguments.seed, arguments.threads or 0)
+
+
+def _write_sets(
+    arguments: argparse.Namespace, photos: Photos, makers: TestSets, sets: Sequence[str], n: int
+) -> None:
+    """A folder for each set, with a sub-folder for each class."""
+    from cgnrt.real.folder import picture_name, writing
+
+    def name_of(number: int) -> str:
+        return f"{photos.classes[number % len(photos.classes)]}/{picture_name(number)}"
+
+    settings = _settings(arguments, photos, n)
+    with progress_bar(n * len(sets), unit="image") as bar:
+        for name in sets:
+            target = arguments.output / name
+            with writing(target, settings | {"set": name}, force=arguments.force, name_of=name_of) as folder:
+                bar.update(n - len(folder.missing))
+                for numbers in _steps(folder.missing):
+                    images, index = makers.make(name, numbers)
+                    for image, row, number in zip(images, index.tolist(), numbers.tolist(), strict=True):
+                        files = ["" if k < 0 else photos.files[k] for k in row]
+                        classes = ["" if k < 0 else photos.classes[k] for k in row]
+                        folder.add(number, image, arguments.seed, files, classes)
+                        bar.update()
+                    folder.flush()
+                folder.finish()
+
+
+def _write_sets_sheet(
+    arguments: argparse.Namespace, photos: Photos, makers: TestSets, sets: Sequence[str], n: int
+) -> None:
+    """A row for each set, a column for each photo."""
+    import numpy as np
+
+    from cgnrt.sheets import picture_grid
+
+    numbers = np.arange(arguments.start, arguments.start + n)
+    rows = [list(makers.make(name, numbers)[0]) for name in sets]
+    with written_beside(arguments.output, force=arguments.force) as beside:
+        picture_grid(rows, sets, arguments.tile).save(beside, format="PNG")
+
+
+def _settings(arguments: argparse.Namespace, photos: Photos, n: int, **kind: Any) -> dict[str, Any]:
+    """What the pictures of a folder depend on."""
+    return {
+        "start": arguments.start,
+        "n": n,
+        "seed": arguments.seed,
+        **kind,
+        "size": arguments.size,
+        "photos": photos.digest(),
+        "stream_version": STREAM_VERSION,
+    }
+
+
+def _steps(missing: Sequence[int]) -> Iterator[np.ndarray]:
+    """Numbers of pictures that are made at a time."""
+    import numpy as np
+
+    for first in range(0, len(missing), _STEP):
+        yield np.array(missing[first : first + _STEP], np.int64)
 
 
 def _swap(arguments: argparse.Namespace) -> tuple[str, ...]:

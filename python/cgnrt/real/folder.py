@@ -1,4 +1,6 @@
-"""A folder of counterfactuals: numbered PNGs, and `index.csv`, which has a row for each of them at any moment.
+"""A folder of pictures made of photos: numbered PNGs, and `index.csv`, which has a row for each at any moment.
+
+The PNGs lie in the folder itself or, of a test set, in a folder for each class (as torchvision's ImageFolder).
 
 A row is appended when its picture has its name. An unfinished run leaves `.cgnrt-real.json`, which says what it makes:
 the next run with the same options makes what is missing. At the end the rows are sorted, and that file is removed.
@@ -12,7 +14,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ _TEMPORARY = re.compile(
 
 Settings = Mapping[str, Any]
 Row = list[str]
+NameOf = Callable[[int], str]  # a picture's name in the folder, by its number
 
 
 def picture_name(number: int) -> str:
@@ -68,7 +71,7 @@ class CounterfactualFolder:
       missing: the numbers of the samples that are to be made, rising.
     """
 
-    def __init__(self, folder: Path, settings: Settings, force: bool) -> None:
+    def __init__(self, folder: Path, settings: Settings, force: bool, name_of: NameOf = picture_name) -> None:
         before = _read_settings(folder)
         if before is None:
             refuse_foreign(folder, force=force)
@@ -82,15 +85,17 @@ class CounterfactualFolder:
                 f"write '{folder}': {'; '.join(differ)}, as in the unfinished run of this folder. Give the same "
                 "photos and options to go on with it, another folder, or --force to start again."
             )
-        _sweep(folder)
-        resumed = before == settings
         span = range(settings["start"], settings["start"] + settings["n"])
-        self._folder = folder
+        self._places = {folder, *((folder / name_of(number)).parent for number in span)}
+        for place in self._places:
+            _sweep(place)
+        resumed = before == settings
+        self._folder, self._name_of = folder, name_of
         self._force = force or resumed
         self._rows = {
             number: row
             for number, row in _read_index(folder).items()
-            if (resumed or number not in span) and _has_content(folder / picture_name(number))
+            if (resumed or number not in span) and row[0] == name_of(number) and _has_content(folder / row[0])
         }
         # In this order: a row must not pass for one of a run that has not made its picture.
         _write_index(folder, self._rows)
@@ -100,14 +105,20 @@ class CounterfactualFolder:
         self._file = open_own(folder / INDEX, os.O_WRONLY | os.O_APPEND)
 
     def add(
-        self, number: int, image: np.ndarray, seed: int, parts: Sequence[Path], classes: Sequence[str]
+        self,
+        number: int,
+        image: np.ndarray,
+        seed: int,
+        parts: Sequence[Path | str],
+        classes: Sequence[str],
     ) -> None:
         """Write a picture, (h, w, 3) uint8, and its row, which Ctrl-C does not part.
 
-        `parts` are the photos that gave shape, texture and background, `classes` their classes.
+        `parts` are the photos that gave shape, texture and background, `classes` their classes; empty where none did.
         """
-        path = self._folder / picture_name(number)
-        row = [path.name, str(number), str(seed), *map(str, parts), *classes]
+        name = self._name_of(number)
+        path = self._folder / name
+        row = [name, str(number), str(seed), *map(str, parts), *classes]
         made = None
         try:
             with written_beside(path, force=self._force, flush_name=False) as beside:
@@ -121,7 +132,8 @@ class CounterfactualFolder:
 
     def flush(self) -> None:
         """Put the names of the pictures and the rows so far on the disk."""
-        flush_names(self._folder)
+        for place in self._places:
+            flush_names(place)
         os.fsync(self._file)
 
     def finish(self) -> None:
@@ -147,12 +159,15 @@ class CounterfactualFolder:
 
 
 @contextlib.contextmanager
-def writing(folder: Path, settings: Settings, *, force: bool) -> Iterator[CounterfactualFolder]:
+def writing(
+    folder: Path, settings: Settings, *, force: bool, name_of: NameOf = picture_name
+) -> Iterator[CounterfactualFolder]:
     """Prepare a folder for a run and hold it, so that no other run writes to it.
 
     Args:
       settings: everything that the pictures depend on, in types of JSON; "start" and "n" are which samples are made.
       force: replace pictures of the same names; rows of others stay in the index.
+      name_of: what a picture is called; a name may have a folder in it.
     Raises:
       CgnrtError: the folder has files of something else, or of an unfinished run with other settings, and `force` is
         off; another run holds it; or it cannot be written.
@@ -160,7 +175,7 @@ def writing(folder: Path, settings: Settings, *, force: bool) -> Iterator[Counte
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with held_folder(folder):
-            output = CounterfactualFolder(folder, settings, force)
+            output = CounterfactualFolder(folder, settings, force, name_of)
             try:
                 yield output
             finally:
@@ -203,8 +218,7 @@ def _read_index(folder: Path) -> dict[int, Row]:
             complete = lines[reader.line_num - 1].endswith("\n")  # a crash may cut the last one short
             if complete and len(row) == len(_HEADER) and row[1].isdecimal():
                 number = int(row[1])
-                if row[0] == picture_name(number):
-                    rows[number] = row
+                rows[number] = row
     return rows
 
 
@@ -222,7 +236,7 @@ def _lines(rows: Sequence[Row]) -> bytes:
 
 def _sweep(folder: Path) -> None:
     """Remove the temporary files of killed runs."""
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
