@@ -13,6 +13,7 @@ import numpy as np
 from cgnrt import ops
 from cgnrt._support.forking import ForkLock
 from cgnrt.real.fill import Rectangle, fill_from, free_rectangle
+from cgnrt.real.moved import moved
 from cgnrt.real.photos import Masks, Pictures, has_object
 
 _KEPT_BYTES = 1 << 30  # of what was made of photos and may be used again
@@ -85,20 +86,17 @@ class Parts:
           index: (n, 3), the photos of shape, texture and background. The last column is not used with `grounds`.
           filled: of backgrounds: without their objects, or the photos as they are.
           grounds: (3, h, w) float32, one background for all, instead of photos'.
-          place: (n, 4) float32, where the objects go, see `ops.compose`.
+          place: (n, 4) float32, where the objects go, see `moved`.
         """
         (shapes, textures, backgrounds), rows = _unique(index)
         if grounds is not None:
             rows[:, 2] = 0
         pool = self._pool(backgrounds, filled) if grounds is None else grounds[None]
-        ops.compose(
-            self.masks.values(shapes),
-            self.pictures.pixels(textures),
-            pool,
-            rows,
-            out=out,
-            **(form if place is None else form | {"place": place}),
-        )
+        masks, pixels = self.masks.values(shapes), self.pictures.pixels(textures)
+        if place is not None:
+            masks, pixels = moved(masks[rows[:, 0]], place), moved(pixels[rows[:, 1]], place)
+            rows[:, :2] = np.arange(len(rows))[:, None]
+        ops.compose(masks, pixels, pool, rows, out=out, **form)
 
     def textures(
         self, index: np.ndarray, picks: np.ndarray, out: np.ndarray, form: Form, *, filled: bool = True

@@ -30,7 +30,7 @@ _CELL = 1 / 3  # the scale in a cell
 
 
 class Places:
-    """The rows (dy, dx, scale, flip) that put each photo's object somewhere, for `ops.compose`."""
+    """The rows (dy, dx, scale, flip) that put each photo's object somewhere, for `Parts.objects`."""
 
     def __init__(self, masks: Masks) -> None:
         height, width = masks.planes.shape[2:]
