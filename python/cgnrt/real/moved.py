@@ -27,7 +27,7 @@ def moved(planes: np.ndarray, place: np.ndarray) -> np.ndarray:
 def _taps(
     extent: int, shift: np.float32, scale: np.float32, flip: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the rows or columns of a result come from: the first of two, the second one's weight, and whether at all."""
+    """Where rows or columns of a result come from: the first of two, the second one's weight, and whether at all."""
     last = np.float32(extent - 1)
     middle = last / 2
     source = (np.arange(extent, dtype=np.float32) - middle - shift) / scale
