@@ -208,7 +208,7 @@ def _mask_classifier(stack: ExitStack, name: str) -> Any:
 def _audit_photos(arguments: argparse.Namespace) -> PhotoAudit:
     from cgnrt import real
 
-    keep_freed_memory()  # of one batch for the next: a third of the time would go into new pages
+    keep_freed_memory()  # of one batch for the next, which is as large
     with ExitStack() as stack:
         classifier, inputs = _loaded(stack, arguments)
         photos = read_photos(arguments, [arguments.photos])
