@@ -11,7 +11,8 @@ as a stream: sample i is a function of photos, masks, seed and i.
 from __future__ import annotations
 
 from cgnrt.real.fill import fill_object
-from cgnrt.real.photo_audit.result import Example, PhotoAudit, PhotoRates
+from cgnrt.real.photo_audit.rates import Example, PhotoRates
+from cgnrt.real.photo_audit.result import PhotoAudit
 from cgnrt.real.photo_audit.run import audit
 from cgnrt.real.photos import usable
 from cgnrt.real.saliency import Saliency

@@ -15,6 +15,7 @@ from cgnrt._support.forking import ForkLock
 from cgnrt.real.fill import Rectangle, fill_from, free_rectangle
 from cgnrt.real.moved import moved
 from cgnrt.real.photos import Masks, Pictures, has_object
+from cgnrt.real.textures import WORKING_SIZE, shrink
 
 _KEPT_BYTES = 1 << 30  # of what was made of photos and may be used again
 
@@ -30,7 +31,7 @@ class Grids:
       patch, grid, top: see `ops.patch_grid`.
     """
 
-    working_size: int = 128
+    working_size: int = WORKING_SIZE
     patch: int = 15
     grid: int = 6
     top: int = 100
@@ -143,10 +144,8 @@ class Parts:
 
     def _shrink(self, photos: np.ndarray, threads: int) -> list[np.ndarray]:
         """Mask and photo at the size from which patches are cut, (4, s, s) each."""
-        size = self.grids.working_size
-        masks = ops.resize(self.masks.values(photos), size, clamp=(0.0, 1.0), threads=threads)
-        pixels = ops.resize(self.pictures.pixels(photos), size, clamp=self.pictures.range, threads=threads)
-        return list(np.concatenate([masks, pixels], 1))
+        masks, pixels = self.masks.values(photos), self.pictures.pixels(photos)
+        return list(shrink(masks, pixels, self.grids.working_size, self.pictures.range, threads))
 
 
 class _Kept:

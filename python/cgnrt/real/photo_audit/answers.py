@@ -17,7 +17,7 @@ from cgnrt.real.photo_audit.kinds import (
     TEXTURE,
     Kind,
 )
-from cgnrt.real.photo_audit.result import PhotoRates
+from cgnrt.real.photo_audit.rates import PhotoRates
 
 
 class Answers:
@@ -61,7 +61,7 @@ class Answers:
         """Samples that are right as photos, and wrong most often otherwise; the first of equal ones first."""
         losses = np.zeros(len(self.labels), np.int64)
         for kind in SWAPS[1:]:
-            # A background that alone gives the label is no good sign.
+            # The object is not needed where the background alone gives its label.
             losses += self._right(kind) if kind == BACKGROUND else ~self._right(kind)
         losses[~self._right(PHOTO)] = 0
         order = np.argsort(-losses, kind="stable")[:count]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt.auditing.plot import import_figure
 from cgnrt.auditing.rates import Rate
 from cgnrt.real.photo_audit.places import POSITIONS
-
-if TYPE_CHECKING:
-    from cgnrt.real.photo_audit.result import PhotoAudit
+from cgnrt.real.photo_audit.rates import PhotoRates
 
 _RIGHT, _KEPT, _LEANS = "#1b6ca8", "#e08e2b", "#7a7a7a"
 _SHOWN = {
@@ -25,7 +23,7 @@ _SHOWN = {
 }
 
 
-def plot_audit(audit: PhotoAudit, path: str | os.PathLike[str], *, title: str, force: bool) -> None:
+def plot_audit(audit: PhotoRates, path: str | os.PathLike[str], *, title: str, force: bool) -> None:
     """Draw an audit into a PNG; the errors are those of `PhotoAudit.plot`."""
     target = Path(path)
     if target.suffix != ".png":
@@ -45,7 +43,7 @@ def plot_audit(audit: PhotoAudit, path: str | os.PathLike[str], *, title: str, f
         figure.savefig(beside, format="png")
 
 
-def _draw_bars(axes: Any, audit: PhotoAudit) -> None:
+def _draw_bars(axes: Any, audit: PhotoRates) -> None:
     at = {name: place for place, name in enumerate(_SHOWN)}
     _bars(axes, [at[name] - 0.19 for name in audit.accuracy], list(audit.accuracy.values()), _RIGHT, "right")
     _bars(
@@ -88,7 +86,7 @@ def _intervals(rates: Sequence[Rate]) -> list[list[float]]:
     return [below, [100 * (rate.high - rate.value) for rate in rates]]
 
 
-def _draw_positions(axes: Any, audit: PhotoAudit) -> None:
+def _draw_positions(axes: Any, audit: PhotoRates) -> None:
     values = [[100 * audit.by_position[name].value for name in POSITIONS[k : k + 3]] for k in (0, 3, 6)]
     axes.imshow(values, vmin=0, vmax=100, cmap="Blues")
     for y, row in enumerate(values):
@@ -102,7 +100,7 @@ def _draw_positions(axes: Any, audit: PhotoAudit) -> None:
     axes.set_title(f"% right by place{bias}", fontsize=9)
 
 
-def _draw_sizes(axes: Any, audit: PhotoAudit) -> None:
+def _draw_sizes(axes: Any, audit: PhotoRates) -> None:
     sizes, rates = list(audit.by_size), list(audit.by_size.values())
     axes.errorbar(
         range(len(sizes)),

@@ -16,7 +16,8 @@ from cgnrt.real.parts import Grids, Parts
 from cgnrt.real.photo_audit.answers import Answers
 from cgnrt.real.photo_audit.kinds import SWAPS, Kind, PhotoKinds
 from cgnrt.real.photo_audit.naming import Classes, Naming
-from cgnrt.real.photo_audit.result import Example, PhotoAudit, PhotoRates
+from cgnrt.real.photo_audit.rates import Example, PhotoRates
+from cgnrt.real.photo_audit.result import PhotoAudit
 from cgnrt.real.photos import read_labels, read_masks, read_pictures
 from cgnrt.sampling import resolve_seed
 

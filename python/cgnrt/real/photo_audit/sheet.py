@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt.real.photo_audit.kinds import SWAPS
+from cgnrt.real.photo_audit.rates import Example
 from cgnrt.sheets.fonts import Captions
 from cgnrt.sheets.layout import fit, picture_grid, resized
-
-if TYPE_CHECKING:
-    from cgnrt.real.photo_audit.result import Example, PhotoAudit
 
 _SMALLEST = 32  # pixels of a picture's side
 _RIGHT, _WRONG, _INK = (36, 120, 66), (176, 42, 42), (255, 255, 255)
 
 
-def write_sheet(audit: PhotoAudit, path: str | os.PathLike[str], *, tile: int, force: bool) -> None:
+def write_sheet(examples: Sequence[Example], path: str | os.PathLike[str], *, tile: int, force: bool) -> None:
     """Write the examples into a PNG; the errors are those of `PhotoAudit.sheet`."""
     target = Path(path)
     if target.suffix != ".png":
@@ -29,22 +27,22 @@ def write_sheet(audit: PhotoAudit, path: str | os.PathLike[str], *, tile: int, f
     if tile < _SMALLEST:
         raise ValueError(f"sheet audit: tile is {tile}, expected at least {_SMALLEST}.")
     refuse_existing(target, force=force)
-    if not audit.examples:
+    if not examples:
         raise ValueError(
             "sheet audit: examples are missing, expected at least 1 photo that is right and is lost when something "
             "else changes. There is nothing to show."
         )
-    if not audit.examples[0].images:
+    if not examples[0].images:
         raise ValueError(
             "sheet audit: images of the examples are missing, expected the result of an audit. JSON does not keep "
             "them: run the audit again."
         )
-    rows = [[_answered(example, kind.name, tile) for example in audit.examples] for kind in SWAPS]
+    rows = [[_answered(example, kind.name, tile) for example in examples] for kind in SWAPS]
     sheet = picture_grid(
         rows,
         [kind.title for kind in SWAPS],
         tile,
-        head=[[example.label, Path(example.name).name] for example in audit.examples],
+        head=[[example.label, Path(example.name).name] for example in examples],
         corner=["class", "photo"],
     )
     with written_beside(target, force=force) as beside:
