@@ -18,7 +18,7 @@ PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu wheel try-wheel docs clean
+.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu wheel try-wheel docs release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -76,6 +76,15 @@ try-wheel: $(BIN)/python
 docs: $(VENV)/.docs
 	$(BIN)/python -m mkdocs build --strict --quiet
 
+# All that has to hold before a release (RELEASING.md). About an hour on two cores.
+release-check: $(BIN)/python
+	$(BIN)/python tools/release_check.py
+	$(MAKE) lint
+	$(MAKE) test-all
+	$(MAKE) docs
+	$(MAKE) wheel
+	$(MAKE) try-wheel
+
 clean:
 	rm -rf $(VENV) $(VENV)-clang $(VENV)-gpu $(VENV)-triton build dist out site
 
@@ -102,7 +111,7 @@ $(VENV)/.full: $(VENV)/.build $(SOURCES)
 
 # What the extended tests need beside it, and Debian's chromium and chromium-driver.
 $(VENV)/.extended: $(VENV)/.full
-	$(PIP) install -q --no-build-isolation -e '.[ray,browser]' --group docs --group integrations
+	$(PIP) install -q --no-build-isolation -e '.[ray,browser]' --group docs --group integrations --group notebooks
 	touch $@
 
 # A real Triton for its extended test (docs/triton.md). The wheel that brings the server wants numpy < 2.

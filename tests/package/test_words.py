@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {".py", ".pyi", ".h", ".cc", ".cu", ".cuh", ".md", ".js", ".html", ".toml", ".txt"}
-FOLDERS = ("bench", "csrc", "docs", "examples", "export", "python", "tests", "training")
+FOLDERS = ("bench", "csrc", "docs", "examples", "export", "notebooks", "python", "tests", "tools", "training")
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "RELEASING.md", "SECURITY.md")
 # Two messages of the compiled engine that say "expected none: ..." are quoted here.
 LEFT = ("tests/runtime/test_deep_refusals.py",)
 # Each phrase with what says it plainly. A space stands for any space, also one between two lines of a comment.
@@ -48,7 +49,9 @@ def files(*names: str) -> list[Path]:
     return [p for p in sorted(paths) if p.suffix in KINDS and p != Path(__file__).resolve()]
 
 
-@pytest.mark.parametrize("name", [*FOLDERS, "CHANGELOG.md", "CONTRIBUTING.md", "README.md"])
+@pytest.mark.parametrize(
+    "name", [*FOLDERS, "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "RELEASING.md", "SECURITY.md"]
+)
 def test_what_is_plain_stays_plain(name: str) -> None:
     found = [path for path in files(name) if str(path.relative_to(ROOT)) not in LEFT]
     assert found

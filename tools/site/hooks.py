@@ -28,7 +28,18 @@ PAGES = {
 }
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py"))
 PAGES |= {name: f"examples/{Path(name).stem}.md" for name in SCRIPTS}
-MODULES = ("cgnrt", "cgnrt.torch", "cgnrt.real", "cgnrt.shards", "cgnrt.ops", "cgnrt.cuda", "cgnrt_export")
+NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.py"))
+PAGES |= {name: f"notebooks/{Path(name).stem}.md" for name in NOTEBOOKS}
+MODULES = (
+    "cgnrt",
+    "cgnrt.torch",
+    "cgnrt.real",
+    "cgnrt.shards",
+    "cgnrt.banks",
+    "cgnrt.ops",
+    "cgnrt.cuda",
+    "cgnrt_export",
+)
 COMMANDS = {"cgnrt": "cgnrt.cli", "cgnrt-train": "cgnrt_training.cli", "cgnrt-export": "cgnrt_export.cli"}
 # Classes that a build without CUDA does not have; their docstrings are those of the stub, which a test asks for.
 COMPILED = {"DeviceArray", "Event", "Graph", "PinnedBuffer", "Stream"}
@@ -40,6 +51,8 @@ def on_files(files: Files, *, config: Any) -> Files:
         text = (ROOT / name).read_text()
         if name in SCRIPTS:
             text = f"# {Path(name).name}\n\n```python\n{text}```\n"
+        elif name in NOTEBOOKS:
+            text = "\n\n".join(cells(text))
         files.append(File.generated(config, page, content=relinked(text, name, page)))
     for module in MODULES:
         files.append(File.generated(config, f"reference/{module}.md", content=reference(module)))
@@ -52,6 +65,16 @@ def on_files(files: Files, *, config: Any) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
     made = page.file.src_uri in PAGES.values() or page.file.src_uri.startswith("reference/")
     return markdown if made else relinked(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
+
+
+def cells(notebook: str) -> Iterator[str]:
+    """The cells of a notebook in jupytext's percent form, as Markdown."""
+    for cell in re.split(r"^# %%", notebook, flags=re.M)[1:]:
+        kind, _, body = cell.partition("\n")
+        if kind.strip() == "[markdown]":
+            yield re.sub(r"^# ?", "", body, flags=re.M).strip()
+        else:
+            yield f"```python\n{body.strip()}\n```"
 
 
 def relinked(text: str, source: str, page: str) -> str:
