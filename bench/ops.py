@@ -95,6 +95,7 @@ class Inputs:
         self.rolls = None
         if case.get("rolls"):
             self.rolls = (rng.integers(0, 1 << 20, (self.n, 2, 2)) % np.array([h, w])).astype(np.int32)
+        self.place = places(rng, self.n, h, w) if case.get("place") else None
         self.options = {key: case[key] for key in ("layout", "scale", "bias") if key in case}
         self.dtype: str = case.get("output", "float32")
         shape = (self.n, c, h, w) if case.get("layout", "NCHW") == "NCHW" else (self.n, h, w, c)
@@ -108,6 +109,7 @@ class Inputs:
             self.backgrounds,
             self.index,
             rolls=self.rolls,
+            place=self.place,
             dtype=self.dtype,
             threads=threads,
             out=self.out,
@@ -164,6 +166,12 @@ def filled(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> npt.
     """Random pixels; one image's worth repeated, which costs the ops the same and the set-up far less."""
     image = (rng.random(shape[1:], dtype=np.float32) * (255 if dtype == "uint8" else 1)).astype(dtype)
     return np.ascontiguousarray(np.broadcast_to(image, shape))
+
+
+def places(rng: np.random.Generator, n: int, h: int, w: int) -> npt.NDArray[np.float32]:
+    """Objects of half to one and a half of their size, up to a quarter of the picture away, half of them mirrored."""
+    shifts = rng.uniform(-0.25, 0.25, (2, n)) * [[h], [w]]
+    return np.stack([*shifts, rng.uniform(0.5, 1.5, n), rng.integers(0, 2, n)], axis=1).astype(np.float32)
 
 
 def values(pixels: Any, low: float, dtype: Any) -> Any:

@@ -17,7 +17,8 @@ struct ComposeDeviceArgs : DeviceFinish {
   // (n, 3) int32, or int64 if index_is_wide; null: in order. Nothing is read for a row with an entry that
   // does not exist.
   const void* index;
-  const void* rolls;  // (n, 2, 2) int32, or int64 if rolls_are_wide, any integers; null: none
+  const void* rolls;   // (n, 2, 2) int32, or int64 if rolls_are_wide, any integers; null: none
+  const float* place;  // (n, 4), the numbers of a Place; null: objects stay where they are
   bool index_is_wide;
   bool rolls_are_wide;
   std::int64_t masks_count;
@@ -29,6 +30,9 @@ struct ComposeDeviceArgs : DeviceFinish {
   std::int64_t height;
   std::int64_t width;
 };
+
+// Where objects have places; compose_place.cu.
+void compose_placed(const ComposeDeviceArgs& a, cudaStream_t stream);
 
 // Where the pixels of a rolled texture come from: so many rows and units further on, then so many pixels.
 struct ComposeShift {

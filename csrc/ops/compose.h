@@ -2,8 +2,9 @@
 // consumer wants.
 //
 // Python calls compose(). compose_validate.cc checks a call on every device. On the CPU compose_cpu.cc checks
-// the values of index and rolls too, and runs either compose_ref, which is the specification, or the loops of
-// compose_kernel.cc on several threads. On a GPU compose() is in cuda/compose.cu.
+// the values of index, rolls and place too, and runs either compose_ref, which is the specification, or the
+// loops of compose_kernel.cc or, of placed objects, of compose_place_kernel.cc on several threads. On a GPU
+// compose() is in cuda/compose.cu.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "common/cpu.h"
 #include "common/tensor.h"
 #include "ops/pixels.h"
+#include "ops/place.h"
 
 namespace cgnrt {
 
@@ -27,6 +29,7 @@ struct ComposeCall {
   Tensor backgrounds;           // (B, c, h, w), likewise
   std::optional<Tensor> index;  // (n, 3) int32 or int64; absent: in order
   std::optional<Tensor> rolls;  // (n, 2, 2) int32 or int64; absent: none
+  std::optional<Tensor> place;  // (n, 4) float32, the numbers of a Place; absent: where they are
   PixelForm form;
   Streaming streaming = Streaming::kBySize;  // for tests and the benchmark
   std::vector<std::int64_t> shape;           // of the batch; check_compose sets it
@@ -39,8 +42,8 @@ void check_compose(ComposeCall& call);
 void require_compose_out(const ComposeCall& call, const Tensor& out);
 
 // Checks the rest of a call that check_compose accepted, and runs it. Throws std::invalid_argument before
-// anything is written. On a GPU it enqueues the work and does not wait; an index that does not exist gives
-// NaN there, and 0 as uint8.
+// anything is written. On a GPU it enqueues the work and does not wait; an index that does not exist, or a
+// place that is none, gives NaN there, and 0 as uint8.
 void compose(const ComposeCall& call, const Tensor& out);
 
 // Moves a texture on the torus: rolled[y, x] = texture[(y - dy) mod height, (x - dx) mod width], with
@@ -71,6 +74,7 @@ struct ComposeArgs : PixelFinish {
   ComposePool foregrounds;   // (F, channels, height, width)
   ComposePool backgrounds;   // (B, channels, height, width)
   const ComposeItem* items;  // (n), indices within M, F, B
+  const Place* places;       // (n), or null: objects stay where they are
   void* out;                 // (n, channels, height, width) or (n, height, width, channels), `output`
   std::int64_t n;
   std::int64_t channels;
@@ -108,6 +112,7 @@ constexpr std::int64_t kBlockPixels = 1024;
 constexpr std::int64_t kByteBlockPixels = 4 * kBlockPixels;
 
 CGNRT_HD std::int64_t block_pixels_of(const ComposeArgs& a) {
+  if (a.places != nullptr) return kBlockPixels;
   return keeps_bytes(a) || (are_bytes(a) && a.layout == Layout::kNCHW) ? kByteBlockPixels : kBlockPixels;
 }
 
@@ -123,5 +128,8 @@ struct ComposeKernel {
 };
 
 CGNRT_DECLARE_VARIANTS(ComposeKernel, kCompose)
+
+// The same where objects have places.
+CGNRT_DECLARE_VARIANTS(ComposeKernel, kComposePlace)
 
 }  // namespace cgnrt

@@ -1,6 +1,8 @@
-// compose on the CPU: checks index and rolls, chooses the implementation, and divides the work among threads.
+// compose on the CPU: checks index, rolls and places, chooses the implementation, and divides the work among
+// threads.
 #include <algorithm>
 #include <cstdint>
+#include <sstream>
 
 #include "common/cpu.h"
 #include "common/thread_pool.h"
@@ -51,8 +53,29 @@ std::vector<ComposeItem> items_of(const ComposeCall& call, std::int64_t n) {
   return items;
 }
 
+// Reads the places once, as items_of does.
+std::vector<Place> places_of(const ComposeCall& call, std::int64_t n) {
+  std::vector<Place> places;
+  if (!call.place) return places;
+  places.reserve(static_cast<std::size_t>(n));
+  const float* numbers = static_cast<const float*>(call.place->data);
+  for (std::int64_t i = 0; i < n; ++i) {
+    float row[kPlaceNumbers];
+    std::copy_n(numbers + i * kPlaceNumbers, kPlaceNumbers, row);
+    if (!is_place(row[0], row[1], row[2], row[3])) {
+      std::ostringstream got;
+      got << "(" << row[0] << ", " << row[1] << ", " << row[2] << ", " << row[3] << ")";
+      refuse("compose place", "place[" + std::to_string(i) + "]", got.str(),
+             "(dy, dx, scale, flip): finite numbers, scale above 0, flip 0 or 1");
+    }
+    places.push_back({row[0], row[1], row[2], row[3] != 0.0f});
+  }
+  return places;
+}
+
 void run_on_threads(ComposeArgs a, Isa isa, std::int64_t threads) {
-  const ComposeKernel& kernel = CGNRT_PICK_VARIANT(kCompose, isa);
+  const ComposeKernel& kernel =
+      a.places != nullptr ? CGNRT_PICK_VARIANT(kComposePlace, isa) : CGNRT_PICK_VARIANT(kCompose, isa);
   a.widest_pixel = static_cast<std::int64_t>(
       std::max({size_of(a.masks.dtype), size_of(a.foregrounds.dtype), size_of(a.backgrounds.dtype)}));
   a.block_pixels = block_pixels_of(a);
@@ -87,6 +110,7 @@ void compose(const ComposeCall& call, const Tensor& out) {
   const std::int64_t n = call.shape[0];
   const std::int64_t channels = call.foregrounds.shape[1];
   const std::vector<ComposeItem> items = items_of(call, n);
+  const std::vector<Place> places = places_of(call, n);
   const PixelForm form = for_each_channel(call.form, channels);
   ComposeArgs args{};
   static_cast<PixelFinish&>(args) = finish_of(form);
@@ -94,6 +118,7 @@ void compose(const ComposeCall& call, const Tensor& out) {
   args.foregrounds = {call.foregrounds.data, call.foregrounds.dtype};
   args.backgrounds = {call.backgrounds.data, call.backgrounds.dtype};
   args.items = items.data();
+  args.places = call.place ? places.data() : nullptr;
   args.out = out.data;
   args.n = n;
   args.channels = channels;

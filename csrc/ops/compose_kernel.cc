@@ -7,6 +7,7 @@
 // next, all in the first-level cache, and is written in whole lines. Meanwhile the next planes are fetched.
 // Memory limits the speed: the loops cost less than the waiting that they hide.
 #include "ops/compose.h"
+#include "ops/compose_blend.h"
 #include "ops/compose_bytes.h"
 #include "ops/compose_roll.h"
 #include "ops/compose_spans.h"
@@ -16,7 +17,6 @@ namespace cgnrt {
 namespace CGNRT_ISA {
 namespace {
 
-constexpr std::int64_t kMaxInterleaved = 3;  // channels that NHWC interleaves block by block
 static_assert(kMaxVectors * kVector >= kBlockPixels, "a block has an entry for each vector");
 
 // One block's working memory.
@@ -32,51 +32,6 @@ struct alignas(64) Scratch {
   std::uint8_t background_bytes[kByteBlockPixels];
   unsigned char planes[kMaxInterleaved * kByteBlockPixels];
 };
-
-template <bool kClamp, bool kAffine>
-inline void blend_run(float* __restrict to, const float* __restrict mask, const float* __restrict foreground,
-                      const float* __restrict background, std::int64_t count, const Form& form) {
-  for (std::int64_t at = 0; at < count; ++at) {
-    float value = blend(mask[at], foreground[at], background[at]);
-    if (kClamp) value = clamp_to(value, form.low, form.high);
-    if (kAffine) value = value * form.scale + form.bias;
-    to[at] = value;
-  }
-}
-
-// A part of a plane, as its loops see it. `at` is its place in the block.
-struct Part {
-  Sink sink;
-  std::int64_t at;
-  std::int64_t count;
-  const float* mask;
-  const float* foreground;
-  const float* background;
-  const RollTable* foreground_table;  // null: the rows are as stored, one after the other
-  const RollTable* background_table;
-  Form form;
-  Ahead ahead;
-};
-
-template <bool kClamp, bool kAffine>
-void blend_plain(const Part& part) {
-  const Form form = part.form;
-  const std::int64_t count = part.count;
-  float* const in_place = part.sink.in_place();
-  alignas(64) float tile[kTile];
-  for (std::int64_t i = 0; i < count; i += kTile) {
-    const std::int64_t at = part.at + i;
-    const std::int64_t pixels = count - i < kTile ? count - i : kTile;
-    float* to = in_place != nullptr ? in_place + at : tile;
-    fetch(part.ahead, at, pixels);
-    if (pixels == kTile) {  // a constant count becomes straight code
-      blend_run<kClamp, kAffine>(to, part.mask + i, part.foreground + i, part.background + i, kTile, form);
-    } else {
-      blend_run<kClamp, kAffine>(to, part.mask + i, part.foreground + i, part.background + i, pixels, form);
-    }
-    if (in_place == nullptr) emit(part.sink, at, tile, pixels);
-  }
-}
 
 template <bool kClamp, bool kAffine>
 inline void blend_vectors(float* to, const Part& part, std::int64_t at, std::int64_t count,
@@ -114,24 +69,10 @@ void blend_part(const Part& part) {
   blend_plain<kClamp, kAffine>(part);
 }
 
-using BlendPart = void (*)(const Part&);
-
 inline BlendPart blend_for(const ComposeArgs& a) {
   const bool affine = a.scale != nullptr || a.bias != nullptr;
   if (a.clamp) return affine ? blend_part<true, true> : blend_part<true, false>;
   return affine ? blend_part<false, true> : blend_part<false, false>;
-}
-
-// Pixels of a pool as floats: in place, or converted to `buffer`.
-inline const float* floats_at(const ComposePool& pool, std::int64_t at, std::int64_t count, ByteValues bytes,
-                              float* buffer) {
-  if (pool.dtype == DType::kFloat32) return static_cast<const float*>(pool.data) + at;
-  if (pool.dtype == DType::kFloat16) {
-    halves_to_floats(buffer, static_cast<const std::uint16_t*>(pool.data) + at, count);
-  } else {
-    bytes_to_floats(buffer, static_cast<const std::uint8_t*>(pool.data) + at, count, bytes);
-  }
-  return buffer;
 }
 
 // Whether rolled rows of the span can be read in place, a vector at a time.
@@ -160,11 +101,11 @@ inline const float* rolled_plane(const ComposeArgs& a, const Span& span, const T
   const std::int64_t plane = texture.first_plane + channel;
   const std::int64_t wrap = rows_before_wrap(span, texture);
   const std::int64_t rows = wrap < span.rows ? wrap : span.rows;
-  const float* from = floats_at(*texture.pool, place(a, plane, span.y, 0, texture.dy, 0), rows * a.width,
+  const float* from = floats_at(*texture.pool, offset_of(a, plane, span.y, 0, texture.dy, 0), rows * a.width,
                                 picture_bytes(), buffer);
   if (from == buffer && rows < span.rows) {
-    floats_at(*texture.pool, place(a, plane, span.y + rows, 0, texture.dy, 0), (span.rows - rows) * a.width,
-              picture_bytes(), buffer + rows * a.width);
+    floats_at(*texture.pool, offset_of(a, plane, span.y + rows, 0, texture.dy, 0),
+              (span.rows - rows) * a.width, picture_bytes(), buffer + rows * a.width);
   }
   stage_seams(table, seams, from, a.width);
   return from;
@@ -176,7 +117,7 @@ inline const std::uint8_t* bytes_at(const ComposeArgs& a, const Texture& texture
                                     const Span& part, std::uint8_t* rolled) {
   const bool whole_rows = part.width == a.width;
   const std::int64_t at =
-      place(a, texture.first_plane + channel, part.y, part.x, texture.dy, whole_rows ? 0 : texture.dx);
+      offset_of(a, texture.first_plane + channel, part.y, part.x, texture.dy, whole_rows ? 0 : texture.dx);
   const std::uint8_t* from = static_cast<const std::uint8_t*>(texture.pool->data) + at;
   if (!whole_rows || texture.dx == 0) return from;
   copy_rolled(rolled, from, part.rows, a.width, texture.dx);
@@ -232,8 +173,10 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
     const Span now = first_part(a, rest, f, b);
     part.count = now.count();
     part.mask = mask + part.at;
-    const std::int64_t f_at = place(a, f.first_plane + channel, now.y, now.x, f.dy, whole_rows ? 0 : f.dx);
-    const std::int64_t b_at = place(a, b.first_plane + channel, now.y, now.x, b.dy, whole_rows ? 0 : b.dx);
+    const std::int64_t f_at =
+        offset_of(a, f.first_plane + channel, now.y, now.x, f.dy, whole_rows ? 0 : f.dx);
+    const std::int64_t b_at =
+        offset_of(a, b.first_plane + channel, now.y, now.x, b.dy, whole_rows ? 0 : b.dx);
     part.foreground = floats_at(*f.pool, f_at, now.count(), picture_bytes(), s.foreground);
     part.background = floats_at(*b.pool, b_at, now.count(), picture_bytes(), s.background);
     if (rolled) {
@@ -250,48 +193,30 @@ inline void compose_plane(const ComposeArgs& a, const Span& span, std::int64_t c
 
 inline void compose_block(const ComposeArgs& a, const Span& span, const Span* next, BlendPart blend_into,
                           BlendBytes blend_bytes, Scratch& s) {
-  const std::int64_t size = static_cast<std::int64_t>(size_of(a.output));
-  const std::int64_t area = a.height * a.width;
-  const std::int64_t first = span.y * a.width + span.x;
-  const std::int64_t count = span.count();
-  const bool planar = a.layout == Layout::kNCHW || a.channels == 1;
-  const bool interleaves = !planar && a.channels == kMaxInterleaved;
-  const bool streams = a.streaming == Streaming::kAlways;
-  unsigned char* out = static_cast<unsigned char*>(a.out) + span.sample * a.channels * area * size;
-  const std::int64_t mask_at = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
+  const std::int64_t mask_at = offset_of(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
   const bool bytes = blend_bytes != nullptr;
-  const float* mask = bytes ? nullptr : floats_at(a.masks, mask_at, count, mask_bytes(), s.mask);
+  const float* mask = bytes ? nullptr : floats_at(a.masks, mask_at, span.count(), mask_bytes(), s.mask);
   const Texture f = foreground_of(a, span.sample);
   const Texture b = background_of(a, span.sample);
   if (!bytes && rolls_by_vectors(a, span, f, b)) {
     fill_table(a, span, f, s.foreground_table);
     fill_table(a, span, b, s.background_table);
   }
+  const BlockOut out = block_out(a, span);
   for (std::int64_t c = 0; c < a.channels; ++c) {
     const Ahead ahead = c + 1 < a.channels ? ahead_of(a, span, c + 1, false)
                         : next != nullptr  ? ahead_of(a, *next, 0, true)
                                            : Ahead{};
-    unsigned char* buffer = s.planes + (interleaves ? c * a.block_pixels * size : 0);
-    const Sink sink{planar ? out + (c * area + first) * size : buffer, a.output, planar && streams};
+    const Sink sink = out.sink(c, s.planes);
     if (bytes) {
       compose_byte_plane(a, span, c, static_cast<const std::uint8_t*>(a.masks.data) + mask_at, sink, ahead,
                          blend_bytes, s);
     } else {
       compose_plane(a, span, c, mask, sink, ahead, blend_into, s);
     }
-    if (planar || interleaves) continue;
-    unsigned char* strided = out + (first * a.channels + c) * size;
-    scatter(size, strided, buffer, count, a.channels);
+    out.finish_channel(c, s.planes);
   }
-  if (!interleaves) return;
-  unsigned char* to = out + first * a.channels * size;
-  if (size == 4) {
-    interleave<float>(to, s.planes, a.block_pixels, count, streams);
-  } else if (size == 2) {
-    interleave<std::uint16_t>(to, s.planes, a.block_pixels, count, streams);
-  } else {
-    interleave<std::uint8_t>(to, s.planes, a.block_pixels, count, streams);
-  }
+  out.finish(s.planes);
 }
 
 void compose_blocks(const ComposeArgs& a, std::int64_t first, std::int64_t last) {

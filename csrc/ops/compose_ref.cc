@@ -23,6 +23,30 @@ std::int64_t rolled(const ComposeArgs& a, std::int64_t y, std::int64_t x, const 
   return source_y * a.width + source_x;
 }
 
+// A picture of a pool after its roll, channel by channel.
+struct Picture {
+  const ComposeArgs& args;
+  const ComposePool& pool;
+  std::int64_t first;  // of its pixels in the pool
+  Roll roll;
+  ByteValues bytes;
+
+  float at(std::int64_t y, std::int64_t x) const {
+    return load(pool, first + rolled(args, y, x, roll), bytes);
+  }
+
+  // Between rows at one column, then between columns.
+  float between_rows(const Tap& row, std::int64_t x) const {
+    const float first = at(row.first, x);
+    return row.weight == 0.0f ? first : between(first, at(row.first + 1, x), row.weight);
+  }
+  float moved(const Tap& row, const Tap& column) const {
+    const float first = between_rows(row, column.first);
+    if (column.weight == 0.0f) return first;
+    return between(first, between_rows(row, column.first + 1), column.weight);
+  }
+};
+
 }  // namespace
 
 void compose_ref(const ComposeArgs& a) {
@@ -30,16 +54,27 @@ void compose_ref(const ComposeArgs& a) {
   for (std::int64_t i = 0; i < a.n; ++i) {
     const ComposeItem& item = a.items[i];
     for (std::int64_t c = 0; c < a.channels; ++c) {
+      const Picture masks{a, a.masks, item.mask * plane, {0, 0}, mask_bytes()};
+      const Picture foregrounds{a, a.foregrounds, (item.foreground * a.channels + c) * plane,
+                                item.foreground_roll, picture_bytes()};
+      const Picture backgrounds{a, a.backgrounds, (item.background * a.channels + c) * plane,
+                                item.background_roll, picture_bytes()};
       for (std::int64_t y = 0; y < a.height; ++y) {
         for (std::int64_t x = 0; x < a.width; ++x) {
-          const std::int64_t mask_at = item.mask * plane + y * a.width + x;
-          const std::int64_t foreground_at =
-              (item.foreground * a.channels + c) * plane + rolled(a, y, x, item.foreground_roll);
-          const std::int64_t background_at =
-              (item.background * a.channels + c) * plane + rolled(a, y, x, item.background_roll);
-          const float value =
-              blend(load(a.masks, mask_at, mask_bytes()), load(a.foregrounds, foreground_at, picture_bytes()),
-                    load(a.backgrounds, background_at, picture_bytes()));
+          float mask = 0.0f, foreground = 0.0f;  // of a place that has no object
+          if (a.places == nullptr) {
+            mask = masks.at(y, x);
+            foreground = foregrounds.at(y, x);
+          } else {
+            const Place& place = a.places[i];
+            const Tap row = tap_of(y, a.height, place.dy, place.scale, false);
+            const Tap column = tap_of(x, a.width, place.dx, place.scale, place.flip);
+            if (row.inside && column.inside) {
+              mask = masks.moved(row, column);
+              foreground = foregrounds.moved(row, column);
+            }
+          }
+          const float value = blend(mask, foreground, backgrounds.at(y, x));
           const std::int64_t at = a.layout == Layout::kNCHW
                                       ? (i * a.channels + c) * plane + y * a.width + x
                                       : ((i * a.height + y) * a.width + x) * a.channels + c;

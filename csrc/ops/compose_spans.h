@@ -84,8 +84,8 @@ inline Texture background_of(const ComposeArgs& a, std::int64_t sample) {
 }
 
 // Where pixel (y, x) of plane `plane`, counted in pixels, lies after a roll by (dy, dx).
-inline std::int64_t place(const ComposeArgs& a, std::int64_t plane, std::int64_t y, std::int64_t x,
-                          std::int64_t dy, std::int64_t dx) {
+inline std::int64_t offset_of(const ComposeArgs& a, std::int64_t plane, std::int64_t y, std::int64_t x,
+                              std::int64_t dy, std::int64_t dx) {
   y = y < dy ? y - dy + a.height : y - dy;
   x = x < dx ? x - dx + a.width : x - dx;
   return (plane * a.height + y) * a.width + x;
@@ -106,9 +106,9 @@ inline Ahead ahead_of(const ComposeArgs& a, const Span& span, std::int64_t chann
   const Texture f = foreground_of(a, span.sample);
   const Texture b = background_of(a, span.sample);
   const bool all = span.rows == a.height;  // then fetched from its beginning, whatever the roll
-  const std::int64_t mask = place(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
-  const std::int64_t foreground = place(a, f.first_plane + channel, span.y, span.x, all ? 0 : f.dy, 0);
-  const std::int64_t background = place(a, b.first_plane + channel, span.y, span.x, all ? 0 : b.dy, 0);
+  const std::int64_t mask = offset_of(a, a.items[span.sample].mask, span.y, span.x, 0, 0);
+  const std::int64_t foreground = offset_of(a, f.first_plane + channel, span.y, span.x, all ? 0 : f.dy, 0);
+  const std::int64_t background = offset_of(a, b.first_plane + channel, span.y, span.x, all ? 0 : b.dy, 0);
   return {with_mask ? address(a.masks, mask) : nullptr, address(a.foregrounds, foreground),
           address(a.backgrounds, background), a.widest_pixel};
 }

@@ -31,6 +31,20 @@ void require_one_device(const ComposeCall& call) {
   require_same("backgrounds", call.backgrounds);
   if (call.index) require_same("index", *call.index);
   if (call.rolls) require_same("rolls", *call.rolls);
+  if (call.place) require_same("place", *call.place);
+}
+
+void require_place(const Tensor& place, std::int64_t n, const std::vector<std::int64_t>& masks) {
+  const std::string subject = "compose place";
+  if (place.dtype != DType::kFloat32) refuse(subject, "dtype", place.dtype_name, "float32");
+  if (place.shape.size() != 2 || place.shape[1] != kPlaceNumbers) {
+    refuse(subject, "shape", to_string(place.shape), "(n, 4)", "Its columns are dy, dx, scale and flip.");
+  }
+  if (place.shape[0] != n) refuse(subject, "length", std::to_string(place.shape[0]), std::to_string(n));
+  if (masks[2] > kMaxPlacedExtent || masks[3] > kMaxPlacedExtent) {
+    refuse("compose masks", "shape", to_string(masks), "at most 2^22 rows and columns beside a place");
+  }
+  require_plain(subject, place);
 }
 
 }  // namespace
@@ -69,6 +83,7 @@ void check_compose(ComposeCall& call) {
       refuse("compose rolls", "length", std::to_string(call.rolls->shape[0]), std::to_string(n));
     }
   }
+  if (call.place) require_place(*call.place, n, m);
   call.shape = batch_shape(call.form, n, f[1], m[2], m[3]);
 }
 
@@ -82,6 +97,7 @@ void require_compose_out(const ComposeCall& call, const Tensor& out) {
   require_apart("compose", out, "backgrounds", call.backgrounds);
   if (call.index) require_apart("compose", out, "index", *call.index);
   if (call.rolls) require_apart("compose", out, "rolls", *call.rolls);
+  if (call.place) require_apart("compose", out, "place", *call.place);
 }
 
 }  // namespace cgnrt

@@ -13,6 +13,7 @@ def compose(
     backgrounds: Any,
     index: Any | None,
     rolls: Any | None,
+    place: Any | None,
     dtype: str,
     layout: str,
     scale: PerChannel,

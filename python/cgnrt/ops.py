@@ -11,8 +11,9 @@ On a CUDA device an op enqueues its work on `stream` and returns without waiting
 another library's handle as an int (`torch.cuda.current_stream().cuda_stream`); None is the stream of the first tensor
 if that is a DeviceArray, else the legacy default stream, which is torch's and CuPy's own default. Pass the stream that
 your tensors' library uses: the library may give their memory to others as soon as you delete them. To check the values
-of index, rolls or picks an op would have to wait, so there it does not: a sample with an entry that does not exist is
-NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and 2^30 pixels of a picture that is scaled.
+of index, rolls, place or picks an op would have to wait, so there it does not: a sample with an entry that does not
+exist, or with a place that is none, is NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and 2^30 pixels of
+a picture that is scaled.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def compose(
     index: Any | None = None,
     *,
     rolls: Any | None = None,
+    place: Any | None = None,
     dtype: str = "float32",
     layout: str = "NCHW",
     scale: PerChannel | None = None,
@@ -75,6 +77,13 @@ def compose(
         sample. None pairs them in order, and M, F and B must then be equal.
       rolls: (n, 2, 2) int32 or int64: (dy, dx) of the foreground, then of the background, any integers. The
         texture moves on the torus, as ``numpy.roll`` by (dy, dx) does (the MNIST CGN's texture shuffle, Sec. 3).
+      place: (n, 4) float32 rows of (dy, dx, scale, flip): where the object of each sample is put. Mask and foreground,
+        after its roll, are mirrored left to right where flip is 1 (else 0), scaled about the middle of the picture
+        (bilinear; scale is above 0, and below 0.5 skips pixels), and moved by dy pixels down and dx to the right,
+        whole or not. The background stays. The mask is 0 where the moved picture does not reach: what leaves the
+        picture is cut off, and an object that is outside leaves the background alone. With scale 1 and whole pixels
+        every value is one of the mask's and the foreground's, bit by bit: `numpy.roll` without the wrap. None leaves
+        objects where they are. At most 2^22 rows and columns.
       dtype: "float32", "float16", "bfloat16" (rounded to nearest, ties to even) or "uint8" (likewise, within
         0..255; a NaN becomes 0).
       layout: "NCHW" or "NHWC".
@@ -97,7 +106,20 @@ def compose(
       BackendError: a tensor is on a CUDA device, and cgnrt cannot use it here.
     """
     return _module(masks).compose(
-        masks, foregrounds, backgrounds, index, rolls, dtype, layout, scale, bias, clamp, out, threads, stream
+        masks,
+        foregrounds,
+        backgrounds,
+        index,
+        rolls,
+        place,
+        dtype,
+        layout,
+        scale,
+        bias,
+        clamp,
+        out,
+        threads,
+        stream,
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cgnrt import _core
+from cgnrt.torch_moves import is_place, put, roll
 
 _checks: Any = (
     _core  # called with pictures of the same form but no rows, the compiled ops only check arguments
@@ -36,6 +37,7 @@ def compose(
     backgrounds: Tensor,
     index: Tensor | None,
     rolls: Tensor | None,
+    place: Tensor | None,
     dtype: str,
     layout: str,
     scale: Any,
@@ -47,13 +49,13 @@ def compose(
 ) -> Tensor:
     """`cgnrt.ops.compose`."""
     pools = {"masks": masks, "foregrounds": foregrounds, "backgrounds": backgrounds}
-    _require_here("compose", masks, {**pools, "index": index, "rolls": rolls})
+    _require_here("compose", masks, {**pools, "index": index, "rolls": rolls, "place": place})
     n = len(masks) if index is None else len(index)
     none = {name: _host(pool, 0) for name, pool in pools.items()}
     _checks.compose(
         *none.values(),
         np.empty((0, 3), np.int32) if index is None else _host(index, 0),
-        None if rolls is None else _host(rolls, 0),
+        *(None if tensor is None else _host(tensor, 0) for tensor in (rolls, place)),
         *(dtype, layout, scale, bias, clamp, None, 1, None),
     )
     if index is None:
@@ -62,17 +64,21 @@ def compose(
                 raise ValueError(
                     f"compose {name}: length is {len(pool)}, expected {n} as masks, since index is None."
                 )
-    elif rolls is not None and len(rolls) != n:
-        raise ValueError(f"compose rolls: length is {len(rolls)}, expected {n}, one for each sample.")
+    for name, tensor in (("rolls", rolls), ("place", place)):
+        if tensor is not None and len(tensor) != n:
+            raise ValueError(f"compose {name}: length is {len(tensor)}, expected {n}, one for each sample.")
     mask, foreground, background = pools.values()
     missing = None
     if index is not None:
         (mask, foreground, background), missing = _picked(list(pools.values()), index)
     mask, foreground, background = _floats(mask, 0), _floats(foreground, -1), _floats(background, -1)
-    if missing is not None:
-        mask = mask + missing
     if rolls is not None:
         foreground, background = roll(foreground, rolls[:, 0]), roll(background, rolls[:, 1])
+    if place is not None:
+        mask, foreground = put(mask, place), put(foreground, place)
+        mask = mask + _nan_unless(is_place(place))
+    if missing is not None:
+        mask = mask + missing
     return _finish("compose", _blend(mask, foreground, background), dtype, layout, scale, bias, clamp, out)
 
 
@@ -190,17 +196,6 @@ def _here(indices: Tensor) -> np.ndarray:
 def _sent(op: str, drawn: np.ndarray, indices: Tensor, out: Any) -> Tensor:
     found = torch.from_numpy(drawn).to(indices.device)
     return found if out is None else _deliver(op, found, out)
-
-
-def roll(pictures: Tensor, shifts: Tensor) -> Tensor:
-    """Shift picture i of (n, c, h, w) cyclically by `shifts[i]` = (dy, dx)."""
-    n, channels, height, width = pictures.shape
-    there, shifts = pictures.device, shifts.long()
-    rows = (torch.arange(height, device=there) - shifts[:, :1]) % height
-    columns = (torch.arange(width, device=there) - shifts[:, 1:]) % width
-    places = (rows[:, :, None] * width + columns[:, None, :]).reshape(n, 1, height * width)
-    flat = pictures.reshape(n, channels, height * width)
-    return flat.gather(2, places.expand(-1, channels, -1)).reshape(pictures.shape)
 
 
 def _floats(pool: Tensor, low: float) -> Tensor:

@@ -32,7 +32,7 @@ def pools(
 
 
 def compose(
-    module: ModuleType, *arrays: Any, rolls: Any = None, shift: int = 0, **options: Any
+    module: ModuleType, *arrays: Any, rolls: Any = None, place: Any = None, shift: int = 0, **options: Any
 ) -> npt.NDArray[Any]:
     """The op of a device on arrays of the host, which lie `shift` items past aligned addresses there."""
     stream = cuda.Stream(0)
@@ -41,7 +41,7 @@ def compose(
         return None if array is None else shifted_array_of(array, shift, stream)
 
     batch: npt.NDArray[Any] = (
-        ModuleOps(module).compose(*map(put, arrays), rolls=put(rolls), **options).numpy()
+        ModuleOps(module).compose(*map(put, arrays), rolls=put(rolls), place=put(place), **options).numpy()
     )
     return batch
 
@@ -63,7 +63,7 @@ def check(
 
 def test_every_case_equals_the_reference(device_module: ModuleType, compose_case: ComposeCase) -> None:
     case = compose_case
-    check(device_module, *case.pools, case.index, rolls=case.rolls, **case.options)
+    check(device_module, *case.pools, case.index, rolls=case.rolls, place=case.place, **case.options)
 
 
 @pytest.mark.parametrize("shift", [1, 2, 4])
@@ -197,6 +197,19 @@ def test_rows_that_are_not_there(
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_what_is_no_place_is_nan(device_module: ModuleType, dtype: str) -> None:
+    arrays = pools(3, 6, 8, (9, 9, 9))
+    place = np.zeros((9, 4), np.float32)
+    place[:, 2] = 1
+    wrong = {1: (np.nan, 0), 3: (np.inf, 1), 4: (0, 2), 6: (-1, 2), 7: (0.5, 3), 8: (np.inf, 2)}
+    expected = reference(*arrays, place=place, dtype=dtype)
+    for row, (value, column) in wrong.items():
+        place[row, column] = value
+        expected[row] = 0 if dtype == "uint8" else np.nan
+    assert_equal_but_for_payloads(compose(device_module, *arrays, place=place, dtype=dtype), expected, dtype)
+
+
 def test_empty_pools_and_batches(device_module: ModuleType) -> None:
     m, f, b = pools(3, 4, 8)
     none = np.zeros((0, 3), np.int32)
@@ -250,7 +263,12 @@ def test_nothing_waits(emulated: ModuleType) -> None:
     stream = cuda.Stream(0)
     given = [array_of(x, stream) for x in pools(3, 8, 8, (2, 2, 2))]
     before = emulated.emulator_counters()[0]
-    ModuleOps(emulated).compose(*given, rolls=array_of(np.ones((2, 2, 2), np.int32), stream), dtype="uint8")
+    rolls, place = (
+        array_of(np.ones((2, 2, 2), np.int32), stream),
+        array_of(np.ones((2, 4), np.float32), stream),
+    )
+    ModuleOps(emulated).compose(*given, rolls=rolls, dtype="uint8")
+    ModuleOps(emulated).compose(*given, rolls=rolls, place=place)
     assert emulated.emulator_counters()[0] == before
 
 
@@ -305,6 +323,8 @@ def test_what_is_refused(emulated: ModuleType) -> None:
         ((m, f, array_of(host[2], other)), {}, ValueError, "backgrounds: device is cuda:1, expected that"),
         ((m, f, b, np.zeros((2, 3), np.int32)), {}, ValueError, "compose index: device is cpu, expected that of"),
         ((m, f, b), {"rolls": np.zeros((2, 2, 2), np.int32)}, ValueError, "compose rolls: device is cpu"),
+        ((m, f, b), {"place": np.zeros((2, 4), np.float32)}, ValueError, "compose place: device is cpu"),
+        ((m, f, b), {"place": array_of(np.zeros((2, 3), np.float32), stream)}, ValueError, "compose place: shape is"),
         ((m, f, b), {"out": np.zeros(f.shape, np.float32)}, ValueError, "compose out: device is cpu, expected that of"),
         ((m, f, b), {"out": cuda.DeviceArray.empty(f.shape, "float32", other)}, ValueError, "out: device is cuda:1"),
         ((m, f, b), {"stream": other}, ValueError, "compose stream: device is cuda:1, expected cuda:0"),

@@ -50,7 +50,14 @@ def bits(result: torch.Tensor) -> np.ndarray:
 
 def test_compose(compose_case: ComposeCase, send: Callable[[Any], Any]) -> None:
     made = compose_case
-    found = call("compose", *send(made.pools), send(made.index), rolls=send(made.rolls), **made.options)
+    found = call(
+        "compose",
+        *send(made.pools),
+        send(made.index),
+        rolls=send(made.rolls),
+        place=send(made.place),
+        **made.options,
+    )
     np.testing.assert_array_equal(bits(found), made.expected())
 
 
@@ -116,6 +123,16 @@ def test_what_does_not_exist_is_nan(send: Callable[[Any], Any]) -> None:
     assert found[1].isnan().all()
 
 
+def test_what_is_no_place_is_nan(send: Callable[[Any], Any]) -> None:
+    pools = send(tuple(np.ones((5, c, 4, 4), np.float32) for c in (1, 3, 3)))
+    place = np.zeros((5, 4), np.float32)
+    place[:, 2] = 1
+    place[[1, 2, 3], [0, 2, 3]] = [np.nan, 0, 2]
+    found = call("compose", *pools, place=send(place)).cpu()
+    assert found[[1, 2, 3]].isnan().all()
+    assert not found[[0, 4]].isnan().any()
+
+
 def test_memory_of_the_caller(send: Callable[[Any], Any]) -> None:
     rng = np.random.default_rng(0)
     arrays = tuple(rng.random((2, c, 4, 4), dtype=np.float32) for c in (1, 3, 3))
@@ -136,6 +153,8 @@ def test_memory_of_the_caller(send: Callable[[Any], Any]) -> None:
         ({"clamp": (1.0, 0.0)}, r"compose clamp: range is \(1, 0\), expected"),
         ({"index": (2, 2)}, "compose index: shape is"),
         ({"index": (2, 3), "rolls": (3, 2, 2)}, "compose rolls: length is 3, expected 2, one for each sample"),
+        ({"index": (2, 3), "place": (3, 4)}, "compose place: length is 3, expected 2, one for each sample"),
+        ({"index": (2, 3), "place": (2, 3)}, r"compose place: shape is \(0, 3\), expected \(n, 4\)"),
         ({"out": (2, 3, 4, 5)}, r"compose out: shape is \(2, 3, 4, 5\), expected \(2, 3, 4, 4\)"),
     ],
 )  # fmt: skip
@@ -145,7 +164,7 @@ def test_bad_arguments(change: dict[str, Any], message: str, send: Callable[[Any
         return None if shape is None else send(np.zeros(shape, dtype))
 
     pools = [made(name, (2, c, 4, 4)) for name, c in (("masks", 1), ("foregrounds", 3), ("backgrounds", 3))]
-    tensors = {"rolls": made("rolls", None, np.int32), "out": made("out", None)}
+    tensors = {"rolls": made("rolls", None, np.int32), "place": made("place", None), "out": made("out", None)}
     options = {key: value for key, value in change.items() if key in ("dtype", "layout", "scale", "clamp")}
     with pytest.raises(ValueError, match=message):
         call("compose", *pools, made("index", None, np.int32), **tensors, **options)

@@ -46,6 +46,9 @@ class ComposeCase:
             use = rng.random((n, 2)) < 0.4
             self.rolls[use] = np.array(corners, np.int32)[picks][use]
             self.rolls[0, 0] = [2**31 - 1, -(2**31)]
+        self.place: npt.NDArray[np.float32] | None = None
+        if case.get("place"):
+            self.place = drawn_places(rng, n, h, w)
         self.options: dict[str, Any] = {
             "dtype": case.get("output", "float32"),
             "layout": case.get("layout", "NCHW"),
@@ -61,7 +64,7 @@ class ComposeCase:
     def run(self, **options: Any) -> npt.NDArray[Any]:
         """The compiled op on this case."""
         result: npt.NDArray[Any] = core.compose(
-            *self.pools, self.index, rolls=self.rolls, **self.options, **options
+            *self.pools, self.index, rolls=self.rolls, place=self.place, **self.options, **options
         )
         return result
 
@@ -76,6 +79,8 @@ class ComposeCase:
             for i, offsets in enumerate(self.rolls.astype(np.int64) % np.array([h, w])):
                 f[i] = np.roll(f[i], offsets[0], axis=(1, 2))
                 b[i] = np.roll(b[i], offsets[1], axis=(1, 2))
+        if self.place is not None:
+            m, f = placed(m, self.place), placed(f, self.place)
         x = m * f + (np.float32(1) - m) * b
         if self.options["clamp"] is not None:
             x = np.clip(x, *np.float32(self.options["clamp"]))
@@ -85,6 +90,60 @@ class ComposeCase:
         if self.options["layout"] == "NHWC":
             x = x.transpose(0, 2, 3, 1)
         return cast(np.ascontiguousarray(x), self.options["dtype"])
+
+
+def drawn_places(rng: np.random.Generator, n: int, h: int, w: int) -> npt.NDArray[np.float32]:
+    """Places of all kinds: anywhere, and those that are easily got wrong."""
+    rows = np.stack(
+        [
+            rng.uniform(-0.6 * h, 0.6 * h, n),
+            rng.uniform(-0.6 * w, 0.6 * w, n),
+            np.exp2(rng.uniform(-3, 2, n)),
+            rng.integers(0, 2, n),
+        ],
+        axis=1,
+    )
+    corners = [
+        [0, 0, 1, 0],
+        [0, 0, 1, 1],
+        [1, -2, 1, 0],
+        [h - 1, 1 - w, 1, 1],
+        [0.5, 0.25, 1, 0],
+        [0, 0, 0.5, 1],
+        [0, 0, 2, 0],
+        [h, 0, 1, 0],  # outside
+        [0, 3e38, 3e38, 0],
+        [0, 0, 1e-30, 0],
+    ]
+    for i, corner in enumerate(rng.permutation(len(corners))[: max(1, n // 2)]):
+        rows[i] = corners[corner]
+    return rows.astype(np.float32)
+
+
+def placed(pictures: npt.NDArray[np.float32], places: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Pictures (n, c, h, w) mirrored, scaled and moved by (n, 4), 0 where they do not reach."""
+    result = np.zeros_like(pictures)
+    half = np.float32(0.5)
+    for moved, picture, (dy, dx, scale, flip) in zip(result, pictures, places, strict=True):
+        taps = []
+        for extent, shift, mirrored in zip(picture.shape[1:], (dy, dx), (False, flip == 1), strict=True):
+            last = np.float32(extent - 1)
+            middle = last * half
+            with np.errstate(over="ignore"):
+                source = (np.arange(extent, dtype=np.float32) - middle - shift) / scale
+            source = (-source if mirrored else source) + middle
+            inside = np.flatnonzero((source >= -half) & (source <= last + half))
+            source = source[inside].clip(np.float32(0), last)
+            first = source.astype(np.int64)
+            taps.append((inside, first, np.minimum(first + 1, extent - 1), source - first.astype(np.float32)))
+        (rows, top, bottom, down), (columns, left, right, across) = taps
+        down, across = down[:, None], across[None, :]
+        between = np.where(
+            down == 0, picture[:, top], picture[:, top] + down * (picture[:, bottom] - picture[:, top])
+        )
+        low, high = between[:, :, left], between[:, :, right]
+        moved[:, rows[:, None], columns] = np.where(across == 0, low, low + across * (high - low))
+    return result
 
 
 def dtypes_of(case: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from cgnrt.plan import Plan
 from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, compose_pictures, largest_batch, load_engines
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
+from cgnrt.torch_moves import roll
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +169,7 @@ class TorchDevice(RenderDevice):
             if rows is not None:
                 picture = picture.index_select(0, self._sent(rows[:, COLUMNS[name]].astype(np.int64)))
             if rolls is not None and name in ROLLS:
-                picture = torch_ops.roll(picture, rolls[:, ROLLS[name]])
+                picture = roll(picture, rolls[:, ROLLS[name]])
             part.copy_(picture)
 
     def hand_out(
