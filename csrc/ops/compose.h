@@ -42,8 +42,8 @@ void check_compose(ComposeCall& call);
 void require_compose_out(const ComposeCall& call, const Tensor& out);
 
 // Checks the rest of a call that check_compose accepted, and runs it. Throws std::invalid_argument before
-// anything is written. On a GPU it enqueues the work and does not wait; an index that does not exist, or a
-// place that is none, gives NaN there, and 0 as uint8.
+// anything is written. On a GPU it enqueues the work and does not wait; an index that does not exist, or
+// numbers that are not a place, give NaN there, and 0 as uint8.
 void compose(const ComposeCall& call, const Tensor& out);
 
 // Moves a texture on the torus: rolled[y, x] = texture[(y - dy) mod height, (x - dx) mod width], with

@@ -17,6 +17,7 @@ from cgnrt.generator import Generator
 from cgnrt.ops import build_info, compose
 from cgnrt.plan import Plan
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import Place
 from cgnrt.sampling import Labels, Noise
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "Labels",
     "MissingDependencyError",
     "Noise",
+    "Place",
     "Plan",
     "PlanError",
     "SampleOptions",

@@ -16,6 +16,8 @@ from cgnrt.sampling import Labels, Noise
 
 # The fields that are pictures of parts: those that are composed, then what only some plans have.
 PICTURE_NAMES = (*PICTURES.values(), PRE_MASK)
+# Those with a row for each sample, besides labels.
+_COLUMNS = ("indices", "index", "place")
 
 
 class BFloat16Array:
@@ -65,11 +67,13 @@ class DeviceColumns(ABC):
 
     Attributes:
       labels: int64 (n,) each.  indices: int64 (n,).  index: (n, 3), or None without a pool.
+      place: float32 (n, 4), or None.
     """
 
     labels: tuple[Any, Any, Any]
     indices: Any
     index: Any
+    place: Any
 
     @abstractmethod
     def synchronize(self) -> None:
@@ -99,8 +103,11 @@ class Batch:
       indices: (n,) int64, their numbers in it.
       index: (n, 3) int32 rows of the mask, foreground and background pools, or in a renewing pool int64 stream
         numbers of the entries; None without a pool.
+      place: (n, 4) float32 rows of (dy, dx, scale, flip), where each object was put: pixels down and to the right,
+        size, and 1 where it is mirrored. None where no place was asked for.
       mask: (n, 1, h, w) float32 in [0, 1]; None unless asked for with `parts=True`, as are the next three.
-      foreground: (n, 3, h, w) float32 in the plan's range, after the roll.
+      foreground: (n, 3, h, w) float32 in the plan's range, after the roll; as the mask where it was put, and 0 where it
+        does not reach.
       background: likewise.
       pre_mask: (n, c, h, w) float32, the shape mechanism's picture before its saliency head (Fig. 2); None where
         the plan has none.
@@ -114,6 +121,7 @@ class Batch:
     seed: int
     indices: np.ndarray
     index: np.ndarray | None = None
+    place: Any = None
     mask: Any = None
     foreground: Any = None
     background: Any = None
@@ -164,6 +172,7 @@ class Batch:
             seed=request.options.seed,
             indices=request.indices,
             draw_noise=request.noise,
+            place=request.place,
             **{name: None if picture is None else picture[part] for name, picture in pictures.items()},
         )
 
@@ -181,7 +190,7 @@ class Batch:
         def move(tensor: Any) -> Any:
             return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
 
-        moved = {name: move(getattr(batch, name)) for name in ("images", *PICTURE_NAMES, "indices", "index")}
+        moved = {name: move(getattr(batch, name)) for name in ("images", *PICTURE_NAMES, *_COLUMNS)}
         return replace(batch, labels=Labels(*map(move, batch.labels)), **moved)
 
     def torch(self) -> Batch:
@@ -208,10 +217,10 @@ class Batch:
             return torch.utils.dlpack.from_dlpack(array)
 
         there = self.on_device
-        found = {name: getattr(self, name) for name in ("images", *PICTURE_NAMES, "indices", "index")}
+        found = {name: getattr(self, name) for name in ("images", *PICTURE_NAMES, *_COLUMNS)}
         labels: tuple[Any, Any, Any] = self.labels
         if there is not None:
-            found |= {"indices": there.indices, "index": there.index}
+            found |= {name: getattr(there, name) for name in _COLUMNS}
             labels = there.labels
             if isinstance(self.images, torch.Tensor):  # it was `out`: its owner does not know our stream
                 there.order_before(self.images)

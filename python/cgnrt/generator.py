@@ -116,7 +116,7 @@ class Generator:
         *,
         start: int = 0,
         indices: Any = None,
-        do: Mapping[str, Label] | None = SampleOptions.do,
+        do: Mapping[str, Label | float] | None = SampleOptions.do,
         labels: str = SampleOptions.labels,
         classes: Mapping[str, Sequence[Label]] | None = SampleOptions.classes,
         shared_noise: bool | None = SampleOptions.shared_noise,
@@ -127,6 +127,7 @@ class Generator:
         truncation: Any = SampleOptions.truncation,
         pool: int | tuple[int, int, int] | None = SampleOptions.pool,
         refresh: int | None = SampleOptions.refresh,
+        place: Any = SampleOptions.place,
         parts: bool = SampleOptions.parts,
         out: Any = None,
     ) -> Batch:
@@ -136,7 +137,8 @@ class Generator:
           n: how many; may be 0.
           seed: 0 to 2**64 - 1; None draws one, which is in `batch.seed`.
           indices: any int64 stream indices (n,), instead of n and start.
-          do: mechanism -> class index or name, an intervention (Sec. 2.2): replaces labels only.
+          do: mechanism -> class index or name, an intervention (Sec. 2.2): replaces labels only. "dy", "dx", "scale"
+            and "flip" set that of the place.
           labels: "independent" for counterfactuals, "shared" for one label for all mechanisms.
           classes: mechanism -> classes to draw from.
           shared_noise: overrides the generator's.
@@ -149,6 +151,8 @@ class Generator:
             the results. A Generator keeps its last pool for the next call with the same seed and options.
           refresh: with `pool`, after how many samples its oldest entries leave for new ones: sample i is composed from
             stream entries i // refresh to i // refresh + size - 1 of each mechanism. None keeps the first ones.
+          place: where each object is put: a `Place` to draw from, or (n, 4) places such as a `batch.place`. What leaves
+            the picture is cut off.
           parts: also return mask, foreground and background as composed, and pre_mask where the plan has it.
           out: where to write the images, C-contiguous; new memory otherwise.
         Raises:
@@ -166,6 +170,7 @@ class Generator:
             truncation=truncation,
             pool=pool,
             refresh=refresh,
+            place=place,
             parts=parts,
         )
         if indices is None and out is None:
@@ -259,7 +264,7 @@ class Generator:
         """`sample` with the given labels set: class indices or names, one for all samples or (n,) each.
 
         n is the common length of the labels or the noise; labels left out are drawn. `options` are others of `sample`:
-        n, indices, labels, classes, shared_noise, per_noise, hold, distinct and truncation.
+        n, indices, labels, classes, shared_noise, per_noise, hold, distinct, truncation and place.
         """
         if options.get("n") is not None and out is None:
             self._pipeline.renderer.check_room(check_index("n", options["n"]))
@@ -343,14 +348,20 @@ class Generator:
         return self._pipeline.interpolate(path, parts, progress)
 
     def related(
-        self, *, seed: int | None, indices: Any, truncation: float | None = None, distinct: bool = False
+        self,
+        *,
+        seed: int | None,
+        indices: Any,
+        truncation: float | None = None,
+        distinct: bool = False,
+        place: Any = None,
     ) -> Counterfactuals:
         """Images of the same noise that differ only in labels; a mechanism runs once for each of its labels (Sec. 2.2).
 
         Args:
-          seed, indices, truncation, distinct: as for `sample`. Noise and rolls are those of these samples.
+          seed, indices, truncation, distinct, place: as for `sample`. Noise and rolls are those of these samples.
         """
-        options = SampleOptions(seed=seed, truncation=truncation, distinct=distinct)
+        options = SampleOptions(seed=seed, truncation=truncation, distinct=distinct, place=place)
         return Counterfactuals(
             self._pipeline.renderer,
             self._pipeline.resolver.request(options, resolve_indices(None, 0, indices)),

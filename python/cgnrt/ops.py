@@ -12,8 +12,8 @@ another library's handle as an int (`torch.cuda.current_stream().cuda_stream`); 
 if that is a DeviceArray, else the legacy default stream, which is torch's and CuPy's own default. Pass the stream that
 your tensors' library uses: the library may give their memory to others as soon as you delete them. To check the values
 of index, rolls, place or picks an op would have to wait, so there it does not: a sample with an entry that does not
-exist, or with a place that is none, is NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and 2^30 pixels of
-a picture that is scaled.
+exist, or with numbers that are not a place, is NaN (0 in uint8). A GPU takes at most 16 channels, 64 bounds, and
+2^30 pixels of a picture that is scaled.
 """
 
 from __future__ import annotations

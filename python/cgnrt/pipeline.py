@@ -18,6 +18,7 @@ from cgnrt.plan import Plan
 from cgnrt.render.pools import PoolKey
 from cgnrt.render.renderer import Renderer
 from cgnrt.request.options import GeneratorOptions, SampleOptions, beside_pool
+from cgnrt.request.place import Place
 from cgnrt.request.resolver import Request, Resolver, merge_requests
 from cgnrt.sampling import STREAM_VERSION, check_index, check_span, resolve_indices
 
@@ -89,13 +90,15 @@ class Pipeline:
             return self.renderer.render(request, options.parts, out)
         if noise is not None:
             raise beside_pool("noise")
+        draws = self.resolver.draws(options)
         key = PoolKey(
-            self.resolver.draws(options),
+            draws,
             options.pool_sizes,
             self.resolver.pool_truncation(options),
             options.refresh,
         )
-        return self.renderer.render_pool(indices, key, options.parts, out)
+        place = self.resolver.places(options, draws, indices)
+        return self.renderer.render_pool(indices, key, place, options.parts, out)
 
     def batches(
         self,
@@ -118,8 +121,11 @@ class Pipeline:
             count, first = len(where), 0
         options = self.resolver.check(options, count, noise=noise)
         given = None if noise is None else self.resolver.noise(noise, count)
-        each = options.pool is None and np.ndim(options.truncation) > 0
-        truncation = host_array("sample", "truncation", options.truncation) if each else None
+        rows: dict[str, Any] = {}
+        if options.pool is None and np.ndim(options.truncation) > 0:
+            rows["truncation"] = host_array("sample", "truncation", options.truncation)
+        if options.place is not None and not isinstance(options.place, Place):
+            rows["place"] = host_array("sample", "place", options.place)
         refuse_masked("sample", out=out)
         if out is not None:
             room = min(size, count)
@@ -132,7 +138,7 @@ class Pipeline:
         def make(low: int, high: int) -> Batch:
             part = slice(low, high)
             return self.sample(
-                options if truncation is None else replace(options, truncation=truncation[part]),
+                replace(options, **{name: array[part] for name, array in rows.items()}) if rows else options,
                 np.arange(first + low, first + high, dtype=np.int64) if where is None else where[part],
                 noise=None if given is None else tuple(u if u is None else u[part] for u in given),
                 out=None if out is None else out[: high - low],

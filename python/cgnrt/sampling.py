@@ -26,6 +26,9 @@ _LABEL, _NOISE, _ROLL, _POOL = 0, 3, 6, 9
 # Of counterfactuals of photos (cgnrt.real): the windows of a patch grid, and the photos that parts come from.
 _PATCH, _DONOR = 12, 15
 
+# Where the object is put.
+_PLACE = 18
+
 # Numbers that one call of the compiled code draws: between two calls Ctrl-C is answered.
 _DRAWN_AT_ONCE = 1 << 22
 
@@ -68,6 +71,21 @@ class MechanismDraws(NamedTuple):
     distribution: str
     roll: bool
     follows: str | None = None
+
+
+class PlaceDraws(NamedTuple):
+    """What places are drawn from.
+
+    Attributes:
+      rows, columns: least and greatest shift down and to the right, in pixels.
+      scale: least and greatest.
+      flip: of 2**32 words, those below this mirror the object.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    scale: tuple[float, float]
+    flip: int
 
 
 class DrawOptions(NamedTuple):
@@ -132,7 +150,7 @@ class Sampler:
 
     def __init__(self, mechanisms: Mapping[str, MechanismDraws], resolution: tuple[int, int]) -> None:
         self.mechanisms = {name: mechanisms[name] for name in MECHANISMS}
-        self._resolution = resolution
+        self.resolution = resolution
 
     @property
     def following(self) -> dict[str, str]:
@@ -194,9 +212,25 @@ class Sampler:
             if self.mechanisms[mechanism].roll:
                 slot = _ROLL + MECHANISMS.index(mechanism)
                 rolls[:, column] = _integers(
-                    options.seed, _groups(options, indices, held), slot, self._resolution, 2
+                    options.seed, _groups(options, indices, held), slot, self.resolution, 2
                 )
         return rolls
+
+    def places(self, options: DrawOptions, place: PlaceDraws, indices: np.ndarray) -> np.ndarray:
+        """Places of the objects, float32 (n, 4): rows of (dy, dx, scale, flip)."""
+        held = options.shared_noise or options.hold == "all"
+        grouped = _groups(options, indices, held)
+        places = np.empty((len(indices), 4), np.float32)
+        for low in range(0, len(indices), _DRAWN_AT_ONCE // 4):
+            part = slice(low, low + _DRAWN_AT_ONCE // 4)
+            words = ops.philox(options.seed, grouped[part], _PLACE, 1).astype(np.uint64)
+            for column, (first, last) in enumerate((place.rows, place.columns)):
+                picks = (words[:, column] * np.uint64(last - first + 1)) >> np.uint64(32)
+                places[part, column] = first + picks.astype(np.int64)
+            least, greatest = place.scale
+            places[part, 2] = least + (greatest - least) * (words[:, 2] / 2.0**32)
+            places[part, 3] = words[:, 3] < place.flip
+        return places
 
     def pool_picks(self, seed: int, sizes: tuple[int, int, int], indices: np.ndarray) -> np.ndarray:
         """Which pool entries each sample is composed of, int32 (n, 3)."""

@@ -15,7 +15,7 @@ from cgnrt.sampling import Labels
 
 def batch(images: Any, stream: Any, **parts: Any) -> Batch:
     labels = Labels(*np.arange(6).reshape(3, 2))
-    there = CudaColumns((None, None, None), None, None, stream)
+    there = CudaColumns((None, None, None), None, None, None, stream)
     return Batch(images, labels, 3, np.arange(2), on_device=there, **parts)
 
 

@@ -106,6 +106,9 @@ def assert_same(there: cgnrt.Batch, here: cgnrt.Batch) -> None:
     for column, expected in zip(there.on_device.labels, here.labels, strict=True):
         np.testing.assert_array_equal(column.numpy(), expected)
     np.testing.assert_array_equal(there.on_device.indices.numpy(), here.indices)
+    if here.place is not None:
+        np.testing.assert_array_equal(there.place, here.place)
+        np.testing.assert_array_equal(there.on_device.place.numpy(), here.place)
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -119,6 +122,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"pool": 3},
     {"pool": (2, 3, 4), "parts": True},
     {"pool": 3, "refresh": 2},
+    {"place": cgnrt.Place(dy=(-0.3, 0.3), scale=(0.6, 1.4), flip=0.5), "parts": True},
+    {"place": cgnrt.Place(dx=0.25, scale=0.75), "pool": 3, "parts": True},
     {"pool": (2, 3, 4), "refresh": 1, "parts": True, "start": 9},
 ]
 

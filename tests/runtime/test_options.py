@@ -47,6 +47,7 @@ def test_it_unpacks_into_a_call(gen: Generator) -> None:
         "per_noise": 1,
         "hold": "shape",
         "truncation": None,
+        "place": None,
     }
     found, expected = gen.sample(9, **options), gen.sample(9, **SET)
     np.testing.assert_array_equal(found.images, expected.images)

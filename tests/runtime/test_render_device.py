@@ -17,7 +17,7 @@ from cgnrt import Batch, Generator
 from cgnrt.backends import Choice
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import MAX_BATCH, Plan
-from cgnrt.render.device import DEVICES, RenderDevice, largest_chunk
+from cgnrt.render.device import DEVICES, Moves, RenderDevice, largest_chunk
 from cgnrt.render.host import HostDevice
 from cgnrt.render.pools import PoolLayout
 from cgnrt.request.options import PixelFormat
@@ -102,25 +102,25 @@ class FarDevice(RenderDevice):
         pixels: PixelFormat,
         pictures: Mapping[str, Far],
         index: Far | None,
-        rolls: Far | None,
+        moves: Moves,
         images: Far,
     ) -> None:
-        self._host.compose(pixels, near(pictures), near(index), near(rolls), near(images))
+        self._host.compose(pixels, near(pictures), near(index), Moves(*map(near, moves)), near(images))
 
     def keep(
         self,
         pictures: Mapping[str, Far],
         rows: np.ndarray | None,
-        rolls: Far | None,
+        moves: Moves,
         parts: Mapping[str, Far],
     ) -> None:
-        self._host.keep(near(pictures), rows, near(rolls), near(parts))
+        self._host.keep(near(pictures), rows, Moves(*map(near, moves)), near(parts))
 
     def hand_out(
-        self, labels: Sequence[Far], indices: Far, index: Any, pictures: Sequence[Far]
+        self, labels: Sequence[Far], indices: Far, index: Any, place: Any, pictures: Sequence[Far]
     ) -> FarColumns:
         shape, texture, background = labels
-        return FarColumns((shape, texture, background), indices, index)
+        return FarColumns((shape, texture, background), indices, index, place)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cgnrt import Batch, Generator, PlanError
+from cgnrt import Batch, Generator, Place, PlanError
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS, DrawOptions, MechanismDraws, Sampler
 
@@ -52,6 +52,16 @@ def test_labels_are_the_high_half_of_a_product(sampler: Sampler, slot: int, mech
     drawn = sampler.labels(DRAWS, mechanism, INDICES)
     assert drawn.dtype == np.int64
     assert drawn.tolist() == [below(10, philox(SEED, int(i), slot, 0)[0]) for i in INDICES]
+
+
+def test_a_place_is_a_draw_of_slot_18(sampler: Sampler) -> None:
+    place = Place(dy=(-0.25, 0.25), dx=(-0.5, 0), scale=(0.5, 1.5), flip=0.5)
+    found = sampler.places(DRAWS, place.draws((32, 24)), INDICES)
+    for row, index in zip(found, INDICES, strict=True):
+        words = philox(SEED, int(index), 18, 0)
+        scale = np.float32(0.5 + 1.0 * (words[2] / 2**32))
+        flip = words[3] < 2**31
+        assert row.tolist() == [-8 + below(17, words[0]), -12 + below(13, words[1]), scale, flip]
 
 
 @pytest.mark.parametrize(("column", "slot"), [(0, 7), (1, 8)])

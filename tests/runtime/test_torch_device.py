@@ -12,7 +12,7 @@ import pytest
 import standin_device
 import torch
 
-from cgnrt import BackendError, Batch, Generator
+from cgnrt import BackendError, Batch, Generator, Place
 from cgnrt.render.device import DEVICES
 
 SMALL = Path(__file__).parent / "golden" / "small_cgn.plan"
@@ -24,6 +24,8 @@ REQUESTS: list[dict[str, Any]] = [
     {"per_noise": 3, "do": {"texture": 2}},
     {"pool": (20, 3, 4), "parts": True},
     {"pool": 3, "refresh": 2, "parts": True},
+    {"place": Place(dy=(-0.3, 0.3), dx=0.125, scale=(0.6, 1.4), flip=0.5), "parts": True},
+    {"place": Place(scale=(0.6, 1.4)), "pool": 3, "parts": True},
 ]
 FORMS: list[dict[str, Any]] = [
     {},

@@ -16,12 +16,16 @@ from cgnrt.batch import DeviceColumns
 from cgnrt.plan import Plan
 from cgnrt.render.device import (
     COLUMNS,
+    PLACED,
     ROLLS,
+    Moves,
     RenderDevice,
     compose_pictures,
+    compose_placed_part,
     largest_batch,
     load_engines,
     output_shapes,
+    placed_rows,
 )
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
@@ -76,6 +80,9 @@ class CudaDevice(RenderDevice):
         ends = np.stack([np.zeros((1, *resolution), np.float32), np.ones((1, *resolution), np.float32)])
         self._ends = self.empty(ends.shape)
         self._ends.upload(ends)
+        black = np.zeros((1, 3, *resolution), np.float32)
+        self._black = self.empty(black.shape)
+        self._black.upload(black)
         self._networks = CudaNetworks(plan, choice, self.stream)
 
     @property
@@ -136,37 +143,47 @@ class CudaDevice(RenderDevice):
         pixels: PixelFormat,
         pictures: Mapping[str, Any],
         index: cuda.DeviceArray | None,
-        rolls: cuda.DeviceArray | None,
+        moves: Moves,
         images: Any,
     ) -> None:
-        compose_pictures(ops.compose, pixels, pictures, index, rolls, images, stream=self.stream)
+        compose_pictures(ops.compose, pixels, pictures, index, moves, images, stream=self.stream)
 
     def keep(
         self,
         pictures: Mapping[str, Any],
         rows: np.ndarray | None,
-        rolls: cuda.DeviceArray | None,
+        moves: Moves,
         parts: Mapping[str, Any],
     ) -> None:
         # The composer copies and rolls: a foreground with a mask of one, anything else with a mask of zero.
         triples = []
         for name, part in parts.items():
             taken = np.arange(len(part)) if rows is None else rows[:, COLUMNS[name]]
+            if moves.place is not None and name in PLACED:
+                triples.append(placed_rows(name, taken).astype(np.int32))
+                continue
             through = np.full(len(part), int(name == "foreground"))
             triples.append(np.stack([through, taken, taken], axis=1).astype(np.int32))
         for (name, part), index in zip(parts.items(), self.upload(triples), strict=True):
-            picture, moved = pictures[name], rolls if name in ROLLS else None
+            picture = pictures[name]
+            if moves.place is not None and name in PLACED:
+                compose_placed_part(
+                    *(ops.compose, self._ends, self._black, name, picture, index, moves, part),
+                    stream=self.stream,
+                )
+                continue
+            moved = moves.rolls if name in ROLLS else None
             ops.compose(self._ends, picture, picture, index, rolls=moved, out=part, stream=self.stream)
 
     def hand_out(
-        self, labels: Sequence[Any], indices: Any, index: Any, pictures: Sequence[Any]
+        self, labels: Sequence[Any], indices: Any, index: Any, place: Any, pictures: Sequence[Any]
     ) -> DeviceColumns:
         event = self.stream.record()  # consumers wait for this batch, not for the next one
-        for array in (*pictures, *labels, indices, index):
+        for array in (*pictures, *labels, indices, index, place):
             if isinstance(array, cuda.DeviceArray):
                 array.ready(event)
         shape, texture, background = labels
-        return CudaColumns((shape, texture, background), indices, index, self.stream)
+        return CudaColumns((shape, texture, background), indices, index, place, self.stream)
 
 
 class CudaNetworks:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,27 @@ CACHED_PIXELS = 128 * 32 * 32
 # The column of a pool index that picks each output, and the row of a sample's rolls that shifts it.
 COLUMNS = {PICTURES[name]: column for column, name in enumerate(MECHANISMS)} | {PRE_MASK: 0}
 ROLLS = {PICTURES["texture"]: 0, PICTURES["background"]: 1}
+
+
+class Moves(NamedTuple):
+    """What moves the pictures of samples, before the blend, on the device: None moves nothing.
+
+    Attributes:
+      rolls: int32 (n, 2, 2), by `ROLLS`.
+      place: float32 (n, 4), of mask and foreground, after the roll.
+    """
+
+    rolls: Any = None
+    place: Any = None
+
+    @classmethod
+    def of(cls, uploaded: Uploaded, rolls: Any, place: Any, part: slice) -> Moves:
+        """Those of some of the samples, of host arrays."""
+        return cls(*(None if array is None else uploaded[array][part] for array in (rolls, place)))
+
+
+# The pictures that a place moves.
+PLACED = (PICTURES["shape"], PICTURES["texture"])
 
 
 class RenderDevice(ABC):
@@ -104,12 +125,13 @@ class RenderDevice(ABC):
         return images
 
     def hand_out(
-        self, labels: Sequence[Any], indices: Any, index: Any, pictures: Sequence[Any]
+        self, labels: Sequence[Any], indices: Any, index: Any, place: Any, pictures: Sequence[Any]
     ) -> DeviceColumns | None:
         """A finished batch's columns on the device, which make `Batch.numpy` and `Batch.torch` work; None on the CPU.
 
         Args:
           labels: three int64 arrays (n,).  indices: int64 (n,).  index: (n, 3), or None without a pool.
+          place: float32 (n, 4), or None.
           pictures: images and parts of the batch.
         """
         return None
@@ -171,15 +193,14 @@ class RenderDevice(ABC):
         pixels: PixelFormat,
         pictures: Mapping[str, Any],
         index: Any | None,
-        rolls: Any | None,
+        moves: Moves,
         images: Any,
     ) -> None:
-        """Blend, roll, scale, cast and lay out (Eq. 2), as `cgnrt.ops.compose` does.
+        """Move, blend, scale, cast and lay out (Eq. 2), as `cgnrt.ops.compose` does.
 
         Args:
           pictures: "mask" (M, 1, h, w), "foreground" (F, 3, h, w) and "background" (B, 3, h, w), float32.
           index: (n, 3) int32 rows of them; None pairs them in order.
-          rolls: (n, 2, 2) int32 of foreground and background; None rolls nothing.
           images: where the images go: memory of `empty`, or a caller's.
         Raises:
           ValueError, TypeError: a caller's memory has another device or dtype.
@@ -190,14 +211,13 @@ class RenderDevice(ABC):
         self,
         pictures: Mapping[str, Any],
         rows: np.ndarray | None,
-        rolls: Any | None,
+        moves: Moves,
         parts: Mapping[str, Any],
     ) -> None:
-        """Copy pictures into `parts`, foreground and background as composed, after the roll.
+        """Copy pictures into `parts`, those that are composed as they are then: rolled and placed.
 
         Args:
           rows: (n, 3) host rows of the pictures, by `COLUMNS`; None takes them in order.
-          rolls: as for `compose`, by `ROLLS`.
           parts: (n, c, h, w) float32, by output name.
         """
 
@@ -306,7 +326,8 @@ class RequestInputs:
     """What the networks read for requests that differ in labels only, on the host.
 
     Attributes:
-      rolls: int32 (n, 2, 2), None: nothing is rolled.  truncation: float32 (n, 1), or None.
+      rolls: int32 (n, 2, 2), None: nothing is rolled.  place: float32 (n, 4), or None.
+      truncation: float32 (n, 1), or None.
       labels: of each request, int64 (n,) each.
       embeddings: float32 (n, e) by mechanism, instead of those of the labels; empty: those of the labels.
     """
@@ -321,6 +342,7 @@ class RequestInputs:
         first = requests[0]
         rolls = first.rolls()
         self.rolls = rolls if has_rolls or rolls.any() else None
+        self.place = first.place
         self.truncation = first.truncation
         self.labels = [request.labels for request in requests]
         self.embeddings = {name: np.asarray(rows, np.float32) for name, rows in embeddings.items()}
@@ -339,6 +361,7 @@ class RequestInputs:
         """What has to be uploaded first."""
         yield self._indices
         yield self.rolls
+        yield self.place
         for labels in self.labels:
             yield from labels
         yield from self.embeddings.values()
@@ -375,15 +398,51 @@ def compose_pictures(
     pixels: PixelFormat,
     pictures: Mapping[str, Any],
     index: Any | None,
-    rolls: Any | None,
+    moves: Moves,
     images: Any,
     **where: Any,
 ) -> None:
     """Call an op with the signature of `cgnrt.ops.compose`; all but `where` is as for `RenderDevice.compose`."""
     masks, foregrounds, backgrounds = (pictures[PICTURES[name]] for name in MECHANISMS)
     compose(
-        masks, foregrounds, backgrounds, index, rolls=rolls, out=images, **pixels.compose_options, **where
+        masks,
+        foregrounds,
+        backgrounds,
+        index,
+        **moves._asdict(),
+        out=images,
+        **pixels.compose_options,
+        **where,
     )
+
+
+def compose_placed_part(
+    compose: Callable[..., Any],
+    ends: Any,
+    black: Any,
+    name: str,
+    picture: Any,
+    index: Any,
+    moves: Moves,
+    part: Any,
+    **where: Any,
+) -> None:
+    """Write the placed mask or foreground to `part`: the composer blends it over black through a mask of one.
+
+    Args:
+      ends: masks of zero and of one, (2, 1, h, w).  black: (1, c, h, w) zeros.
+      index: as `placed_rows` has it, on the device.
+    """
+    if name == PICTURES["shape"]:  # m * 1 + (1 - m) * 0
+        compose(picture, ends, ends, index, place=moves.place, out=part, **where)
+    else:
+        compose(ends, picture, black, index, rolls=moves.rolls, place=moves.place, out=part, **where)
+
+
+def placed_rows(name: str, taken: np.ndarray) -> np.ndarray:
+    """The index of `compose_placed_part` for rows of a picture, (n, 3)."""
+    one, zero = np.ones_like(taken), np.zeros_like(taken)
+    return np.stack([taken, one, zero] if name == PICTURES["shape"] else [one, taken, zero], axis=1)
 
 
 def network_inputs(

@@ -19,12 +19,16 @@ from cgnrt.plan import Plan
 from cgnrt.plan.bank import widen
 from cgnrt.render.device import (
     COLUMNS,
+    PLACED,
     ROLLS,
+    Moves,
     RenderDevice,
     Uploaded,
     compose_pictures,
+    compose_placed_part,
     load_engines,
     output_shapes,
+    placed_rows,
 )
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
@@ -95,25 +99,39 @@ class HostDevice(RenderDevice):
         pixels: PixelFormat,
         pictures: Mapping[str, np.ndarray],
         index: np.ndarray | None,
-        rolls: np.ndarray | None,
+        moves: Moves,
         images: Any,
     ) -> None:
-        compose_pictures(ops.compose, pixels, pictures, index, rolls, images, threads=self._threads or 0)
+        compose_pictures(ops.compose, pixels, pictures, index, moves, images, threads=self._threads or 0)
 
     def keep(
         self,
         pictures: Mapping[str, np.ndarray],
         rows: np.ndarray | None,
-        rolls: np.ndarray | None,
+        moves: Moves,
         parts: Mapping[str, np.ndarray],
     ) -> None:
         for name, part in parts.items():
+            if moves.place is not None and name in PLACED:
+                self._place(name, pictures[name], rows, moves, part)
+                continue
             picture = pictures[name] if rows is None else pictures[name][rows[:, COLUMNS[name]]]
             if picture.dtype == np.uint8:
                 picture = widen(picture)
-            if rolls is not None and name in ROLLS:
-                picture = roll_each(picture, rolls[:, ROLLS[name]])
+            if moves.rolls is not None and name in ROLLS:
+                picture = roll_each(picture, moves.rolls[:, ROLLS[name]])
             part[...] = picture
+
+    def _place(
+        self, name: str, picture: np.ndarray, rows: np.ndarray | None, moves: Moves, part: np.ndarray
+    ) -> None:
+        taken = np.arange(len(part)) if rows is None else rows[:, COLUMNS[name]].astype(np.int64)
+        ends = np.stack([np.full((1, *part.shape[2:]), end, np.float32) for end in (0, 1)])
+        black = np.zeros((1, *part.shape[1:]), np.float32)
+        index = placed_rows(name, taken)
+        compose_placed_part(
+            ops.compose, ends, black, name, picture, index, moves, part, threads=self._threads or 0
+        )
 
     def _opened(self) -> dict[str, Engine]:
         """The engines, loaded for the first run: to check a request must start no threads, as the process may fork."""

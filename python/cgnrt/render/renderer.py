@@ -17,6 +17,7 @@ from cgnrt.batch import Batch
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
 from cgnrt.render.banks import BankPictures
 from cgnrt.render.device import (
+    Moves,
     Opening,
     RenderDevice,
     RequestInputs,
@@ -117,11 +118,14 @@ class Renderer:
         """
         return self._render(requests, parts) if requests else []
 
-    def render_pool(self, where: np.ndarray, key: PoolKey, parts: bool, out: Any) -> Batch:
+    def render_pool(
+        self, where: np.ndarray, key: PoolKey, place: np.ndarray | None, parts: bool, out: Any
+    ) -> Batch:
         """Compose samples from pool entries; those that the kept pool lacks are made first.
 
         Args:
           where: int64 (n,) stream indices.
+          place: (n, 4) float32, where the objects are put, or None.
           parts, out: as for `render`.
         """
         n, options = len(where), key.options
@@ -139,17 +143,17 @@ class Renderer:
             kept = self._parts(device, n) if parts else {}
             shape, texture, background = np.empty((3, n), np.int64)
             labels = Labels(shape, texture, background)
-            uploaded = device.uploaded([where, entries, rolls])
+            uploaded = device.uploaded([where, entries, rolls, place])
             for part in layout.parts(n):  # none where there is no sample: that needs no pool
                 with device.lock:
                     pool = self._pool_of(device, key, layout, parts)
                     found = uploaded[entries][part]
                     rows, index = pool.find(device, entries[part], found, where[part])
-                    moved = None if rolls is None else uploaded[rolls][part]
+                    moves = Moves.of(uploaded, rolls, place, part)
                     picture_rows, index = pool.picture_rows(rows, index)
-                    device.compose(self._pixels, pool.pictures, index, moved, images[part])
+                    device.compose(self._pixels, pool.pictures, index, moves, images[part])
                     if kept:
-                        device.keep(pool.pictures, picture_rows, moved, _cut(kept, part))
+                        device.keep(pool.pictures, picture_rows, moves, _cut(kept, part))
                     for column, chosen in zip(labels, pool.labels(rows), strict=True):
                         column[part] = chosen
             return Batch(
@@ -158,9 +162,14 @@ class Renderer:
                 seed=options.seed,
                 indices=where,
                 index=entries,
+                place=place,
                 draw_noise=PoolNoise(self._sampler, options, entries, where),
                 on_device=device.hand_out(
-                    device.upload(labels), uploaded[where], uploaded[entries], [images, *kept.values()]
+                    device.upload(labels),
+                    uploaded[where],
+                    uploaded[entries],
+                    None if place is None else uploaded[place],
+                    [images, *kept.values()],
                 ),
                 **kept,
             )
@@ -207,14 +216,14 @@ class Renderer:
             uploaded = device.uploaded(read.arrays())
             for part in self._chunks(device, n):
                 noise = read.draw(device, uploaded, part)
-                rolls = None if read.rolls is None else uploaded[read.rolls][part]
+                moves = Moves.of(uploaded, read.rolls, read.place, part)
                 with device.lock if self._banks.decodes else device.turn():
                     found = self._pictures(device, read, noise, uploaded, part)
                     device.join()
                     for (pictures, rows), target in zip(found, images, strict=True):
-                        device.compose(self._pixels, pictures, rows, rolls, target[part])
+                        device.compose(self._pixels, pictures, rows, moves, target[part])
                     if kept:
-                        device.keep(*found[0], rolls, _cut(kept, part))
+                        device.keep(*found[0], moves, _cut(kept, part))
                 if progress is not None:
                     progress(part.stop - part.start)
             return [
@@ -223,11 +232,13 @@ class Renderer:
                     labels=labels,
                     seed=request.options.seed,
                     indices=request.indices,
+                    place=read.place,
                     draw_noise=request.noise,
                     on_device=device.hand_out(
                         [uploaded[column] for column in labels],
                         uploaded[first.indices],
                         None,
+                        None if read.place is None else uploaded[read.place],
                         [target, *kept.values()],
                     ),
                     **(kept if request is first else {}),
@@ -322,7 +333,7 @@ class Renderer:
             found = tuple(out.shape) if hasattr(out, "shape") else out
             raise ValueError(f"sample: out is {found!r}, expected shape {shape}.")
         # Composing no image tells what else is wrong with `out` before the networks run.
-        device.compose(self._pixels, self._parts(device, 0), None, None, out[:0])
+        device.compose(self._pixels, self._parts(device, 0), None, Moves(), out[:0])
         return out
 
     def _parts(self, device: RenderDevice, n: int) -> dict[str, Any]:

@@ -21,10 +21,19 @@ from cgnrt.backends.base import BUSY_PIXELS
 from cgnrt.backends.torch import library
 from cgnrt.batch import DeviceColumns
 from cgnrt.plan import Plan
-from cgnrt.render.device import COLUMNS, ROLLS, RenderDevice, compose_pictures, largest_batch, load_engines
+from cgnrt.render.device import (
+    COLUMNS,
+    PLACED,
+    ROLLS,
+    Moves,
+    RenderDevice,
+    compose_pictures,
+    largest_batch,
+    load_engines,
+)
 from cgnrt.request.options import PixelFormat
 from cgnrt.sampling import NoiseDraw
-from cgnrt.torch_moves import roll
+from cgnrt.torch_moves import put, roll
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,28 +161,30 @@ class TorchDevice(RenderDevice):
         pixels: PixelFormat,
         pictures: Mapping[str, Any],
         index: Tensor | None,
-        rolls: Tensor | None,
+        moves: Moves,
         images: Any,
     ) -> None:
-        compose_pictures(torch_ops.compose, pixels, pictures, index, rolls, images)
+        compose_pictures(torch_ops.compose, pixels, pictures, index, moves, images)
 
     def keep(
         self,
         pictures: Mapping[str, Any],
         rows: np.ndarray | None,
-        rolls: Tensor | None,
+        moves: Moves,
         parts: Mapping[str, Any],
     ) -> None:
         for name, part in parts.items():
             picture = pictures[name]
             if rows is not None:
                 picture = picture.index_select(0, self._sent(rows[:, COLUMNS[name]].astype(np.int64)))
-            if rolls is not None and name in ROLLS:
-                picture = roll(picture, rolls[:, ROLLS[name]])
+            if moves.rolls is not None and name in ROLLS:
+                picture = roll(picture, moves.rolls[:, ROLLS[name]])
+            if moves.place is not None and name in PLACED:
+                picture = put(picture, moves.place)
             part.copy_(picture)
 
     def hand_out(
-        self, labels: Sequence[Any], indices: Any, index: Any, pictures: Sequence[Any]
+        self, labels: Sequence[Any], indices: Any, index: Any, place: Any, pictures: Sequence[Any]
     ) -> TorchColumns:
         shape, texture, background = labels
-        return TorchColumns((shape, texture, background), indices, index)
+        return TorchColumns((shape, texture, background), indices, index, place)

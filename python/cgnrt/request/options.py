@@ -14,6 +14,7 @@ from cgnrt._support.values import check_threads, host_array, is_int, refuse_mask
 from cgnrt.backends import EngineOptions
 from cgnrt.plan import Plan
 from cgnrt.request.labels import Label, check_mechanism_keys
+from cgnrt.request.place import FACTORS, with_factors
 from cgnrt.sampling import check_seed
 
 _DTYPES = ("float32", "float16", "bfloat16", "uint8")
@@ -40,13 +41,14 @@ class SampleOptions:
 
     Attributes:
       pool: three sizes, also where one number was given.
+      place: with what `do` sets of it, which is not in `do` any more.
 
     Raises:
       TypeError, ValueError: the message names the option, what it is and what is expected.
     """
 
     seed: int | None = None
-    do: Mapping[str, Label] | None = None
+    do: Mapping[str, Label | float] | None = None
     labels: str = "independent"
     classes: Mapping[str, Sequence[Label]] | None = None
     shared_noise: bool | None = None
@@ -56,13 +58,14 @@ class SampleOptions:
     truncation: Any = None
     pool: int | tuple[int, int, int] | None = None
     refresh: int | None = None
+    place: Any = None
     parts: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("labels", self.labels, LABELS)
         _check_choice("hold", self.hold, HOLDS)
         if self.do is not None:
-            check_mechanism_keys("do", self.do)
+            self._split_do(self.do)
         if self.classes is not None:
             check_mechanism_keys("classes", self.classes)
         keep = object.__setattr__
@@ -81,6 +84,16 @@ class SampleOptions:
             raise beside_pool("distinct")
         if self.pool is not None and (self.per_noise > 1 or self.labels == "shared"):
             raise beside_pool("per_noise" if self.per_noise > 1 else "labels='shared'")
+
+    def _split_do(self, do: Mapping[str, Any]) -> None:
+        """What `do` sets of the place goes there."""
+        if isinstance(do, Mapping):
+            placed = {name: value for name, value in do.items() if name in FACTORS}
+            if placed:
+                object.__setattr__(self, "place", with_factors(self.place, placed))
+                do = {name: value for name, value in do.items() if name not in FACTORS}
+                object.__setattr__(self, "do", do)
+        check_mechanism_keys("do", do)
 
     @property
     def drawn_seed(self) -> int:

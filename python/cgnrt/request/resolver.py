@@ -14,6 +14,7 @@ from cgnrt.plan import Plan, Truncation
 from cgnrt.request.labels import LONGEST_COMPOSED, LONGEST_SPELT, Label, close_names, list_labels
 from cgnrt.request.noise import check_noise, check_truncation, noise_parts
 from cgnrt.request.options import SampleOptions, beside_pool
+from cgnrt.request.place import Place, check_places
 from cgnrt.sampling import (
     MECHANISMS,
     DrawOptions,
@@ -36,6 +37,7 @@ class Request(NamedTuple):
       labels: int64 (n,) each.
       given: the caller's noise; None entries are drawn.
       truncation: (n, 1) float32 factor of the noise, None for plans without one.
+      place: (n, 4) float32, where the objects are put; None: where they are.
     """
 
     sampler: Sampler
@@ -44,6 +46,7 @@ class Request(NamedTuple):
     labels: Labels
     given: tuple[np.ndarray | None, ...]
     truncation: np.ndarray | None
+    place: np.ndarray | None = None
 
     def noise(self, part: slice = slice(None)) -> Noise:
         """Noise and rolls of some of the samples."""
@@ -66,6 +69,7 @@ class Request(NamedTuple):
             labels=Labels(*(column[part] for column in self.labels)),
             given=tuple(None if array is None else array[part] for array in self.given),
             truncation=None if self.truncation is None else self.truncation[part],
+            place=None if self.place is None else self.place[part],
         )
 
 
@@ -118,7 +122,7 @@ class ClassNames:
         classes: np.ndarray = np.asarray(found, np.int64)[labels]
         return classes
 
-    def intervention(self, do: Mapping[str, Label] | None) -> tuple[tuple[str, int], ...]:
+    def intervention(self, do: Mapping[str, Any] | None) -> tuple[tuple[str, int], ...]:
         """`do` as (mechanism, class index) pairs, in the order of `MECHANISMS`."""
         do = do or {}
         return tuple((m, self.index(f"do[{m!r}]", m, do[m])) for m in MECHANISMS if m in do)
@@ -184,6 +188,8 @@ class Resolver:
         `noise` is only checked for whether it may be there.
         """
         draws = self.draws(options)
+        if options.place is not None and not isinstance(options.place, Place):
+            check_places(options.place, n)
         if options.pool is None:
             # One number for all is checked without an array of n.
             self.truncation(options.truncation, n if np.ndim(options.truncation) else 0)
@@ -270,6 +276,8 @@ class Resolver:
                 for m, u in parts
                 if u is not None
             }
+        if options.place is not None and not isinstance(options.place, Place):
+            lengths["place"] = len(np.atleast_1d(host_array("sample", "place", options.place)))
         if indices is not None:
             lengths["indices"] = len(resolve_indices(None, 0, indices))
         if n is not None:
@@ -300,6 +308,14 @@ class Resolver:
         """The truncation of n samples, float32 (n, 1); None for a plan without truncation."""
         return check_truncation(self._truncation, value, n)
 
+    def places(self, options: SampleOptions, draws: DrawOptions, indices: np.ndarray) -> np.ndarray | None:
+        """Where the objects of samples are put, float32 (n, 4); None: where they are."""
+        if options.place is None:
+            return None
+        if isinstance(options.place, Place):
+            return self.sampler.places(draws, options.place.draws(self.sampler.resolution), indices)
+        return check_places(options.place, len(indices))
+
     def pool_truncation(self, options: SampleOptions) -> float | None:
         """The one truncation of all entries of a pool."""
         factor = check_truncation(self._truncation, options.truncation, 1)
@@ -326,6 +342,7 @@ class Resolver:
             self._labels(draws, indices, labels),
             check_noise(self.sampler, noise, n),
             self.truncation(options.truncation, n),
+            self.places(options, draws, indices),
         )
 
     def _labels(self, draws: DrawOptions, indices: np.ndarray, given: Mapping[str, np.ndarray]) -> Labels:
@@ -364,9 +381,20 @@ def merge_requests(requests: Sequence[Request]) -> Request:
     truncation = None
     if first.truncation is not None:
         truncation = np.concatenate([request.truncation for request in requests])
+    place = None
+    if any(request.place is not None for request in requests):
+        place = np.concatenate([_placed(request) for request in requests])
     return first._replace(
+        place=place,
         indices=np.concatenate([request.indices for request in requests]),
         labels=Labels(*map(np.concatenate, zip(*(request.labels for request in requests), strict=True))),
         given=tuple(map(np.concatenate, zip(*noise, strict=True))),
         truncation=truncation,
     )
+
+
+def _placed(request: Request) -> np.ndarray:
+    """The places of a request; of one without, those where objects are."""
+    if request.place is not None:
+        return request.place
+    return np.tile(np.array([0, 0, 1, 0], np.float32), (len(request.indices), 1))

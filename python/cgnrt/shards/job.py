@@ -166,6 +166,10 @@ def resolve(
       PlanError, BackendError, TypeError, ValueError: as a Generator, or an option is out of range.
     """
     count, start = check_span(n, start)
+    if options.place is not None:
+        raise ValueError(
+            "generate: a place is set, which is not supported in data sets. Use Generator.batches."
+        )
     if processes is not None:
         check_positive("processes", processes)
     if before is not None:

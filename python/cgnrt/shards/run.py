@@ -39,7 +39,7 @@ def generate(
     shard_size: int = 10_000,
     seed: int = 0,
     start: int = 0,
-    do: Mapping[str, Label] | None = SampleOptions.do,
+    do: Mapping[str, Label | float] | None = SampleOptions.do,
     labels: str = SampleOptions.labels,
     classes: Mapping[str, Sequence[Label]] | None = SampleOptions.classes,
     truncation: float | None = SampleOptions.truncation,
