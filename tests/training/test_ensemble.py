@@ -21,7 +21,7 @@ from cgnrt_training.ensemble.config import RECIPES, ROWS, AugmentConfig, Ensembl
 from cgnrt_training.ensemble.model import Ensemble, ensemble_losses, mean_log_probabilities, mean_logits
 from cgnrt_training.ensemble.sources import Batches, PhotoImages, PlanImages, open_batches, places_of, scaled
 from cgnrt_training.ensemble.testsets import SETS, TestSets
-from cgnrt_training.ensemble.train import rate
+from cgnrt_training.ensemble.train import Inputs, Run, rate
 from cgnrt_training.features.squeezenet import SqueezeNetFeatures
 from cgnrt_training.photos.masks import MaskFolder
 from cgnrt_training.photos.pack import Photos, open_photos, pack_photos
@@ -63,7 +63,7 @@ def test_heads_are_averaged_both_ways() -> None:
     expected = (logits[0, 0].log_softmax(0) + logits[0, 1].log_softmax(0) + logits[0, 2].log_softmax(0)) / 3
     torch.testing.assert_close(mean_log_probabilities(logits)[0], expected)
     torch.testing.assert_close(mean_logits(logits)[0], torch.tensor([2 / 3, 4 / 3]))
-    # The two differ in what they answer: one very certain head counts for more among logits.
+    # Both name the same class: they differ by a constant of each image.
     uneven = torch.tensor([[[9.0, 0.0, 0.0], [0.0, 5.0, 5.0], [0.0, 5.0, 4.0]]])
     assert mean_logits(uneven).argmax() == 1
     assert mean_log_probabilities(uneven).argmax() == 1
@@ -312,6 +312,26 @@ def test_moves_and_erasing() -> None:
     assert 60 < int((share > 0).sum()) < 140
     assert 0.01 < float(share[share > 0].min()) < float(share.max()) < 0.4
     assert not many.any()
+
+
+def test_long_gradients_are_shortened(folder: Path, photos: Photos) -> None:
+    def moved(clip: float) -> float:
+        config = override(
+            small("original"),
+            {
+                "model": {"backbone": "resnet18"},
+                "optimizer": {"clip": clip, "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},
+            },
+        )
+        run = Run(config, Inputs(photos, None, None, None, {}))
+        before = [p.detach().clone() for p in run.model.parameters()]
+        run.model.train()
+        run.step(open_batches(config, photos, None)(0))
+        steps = [a.detach() - b for a, b in zip(run.model.parameters(), before, strict=True)]
+        return float(torch.stack([step.norm() for step in steps]).norm())
+
+    assert moved(0.1) == pytest.approx(0.1, rel=0.02)
+    assert moved(0.0) > 0.2
 
 
 def test_rates_of_the_paper_and_of_small() -> None:

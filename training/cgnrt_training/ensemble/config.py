@@ -54,6 +54,7 @@ class OptimizerConfig:
     factor: float = 0.001  # App. C.4: of the rate, at each of `drops`; ref. 0.1
     drops: tuple[float, float] = (30.0, 60.0)  # epochs, App. C.4; ref. 15 and 30
     warmup: float = 0.0  # share of the steps over which the rate rises from 0; ours
+    clip: float = 0.0  # longest gradient of all weights; longer ones are shortened; 0 leaves them; ours
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.processes.add_gradients(self.model)
+        if longest := self.config.optimizer.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), longest)
         self.optimizer.step()
         self.state.step += 1
         return losses
