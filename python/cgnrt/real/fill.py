@@ -61,8 +61,12 @@ def free_rectangle(mask: np.ndarray) -> Rectangle | None:
     cells = blocks.max(axis=(1, 3))
     best, found = 0, None
     depth = np.zeros(cells.shape[1], np.int64)  # number of free cells from this one upward
+    # Where a row takes nothing that is free in the one above it, every rectangle of that one goes on.
+    ends = np.append(np.any(cells[1:] & ~cells[:-1], axis=1), True)
     for y, row in enumerate(cells):
         depth = np.where(row, 0, depth + 1)
+        if not ends[y]:
+            continue
         for x0, deep, x1 in _maximal(depth.tolist()):
             top, left = (y + 1 - deep) * cell, x0 * cell
             bottom, right = min((y + 1) * cell, height), min(x1 * cell, width)
