@@ -13,7 +13,6 @@ import numpy as np
 from cgnrt import ops
 from cgnrt._support.forking import ForkLock
 from cgnrt.real.fill import Rectangle, fill_from, free_rectangle
-from cgnrt.real.moved import moved
 from cgnrt.real.photos import Masks, Pictures, has_object
 from cgnrt.real.textures import WORKING_SIZE, shrink
 
@@ -87,17 +86,14 @@ class Parts:
           index: (n, 3), the photos of shape, texture and background. The last column is not used with `grounds`.
           filled: of backgrounds: without their objects, or the photos as they are.
           grounds: (3, h, w) float32, one background for all, instead of photos'.
-          place: (n, 4) float32, where the objects go, see `moved`.
+          place: (n, 4) float32, where the objects go, see `ops.compose`.
         """
         (shapes, textures, backgrounds), rows = _unique(index)
         if grounds is not None:
             rows[:, 2] = 0
         pool = self._pool(backgrounds, filled) if grounds is None else grounds[None]
         masks, pixels = self.masks.values(shapes), self.pictures.pixels(textures)
-        if place is not None:
-            masks, pixels = moved(masks[rows[:, 0]], place), moved(pixels[rows[:, 1]], place)
-            rows[:, :2] = np.arange(len(rows))[:, None]
-        ops.compose(masks, pixels, pool, rows, out=out, **form)
+        ops.compose(masks, pixels, pool, rows, place=place, out=out, **form)
 
     def textures(
         self, index: np.ndarray, picks: np.ndarray, out: np.ndarray, form: Form, *, filled: bool = True
