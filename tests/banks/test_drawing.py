@@ -199,6 +199,30 @@ def test_mechanisms_that_are_banks_are_taken_over(
             assert made.banks["texture"].spec.count == 12
     with pytest.raises(ValueError, match="its mechanisms are banks, expected at least one that is a network"):
         banks.from_plan(tmp_path / "again.plan", golden_bank_plan)
+    with pytest.raises(ValueError, match="classes of shape are given, which is a bank and taken over whole"):
+        banks.from_plan(tmp_path / "again.plan", mixed, classes={"shape": [0]})
+
+
+def test_some_classes_only(demo_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, some = tmp_path / "whole.plan", tmp_path / "some.plan"
+    assert run(demo_plan, "-n", 20, "-o", whole) == 0
+    chosen = ["--classes", "shape=7,2", "--classes", "texture=index:9", "--classes", "shape=7"]
+    assert run(demo_plan, "-n", 4, *chosen, "-o", some) == 1
+    told = (
+        "number of pictures is 4, expected at least 10: one for each class of background. Choose some of them"
+    )
+    assert told in capsys.readouterr().err
+    assert run(demo_plan, "-n", 4, *chosen, "--classes", "background=lime,aqua", "-o", some) == 0
+    with Plan.open(whole) as one, Plan.open(some) as other:
+        classes = {name: one.banks[name].classes for name in MECHANISMS}
+        assert other.banks["shape"].classes == ("2", "7")
+        assert other.banks["texture"].classes == (classes["texture"][9],)
+        assert set(other.banks["background"].classes) == {"lime", "aqua"}
+        picked = [list(classes["shape"]).index(name) for name in ("2", "7")]
+        rows = np.concatenate([np.arange(2 * label, 2 * label + 2) for label in picked])
+        assert np.array_equal(other.banks["shape"].pictures, one.banks["shape"].pictures[rows])
+        assert np.array_equal(other.banks["texture"].pictures[:2], one.banks["texture"].pictures[18:20])
+    assert cgnrt.Generator(some).sample(3, seed=0).images.shape == (3, 3, 32, 32)
 
 
 def test_shared_noise_and_truncation_stay(golden_plan: Path, tmp_path: Path) -> None:
@@ -235,6 +259,8 @@ def test_pictures_as_streams(demo_plan: Path, tmp_path: Path) -> None:
     [
         (["-n", "9"], "number of pictures is 9, expected at least 10: one for each class of shape."),
         (["-n", "-1"], "pictures is -1, expected 0 or more"),
+        (["--classes", "shap=1"], "classes"),
+        (["--classes", "shape=13"], "classes['shape'][0] is 13, expected 0..9."),
         (["--quality", "90"], "quality is given for raw pictures. Give store='webp' or 'jpeg', too."),
         (["--store", "jpeg", "--quality", "101"], "quality is 101, expected 1..100 for jpeg."),
         (["--seed", "-1"], "seed is -1, expected 0..2**64 - 1."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from cgnrt.errors import printable
 from cgnrt.generator import Generator
 from cgnrt.plan import MECHANISMS, PICTURES, BankContents, BankSource, Plan, write_bank
 from cgnrt.plan.limits import MAX_ENTRIES
+from cgnrt.request.labels import Label, check_mechanism_keys
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.resolver import ClassNames
 from cgnrt.sampling import check_index, check_seed
 from cgnrt.stream import one_ahead
 
@@ -34,6 +36,7 @@ def from_plan(
     plan: str | os.PathLike[str] | Plan,
     pictures: int = 10_000,
     *,
+    classes: Mapping[str, Sequence[Label]] | None = None,
     seed: int = 0,
     truncation: float | None = None,
     device: str = "auto",
@@ -57,6 +60,7 @@ def from_plan(
       path: the plan to make.
       plan: the plan to draw from. Mechanisms of it that are banks already are taken over.
       pictures: for each mechanism; rounded up to the same number for each of its classes.
+      classes: mechanism -> classes, indices or names, if not all are wanted; the new plan has no others.
       seed: of the stream that noise is taken from.
       truncation: for plans that have it; None is the plan's default.
       device, backend, precision, threads: as for `Generator`.
@@ -78,7 +82,7 @@ def from_plan(
             raise ValueError(
                 f"bank '{opened.path}': its mechanisms are banks, expected at least one that is a network."
             )
-        drawing = _Drawing(opened, check_index("pictures", pictures), seed, truncation)
+        drawing = _Drawing(opened, check_index("pictures", pictures), classes or {}, seed, truncation)
         with Generator(
             opened, device=device, backend=backend, precision=precision, threads=threads, dtype="uint8"
         ) as generator:
@@ -89,28 +93,43 @@ def from_plan(
 class _Order:
     """The pictures of one mechanism: class after class, `each` of every class."""
 
-    classes: int
+    classes: np.ndarray  # the plan's numbers, rising
     each: int
 
     @property
     def count(self) -> int:
-        return self.classes * self.each
+        return len(self.classes) * self.each
 
 
 class _Drawing:
     """What is drawn from a plan."""
 
-    def __init__(self, plan: Plan, pictures: int, seed: int, truncation: float | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        pictures: int,
+        classes: Mapping[str, Sequence[Label]],
+        seed: int,
+        truncation: float | None,
+    ) -> None:
         self._plan, self._seed, self._truncation = plan, seed, truncation
         self._orders: dict[str, _Order] = {}
+        names = ClassNames({name: mechanism.classes for name, mechanism in plan.mechanisms.items()})
+        check_mechanism_keys("classes", classes)
+        if banked := sorted(set(classes) & set(plan.banks)):
+            raise ValueError(
+                f"bank '{plan.path}': classes of {banked[0]} are given, which is a bank and taken over whole, expected "
+                "those of networks only."
+            )
+        chosen = dict(names.subsets(classes))
         for name, network in plan.networks.items():
-            classes = len(network.classes)
-            if pictures < classes:
+            labels = np.unique(chosen.get(name, np.arange(len(network.classes))))
+            if pictures < len(labels):
                 raise ValueError(
-                    f"bank '{plan.path}': number of pictures is {pictures}, expected at least {classes}: one for each "
-                    f"class of {name}."
+                    f"bank '{plan.path}': number of pictures is {pictures}, expected at least {len(labels)}: one for "
+                    f"each class of {name}. Choose some of them with classes (--classes)."
                 )
-            self._orders[name] = _Order(classes, -(-pictures // classes))
+            self._orders[name] = _Order(labels, -(-pictures // len(labels)))
             if self._orders[name].count > MAX_ENTRIES:
                 raise ValueError(
                     f"bank '{plan.path}': number of pictures is {pictures}, expected at most {MAX_ENTRIES}."
@@ -127,6 +146,7 @@ class _Drawing:
         settings = {
             "plan": self._plan.digest,
             "pictures": {name: order.count for name, order in self._orders.items()},
+            "classes": {name: order.classes.tolist() for name, order in self._orders.items()},
             "seed": self._seed,
             "truncation": None if options.truncation is None else float(options.truncation),
             "backend": generator.backend,
@@ -187,7 +207,7 @@ class _Drawing:
                 noise.append(None)
                 continue
             label, number = np.divmod(np.minimum(rows, order.count - 1), order.each)
-            labels[name] = label
+            labels[name] = order.classes[label]
             drawn = generator.prepare(seed=self._seed, indices=number).noise()
             noise.append(getattr(drawn, name))
         rolls = np.zeros(
@@ -209,8 +229,8 @@ class _Drawing:
             network = self._plan.networks[name]
             parts[name] = BankContents(
                 drawn[name],
-                np.repeat(np.arange(order.classes), order.each),
-                network.classes,
+                np.repeat(np.arange(len(order.classes)), order.each),
+                [network.classes[label] for label in order.classes],
                 roll=network.spec.roll,
                 sources=(BankSource(_title(self._plan), order.count, self._plan.digest),),
             )

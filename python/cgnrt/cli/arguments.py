@@ -101,11 +101,19 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
 def sample_options(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What `add_sample_options` adds but --start, as arguments of `SampleOptions`; `classes` is the generator's."""
     do = {m: label_of(text, classes.get(m, ())) for m, text in arguments.do}
-    subsets: dict[str, list[int | str]] = {}
-    for mechanism, text in arguments.classes:
-        subsets.setdefault(mechanism, []).extend(labels_in(text, classes.get(mechanism, ())))
+    subsets = class_subsets(arguments.classes, classes)
     found = {name: value for name, value in vars(arguments).items() if name in OPTION_NAMES}
     return found | {"do": do, "classes": subsets}
+
+
+def class_subsets(
+    given: Sequence[tuple[str, str]], names: Mapping[str, Sequence[str]]
+) -> dict[str, list[int | str]]:
+    """What --classes options mean, which may name a mechanism several times; `names` are the plan's."""
+    subsets: dict[str, list[int | str]] = {}
+    for mechanism, text in given:
+        subsets.setdefault(mechanism, []).extend(labels_in(text, names.get(mechanism, ())))
+    return subsets
 
 
 def label_of(text: str, names: Collection[str]) -> int | str:

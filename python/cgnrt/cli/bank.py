@@ -9,7 +9,7 @@ from pathlib import Path
 from cgnrt._support.pictures import has_suffix
 from cgnrt._support.terminal import say
 from cgnrt.banks.entries import TEXTURES, Recipe
-from cgnrt.cli.arguments import Commands, add_engine
+from cgnrt.cli.arguments import Commands, add_engine, assignment, class_subsets
 from cgnrt.plan.bank_streams import STREAMS
 from cgnrt.plan.limits import MECHANISMS
 
@@ -18,7 +18,18 @@ _STORES = ("raw", *STREAMS)
 
 # The options of each form, besides those of all forms (--output, --force).
 _FORMS = {
-    "plan": ("n", "seed", "truncation", "device", "backend", "precision", "threads", "store", "quality"),
+    "plan": (
+        "n",
+        "classes",
+        "seed",
+        "truncation",
+        "device",
+        "backend",
+        "precision",
+        "threads",
+        "store",
+        "quality",
+    ),
     "photos": (
         *("saliency", "masks", "size", "texture", "seed", "min_object", "max_object", "licence", "processes"),
         *("backend", "threads", "store", "quality"),
@@ -67,6 +78,13 @@ def add_parser(commands: Commands) -> None:
         "-n",
         type=int,
         help=f"pictures of each mechanism, rounded up to as many of every class ({_PICTURES:,})",
+    )
+    plan.add_argument(
+        "--classes",
+        type=assignment,
+        action="append",
+        metavar="MECHANISM=A,B,...",
+        help="draw only these classes, by name or index; may be given again (all)",
     )
     plan.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
     add_engine(plan)
@@ -153,9 +171,14 @@ def _form(arguments: argparse.Namespace) -> str:
 
 def _from_plan(arguments: argparse.Namespace, given: dict[str, object]) -> None:
     from cgnrt import banks
+    from cgnrt.plan import Plan
 
     pictures = given.pop("n", _PICTURES)
-    banks.from_plan(arguments.output, arguments.source[0], pictures, force=arguments.force, **given)  # type: ignore[arg-type]
+    with Plan.open(arguments.source[0]) as plan:
+        if "classes" in given:
+            names = {name: mechanism.classes for name, mechanism in plan.mechanisms.items()}
+            given["classes"] = class_subsets(arguments.classes, names)
+        banks.from_plan(arguments.output, plan, pictures, force=arguments.force, **given)  # type: ignore[arg-type]
 
 
 def _from_photos(arguments: argparse.Namespace, given: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from cgnrt.plan.manifest import BankSpec
 
 _STEP = 1 << 20  # numbers that are looked at together
 _DIGEST_BYTES = 32
+_ASKED_AT_ONCE = 1024  # chunks
 
 
 class Bank:
@@ -156,7 +158,9 @@ class Bank:
             return
         longest = int((last - first).max(initial=0))
         wanted = np.unique(np.minimum(first[:, None] + np.arange(longest + 1), last[:, None]))
-        self._compare(wanted[~self._checked[wanted]], COPY_AGAIN, threads=threads)
+        missing = wanted[~self._checked[wanted]]
+        self._ask_for(missing[:_ASKED_AT_ONCE].tolist())
+        self._compare(missing, COPY_AGAIN, threads=threads)
 
     def verify(self, next_step: str = COPY_AGAIN, progress: Callable[[int], object] | None = None) -> None:
         """Compare every chunk; errors as for `check`.
@@ -208,6 +212,17 @@ class Bank:
             yield from executor.map(digest, chunks)
         finally:
             executor.shutdown(cancel_futures=True)
+
+    def _ask_for(self, chunks: Sequence[int]) -> None:
+        """Let the system read chunks that are on the disk, all of them together: page by page it takes far longer."""
+        if not isinstance(mapping := self._data.obj, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        begin = np.frombuffer(mapping, np.uint8).ctypes.data
+        for chunk in chunks:
+            part = self._chunk(chunk)
+            start = np.frombuffer(part, np.uint8).ctypes.data - begin
+            inside = start % mmap.PAGESIZE
+            mapping.madvise(mmap.MADV_WILLNEED, start - inside, part.nbytes + inside)
 
     def _chunk(self, chunk: int) -> memoryview:
         return self._data[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
