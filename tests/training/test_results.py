@@ -10,7 +10,7 @@ from PIL import Image
 
 from cgnrt.errors import CgnrtError
 from cgnrt_training import cli
-from cgnrt_training.experiments import paper, plots
+from cgnrt_training.experiments import paper, plots, plots_table3_4
 from cgnrt_training.experiments.results import merge, publish
 from cgnrt_training.experiments.results_page import page
 
@@ -251,7 +251,7 @@ def test_later_runs_replace_rows_and_keep_the_records_that_stand() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (run("table3", {}), "experiment is 'table3', expected one of table2, fig7"),
+        (run("table9", {}), "experiment is 'table9', expected one of table2, fig7"),
         ({"experiment": "fig7", "results": FIG7}, "fig7 has no settings, command"),
         ([], "content is not an object"),
         ("{", "content is not JSON"),
@@ -277,7 +277,7 @@ def test_command(runs: list[Path], tmp_path: Path, capsys) -> None:
 
 def test_plots_of_files(runs: list[Path], tmp_path: Path) -> None:
     for name, path in zip(ALL, runs, strict=True):
-        if name not in ("fig6", "table1"):  # they have no plot
+        if name not in ("fig6", "table1", "table3", "table4"):  # they have no plot of a file
             target = tmp_path / f"{name}-drawn.png"
             getattr(plots, name)(path, target)
             first = target.read_bytes()
@@ -285,6 +285,11 @@ def test_plots_of_files(runs: list[Path], tmp_path: Path) -> None:
             assert target.read_bytes() == first  # the same figure, the same bytes
             with Image.open(target) as picture:
                 assert min(picture.size) > 200
+    for draw, results in ((plots_table3_4.draw_table3, TABLE3), (plots_table3_4.draw_table4, TABLE4)):
+        drawn = [tmp_path / f"{draw.__name__}-{k}.png" for k in range(2)]
+        for target in drawn:
+            draw(results, target)
+        assert drawn[0].read_bytes() == drawn[1].read_bytes()
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(CgnrtError, match="content has no results"):
         plots.table2(tmp_path / "bad.json", tmp_path / "bad.png")
