@@ -215,6 +215,8 @@ def measure_compose(case: dict[str, Any], threads: int, rounds: int) -> dict[str
     peers: Calls = {"ours": calls["ours"], "numpy": inputs.numpy}
     if TORCH:
         peers["torch"] = inputs.torch()
+    if inputs.place is not None:  # the others have no such operation
+        peers = {"ours": calls["ours"]}
     peer_times = time_in_turns(peers, rounds=max(3, rounds // 4), warmup=1)
     median = statistics.median(times["ours"])
     row: dict[str, Any] = {
@@ -226,10 +228,9 @@ def measure_compose(case: dict[str, Any], threads: int, rounds: int) -> dict[str
         "GB/s": inputs.bytes / median / 1e9,
         "copy GB/s": inputs.bytes / statistics.median(times[best]) / 1e9,
         "share of copy": share,
-        "x numpy": median_ratio(peer_times["numpy"], peer_times["ours"]),
     }
-    if TORCH:
-        row["x torch"] = median_ratio(peer_times["torch"], peer_times["ours"])
+    for name in ("numpy", "torch") if TORCH else ("numpy",):
+        row[f"x {name}"] = median_ratio(peer_times[name], peer_times["ours"]) if name in peers else None
     return row
 
 
