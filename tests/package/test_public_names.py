@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
     "cgnrt": """
         Audit BFloat16Array BackendError Batch CgnrtError CheckpointError Generator Labels MissingDependencyError Noise
-        Plan PlanError SampleOptions audit build_info compose
+        Place Plan PlanError SampleOptions audit build_info compose
     """,
     "cgnrt.cuda": """
         DeviceArray Event Graph PinnedBuffer Stream finds_driver forked info is_cuda module on_device refusal
