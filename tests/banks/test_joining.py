@@ -70,6 +70,14 @@ def test_one_name_has_one_number(tmp_path: Path) -> None:
     assert cgnrt.Generator(tmp_path / "out.plan").classes["texture"] == ("red", "green")
 
 
+def test_numbers_that_differ_in_one_of_the_plans_may_differ(demo_plan: Path, tmp_path: Path) -> None:
+    banks.from_plan(tmp_path / "bank.plan", demo_plan, 20)
+    textures, backgrounds = (cgnrt.Generator(demo_plan).classes[name] for name in ("texture", "background"))
+    assert textures.index("yellow") != backgrounds.index("yellow")
+    banks.join(tmp_path / "out.plan", shape=demo_plan, texture=tmp_path / "bank.plan", background=demo_plan)
+    assert cgnrt.Generator(tmp_path / "out.plan").classes["background"] == backgrounds
+
+
 def test_a_texture_that_follows_its_shape_needs_it(tmp_path: Path) -> None:
     own = photos(tmp_path / "own.plan", texture="own")
     other = photos(tmp_path / "other.plan")

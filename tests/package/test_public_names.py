@@ -21,7 +21,10 @@ NAMES = {
     "cgnrt.ops": """
         bfloat16_dlpack build_info compose integers normal patch_grid philox resize truncated_normal
     """,
-    "cgnrt.real": "Counterfactuals Exchange Saliency counterfactuals fill_object usable",
+    "cgnrt.banks": "PhotoBank Recipe TEXTURES from_arrays from_folders from_plan join",
+    "cgnrt.real": """
+        Counterfactuals Example Exchange PhotoAudit PhotoRates Saliency audit counterfactuals fill_object usable
+    """,
     "cgnrt.shards": "Manifest ShardRecord generate verify",
     "cgnrt.torch": "CounterfactualDataset Mix Mixed Pairs Samples join mix",
     "cgnrt_export": """

@@ -27,7 +27,8 @@ def join(
     """Write a plan whose mechanisms are those of other plans: banks, networks, or both.
 
     Real masks with a CGN's textures, for example. Mechanisms may have other classes, as digits and colours have. Where
-    two have classes of one name, these have one number: `labels="shared"` draws numbers.
+    two have classes of one name, these have one number, unless one of the plans has both mechanisms' classes so:
+    `labels="shared"` draws numbers.
 
     Args:
       path: the plan to make.
@@ -64,7 +65,7 @@ def join(
 
 
 def _check_classes(names: Mapping[str, Sequence[str]], plans: Mapping[str, Plan]) -> None:
-    """Refuse classes of one name that have different numbers in two mechanisms.
+    """Refuse classes of one name that have different numbers in two mechanisms, unless a given plan has them so.
 
     Raises:
       ValueError: there are some.
@@ -72,6 +73,11 @@ def _check_classes(names: Mapping[str, Sequence[str]], plans: Mapping[str, Plan]
     for one, other in combinations(MECHANISMS, 2):
         if len(names[one]) != len(names[other]):
             continue  # labels="shared" is refused then
+        if any(
+            (plan.mechanisms[one].classes, plan.mechanisms[other].classes) == (names[one], names[other])
+            for plan in plans.values()
+        ):
+            continue  # as the colours of digits and of backgrounds
         numbers = {name: k for k, name in enumerate(names[other])}
         for k, name in enumerate(names[one]):
             if numbers.get(name, k) != k:
