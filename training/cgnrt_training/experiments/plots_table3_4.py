@@ -38,7 +38,8 @@ def _draw(results: Mapping[str, Mapping[str, Any]], bars: Mapping[str, str], uni
             at = [k + (place - (len(bars) - 1) / 2) * width for k in range(len(rows[name]))]
             pairs = [results[name][row].get(key, (float("nan"), 0.0)) for row in rows[name]]
             means, spreads = [100 * pair[0] for pair in pairs], [100 * pair[1] for pair in pairs]
-            panel.bar(at, means, width, yerr=spreads, capsize=1.5, color=colour, label=label)
+            error = spreads if any(spreads) else None  # one seed has none
+            panel.bar(at, means, width, yerr=error, capsize=1.5, color=colour, label=label)
         labels = [_short(row) for row in rows[name]]
         panel.set_xticks(range(len(labels)), labels, rotation=20, ha="right", fontsize=8)
         panel.set_ylabel(unit)
@@ -47,7 +48,13 @@ def _draw(results: Mapping[str, Mapping[str, Any]], bars: Mapping[str, str], uni
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3, axis="y")
     if begins:
-        panels[0].legend(frameon=False, fontsize=8, ncols=len(bars), loc="upper center")
+        drawn.legend(
+            *panels[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=2,
+            frameon=False,
+            fontsize=8,
+        )
     save(drawn, path)
 
 
