@@ -94,6 +94,7 @@ OWN = {
     ("cgnrt/serve/browsers.py", "entry.read_bytes()"),
     ("cgnrt_training/settings.py", 'entry.read_text("utf-8")'),
     ("cgnrt_training/imagenet/classes.py", 'Path(__file__).with_name("classes.txt").read_text('),
+    ("cgnrt/cli/example.py", '(resources.files("cgnrt") / "examples" / _PLAN).read_bytes()'),
     ("cgnrt/serve/grpc_messages.py", 'files("cgnrt.serve").joinpath(_DESCRIPTORS).read_bytes()'),
     ("cgnrt_training/photos/writing.py", '.open("rb") as rows'),
     ("cgnrt/backends/tensorrt/build.py", 'path.read_bytes() if path.is_file() else b""'),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cgnrt._support.files import discard, flush_names, held_folder, open_own, written_beside
+from cgnrt._support.reading import read_file
 from cgnrt.errors import CgnrtError, PlanError, printable
 
 _JOURNAL = "journal.jsonl"
@@ -238,7 +239,7 @@ def _path(folder: Path, name: str) -> Path:
 def _read(folder: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Settings and complete lines of a journal; None without one of this format."""
     try:
-        raw = (folder / _JOURNAL).read_bytes()
+        raw = read_file(folder / _JOURNAL)
     except FileNotFoundError:
         return None, []
     good, lines = 0, []
