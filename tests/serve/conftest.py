@@ -21,5 +21,7 @@ def server(golden_plan: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def limits() -> Limits:
-    """Limits that a test reaches: a batch of 8 images, 16 that wait."""
-    return Limits(images=64, stream_images=1000, piece=16, batch=8, queue=16, body_bytes=10_000, timeout_s=5)
+    """Limits that a test reaches: a batch of 8 images, two at a time, 16 that wait."""
+    return Limits(
+        images=64, stream_images=1000, piece=16, batch=8, queue=16, turns=2, body_bytes=10_000, timeout_s=5
+    )

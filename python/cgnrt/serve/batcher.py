@@ -139,8 +139,8 @@ class Batcher:
 
     An entry of more images than a batch makes one batch in each turn, so that others wait no longer than for that.
 
-    On all cores of a CPU, a second thread makes a turn beside the first one's if a whole batch waits: when one turn
-    ends, or lacks a core that a client has for the moment, the other keeps the cores busy.
+    On all cores of a CPU, two more threads make a turn each beside the first one's if a whole batch waits: when turns
+    end, or lack a core that a client has for the moment, another keeps the cores busy.
     """
 
     def __init__(self, generator: Generator, limits: Limits, metrics: Metrics) -> None:
@@ -151,7 +151,7 @@ class Batcher:
         self._queue: deque[QueueEntry] = deque()
         self._ready = threading.Condition()
         self._closing = False
-        # A GPU makes one turn after another anyway; and two turns take a core more than a number of threads allows.
+        # A GPU makes one turn after another anyway; and several turns take more cores than a number of threads allows.
         several = generator.device == "cpu" and generator.threads is None
         self._workers = [_Worker() for _ in range(limits.turns if several else 1)]
         self._pid = os.getpid()

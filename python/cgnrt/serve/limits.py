@@ -43,7 +43,7 @@ class Limits:
     piece: int
     batch: int
     queue: int
-    turns: int = 2
+    turns: int = 3
     streams: int = 8
     requests: int = 256
     answer_bytes: int = 1 << 27

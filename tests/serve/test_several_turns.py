@@ -1,4 +1,4 @@
-"""Two turns at a time on all cores of a CPU."""
+"""Several turns at a time on all cores of a CPU."""
 
 from __future__ import annotations
 
@@ -60,6 +60,24 @@ def test_a_whole_batch_is_made_beside_another(golden_plan: Path, limits: Limits)
     for seed, (count, response) in enumerate(zip((1, 5, 3, 8, 7), found, strict=True)):
         expected = alone.sample(count, seed).images
         np.testing.assert_allclose(arrays(response)["images"].astype(int), expected.astype(int), atol=1)
+
+
+def test_as_many_turns_as_the_limits_say(golden_plan: Path, limits: Limits) -> None:
+    shared, gate = on_all_cores(golden_plan), Gate()
+    gate.hold(shared)
+
+    async def ask() -> None:
+        service = Service(shared, "v2", limits=replace(limits, turns=3, queue=100))
+        asked = [asyncio.ensure_future(service.infer(request(tensor("count", 8)))) for _ in range(4)]
+        for _ in range(3):
+            await asyncio.to_thread(gate.wait)
+        assert "cgnrt_queue_images 8.0\n" in service.metrics.text().decode()
+        gate.open.set()
+        await asyncio.gather(*asked)
+        await service.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    assert gate.calls == [[8]] * 4
 
 
 def test_a_thread_that_waits_makes_what_was_behind_the_other_ones_turn(
