@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,3 @@ def wilson(count: int, n: int, confidence: float) -> tuple[float, float]:
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
     # For count = 0 and count = n one end is exactly `share`; rounding must not move it past that.
     return min(max(0.0, middle - half), share), max(min(1.0, middle + half), share)
-
-
-def rate_to_dict(rate: Rate) -> dict[str, Any]:
-    """Plain values that `rate_from_dict` reads, and the rate's `value` (None for n = 0)."""
-    return {**asdict(rate), "value": rate.value if rate.n else None}
-
-
-def rate_from_dict(content: Mapping[str, Any]) -> Rate:
-    """The rate that `rate_to_dict` wrote.
-
-    Raises:
-      KeyError, TypeError, ValueError: the content is not a rate.
-    """
-    rate = Rate(*(content[field.name] for field in fields(Rate)))
-    whole = type(rate.count) is int and type(rate.n) is int and 0 <= rate.count <= rate.n
-    if not whole or not 0 <= rate.low <= rate.high <= 1:
-        raise ValueError(f"a rate is {dict(content)!r}")
-    return rate

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cgnrt.auditing.rates import ByMechanism, Rate, rate_from_dict, rate_to_dict
+from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict
+from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.sampling import MECHANISMS
 
 FORMAT = "cgnrt-audit"
@@ -198,13 +199,7 @@ def _masks_to_dict(masks: Masks) -> dict[str, Any]:
 
 
 def _parse(content: Any) -> Audit:
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise ValueError(f"read audit: format is not '{FORMAT}', expected what to_dict wrote.")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"read audit: format version is {content.get('format_version')!r}, expected {FORMAT_VERSION}. "
-            "Upgrade cgnrt."
-        )
+    check_format(content, FORMAT, FORMAT_VERSION)
     try:
         found = {field.name: content[field.name] for field in fields(Audit) if field.name in content}
         required = {field.name for field in fields(Audit)} - {"distinct", "masks", "classifier"}

@@ -193,7 +193,7 @@ def unfinished(
 def _resumed(
     folder: Path, settings: Mapping[str, Any], shapes: Mapping[str, Shape], *, force: bool
 ) -> tuple[dict[str, int], list[Any]]:
-    """What earlier runs of these settings have done; nothing, and a new journal, where there is none."""
+    """What earlier runs of these settings have done. The first run starts the journal, and has done nothing."""
     before, lines = _read(folder)
     if before is not None and not force and before != settings:
         differ = [

@@ -12,7 +12,8 @@ import numpy as np
 from cgnrt._support.forking import cached_property
 from cgnrt.plan import MECHANISMS, PICTURES, Plan
 from cgnrt.render.banks import BankPictures
-from cgnrt.render.device import NoiseInput, RenderDevice, Uploaded, network_inputs, output_shapes
+from cgnrt.render.device import RenderDevice, Uploaded, output_shapes
+from cgnrt.render.inputs import NoiseInput, network_inputs
 from cgnrt.sampling import DrawOptions, Labels, Noise, Sampler
 
 _LEAST_EXTRA = 64  # so that a renewing pool of few entries is not made one by one

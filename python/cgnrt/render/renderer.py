@@ -20,12 +20,11 @@ from cgnrt.render.device import (
     Moves,
     Opening,
     RenderDevice,
-    RequestInputs,
     Uploaded,
     largest_chunk,
-    network_inputs,
     output_shapes,
 )
+from cgnrt.render.inputs import RequestInputs, network_inputs
 from cgnrt.render.pools import Pool, PoolKey, PoolLayout, PoolNoise
 from cgnrt.request.options import PixelFormat
 from cgnrt.request.resolver import Request

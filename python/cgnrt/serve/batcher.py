@@ -95,7 +95,7 @@ class QueueEntry:
         """Give the arrays to the caller that waits.
 
         Raises:
-          MemoryError: there is none for the arrays of several turns in one piece.
+          MemoryError: there is too little for the arrays of several turns in one piece.
         """
         made, self._made = self._made, []
         if len(made) > 1:

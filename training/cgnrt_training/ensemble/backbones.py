@@ -44,7 +44,7 @@ def new_backbone(name: str) -> LiteBackbone | ResNet:
     """A backbone with random weights.
 
     Raises:
-      ValueError: there is none of this name.
+      ValueError: no backbone has this name.
     """
     if name in DEPTHS:
         return ResNet(DEPTHS[name])

@@ -171,7 +171,8 @@ def _audits(options: Table34, model: Ensemble) -> dict[str, dict[str, float]]:
 def shape_bias(shape: int, texture: int) -> float:
     """Of the answers that are the shape's or the texture's label, the share that is the shape's (Geirhos et al., 2019).
 
-    Counts are of images with independent labels, the few whose two labels agree among them; 0.5 if there are none.
+    The counts are of images with independent labels, and include the few images whose two labels agree. Without such an
+    answer it is 0.5.
     """
     return shape / (shape + texture) if shape + texture else 0.5
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cgnrt.auditing.rates import rate_from_dict, rate_to_dict
+from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict
 from cgnrt.real.photo_audit.places import POSITIONS
 from cgnrt.real.photo_audit.rates import Example, PhotoRates
 
@@ -185,13 +185,7 @@ def _rates_from_dict(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(content: Any) -> PhotoAudit:
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise ValueError(f"read audit: format is not '{FORMAT}', expected what to_dict wrote.")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"read audit: format version is {content.get('format_version')!r}, expected {FORMAT_VERSION}. "
-            "Upgrade cgnrt."
-        )
+    check_format(content, FORMAT, FORMAT_VERSION)
     try:
         for name, kind in (("photos", int), ("n", int), ("seed", int), ("confidence", float)):
             if type(content[name]) is not kind:
