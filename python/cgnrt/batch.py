@@ -138,7 +138,8 @@ class Batch:
         where = "" if device == "cpu" else f" on {device}"
         kept = [name for name in PICTURE_NAMES if getattr(self, name) is not None]
         parts = f", parts={'+'.join(kept)}" if kept else ""
-        return f"Batch(images={tuple(self.images.shape)} {dtype}{where}, seed={self.seed}{parts})"
+        placed = "" if self.place is None else ", placed"
+        return f"Batch(images={tuple(self.images.shape)} {dtype}{where}, seed={self.seed}{placed}{parts})"
 
     @property
     def noise(self) -> Noise:

@@ -319,6 +319,7 @@ class Generator(Described):
         end: int = 1,
         noise: Any = None,
         truncation: float | None = None,
+        place: Any = None,
         parts: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Batch:
@@ -326,10 +327,11 @@ class Generator(Described):
 
         Args:
           frames: how many, both ends included; at least 2.
-          mechanisms: which of them change: "all", a name or several; the others stay at the first end.
+          mechanisms: which of them change: "all", a name or several; the others stay at the first end. "place" is one.
           shape, texture, background: (from, to) labels, or one label for both; None takes those of the two samples.
           seed, start, end: the stream, and the two samples in it that give noise and labels.
           noise: a `batch.noise` of length 2, the two ends; instead of those of the stream.
+          place: where the object is at the two ends, as for `sample`; between them on a straight line.
           progress: called with the number of frames made since its last call.
         Returns:
           A Batch of `frames` images; `labels` are those of the nearer end, rolls those of the first.
@@ -345,6 +347,7 @@ class Generator(Described):
             end=end,
             noise=noise,
             truncation=truncation,
+            place=place,
         )
         return self._pipeline.interpolate(path, parts, progress)
 

@@ -26,7 +26,7 @@ NAMES = {
         Counterfactuals Example Exchange PhotoAudit PhotoRates Saliency audit counterfactuals fill_object usable
     """,
     "cgnrt.shards": "Manifest ShardRecord generate verify",
-    "cgnrt.torch": "CounterfactualDataset Mix Mixed Pairs Samples join mix",
+    "cgnrt.torch": "CounterfactualDataset Mix Mixed Pairs PlacedSamples Samples join mix",
     "cgnrt_export": """
         EnginesReport ExportError InferenceForm MechanismModule ParityReport SaliencyReport add_engines count_macs
         export_plan export_saliency inference_form read_checkpoint

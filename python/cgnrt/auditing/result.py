@@ -10,6 +10,7 @@ from typing import Any
 
 from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict
 from cgnrt.auditing.rates import ByMechanism, Rate
+from cgnrt.request.place import Place
 from cgnrt.sampling import MECHANISMS
 
 FORMAT = "cgnrt-audit"
@@ -54,6 +55,7 @@ class Audit:
       shared: the rate of images whose three labels agree, as in a biased training set, and whose answer is that label.
       by_class: `follows.shape` for each class of the shape.
       distinct: texture and background of the counterfactuals and interventions never have classes of one name.
+      place: what the places of the objects are drawn from; None where the plan draws them.
       masks: how many masks show their label; None where no classifier of masks was given.
       classifier: what the classifier is called, for titles. It is not compared.
     """
@@ -70,6 +72,7 @@ class Audit:
     shared: Rate
     by_class: tuple[Rate, ...]
     distinct: bool = False
+    place: Place | None = None
     masks: Masks | None = None
     classifier: str = field(default="", compare=False)
 
@@ -90,6 +93,7 @@ class Audit:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             **plain,
+            **({} if self.place is None else {"place": self.place.to_dict()}),
             "chance": self.chance,
             **rates,
             "shared": rate_to_dict(self.shared),
@@ -150,9 +154,10 @@ class Audit:
         )
 
     def __str__(self) -> str:
+        placed = "" if self.place is None else f", objects placed by {self.place}"
         head = (
             f"{self._subject()} ({self.digest[:12]}): {self.n:,} counterfactuals and interventions"
-            f"{_DISTINCT if self.distinct else ''}, seed {self.seed}, {100 * self.confidence:g} % intervals"
+            f"{_DISTINCT if self.distinct else ''}{placed}, seed {self.seed}, {100 * self.confidence:g} % intervals"
         )
         rows = [("", "answer follows it", "changes with it alone", "... to its new label")]
         rows += [
@@ -202,7 +207,7 @@ def _parse(content: Any) -> Audit:
     check_format(content, FORMAT, FORMAT_VERSION)
     try:
         found = {field.name: content[field.name] for field in fields(Audit) if field.name in content}
-        required = {field.name for field in fields(Audit)} - {"distinct", "masks", "classifier"}
+        required = {field.name for field in fields(Audit)} - {"distinct", "place", "masks", "classifier"}
         if missing := sorted(required - found.keys()):
             raise ValueError(f"{missing[0]!r} is missing")
         for name in ("follows", "changes", "moves"):
@@ -218,6 +223,8 @@ def _parse(content: Any) -> Audit:
             raise ValueError("classes are not names")
         if len(found["classes"]) != len(found["by_class"]):
             raise ValueError("by_class is not one rate for each class")
+        if found.get("place") is not None:
+            found["place"] = Place.from_dict(found["place"])
         if found.get("masks") is not None:
             found["masks"] = _masks(found["masks"], len(found["classes"]))
     except (KeyError, TypeError, ValueError) as error:

@@ -17,6 +17,7 @@ from cgnrt.auditing.result import Audit, Masks
 from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
+from cgnrt.request.place import Place, require_drawn
 from cgnrt.request.resolver import ClassNames
 from cgnrt.sampling import MECHANISMS, Labels, resolve_seed
 
@@ -36,6 +37,7 @@ def audit(
     inputs: str | None = None,
     truncation: float | None = None,
     distinct: bool = False,
+    place: Place | None = None,
     mask_classifier: Classifier | None = None,
     progress: bool = True,
 ) -> Audit:
@@ -62,6 +64,7 @@ def audit(
       truncation: for plans that have it.
       distinct: counterfactuals and interventions never have texture and background of one class, by name, where the
         shape can hardly be seen. Images whose labels agree are as without it.
+      place: where the objects are put, the same in all five kinds; as for `Generator.sample`.
       mask_classifier: names the class that a mask shows, such as a classifier of white digits on black: a torch module,
         or a function from masks (m, 1, h, w), float32 in [0, 1], to what `classifier` returns. It is asked about the
         masks of the counterfactuals, as tensors or arrays by the rule of `inputs`. None leaves `Audit.masks` out.
@@ -79,6 +82,7 @@ def audit(
     with ExitStack() as stack:
         function, inputs = prepared(stack, classifier, inputs)
         count, seed = check_request(function, n, batch_size, confidence, inputs), resolve_seed(seed)
+        require_drawn("audit", place)
         generator = _generator(plan, inputs)
         classes = _classes(generator)
         ask = _asking("classifier", function, len(classes), inputs)
@@ -87,7 +91,7 @@ def audit(
             reader, reads = prepared(stack, mask_classifier, None)
             check_callable("mask_classifier", reader)
             read = _asking("mask_classifier", reader, len(classes), reads)
-        job = Job(generator, classes, count, batch_size, seed, truncation, distinct)
+        job = Job(generator, classes, count, batch_size, seed, truncation, distinct, place)
         if inputs == "torch":
             _try_one(ask, job)
         totals = job.count(ask, read, progress)
@@ -115,7 +119,7 @@ def _asking(name: str, classifier: Classifier, k: int, inputs: str) -> _Ask:
 
 def _try_one(ask: _Ask, job: Job) -> None:
     """Ask about the first image."""
-    batch = job.generator.sample(1, seed=job.seed, truncation=job.truncation)
+    batch = job.generator.sample(1, seed=job.seed, truncation=job.truncation, place=job.place)
     try:
         ask(batch)
     except Exception as error:
@@ -138,6 +142,7 @@ class Job:
     seed: int
     truncation: float | None
     distinct: bool
+    place: Place | None
 
     def count(self, ask: _Ask, read: _Ask | None, progress: bool) -> _Totals:
         """Ask about all of them."""
@@ -147,7 +152,11 @@ class Job:
         with steady_progress("audit", 5 * self.n, "images", shown=progress) as bar:
             for indices, random in _parts(self.n, self.batch_size, self.seed):
                 related = self.generator.related(
-                    seed=self.seed, indices=indices, truncation=self.truncation, distinct=self.distinct
+                    seed=self.seed,
+                    indices=indices,
+                    truncation=self.truncation,
+                    distinct=self.distinct,
+                    place=self.place,
                 )
                 labels = related.labels
                 changed = [
@@ -243,6 +252,7 @@ class _Totals:
             shared=rate(self.shared),
             by_class=tuple(map(rate, self.right, self.seen)),
             distinct=job.distinct,
+            place=job.place,
             masks=masks,
             classifier=classifier,
         )

@@ -14,6 +14,8 @@ from cgnrt.request.options import SampleOptions
 from cgnrt.request.resolver import ClassNames, Request, Resolver
 from cgnrt.sampling import MECHANISMS, Labels, check_index
 
+_PLACE = "place"  # where the object is, which may change beside the mechanisms
+
 
 @dataclass(frozen=True)
 class Interpolation:
@@ -31,23 +33,28 @@ class Interpolation:
     end: int
     noise: Any
     truncation: float | None
+    place: Any
 
     def __post_init__(self) -> None:
         frames, mechanisms = self.frames, self.mechanisms
         if not is_int(frames) or frames < 2:
             raise ValueError(f"interpolate: frames is {frames!r}, expected an int of at least 2.")
-        if not self.moving or any(name not in MECHANISMS for name in self.moving):
+        if not self.moving or any(name not in (*MECHANISMS, _PLACE) for name in self.moving):
             raise ValueError(
                 f"interpolate: mechanisms is {mechanisms!r}, expected 'all' or some of {', '.join(MECHANISMS)}."
+            )
+        if _PLACE in self.moving and mechanisms != "all" and self.place is None:
+            raise ValueError(
+                f"interpolate: mechanisms is {mechanisms!r} without a place, expected place= beside it."
             )
         check_index("start", self.start)
         check_index("end", self.end)
 
     @property
     def moving(self) -> tuple[str, ...]:
-        """The mechanisms that change."""
+        """The mechanisms that change, and "place" where the object moves."""
         if isinstance(self.mechanisms, str):
-            return MECHANISMS if self.mechanisms == "all" else (self.mechanisms,)
+            return (*MECHANISMS, _PLACE) if self.mechanisms == "all" else (self.mechanisms,)
         return tuple(self.mechanisms) if isinstance(self.mechanisms, Sequence) else ()
 
     def request(
@@ -59,7 +66,7 @@ class Interpolation:
         """
         frames = int(self.frames)
         indices = np.asarray([self.start, self.end], np.int64)
-        drawn = resolver.request(SampleOptions(seed=self.seed), indices, self.noise)
+        drawn = resolver.request(SampleOptions(seed=self.seed, place=self.place), indices, self.noise)
         ends = drawn.noise()
         steps = np.linspace(0, 1, frames, dtype=np.float32)[:, None]
         nearer_first = steps[:, 0] < 0.5
@@ -93,8 +100,16 @@ class Interpolation:
             labels=Labels(*labels),
             given=(*noises, np.repeat(ends.rolls[:1], frames, axis=0)),
             truncation=resolver.truncation(self.truncation, frames),
+            place=None if drawn.place is None else self._places(drawn.place, steps),
         )
         return request, embeddings
+
+    def _places(self, ends: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """The place of each frame, (n, 4), of those at the ends: on a straight line, mirrored as at the nearer end."""
+        first, last = ends[0], ends[1 if _PLACE in self.moving else 0]
+        places = lerp(first, last, steps)
+        places[:, 3] = np.where(steps[:, 0] < 0.5, first[3], last[3])
+        return places
 
 
 def lerp(a: np.ndarray, b: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -103,13 +103,13 @@ def _plain(name: str) -> str:
     return " ".join(re.sub(r"[^\w]|_", " ", name.casefold()).split())
 
 
-def check_mechanism_keys(option: str, mapping: Mapping[str, Any]) -> None:
-    """Refuse what does not map mechanisms to something."""
+def check_mechanism_keys(option: str, mapping: Mapping[str, Any], beside: Sequence[str] = ()) -> None:
+    """Refuse what does not map mechanisms to something; `beside` are the other keys that the option takes."""
     if not isinstance(mapping, Mapping):
         raise TypeError(f"sample: {option} is {mapping!r}, expected a mapping from mechanisms to classes.")
+    known = (*MECHANISMS, *beside)
     for key in mapping:
         if key not in MECHANISMS:
             raise ValueError(
-                f"sample: {option} key is {key!r}, expected one of {', '.join(MECHANISMS)}."
-                f"{did_you_mean(key, MECHANISMS)}"
+                f"sample: {option} key is {key!r}, expected one of {', '.join(known)}.{did_you_mean(key, known)}"
             )

@@ -93,7 +93,7 @@ class SampleOptions:
                 object.__setattr__(self, "place", with_factors(self.place, placed))
                 do = {name: value for name, value in do.items() if name not in FACTORS}
                 object.__setattr__(self, "do", do)
-        check_mechanism_keys("do", do)
+        check_mechanism_keys("do", do, FACTORS)
 
     @property
     def drawn_seed(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.values import host_array
 from cgnrt.sampling import PlaceDraws
 
@@ -54,6 +56,30 @@ class Place:
         low, high = getattr(self, name)
         return low, high
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields in types of JSON, as `Place(**fields)` takes them."""
+        return {name: list(self.bounds(name)) for name in FACTORS[:3]} | {"flip": self.flip}
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Place:
+        """The place that `to_dict` wrote.
+
+        Raises:
+          TypeError, ValueError: the content is something else.
+        """
+        if not isinstance(content, Mapping) or set(content) != set(FACTORS):
+            raise ValueError(f"place is {str(content)[:60]}, expected an object of {', '.join(FACTORS)}")
+        return cls(**content)
+
+    def __str__(self) -> str:
+        """As the command line takes it, without what stays as the plan draws it."""
+        plain, texts = Place(), []
+        for name in FACTORS[:3]:
+            low, high = self.bounds(name)
+            if (low, high) != plain.bounds(name):
+                texts.append(f"{name}={low:g}" if low == high else f"{name}={low:g}:{high:g}")
+        return ",".join([*texts, *([f"flip={self.flip:g}"] if self.flip else [])])
+
     def draws(self, resolution: tuple[int, int]) -> PlaceDraws:
         """What is drawn for pictures of (height, width)."""
         (top, bottom), (left, right) = self.bounds("dy"), self.bounds("dx")
@@ -79,6 +105,56 @@ def with_factors(place: Any, do: dict[str, Any]) -> Any:
             f"sample: do[{min(do)!r}] is set beside a place for each sample, expected one of the two."
         )
     return replace(place or Place(), **do)
+
+
+def require_drawn(operation: str, place: Any) -> None:
+    """Refuse places for each sample where samples are drawn without end, or by several processes.
+
+    Raises:
+      ValueError: it is neither a `Place` nor None.
+    """
+    if place is not None and not isinstance(place, Place):
+        raise ValueError(
+            f"{operation}: place is given for each sample ({type(place).__name__}), expected a cgnrt.Place, from which "
+            "they are drawn."
+        )
+
+
+def read_place(texts: Iterable[str]) -> Place | None:
+    """The place that texts such as "dx=-0.3:0.3,scale=0.5:1,flip" say together; None without a text.
+
+    Raises:
+      ValueError: a factor is unknown, given twice, or not written as a number or as LOW:HIGH; or as `Place`.
+    """
+    found: dict[str, Any] = {}
+    for piece in (piece for text in texts for piece in text.split(",")):
+        name, equals, value = (part.strip() for part in piece.partition("="))
+        if name not in FACTORS:
+            raise ValueError(
+                f"sample: place has {name[:60]!r}, expected some of {', '.join(FACTORS)}.{did_you_mean(name, FACTORS)}"
+            )
+        if name in found:
+            raise ValueError(f"sample: place has {name} twice, expected it once.")
+        found[name] = 1.0 if name == "flip" and not equals else read_factor(name, value)
+    return Place(**found) if found else None
+
+
+def read_factor(name: str, text: str) -> float | tuple[float, ...]:
+    """The number that a text says of a factor, or the range if it is LOW:HIGH.
+
+    Raises:
+      ValueError: it is neither; flip has no range.
+    """
+    try:
+        ends = tuple(float(end) for end in text.split(":"))
+    except ValueError:
+        ends = ()
+    if len(ends) == 2 and name != "flip":
+        return ends
+    if len(ends) != 1:
+        rule = "a chance from 0 to 1" if name == "flip" else "a number or LOW:HIGH"
+        raise ValueError(f"sample: place {name} is {text[:60]!r}, expected {rule}.")
+    return ends[0]
 
 
 def check_places(places: Any, n: int) -> np.ndarray:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from cgnrt.torch.dataset import CounterfactualDataset
 from cgnrt.torch.mixing import Mix, Mixed, join, mix
-from cgnrt.torch.samples import Pairs, Samples
+from cgnrt.torch.samples import Pairs, PlacedSamples, Samples
 
-__all__ = ["CounterfactualDataset", "Mix", "Mixed", "Pairs", "Samples", "join", "mix"]
+__all__ = ["CounterfactualDataset", "Mix", "Mixed", "Pairs", "PlacedSamples", "Samples", "join", "mix"]

@@ -19,11 +19,12 @@ from cgnrt.batch import Batch
 from cgnrt.generator import Generator
 from cgnrt.pipeline import check_batch_size
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import require_drawn
 from cgnrt.sampling import MECHANISMS, Labels, check_index, check_span
 from cgnrt.stream import one_ahead
 from cgnrt.torch import transport
 from cgnrt.torch.epochs import Epochs, Position
-from cgnrt.torch.samples import Pairs, Samples, samples_of
+from cgnrt.torch.samples import Pairs, PlacedSamples, Samples, samples_of
 from cgnrt.torch.sharding import LoaderProcess, batch_numbers, run_length
 
 _BLOCK = 64  # samples that are made at once where single ones are handed out
@@ -42,10 +43,10 @@ class CounterfactualDataset(IterableDataset[Any]):
       n: samples in an epoch; None is without end.
       start: number of the first sample.
       label: "shape", "texture" or "background": yields `Pairs`, which unpack as `images, labels`; not with `transform`.
-      transform: makes what is yielded from a `Batch` of tensors, in the process that makes the batch; `Samples` by
-        default. It has to pickle for spawned workers.
+      transform: makes what is yielded from a `Batch` of tensors, in the process that makes the batch; by default
+        `Samples`, or with `place` `PlacedSamples`. It has to pickle for spawned workers.
       prefetch: as for `Generator.stream`; it has no effect in workers.
-      options: of `Generator.sample`, such as `pool` and `refresh`; not `indices`, `noise` and `out`.
+      options: of `Generator.sample`, such as `pool`, `refresh` and `place`; not `indices`, `noise` and `out`.
     Raises:
       TypeError, ValueError: as `sample`, and at once.
 
@@ -73,7 +74,9 @@ class CounterfactualDataset(IterableDataset[Any]):
     ) -> None:
         if not isinstance(generator, Generator):
             generator = Generator(generator)
-        self._options = generator.check(SampleOptions.collect("dataset", {"seed": seed, **options}))
+        asked = SampleOptions.collect("dataset", {"seed": seed, **options})
+        require_drawn("dataset", asked.place)
+        self._options = generator.check(asked)
         self.generator = generator
         self.batch_size = batch_size
         self._size = _BLOCK if batch_size is None else check_batch_size(batch_size)
@@ -314,22 +317,26 @@ class _Outbox:
     def __init__(self, generator: Generator) -> None:
         self._shape = generator.image_shape
         self._dtype: torch.dtype = getattr(torch, generator.dtype)
-        self._columns = torch.empty(0)
+        self._columns = self._place = torch.empty(0)
 
     def images(self, n: int) -> Tensor:
-        """Memory for n images, with room for their labels and indices beside them."""
-        images, self._columns = transport.outbox().room(
-            [((n, *self._shape), self._dtype), ((4, n), torch.int64)]
+        """Memory for n images, with room for their labels, indices and places beside them."""
+        images, self._columns, self._place = transport.outbox().room(
+            [((n, *self._shape), self._dtype), ((4, n), torch.int64), ((n, 4), torch.float32)]
         )
         return images
 
-    def samples_of(self, batch: Batch) -> Samples:
+    def samples_of(self, batch: Batch) -> Samples | PlacedSamples:
         """As `samples.samples_of`, for the images of the last call of `images`."""
         columns = self._columns
         for column, values in zip(columns, (*batch.labels, batch.indices), strict=True):
             column.copy_(torch.as_tensor(values))
-        labels: Any = columns[:3]
-        return Samples(batch.images, Labels(*labels), columns[3])
+        columns_of_labels: Any = columns[:3]
+        labels = Labels(*columns_of_labels)
+        if batch.place is None:
+            return Samples(batch.images, labels, columns[3])
+        self._place.copy_(torch.as_tensor(batch.place))
+        return PlacedSamples(batch.images, labels, columns[3], self._place)
 
 
 def row(item: Any, key: Any) -> Any:

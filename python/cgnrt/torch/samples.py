@@ -29,6 +29,24 @@ class Samples(NamedTuple):
         return (Samples, tuple(self)) if sent is None else (_receive, sent)
 
 
+class PlacedSamples(NamedTuple):
+    """Counterfactuals as tensors, of a data set with a `place`: `for images, labels, indices, place in loader`.
+
+    Attributes:
+      images, labels, indices: as those of `Samples`.
+      place: float32 (n, 4), rows of (dy, dx, scale, flip) as in `Batch.place`.
+    """
+
+    images: Tensor
+    labels: Labels
+    indices: Tensor
+    place: Tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sent = transport.send([self.images, *self.labels, self.indices, self.place])
+        return (PlacedSamples, tuple(self)) if sent is None else (_receive_placed, sent)
+
+
 class Pairs(NamedTuple):
     """Counterfactuals with one label each: `for images, labels in loader`.
 
@@ -45,14 +63,22 @@ class Pairs(NamedTuple):
         return (Pairs, tuple(self)) if sent is None else (_receive_pairs, sent)
 
 
-def samples_of(batch: Batch) -> Samples:
+def samples_of(batch: Batch) -> Samples | PlacedSamples:
     """The tensors of a batch of tensors."""
     indices: Any = batch.indices
+    if batch.place is not None:
+        return PlacedSamples(batch.images, batch.labels, indices, batch.place)
     return Samples(batch.images, batch.labels, indices)
 
 
 def _receive_pairs(*sent: Any) -> Pairs:
     return Pairs(*transport.receive(*sent))
+
+
+def _receive_placed(*sent: Any) -> PlacedSamples:
+    images, *labels, indices, place = transport.receive(*sent)
+    columns: Any = labels
+    return PlacedSamples(images, Labels(*columns), indices, place)
 
 
 def _receive(*sent: Any) -> Samples:
