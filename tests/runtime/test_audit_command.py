@@ -69,6 +69,24 @@ def test_a_torch_module_by_its_name(
     assert capsys.readouterr().out == f"{expected}\n"
 
 
+def test_placed_objects(telling: Generator, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["audit", str(telling.plan.path), "own_classifiers:constant", "-n", "20", "-o", "audit.json"]
+    assert main([*words, "--place", "dx=-0.5:0.5", "--place", "scale=0.5"]) == 0
+    assert ", objects placed by dx=-0.5:0.5,scale=0.5, seed 0" in capsys.readouterr().out
+    place = cgnrt.Place(dx=(-0.5, 0.5), scale=0.5)
+    expected = cgnrt.audit(lambda images: np.zeros(len(images), int), telling, 20, place=place)
+    assert Audit.from_json((here / "audit.json").read_text()) == expected
+    assert main([*words, "--force", "--place", "y=1"]) == 1
+    assert (
+        "sample: place has 'y', expected some of dy, dx, scale, flip. Did you mean 'dy'?"
+        in capsys.readouterr().err
+    )
+    assert (
+        main(["audit", "own_classifiers:constant", "--photos", ".", "--masks", ".", "--place", "dx=1"]) == 1
+    )
+    assert "audit: --place is not supported with --photos. Leave it out." in capsys.readouterr().err
+
+
 def test_distinct_labels_and_masks(
     telling: Generator, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgnrt import Generator
+from cgnrt import Generator, Place
 from cgnrt._support.files import terminable, written_beside
 from cgnrt.cli import main
 from cgnrt.cli.bench import usual_batch
@@ -95,6 +95,25 @@ def test_sample_renews_its_pool(golden_plan: Path, tmp_path: Path) -> None:
     with np.load(target) as found:
         np.testing.assert_array_equal(found["labels_texture"], expected.labels.texture)
         assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
+
+
+def test_sample_tells_the_places(
+    golden_plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / "x.npz")
+    given = ["sample", str(golden_plan), "-n", "9", "-o", target]
+    assert main([*given, "--place", "dx=-0.5:0.25,flip=0.5", "--do", "scale=0.5"]) == 0
+    place = Place(dx=(-0.5, 0.25), flip=0.5, scale=0.5)
+    expected = Generator(golden_plan, dtype="uint8", layout="NHWC").sample(9, seed=0, place=place)
+    with np.load(target) as found:
+        np.testing.assert_array_equal(found["place"], expected.place)
+        assert found["place"].dtype == np.float32
+        assert np.abs(found["images"].astype(int) - expected.images.astype(int)).max() <= 1
+    assert main([*given, "--force", "--place", "size=2"]) == 1
+    assert "sample: place has 'size', expected some of dy, dx, scale, flip." in capsys.readouterr().err
+    assert main([*given, "--force"]) == 0
+    with np.load(target) as found:
+        assert "place" not in found.files
 
 
 def test_sample_of_nothing(golden_plan: Path, tmp_path: Path) -> None:

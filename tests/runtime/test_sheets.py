@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from cgnrt import Batch, Generator, Labels
+from cgnrt import Batch, Generator, Labels, Place
 from cgnrt.cli import main
 from cgnrt.sheets import MOVES, contact_sheet, interpolation_frames, write_gif
 from cgnrt.sheets.layout import fit
+from cgnrt.sheets.samples import _corner, _labels
 
 from .conftest import NAMES
 
@@ -293,9 +295,54 @@ def test_the_tile_follows_the_plan(golden_plan: Path, demo_plan: Path, tmp_path:
             assert 96 + GAP < image.size[0] < 2 * 96 + 2 * GAP
 
 
+def test_a_sheet_shows_where_objects_are_put(golden_plan: Path, tmp_path: Path) -> None:
+    words = ["sheet", str(golden_plan), "-n", "2", "--tile", "96"]
+    for name, options in (("plain", []), ("placed", ["--place", "dx=0.25,scale=0.5"])):
+        assert main([*words, "-o", str(tmp_path / f"{name}.png"), *options]) == 0
+    gen = Generator(golden_plan, dtype="uint8", layout="NHWC")
+    place = Place(dx=0.25, scale=0.5)
+    batch = gen.sample(2, seed=0, place=place, parts=True)
+    expected = contact_sheet(batch, gen.classes)
+    with Image.open(tmp_path / "placed.png") as placed, Image.open(tmp_path / "plain.png") as plain:
+        np.testing.assert_array_equal(np.asarray(placed), np.asarray(expected))
+        two_lines = placed.size[1] - plain.size[1]
+    assert two_lines > 20
+    narrow = contact_sheet(replace(batch, place=None), gen.classes)
+    assert expected.size[1] - narrow.size[1] == two_lines
+
+
+def test_the_lines_of_a_place() -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    place = np.array([[3, -4, 0.5, 0], [0, 1.5, 1.25, 1]], np.float32)
+    batch = replace(made_up(images), place=place)
+    assert _labels(batch, names("x"))[0][3:] == ["+3, -4", "0.50"]
+    assert _labels(batch, names("x"))[1][3:] == ["+0, +1.5", "1.25 mirrored"]
+    assert _corner(batch)[3:] == ("dy, dx", "scale")
+
+
+@pytest.mark.parametrize("kind", ["mechanisms", "truncations"])
+def test_other_sheets_place_their_objects(imagenet_like: Path, tmp_path: Path, kind: str) -> None:
+    pictures = []
+    for options in ([], ["--place", "dx=0.5"]):
+        target = tmp_path / f"{len(pictures)}.png"
+        show = ["--show", "jay"] if kind == "mechanisms" else []
+        words = ["sheet", str(imagenet_like), "-n", "2", "-o", str(target), "--kind", kind, *show, *options]
+        assert main(words) == 0
+        with Image.open(target) as image:
+            pictures.append(np.asarray(image))
+    height = min(len(picture) for picture in pictures)
+    assert not np.array_equal(pictures[0][-height:], pictures[1][-height:])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            ["--kind", "interpolation", "--place", "dx=1"],
+            "--place is not supported with --kind interpolation",
+        ),
+        (["--kind", "mechanisms", "--distinct"], "--distinct is not supported with --kind mechanisms"),
+        (["--place", "dx=9"], "sample: place dx is 9.0, expected (low, high) with -4 <= low"),
         (["--kind", "contact", "--frames", "3"], "--frames is not supported with --kind contact"),
         (["--gif"], "--gif is not supported with --kind contact"),
         (["--kind", "mechanisms", "--do", "shape=1"], "--do is not supported with --kind mechanisms"),

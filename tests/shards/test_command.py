@@ -86,7 +86,7 @@ def test_progress_is_shown_on_a_terminal_alone(
         ({"refresh": 3}, "refresh is 3 without a pool"),
         ({"truncation": 0.5}, "this plan has no truncation"),
         ({"backend": "tvm"}, "backend is 'tvm'"),
-        ({"do": {"dx": 0.25}}, "a place is set, which is not supported in data sets"),
+        ({"do": {"dx": 5}}, "place dx is 5, expected"),
     ],
     ids=str,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cgnrt.backends.choice import BACKENDS
 from cgnrt.request.options import LABELS, OPTION_NAMES, SampleOptions
+from cgnrt.request.place import FACTORS, read_factor, read_place
 
 if TYPE_CHECKING:
     from cgnrt._support.terminal import CommandParser
@@ -58,7 +59,8 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
         default=[],
         metavar="MECHANISM=CLASS",
         help="intervene: fix a label, by name or index; may be given again. A class is the one of that name, where the "
-        "plan has one, else the one of that index; index:3 is always an index, name:3 always a name",
+        "plan has one, else the one of that index; index:3 is always an index, name:3 always a name. dy, dx, scale and "
+        "flip fix that of the place: scale=0.5",
     )
     parser.add_argument(
         "--classes",
@@ -79,6 +81,7 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
         "--distinct", action="store_true", help="never draw a texture and a background of one class (off)"
     )
     parser.add_argument("--truncation", type=float, help="for plans that have it (the plan's default)")
+    add_place(parser)
     if pools:
         parser.add_argument(
             "--pool", type=_pool_sizes, metavar="M,F,B", help="compose from pools of these sizes"
@@ -98,12 +101,28 @@ def add_sample_options(parser: argparse.ArgumentParser, *, pools: bool = False) 
         )
 
 
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Where objects are put."""
+    parser.add_argument(
+        "--place",
+        action="append",
+        default=[],
+        metavar="FACTOR=LOW:HIGH,...",
+        help="draw where each object is put, such as dx=-0.3:0.3,scale=0.5:1,flip=0.5: dy and dx, its shift down and "
+        "to the right in heights and widths of the picture, scale, its size, and flip, the chance that it is mirrored; "
+        "each a range, or a number for all (as the plan draws it)",
+    )
+
+
 def sample_options(arguments: argparse.Namespace, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What `add_sample_options` adds but --start, as arguments of `SampleOptions`; `classes` is the generator's."""
-    do = {m: label_of(text, classes.get(m, ())) for m, text in arguments.do}
+    do = {
+        m: _fixed_factor(m, text) if m in FACTORS else label_of(text, classes.get(m, ()))
+        for m, text in arguments.do
+    }
     subsets = class_subsets(arguments.classes, classes)
     found = {name: value for name, value in vars(arguments).items() if name in OPTION_NAMES}
-    return found | {"do": do, "classes": subsets}
+    return found | {"do": do, "classes": subsets, "place": read_place(arguments.place)}
 
 
 def class_subsets(
@@ -145,6 +164,16 @@ def assignment(text: str) -> tuple[str, str]:
     if not equals or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not MECHANISM=CLASS")
     return mechanism, value
+
+
+def _fixed_factor(name: str, text: str) -> float:
+    """The number that --do sets a factor of the place to."""
+    value = read_factor(name, text)
+    if isinstance(value, tuple):
+        raise ValueError(
+            f"sample: do[{name!r}] is {text!r}, expected a number. Use --place to draw from a range."
+        )
+    return value
 
 
 def _pool_sizes(text: str) -> tuple[int, ...]:

@@ -16,20 +16,22 @@ from cgnrt._support.reading import read_file
 from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.terminal import say
 from cgnrt._support.values import is_int
-from cgnrt.cli.arguments import Commands, add_generator, open_generator
+from cgnrt.cli.arguments import Commands, add_generator, add_place, open_generator
 from cgnrt.cli.classifiers import current_folder_first, guarded, load_classifier
 from cgnrt.cli.photos import Photos, add_photo_options, check_photo_options, read_photos
+from cgnrt.request.place import read_place
 
 if TYPE_CHECKING:
     from cgnrt.auditing.result import Audit
     from cgnrt.real import PhotoAudit
 
 # Options that only go with one of the two, and the defaults of those that have one.
-_OF_PLANS = {
+_OF_PLANS: dict[str, Any] = {
     "device": "auto",
     "precision": "auto",
     "truncation": None,
     "distinct": False,
+    "place": [],
     "mask_classifier": None,
 }
 _LARGEST_LABELS = 1 << 24  # bytes of the file
@@ -66,6 +68,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="counterfactuals and interventions never have texture and background of one class (off)",
     )
+    add_place(parser)
     parser.add_argument(
         "--mask-classifier",
         metavar="MODULE:FUNCTION",
@@ -182,6 +185,7 @@ def _audit_plan(arguments: argparse.Namespace) -> Audit:
             inputs=inputs,
             truncation=arguments.truncation,
             distinct=arguments.distinct,
+            place=read_place(arguments.place),
             mask_classifier=masks,
         )
     return replace(result, classifier=arguments.classifier)

@@ -64,13 +64,16 @@ def _run(arguments: argparse.Namespace) -> None:
         "indices": ((n,), "int64"),
         "seed": ((1,), "uint64"),
     }
+    if options.place is not None:
+        columns["place"] = ((n, 4), "float32")
     bar = progress_bar(n, unit="image")
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
         yield {"seed": np.asarray([options.drawn_seed], np.uint64)}
         for batch in (batch.numpy() for batch in batches):
             labels = dict(zip(LABEL_COLUMNS, batch.labels, strict=True))
-            yield {"images": batch.images, **labels, "indices": batch.indices}
+            placed = {} if batch.place is None else {"place": batch.place}
+            yield {"images": batch.images, **labels, "indices": batch.indices, **placed}
             bar.update(len(batch))
 
     with bar, written_beside(arguments.output, force=arguments.force) as beside:

@@ -20,6 +20,7 @@ from cgnrt.cli.arguments import (
     sample_options,
 )
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import read_place
 from cgnrt.sampling import MECHANISMS
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ _MOST_CLASSES = 12  # that are shown unasked: App. D.1 has twelve
 
 # The options of each kind, besides those of all kinds (--seed, --start, -n, --tile), and the default of -n.
 _KINDS: dict[str, tuple[tuple[str, ...], int]] = {
-    "contact": (("do", "classes", "labels", "truncation"), 10),
-    "mechanisms": (("show", "truncation"), 4),
+    "contact": (("do", "classes", "labels", "distinct", "truncation", "place"), 10),
+    "mechanisms": (("show", "truncation", "place"), 4),
     "interpolation": (("path", "frames", "move", "gif", "ms", "back", "truncation"), 1),
-    "truncations": (("truncations", "do", "classes", "labels"), 6),
+    "truncations": (("truncations", "do", "classes", "labels", "distinct", "place"), 6),
 }
 _EVERY = tuple(dict.fromkeys(option for options, _ in _KINDS.values() for option in options))
 
@@ -169,7 +170,8 @@ def _mechanisms(arguments: argparse.Namespace, generator: Generator) -> Image.Im
     limits = generator.plan.manifest.truncation
     if truncation is None and limits is not None:
         truncation = min(max(_PAPER_TRUNCATION, limits.minimum), limits.maximum)
-    options = SampleOptions(seed=arguments.seed, truncation=truncation, parts=True)
+    place = read_place(arguments.place)
+    options = SampleOptions(seed=arguments.seed, truncation=truncation, place=place, parts=True)
     free = [name for name in MECHANISMS if name not in generator.plan.following]
     # Checked for every class before the first picture is drawn.
     fixed = [generator.check(replace(options, do=dict.fromkeys(free, label))) for label in labels]
@@ -329,7 +331,7 @@ def _joined(batches: Iterator[Batch]) -> Batch:
     found = list(batches)
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(batch, name) for batch in found])
-        for name in ("images", "indices", *PICTURE_NAMES)
+        for name in ("images", "indices", "place", *PICTURE_NAMES)
         if getattr(found[0], name) is not None
     }
     labels = Labels(*map(np.concatenate, zip(*(batch.labels for batch in found), strict=True)))

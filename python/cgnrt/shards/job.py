@@ -13,6 +13,7 @@ from cgnrt.errors import printable
 from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import require_drawn
 from cgnrt.sampling import check_span
 from cgnrt.shards.formats import FORMATS, ShardContent, Storage, check_positive
 
@@ -98,6 +99,7 @@ class Job:
             resolution=self.resolution,
             names=self.names,
             plan_digest=self.digest,
+            placed=self.options.place is not None,
         )
 
     def open(self) -> Generator:
@@ -119,6 +121,8 @@ class Job:
         options = {name: self.options[name] for name in _RECORDED}
         if self.options.distinct:
             options["distinct"] = True
+        if self.options.place is not None:
+            options["place"] = self.options.place.to_dict()
         options["classes"] = {m: list(found) for m, found in options["classes"].items()}
         options["truncation"] = None if options["truncation"] is None else float(options["truncation"])
         options["pool"] = None if options["pool"] is None else list(options["pool"])
@@ -166,10 +170,7 @@ def resolve(
       PlanError, BackendError, TypeError, ValueError: as a Generator, or an option is out of range.
     """
     count, start = check_span(n, start)
-    if options.place is not None:
-        raise ValueError(
-            "generate: a place is set, which is not supported in data sets. Use Generator.batches."
-        )
+    require_drawn("generate", options.place)
     if processes is not None:
         check_positive("processes", processes)
     if before is not None:

@@ -48,7 +48,8 @@ class ShardMaker:
             masks = None
             if job.storage.masks:
                 masks = np.rint(batch.mask[:, 0] * np.float32(255)).astype(np.uint8)
-            yield StoredBatch(np.asarray(batch.images), masks, np.stack(batch.labels, axis=1), batch.indices)
+            labels = np.stack(batch.labels, axis=1)
+            yield StoredBatch(np.asarray(batch.images), masks, labels, batch.indices, batch.place)
             progress(len(batch))
 
 

@@ -14,6 +14,7 @@ from cgnrt._support.files import written_beside
 from cgnrt._support.machine import describe_machine
 from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
+from cgnrt.request.place import Place
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards.formats import FORMATS, Storage
 from cgnrt.shards.job import shard_name
@@ -165,6 +166,11 @@ def split_header(path: Path, content: Any, others: tuple[str, ...]) -> tuple[dic
                 raise refuse(path, f"{part}.{name}", ascii(found.get(name))[:60], f"{kinds[0].__name__}")
         header[part] = found
     storage, samples = header["storage"], header["samples"]
+    if "place" in samples:
+        try:
+            Place.from_dict(samples["place"])
+        except (TypeError, ValueError) as error:
+            raise refuse(path, "samples.place", f"damaged ({error})", "what places are drawn from") from None
     if storage["format"] not in FORMATS:
         raise refuse(path, "storage.format", storage["format"][:60], f"one of {', '.join(FORMATS)}")
     if storage["shard_size"] < 1 or samples["n"] < 0:

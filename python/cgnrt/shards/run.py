@@ -16,6 +16,7 @@ from cgnrt.errors import CgnrtError, printable
 from cgnrt.plan import Plan
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import Place
 from cgnrt.sampling import check_seed
 from cgnrt.shards.folder import enter, finish, locked, read_data_set, sweep
 from cgnrt.shards.formats import FORMATS, choose_storage
@@ -47,6 +48,7 @@ def generate(
     refresh: int | None = SampleOptions.refresh,
     per_noise: int = SampleOptions.per_noise,
     distinct: bool = SampleOptions.distinct,
+    place: Place | None = SampleOptions.place,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
@@ -70,8 +72,9 @@ def generate(
       quality: of webp (0..100; None is lossless) and jpeg (1..100; None is 95).
       masks: store the masks too, 8 bits, lossless.
       shard_size: samples in a file.
-      seed, start, do, labels, classes, truncation, pool, refresh, per_noise, distinct: as for `Generator.sample`. A
-        renewing pool is filled anew for every shard.
+      seed, start, do, labels, classes, truncation, pool, refresh, per_noise, distinct, place: as for
+        `Generator.sample`. A renewing pool is filled anew for every shard. With a place each sample has its dy, dx,
+        scale and flip beside the labels.
       backend, device, precision, threads: as for `Generator`, in each process. Open ones are taken from the data set
         that is resumed. In a new one each process has one thread; for a plan larger than 64 MiB the processes share
         the cores.
@@ -109,6 +112,7 @@ def generate(
         refresh=refresh,
         per_noise=per_noise,
         distinct=distinct,
+        place=place,
         parts=storage.masks,
     )
     choice = EngineChoice(backend, device, precision, threads)

@@ -11,6 +11,7 @@ import numpy as np
 
 from cgnrt._support.encode import decode, mask_image
 from cgnrt.errors import printable
+from cgnrt.request.place import Place
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards import journal
 from cgnrt.shards.formats import FORMATS
@@ -24,7 +25,7 @@ def verify(
     """The problems of a data set; an empty list if it is whole.
 
     It is whole if every shard exists with the size and checksum of the manifest and holds its samples in order, with
-    labels of the plan's classes, and if the folder has no other shards.
+    labels of the plan's classes and places in their ranges, and if the folder has no other shards.
 
     Args:
       deep: decode every picture too.
@@ -80,10 +81,10 @@ def _shard(folder: Path, manifest: DataSetManifest, record: ShardRecord, deep: b
         return [f"size is {size} bytes, expected {record.size_bytes}"]
     if digest != record.sha256:
         return [f"SHA-256 is {digest[:12]}, expected {record.sha256[:12]}"]
-    storage, count = manifest.storage, 0
+    storage, count, places = manifest.storage, 0, _place_bounds(manifest.header)
     try:
         for sample in FORMATS[storage.format].read(path, storage):
-            wrong = _sample(manifest.header, record.first + count, sample, deep)
+            wrong = _sample(manifest.header, record.first + count, sample, deep) or _place(places, sample)
             if wrong is not None:
                 return [f"sample {count}: {wrong}"]
             count += 1
@@ -105,6 +106,31 @@ def _sample(header: Mapping[str, Any], index: int, sample: Mapping[str, Any], de
         if sample.get(f"{mechanism}_name") != names[label]:
             return f"{mechanism}_name is {sample.get(f'{mechanism}_name')!r}, expected {names[label]!r}"
     return _pictures(header, sample) if deep else None
+
+
+def _place_bounds(header: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The least and greatest value of each factor of the place, whose types samples have; empty without a place."""
+    if "place" not in header["samples"]:
+        return {}
+    place = Place.from_dict(header["samples"]["place"])
+    height, width = header["plan"]["resolution"]
+    drawn = place.draws((height, width))
+    least, greatest = place.bounds("scale")
+    return {
+        "dy": drawn.rows,
+        "dx": drawn.columns,
+        "scale": (float(np.float32(least)), float(np.float32(greatest))),  # as they are drawn
+        "flip": (place.flip == 1, place.flip > 0),
+    }
+
+
+def _place(bounds: Mapping[str, tuple[Any, Any]], sample: Mapping[str, Any]) -> str | None:
+    """The first factor of a sample's place that is not within its bounds; None if all are."""
+    for name, (low, high) in bounds.items():
+        value: Any = sample.get(name)
+        if type(value) is not type(low) or not low <= value <= high:
+            return f"{name} is {value!r}, expected {low}..{high}"
+    return None
 
 
 def _pictures(header: Mapping[str, Any], sample: Mapping[str, Any]) -> str | None:

@@ -28,6 +28,8 @@ def contact_sheet(
 ) -> Image.Image:
     """A column for each sample: class names, pre-mask if the plan has one, mask, foreground, background, composite.
 
+    Where objects were put elsewhere, their shift down and to the right in pixels and their size are below the names.
+
     Args:
       batch: made with `parts=True`; images are uint8 NHWC.
       classes: the class names of each mechanism, `generator.classes`.
@@ -40,7 +42,7 @@ def contact_sheet(
         _captions(names),
         tile,
         head=_labels(batch, classes),
-        corner=MECHANISMS,
+        corner=_corner(batch),
     )
 
 
@@ -130,7 +132,7 @@ def truncation_sheet(
     """
     rows = [list(batch.images) for batch in batches]
     side = [f"truncation {value:g}" for value in truncations]
-    return picture_grid(rows, side, tile, head=_labels(batches[0], classes), corner=MECHANISMS)
+    return picture_grid(rows, side, tile, head=_labels(batches[0], classes), corner=_corner(batches[0]))
 
 
 def _rows_of(batch: Batch) -> list[str]:
@@ -180,7 +182,20 @@ def _moving(path: Batch, moves: Sequence[str], source: tuple[float, float]) -> R
 
 
 def _labels(batch: Batch, classes: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    return [
+    """The lines above each column: class names, and the place where there is one."""
+    named = [
         [classes[mechanism][int(batch.labels[k][i])] for k, mechanism in enumerate(MECHANISMS)]
         for i in range(len(batch))
     ]
+    if batch.place is None:
+        return named
+    rows = zip(named, np.asarray(batch.place).tolist(), strict=True)
+    return [
+        [*names, f"{dy:+g}, {dx:+g}", f"{scale:.2f}{' mirrored' if flip else ''}"]
+        for names, (dy, dx, scale, flip) in rows
+    ]
+
+
+def _corner(batch: Batch) -> tuple[str, ...]:
+    """What the lines of `_labels` are."""
+    return MECHANISMS if batch.place is None else (*MECHANISMS, "dy, dx", "scale")

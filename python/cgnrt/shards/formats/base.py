@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class ShardContent:
     resolution: tuple[int, int]
     names: Mapping[str, tuple[str, ...]]
     plan_digest: str
+    placed: bool = False  # whether objects are put elsewhere
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,34 @@ class StoredBatch:
       masks: (n, h, w) uint8, 255 is the object; None where the data set has no masks.
       labels: (n, 3) int64, columns as in `MECHANISMS`.
       indices: (n,) int64.
+      place: (n, 4) float32 rows of (dy, dx, scale, flip), dy and dx whole pixels; None in a data set without places.
     """
 
     images: np.ndarray
     masks: np.ndarray | None
     labels: np.ndarray
     indices: np.ndarray
+    place: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def rows(self, content: ShardContent) -> Iterator[dict[str, Any]]:
-        """What each sample has beside its image: index, seed, and three labels with their names."""
-        for index, labels in zip(self.indices.tolist(), self.labels.tolist(), strict=True):
+        """What each sample has beside its image: index, seed, three labels with their names, and the place if any."""
+        places = [None] * len(self) if self.place is None else self.place.tolist()
+        for index, labels, place in zip(self.indices.tolist(), self.labels.tolist(), places, strict=True):
             row: dict[str, Any] = {"index": index, "seed": content.seed}
             for mechanism, label in zip(MECHANISMS, labels, strict=True):
                 row[mechanism] = label
                 row[f"{mechanism}_name"] = content.names[mechanism][label]
-            yield row
+            yield row if place is None else row | place_row(place)
+
+
+def place_row(place: Sequence[float]) -> dict[str, Any]:
+    """A place as the row of a sample has it: whole pixels as ints, flip as a bool. Other numbers stay as they are."""
+    dy, dx, scale, flip = place
+    shifts = {name: int(shift) if shift.is_integer() else shift for name, shift in (("dy", dy), ("dx", dx))}
+    return shifts | {"scale": scale, "flip": bool(flip) if flip in (0, 1) else flip}
 
 
 class Format(ABC):

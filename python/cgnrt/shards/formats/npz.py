@@ -11,7 +11,7 @@ import numpy as np
 
 from cgnrt._support.files import write_npz
 from cgnrt.sampling import LABEL_COLUMNS, MECHANISMS
-from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
+from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch, place_row
 
 
 class Npz(Format):
@@ -28,6 +28,8 @@ class Npz(Format):
         columns |= dict.fromkeys(LABEL_COLUMNS, ((count,), "int64"))
         if content.storage.masks:
             columns["masks"] = ((count, height, width), "uint8")
+        if content.placed:
+            columns["place"] = ((count, 4), "float32")
         columns |= {name: (array.shape, array.dtype.str) for name, array in once.items()}
 
         def blocks() -> Iterator[dict[str, np.ndarray]]:
@@ -37,6 +39,8 @@ class Npz(Format):
                 block |= dict(zip(LABEL_COLUMNS, batch.labels.T, strict=True))
                 if batch.masks is not None:
                     block["masks"] = batch.masks
+                if batch.place is not None:
+                    block["place"] = batch.place
                 yield block
 
         write_npz(path, columns, blocks())
@@ -52,6 +56,8 @@ class Npz(Format):
                 for mechanism in MECHANISMS:
                     row[mechanism] = labels[mechanism][k]
                     row[f"{mechanism}_name"] = str(arrays[f"classes_{mechanism}"][row[mechanism]])
+                if "place" in arrays:
+                    row |= place_row(arrays["place"][k].tolist())
                 if storage.masks:
                     row["mask"] = arrays["masks"][k]
                 yield row

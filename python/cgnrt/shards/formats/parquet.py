@@ -17,6 +17,8 @@ from cgnrt._support.encode import IMAGES, encode, mask_image
 from cgnrt.sampling import MECHANISMS
 from cgnrt.shards.formats.base import Format, ShardContent, Storage, StoredBatch
 
+_PLACE = {"dy": "int32", "dx": "int32", "scale": "float32", "flip": "bool"}  # the columns of a place
+
 
 class Parquet(Format):
     name = "parquet"
@@ -32,7 +34,7 @@ class Parquet(Format):
 
         storage, schema = content.storage, _schema(content)
         names = {m: pa.array(content.names[m], pa.string()) for m in MECHANISMS}
-        plain = [field.name for field in schema if field.name in ("index", "image", "mask")]
+        plain = [field.name for field in schema if field.name in ("index", "image", "mask", "scale", "flip")]
         dictionary = [field.name for field in schema if field.name not in plain]
         if storage.image == "raw":  # a value takes one byte with a dictionary, four without
             dictionary += [f"{name}.list.element" for name in ("image", "mask") if name in plain]
@@ -47,6 +49,9 @@ class Parquet(Format):
                     found = pa.array(labels.astype(np.int32))
                     columns[mechanism] = found
                     columns[f"{mechanism}_name"] = pa.DictionaryArray.from_arrays(found, names[mechanism])
+                if batch.place is not None:
+                    for name, column in zip(_PLACE, batch.place.T, strict=True):
+                        columns[name] = pa.array(column.astype(_PLACE[name]))
                 encoded = (encode(image, storage.image, storage.quality) for image in batch.images)
                 columns["image"] = _pictures(batch.images, encoded, storage)
                 if batch.masks is not None:
@@ -91,6 +96,8 @@ def _schema(content: ShardContent) -> Any:
     fields = [("index", pa.int64()), ("seed", pa.uint64())]
     for mechanism in MECHANISMS:
         fields += [(mechanism, pa.int32()), (f"{mechanism}_name", pa.dictionary(pa.int32(), pa.string()))]
+    if content.placed:
+        fields += [(name, pa.from_numpy_dtype(dtype)) for name, dtype in _PLACE.items()]
     fields.append(("image", pictures(height, width, 3)))
     if content.storage.masks:
         fields.append(("mask", pictures(height, width)))

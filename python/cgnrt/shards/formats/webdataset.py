@@ -2,7 +2,7 @@
 
     000000000042.webp   the picture
     000000000042.mask.png   its mask, if masks are stored
-    000000000042.json   index, seed, labels and their names
+    000000000042.json   index, seed, labels and their names, and the place of the object if there is one
 
 The headers are POSIX ustar without time or user, so that the same samples give the same bytes. They are written here
 because Python's `tarfile` takes longer for a header than a pool takes for a picture.
