@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from pythons import find_python
+
 FIRST_STEPS = Path(__file__).with_name("first_steps.py")
 
 
-def interpreter(wheel: Path, pythons: list[str]) -> str:
+def interpreter(wheel: Path, names: list[str]) -> Path:
     """The Python of those given that a wheel is for."""
-    wanted = re.search(r"-cp3(\d+)-", wheel.name)
-    for python in pythons:
-        found = shutil.which(python)
-        code = "import sys; print(sys.version_info.minor)"
-        if found and wanted and subprocess.check_output([found, "-c", code], text=True).strip() == wanted[1]:
-            return found
-    sys.exit(f"try {wheel.name}: no Python for it among {', '.join(pythons)}. Give one with --python.")
+    for python, tag in map(find_python, names):
+        if f"-{tag}-" in wheel.name:
+            return python
+    sys.exit(f"try {wheel.name}: no Python for it among {', '.join(names)}. Give one with --python.")
 
 
 def main() -> None:

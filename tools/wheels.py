@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from pythons import find_python
 from wheel_checks import problems
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ def run(*words: object, **environment: str) -> None:
         )
 
 
-def build(python: str, cuda: str, output: Path) -> Path:
+def build(python: Path, cuda: str, output: Path) -> Path:
     """The wheel of one Python, as auditwheel names it."""
     with tempfile.TemporaryDirectory() as folder:
         raw, repaired = Path(folder, "raw"), Path(folder, "repaired")
@@ -60,10 +61,11 @@ def main() -> None:
     )
     parser.add_argument("--sdist", action="store_true", help="the source distribution, too")
     arguments = parser.parse_args()
+    pythons = [find_python(name)[0] for name in arguments.pythons]
     if arguments.sdist:
         run(sys.executable, "-m", "build", "--sdist", "--outdir", arguments.output, ROOT)
     failed = False
-    for python in arguments.pythons:
+    for python in pythons:
         begin = time.monotonic()
         wheel = build(python, arguments.cuda, arguments.output.resolve())
         print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, {time.monotonic() - begin:.0f} s", flush=True)
