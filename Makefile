@@ -18,7 +18,7 @@ PIP     := $(BIN)/python -m pip
 # What the compiled part of the package is made from; Python files are used where they lie.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f 2>/dev/null)
 
-.PHONY: demo test test-all test-clang lint format bench bench-imagenet bench-gpu wheel try-wheel docs release-check clean
+.PHONY: demo test test-all test-clang test-aarch64 lint format bench bench-imagenet bench-gpu wheel try-wheel docs release-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cgnrt sheet $(PLAN) -n 9 --seed 3 -o out/demo.png --force
@@ -34,6 +34,12 @@ test-all: $(VENV)/.full $(VENV)/.extended $(VENV)-triton/.ready
 # The extension compiled by clang (Debian's `clang`), and the tests that face it.
 test-clang: $(VENV)-clang/.ready
 	$(VENV)-clang/bin/python -m pytest tests/ops tests/runtime/test_native.py tests/runtime/test_deep_*.py
+
+# The extension cross-compiled for 64-bit ARM (Debian's g++-aarch64-linux-gnu), and the tests of the ops under QEMU
+# (qemu-user-static), all but those that start processes.
+test-aarch64: $(VENV)/.build
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/aarch64.py \
+	  $(addprefix tests/ops/test_,bad_arguments.py compose.py exchange.py noise.py patch_grid.py place.py signatures.py)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -74,7 +80,7 @@ try-wheel: $(BIN)/python
 
 # The documentation as a site, in site/. Without network; a broken link or a public name without a docstring is an error.
 docs: $(VENV)/.docs
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # All that has to hold before a release (RELEASING.md). About an hour on two cores.
 release-check: $(BIN)/python

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import pkgutil
 import re
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_relative_links_lead_somewhere(root: Path) -> None:
                 broken.append(f"{page.relative_to(root)}: {link}")
     assert count
     assert broken == []
+
+
+def test_pages_read_alike_on_the_site_and_elsewhere(root: Path) -> None:
+    """The site's Markdown wants four spaces before what is in an entry of a list, and an empty line before a list."""
+    odd = []
+    for page in pages(root):
+        lines = FENCE.sub("", page.read_text()).splitlines()
+        for above, line in itertools.pairwise(["", *lines]):
+            begins = re.match(r"(?:[-*] |\d+\. |>)", line) and above.strip()
+            if re.match(r" {1,3}```", line) or (begins and not re.match(r"[-*] |\d+\. |>| ", above)):
+                odd.append(f"{page.name}: {line}")
+    assert odd == []
 
 
 def test_cited_documents_exist(root: Path) -> None:

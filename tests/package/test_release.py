@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from release_check import problems
 
 FILES = ("pyproject.toml", "python/cgnrt/__init__.py", "CITATION.cff", "CHANGELOG.md")
@@ -63,12 +65,40 @@ def test_what_is_missing_is_named(ready: Path, name: str, old: str, new: str, fo
     assert found in problem
 
 
-def test_workflows_run_make_targets_that_exist(root: Path) -> None:
+def steps(root: Path) -> dict[str, list[str]]:
+    """The shell commands of each job of the workflows."""
+    found = {}
+    for path in sorted((root / ".github/workflows").glob("*.yml")):
+        jobs = yaml.safe_load(path.read_text())["jobs"]
+        for name, job in jobs.items():
+            assert all(("run" in step) != ("uses" in step) for step in job["steps"]), f"{path.name}: {name}"
+            found[f"{path.stem}/{name}"] = [step["run"] for step in job["steps"] if "run" in step]
+    return found
+
+
+def test_workflows_run_what_exists(root: Path) -> None:
+    """Make targets and files; and a shell reads each command."""
     targets = set(TARGET.findall((root / "Makefile").read_text()))
-    text = "".join(path.read_text() for path in (root / ".github/workflows").glob("*.yml"))
-    named = set(re.findall(r"run: make ([\w-]+)", text))
-    assert {"lint", "test", "docs"} <= named
+    commands = [command for job in steps(root).values() for command in job]
+    named = {
+        name for command in commands for name in re.findall(r"\bmake ([a-z][\w-]*)(?: [A-Z]|$)", command)
+    }
+    assert {"lint", "test", "test-all", "test-clang", "test-aarch64", "docs"} == named
     assert named <= targets
+    files = {name for command in commands for name in re.findall(r"(?:tools|tests)/\S+\.py", command)}
+    assert [name for name in files if not (root / name).exists()] == []
+    for command in commands:
+        subprocess.run(["bash", "-n"], input=command, text=True, check=True)
+
+
+def test_the_targets_of_tests_name_files_that_exist(root: Path) -> None:
+    recipes = (root / "Makefile").read_text()
+    named = re.findall(r"tests/[\w/]+\.py", recipes)
+    prefixed = re.search(r"addprefix (tests/ops/test_),(.+?)\)", recipes)
+    assert prefixed
+    named += [prefixed[1] + name for name in prefixed[2].split()]
+    assert len(named) > 5
+    assert [name for name in named if not (root / name).exists()] == []
 
 
 def test_workflows_test_the_pythons_of_the_classifiers(root: Path) -> None:

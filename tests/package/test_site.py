@@ -67,6 +67,28 @@ def test_an_undocumented_module_or_name_fails(hooks: ModuleType, monkeypatch: py
         hooks.reference("cgnrt.shards")
 
 
+def test_examples_and_entries_of_docstrings_are_read(site: Path) -> None:
+    page = (site / "reference/cgnrt.banks.html").read_text()
+    shown = re.sub(r"<[^>]+>", "", page)
+    assert '<span class="kn">import</span> <span class="n">banks</span>' in page.replace(
+        "</span><span", "</span> <span"
+    )
+    assert "banks.from_plan(" in shown
+    assert "store, quality" not in shown  # "store, quality: ..." are two arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Args:\n  a, b: x\n    more.\n  c: y.", "Args:\n  a: x\n    more.\n  b: x\n    more.\n  c: y."),
+        ("Raises:\n  TypeError, ValueError: no.", "Raises:\n  TypeError: no.\n  ValueError: no.\n"),
+        ("Args:\n  a: of b, c: both.\n", "Args:\n  a: of b, c: both.\n"),
+    ],
+)
+def test_entries_of_several_names_are_split(hooks: ModuleType, text: str, expected: str) -> None:
+    assert importlib.import_module("sections").with_single_entries(text) == expected
+
+
 def test_a_link_out_of_the_site_fails(hooks: ModuleType) -> None:
     assert hooks.relinked("[a](../CONTRIBUTING.md#levels)", "docs/faq.md", "faq.md") == (
         "[a](project/contributing.md#levels)"

@@ -9,12 +9,16 @@ import argparse
 import importlib
 import posixpath
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sections import with_examples
 
 ROOT = Path(__file__).resolve().parents[2]
 # Files of the checkout, and the pages that they are.
@@ -102,7 +106,7 @@ def reference(name: str) -> str:
     for public in module.__all__:
         if public not in COMPILED and not getattr(module, public).__doc__:
             raise PluginError(f"{name}.{public} has no docstring")
-    head = f"# {name}\n\n{text}\n"
+    head = f"# {name}\n\n{with_examples(text)}\n"
     return head + "".join(f"\n::: {name}.{public}\n" for public in module.__all__)
 
 

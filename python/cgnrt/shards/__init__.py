@@ -12,6 +12,6 @@ from __future__ import annotations
 from cgnrt.shards.manifest import DataSetManifest as Manifest
 from cgnrt.shards.manifest import ShardRecord
 from cgnrt.shards.run import generate
-from cgnrt.shards.verify import verify
+from cgnrt.shards.verification import verify
 
 __all__ = ["Manifest", "ShardRecord", "generate", "verify"]

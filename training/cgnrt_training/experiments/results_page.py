@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -67,7 +68,10 @@ def _wrapped(part: str) -> str:
     """A paragraph in lines of the documents' width; tables, headings, commands, lists and pictures as they are."""
     if part.startswith(("|", "#", "    ", "- ", "!")):
         return part
-    return textwrap.fill(part, 120, break_long_words=False, break_on_hyphens=False)
+    # A line that begins with ">" or "1." would be a quotation or a list: it stays with the word before it.
+    joined = re.sub(r" (?=(?:[>#*+-]|\d+\.)(?: |$))", "\N{NO-BREAK SPACE}", part)
+    lines = textwrap.fill(joined, 120, break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
 _TITLES = {
