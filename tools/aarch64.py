@@ -2,8 +2,8 @@
 
     python tools/aarch64.py --folder build/aarch64 tests/ops
 
-On Debian, with g++-aarch64-linux-gnu, qemu-user-static and a compiler's usual company installed. ARM's Python comes from Debian
-too, and its numpy and pytest from the package index; all of it goes into the folder, and nothing is installed.
+On Debian, with g++-aarch64-linux-gnu and qemu-user-static installed. ARM's Python comes from Debian too, and its
+packages from the package index; all of it goes into the folder, and nothing is installed.
 """
 
 from __future__ import annotations
