@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,9 @@ from cgnrt_training.checkpoints import save as save_checkpoint
 from cgnrt_training.ensemble.backbones import new_backbone
 from cgnrt_training.ensemble.files import load_ensemble
 from cgnrt_training.ensemble.model import Ensemble
-from cgnrt_training.experiments.table3_4 import shape_bias, summary
-from cgnrt_training.experiments.table3_4_text import table3, table4
+from cgnrt_training.experiments.table3_4.measures import shape_bias
+from cgnrt_training.experiments.table3_4.summary import against_base, columns, summary
+from cgnrt_training.experiments.table3_4.text import parts
 
 SETS = ["train.batch_size=4", "log.checkpoint_every=2", "log.scalars_every=1", "optimizer.lr=0.01"]
 SMALL = [word for text in SETS for word in ("--set", text)]
@@ -203,11 +205,14 @@ def test_an_empty_class_and_a_loss_that_is_no_number(
     assert "loss real, shape, texture, background is not finite at step" in error
 
 
+def table_words(folder: Path, output: Path, *more: str) -> list[str]:
+    fixed = ("--epochs", "0.2", "--masks", str(folder / "masks"), "--audit", "8", "--places", "6")
+    return ["table3-4", *words(folder, output, *fixed, *more)[1:]]
+
+
 def test_tables_3_and_4(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "tables"
-    command = words(folder, output, "--epochs", "0.2", "--masks", str(folder / "masks"), "--audit", "8")
-    command[0] = "table3-4"
-    assert cli.main([*command, "--seeds", "2", "--rows", "original,original+cgn"]) == 0
+    assert cli.main(table_words(folder, output, "--seeds", "2", "--rows", "original,original+cgn")) == 0
     assert capsys.readouterr().out == f"{output / 'table4.json'}\n"
     record = json.loads((output / "table4.json").read_text())
     rows = record["results"]["pretrained"]
@@ -217,11 +222,12 @@ def test_tables_3_and_4(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert found["bg_gap"][0] == pytest.approx(found["mixed_same"][0] - found["mixed_rand"][0], abs=1e-5)
     assert "resnet18.pth" not in record["command"]
     assert record["seeds"] == [0, 1]
+    measures = record["settings"]["measures"]
+    assert measures["audit"]["samples"] == 8
+    assert measures["places"]["n"] == 6
     audited = json.loads((output / "table3.json").read_text())["results"]["pretrained"]
-    assert set(audited) == {
-        "original",
-        *(f"original+cgn{head}" for head in ("", "/shape", "/texture", "/background")),
-    }
+    heads = ("", "/shape+texture", "/shape", "/texture", "/background")
+    assert set(audited) == {"original", *(f"original+cgn{head}" for head in heads)}
     assert 0 <= audited["original+cgn/shape"]["shape_bias"][0] <= 1
     text = (output / "table4.md").read_text()
     assert "(7.3)" in text
@@ -232,10 +238,77 @@ def test_tables_3_and_4(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert loaded.config.train.seed == 1
     # Again: nothing is done twice, another row is added.
     before = (output / "cells" / "original.0.json").stat().st_mtime_ns
-    assert cli.main([*command, "--seeds", "1", "--rows", "original,mixed-rand"]) == 0
+    assert cli.main(table_words(folder, output, "--seeds", "1", "--rows", "original,mixed-rand")) == 0
     assert (output / "cells" / "original.0.json").stat().st_mtime_ns == before
-    assert cli.main([*command, "--seeds", "1", "--set", "augment.flip=0"]) == 1
+    assert cli.main(table_words(folder, output, "--seeds", "1", "--set", "augment.flip=0")) == 1
     assert "settings are changed: augment" in capsys.readouterr().err
+
+
+def test_cells_are_measured_apart_from_training(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "tables"
+    command = table_words(folder, output, "--seeds", "1", "--rows", "original")
+    assert cli.main(command) == 0
+    cell, weights = (output / "cells" / f"original.0.{kind}" for kind in ("json", "pt"))
+    first, trained = json.loads(cell.read_text()), weights.stat().st_mtime_ns
+    assert set(first["measures"]) == {"sets", "audit", "places"}
+    # One measure is missing: it alone is done.
+    del first["measures"]["places"]
+    first["measures"]["audit"]["answers"]["mean"]["shape_bias"] = 0.125
+    cell.write_text(json.dumps(first))
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    error = capsys.readouterr().err
+    assert "original.0: measuring places" in error
+    assert "measuring sets" not in error
+    assert "measuring audit" not in error
+    second = json.loads(cell.read_text())
+    assert second["measures"]["places"]["settings"]["n"] == 6
+    assert second["steps"] == first["steps"]
+    table = json.loads((output / "table3.json").read_text())["results"]["pretrained"]
+    assert table["original"]["shape_bias"] == [0.125, 0.0]
+    # Other settings of a measure: it is done again, and nothing else is.
+    assert cli.main([*command, "--audit", "9"]) == 0
+    error = capsys.readouterr().err
+    assert "measuring audit" in error
+    assert "measuring places" not in error
+    assert json.loads(cell.read_text())["measures"]["audit"]["settings"]["samples"] == 9
+    # One that is not asked for stays in the cell, and out of the table.
+    assert cli.main([*command, "--audit", "0", "--places", "0"]) == 0
+    assert "measuring" not in capsys.readouterr().err
+    assert json.loads((output / "table3.json").read_text())["results"] == {"pretrained": {}}
+    assert set(json.loads(cell.read_text())["measures"]) == {"sets", "audit", "places"}
+    assert weights.stat().st_mtime_ns == trained
+    # Weights without a record are measured; a record without weights is not that of the next ones.
+    cell.unlink()
+    assert cli.main(command) == 0
+    assert weights.stat().st_mtime_ns == trained
+    stored = json.loads(cell.read_text())
+    stored["measures"]["audit"]["answers"]["mean"]["shape_bias"] = 0.125
+    cell.write_text(json.dumps(stored))
+    weights.unlink()
+    assert cli.main(command) == 0
+    assert json.loads(cell.read_text())["measures"]["audit"]["answers"]["mean"]["shape_bias"] != 0.125
+
+
+def test_cells_that_are_not_this_commands(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "tables"
+    command = table_words(
+        folder, output, "--seeds", "1", "--rows", "original", "--audit", "0", "--places", "0"
+    )
+    assert cli.main(command) == 0
+    cells = output / "cells"
+    shutil.copy(cells / "original.0.pt", cells / "original.1.pt")
+    assert cli.main([*command, "--seeds", "2"]) == 1
+    assert "original.1.pt': settings or classes are other ones, expected those of this command" in (
+        capsys.readouterr().err
+    )
+    (cells / "original.0.json").write_text(json.dumps({"measures": {"sets": 5}}))
+    assert cli.main(command) == 1
+    assert "original.0.json': measures are damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -243,6 +316,7 @@ def test_tables_3_and_4(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--seeds", "0"], "--seeds is 0, expected >= 1"),
         (["--audit", "-1"], "--audit is -1, expected >= 0"),
+        (["--places", "-1"], "--places is -1, expected >= 0"),
         (["--rows", "oracle"], "--rows is 'oracle', expected one of original"),
         (["--set", "train.seed=4"], "--set is 'train.seed=4', expected a setting that all rows share"),
         ([], "masks are missing, expected --masks FOLDER or --saliency PLAN"),
@@ -272,22 +346,66 @@ def test_shape_bias_and_summary() -> None:
     assert shape_bias(30, 10) == 0.75
     assert shape_bias(0, 0) == 0.5
     cells = [
-        {"mean": {"original": 0.5}, "shape": {"original": 0.25}},
+        {"mean": {"original": 0.5, "centre_bias": 0.5}, "shape": {"original": 0.25}},
         {"mean": {"original": 0.7}, "shape": {"original": 0.25}},
     ]
     found = summary({"original+cgn": cells})
-    assert found["original+cgn"]["original"] == pytest.approx([0.6, 0.141421])
+    # Of two seeds one has no centre bias.
+    assert found["original+cgn"] == {"original": pytest.approx([0.6, 0.141421])}
     assert found["original+cgn/shape"]["original"] == [0.25, 0.0]
+
+
+def test_rows_against_original_of_the_same_seed() -> None:
+    def cell(gap: float, accuracy: float, shape: float) -> dict[str, dict[str, float]]:
+        return {
+            "mean": {"bg_gap": gap, "original": accuracy, "only_background": 0.3, "shape_bias": shape},
+            "mean-logits": {"bg_gap": gap, "original": accuracy, "only_background": 0.5},
+        }
+
+    by_row = {
+        "original": [{"mean": cell(0.2, 0.9, 0.25)["mean"]}, {"mean": cell(0.4, 0.8, 0.5)["mean"]}],
+        "original+cgn": [cell(0.1, 0.8, 0.5), cell(0.1, 0.8, 0.5)],
+    }
+    found = summary(against_base(by_row))
+    assert set(found["original"]) == {"bg_gap", "original", "only_background", "shape_bias"}
+    ours = found["original+cgn"]
+    assert ours["bg_gap_over_original"] == pytest.approx([0.375, 0.176777])  # of 1/2 and 1/4
+    assert ours["original_minus_original"] == pytest.approx([-0.05, 0.070711])
+    assert ours["shape_bias_minus_original"] == pytest.approx([0.125, 0.176777])
+    assert ours["texture_bias_minus_original"] == pytest.approx([-0.125, 0.176777])
+    assert found["original+cgn/mean-logits"]["only_background_minus_original"] == pytest.approx([0.2, 0.0])
+    assert set(columns("table3", ours)) == {
+        *("original", "shape_bias", "shape_bias_minus_original", "texture_bias_minus_original")
+    }
+    assert "bg_gap_over_original" in columns("table4", ours)
+    assert columns("table3", found["original+cgn/mean-logits"]) == {}
+    # Without a gap, or without Original, there is nothing to compare with.
+    by_row["original"][1]["mean"]["bg_gap"] = 0.0
+    assert "bg_gap_over_original" not in summary(against_base(by_row))["original+cgn"]
+    del by_row["original"]
+    assert against_base(by_row) == by_row
+    text = "\n\n".join(parts("table4", {"pretrained": found}))
+    (line,) = (line for line in text.splitlines() if "| 0.38 ± 0.18 (0.45)" in line)
+    assert "| -5.0 ± 7.1 (-1.4)" in line
 
 
 def test_the_papers_numbers_stand_beside_pretrained_rows_alone() -> None:
     four = {"original": [0.9, 0.01], "mixed_same": [0.8, 0.0], "mixed_rand": [0.7, 0.0], "bg_gap": [0.1, 0.0]}
     four |= {"only_background": [0.3, 0.0]}
-    text = table4({"pretrained": {"original": four}, "scratch": {"original": four}})
-    first, second = (block.splitlines()[2] for block in text.split("\n\n"))
+    text = "\n\n".join(parts("table4", {"pretrained": {"original": four}, "scratch": {"original": four}}))
+    first, second = (block.splitlines()[2] for block in text.split("\n\n")[1:])
     assert [cell.strip() for cell in first.split("|")[1:-1]] == [
         *("Original", "90.0 ± 1.0 (95.6)", "80.0 (86.2)", "70.0 (78.9)", "10.0 (7.3)", "30.0")
     ]
     assert "(" not in second
+    placed = four | {"centre_bias": [0.25, 0.0], "size_bias_0.25": [0.5, 0.02]}
+    text = "\n\n".join(parts("table4", {"scratch": {"original": placed}}))
+    assert "centre), with objects at a third of their size" in text
+    (line,) = (line for line in text.splitlines() if "| 50.0 ± 2.0 |" in line)
+    assert "| 25.0 " in line
     three = {"original": [0.9, 0.0], "shape_bias": [0.5, 0.0], "follows_shape": [0.2, 0.0]}
-    assert "50.0 (54.82)" in table3({"pretrained": {"original+cgn/shape": three}})
+    three |= {"shape_bias_minus_original": [0.3, 0.01], "texture_bias_minus_original": [-0.3, 0.01]}
+    text = "\n\n".join(parts("table3", {"pretrained": {"original+cgn/shape": three}}))
+    assert "50.0 (54.82)" in text
+    assert "+30.0 ± 1.0 (33.43)" in text
+    assert "-30.0 ± 1.0 (-33.43)" in text

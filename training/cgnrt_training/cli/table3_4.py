@@ -21,8 +21,9 @@ def add(jobs: common.Jobs) -> None:
         help="Tables 3 and 4: shape bias and BG-gap of classifiers of photos, over several seeds",
         description="Tables 3 and 4 (Sec. 4.3) on photos of your own: train classifiers with counterfactuals, with "
         "exchanged photos and with simple augmentations, in the same number of steps; measure accuracy on val, on "
-        "Mixed-Same, Mixed-Rand and backgrounds alone, and audit them with the plan. Prints the path of table4.json; "
-        "table3.json, tables and plots are beside it. The same command started again does only what is missing.",
+        "Mixed-Same, Mixed-Rand and backgrounds alone, audit them with the plan, and move and scale objects. Prints "
+        "the path of table4.json; table3.json, tables and plots are beside it. The same command started again trains "
+        "and measures only what is missing.",
     )
     add_photos(parser)
     parser.add_argument(
@@ -33,6 +34,13 @@ def add(jobs: common.Jobs) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="classifiers of each row; 3")
     parser.add_argument(
         "--audit", type=int, default=1000, metavar="N", help="samples of an audit, 1,000; 0 for none"
+    )
+    parser.add_argument(
+        "--places",
+        type=int,
+        default=300,
+        metavar="N",
+        help="photos of val whose objects are moved and scaled, for centre and size bias, 300; 0 for none",
     )
     common.add_output(parser)
     parser.add_argument("--epochs", type=float, metavar="N", help="of every row; 70 by default")
@@ -52,13 +60,15 @@ def run(args: argparse.Namespace) -> Path:
     common.set_threads(args.threads)
     device = common.open_device(args.device)
     from ..ensemble.train import Inputs
-    from ..experiments import table3_4
+    from ..experiments.table3_4.run import Table34
+    from ..experiments.table3_4.run import run as run_tables
     from ..photos.pack import pack_photos
     from ..runs.sources import source_of
 
     try:
         check("--seeds", args.seeds, args.seeds >= 1, ">= 1")
         check("--audit", args.audit, args.audit >= 0, ">= 0")
+        check("--places", args.places, args.places >= 0, ">= 0")
         rows = args.rows.split(",") if args.rows else list(ROWS)
         for row in rows:
             check_one_of("--rows", row, tuple(ROWS))
@@ -84,14 +94,15 @@ def run(args: argparse.Namespace) -> Path:
     }
     if weights is not None:
         sources["weights"] = source_of(weights)
-    options = table3_4.Table34(
+    options = Table34(
         inputs=Inputs(photos, judged, args.plan, weights, sources),
         config=config,
         output=args.output,
         rows=rows,
         seeds=args.seeds,
         audit=args.audit,
+        places=args.places,
         device=device,
         command=sys.argv[1:],
     )
-    return table3_4.run(options, sys.stderr)
+    return run_tables(options, sys.stderr)

@@ -15,8 +15,9 @@ from cgnrt._support.reading import read_text
 from cgnrt.errors import CgnrtError
 
 from ..runs.folder import write_text
-from . import plots, plots_table3_4
+from . import plots
 from .results_page import page
+from .table3_4 import plots as plots_table3_4
 
 EXPERIMENTS = ("table2", "fig7", "table5", "fig6", "table1", "table3", "table4")
 _DRAWN = {

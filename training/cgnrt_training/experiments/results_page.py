@@ -9,8 +9,9 @@ from typing import Any
 
 from cgnrt.sampling import MECHANISMS
 
-from . import paper, table1_text, table3_4_text
+from . import paper, table1_text
 from .plots import AXIS_TITLES, MECHANISM_TITLES, ROW_TITLES, in_order
+from .table3_4 import text as table3_4_text
 from .tables import markdown, percent
 
 VARIANTS = ("colored", "double-colored", "wildlife")  # in the paper's order
@@ -288,15 +289,12 @@ def _table1(results: Mapping[str, Mapping[str, float | None]]) -> Iterator[str]:
 
 def _table3(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield f"## {_TITLES['table3']}"
-    yield table3_4_text.ABOUT_TABLE3
-    yield table3_4_text.table3(results)
+    yield from table3_4_text.parts("table3", results)
 
 
 def _table4(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield f"## {_TITLES['table4']}"
-    yield table3_4_text.ABOUT_TABLE4
-    yield table3_4_text.table4(results)
-    yield from table3_4_text.gaps(results)
+    yield from table3_4_text.parts("table4", results)
 
 
 def _notes(content: Mapping[str, Any], name: str) -> list[str]:

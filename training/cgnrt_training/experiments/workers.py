@@ -25,7 +25,14 @@ Work = Callable[[str, Any, Path], Result]  # name and content of a cell, and its
 
 
 def run_cells(
-    work: Work, cells: Mapping[str, Any], folder: Path, *, jobs: int, log: TextIO, threads: int = 1
+    work: Work,
+    cells: Mapping[str, Any],
+    folder: Path,
+    *,
+    jobs: int,
+    log: TextIO,
+    threads: int = 1,
+    done: Callable[[str, Result], bool] | None = None,
 ) -> dict[str, Result]:
     """The results of all cells; those whose file is in `folder` are read, the others are worked out.
 
@@ -37,12 +44,15 @@ def run_cells(
       cells: what each is to be called with, by names that are fit for files.
       jobs: processes; 0 does the work in this one.
       threads: of torch, in each process.
+      done: whether a cell's stored result, after its name, is all that is asked for; if not, the cell is given to
+        `work` again. None: every stored result is.
     Raises:
       CgnrtError: cells failed; the message names the first and its error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.json" for name in cells}
-    results = {name: _read(path) for name, path in paths.items() if path.exists()}
+    stored = {name: read_result(path) for name, path in paths.items() if path.exists()}
+    results = {name: result for name, result in stored.items() if done is None or done(name, result)}
     missing = [name for name in cells if name not in results]
     failed: dict[str, BaseException] = {}
     if results:
@@ -81,7 +91,12 @@ def _attempt(work: Work, name: str, content: Any, folder: Path) -> Result | Exce
         return error
 
 
-def _read(path: Path) -> Result:
+def read_result(path: Path) -> Result:
+    """A cell's stored result.
+
+    Raises:
+      CgnrtError: the file is damaged.
+    """
     try:
         content = json.loads(read_text(path))
     except (OSError, ValueError) as error:

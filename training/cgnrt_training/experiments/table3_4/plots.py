@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .plots import ALSO, OURS, PAPERS, figure, save
-from .table3_4_text import BEGINS, MEASURES, SETS, TITLES, in_order
+from ..plots import ALSO, OURS, PAPERS, figure, save
+from .text import BEGINS, MEASURES, SETS, TITLES, in_order
 
 _COLOURS = (OURS, "#2c8a4b", ALSO, PAPERS)
 _SHOWN4 = ("original", "mixed_same", "mixed_rand", "only_background")
