@@ -23,6 +23,8 @@ from cgnrt_training.ensemble.backbones import new_backbone
 from cgnrt_training.ensemble.config import EnsembleConfig
 from cgnrt_training.ensemble.files import about, build
 from cgnrt_training.experiments.evaluate import evaluate, load_predictors, minimality
+from cgnrt_training.experiments.results import merge
+from cgnrt_training.experiments.results_page import page
 from cgnrt_training.features.efficientnet_lite import EfficientNetLite
 from cgnrt_training.settings import override, to_dict
 
@@ -90,13 +92,33 @@ def write_ensemble(
     return path
 
 
-def test_the_command(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save(EfficientNetLite().state_dict(), tmp_path / "lite.pth")
     how = ["--features", str(tmp_path / "lite.pth"), "--samples", "6", "--threads", "1"]
     ensemble = write_ensemble(tmp_path / "ensemble.pt")
     assert cli.main(["evaluate", str(plan), "--predictors", str(ensemble), *how]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"samples", "before", "effectiveness", "minimality", "composition"}
+    # The same, kept for the page of results.
+    command = ["evaluate", str(plan), "--predictors", str(ensemble), *how, "--output", str(tmp_path / "kept")]
+    monkeypatch.setattr("sys.argv", ["cgnrt-train", *command])
+    assert cli.main(command) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    record = json.loads((tmp_path / "kept" / "evaluate.json").read_text())
+    assert record["results"] == {"cgn": found}
+    assert record["settings"].keys() == {"samples", "seed", "plan", "features", "predictor.0"}
+    folder = plan.parent.name
+    assert record["command"] == (
+        f"cgnrt-train evaluate {folder}/cgn.plan --predictors PREDICTOR --features FEATURES --samples 6 --threads 1 "
+        "--output OUTPUT"
+    )
+    content = merge({}, record)
+    assert content["runs"]["evaluate"][0]["covers"] == ["cgn"]
+    text = page(content)
+    assert "| cgn  | nothing " in text
+    assert "the largest difference of a pixel is 0." in " ".join(text.split())
     # A head that always says the photos' class 2, "red", says the plan's class 0.
     with Generator(plan, device="cpu") as generator:
         content = torch.load(ensemble, weights_only=True)

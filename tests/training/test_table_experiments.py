@@ -134,6 +134,8 @@ def test_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
 def test_command_is_shown_without_paths() -> None:
     found = cells.shown(["table2", "--data", "/home/me/x", "--plans=/y", "--rows", "a b", "--output", "out"])
     assert found == "cgnrt-train table2 --data MNIST --plans PLANS --rows 'a b' --output OUTPUT"
+    found = cells.shown(["evaluate", "p.plan", "--predictors", "/a", "/b", "--output=/o", "--seed", "1"])
+    assert found == "cgnrt-train evaluate p.plan --predictors PREDICTOR PREDICTOR --output OUTPUT --seed 1"
 
 
 def test_mean_and_sample_deviation() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 
 from . import common
@@ -37,6 +39,12 @@ def add(jobs: common.Jobs) -> None:
     )
     parser.add_argument("--samples", type=int, default=1000, metavar="N", help="1,000 by default")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the images; 0 by default")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="also write evaluate.json and evaluate.md, for cgnrt-train results",
+    )
     common.add_threads(parser)
     parser.set_defaults(run=run)
 
@@ -52,15 +60,35 @@ def run(args: argparse.Namespace) -> str:
 
     from cgnrt import Generator
 
-    from ..experiments.evaluate import evaluate, load_predictors
+    from ..experiments.evaluate import evaluate, load_predictors, write_evaluation
     from ..features.files import load_classifier
     from ..features.installed import installed_features
+    from ..runs.sources import source_of
 
+    begin = time.perf_counter()
     generator = Generator(args.plan, device="cpu", threads=torch.get_num_threads())
     predictors = load_predictors(args.predictors, generator)
-    features = load_classifier(args.features or installed_features())
-    found = evaluate(generator, predictors, features, samples=args.samples, seed=args.seed)
-    return json.dumps(_rounded(found), indent=2)
+    weights = args.features or installed_features()
+    found = _rounded(
+        evaluate(generator, predictors, load_classifier(weights), samples=args.samples, seed=args.seed)
+    )
+    assert isinstance(found, dict)
+    if args.output is not None:
+        sources = {"plan": args.plan, "features": weights} | {
+            f"predictor.{k}": path for k, path in enumerate(args.predictors)
+        }
+        settings = {"samples": args.samples, "seed": args.seed}
+        settings |= {name: source_of(path)["sha256"] for name, path in sources.items()}
+        write_evaluation(
+            args.output,
+            args.plan,
+            found,
+            settings=settings,
+            seed=args.seed,
+            command=sys.argv[1:],
+            seconds=time.perf_counter() - begin,
+        )
+    return json.dumps(found, indent=2)
 
 
 def _rounded(value: object) -> object:

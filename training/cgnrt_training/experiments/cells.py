@@ -42,6 +42,7 @@ _PATHS = {
     "--images": "IMAGES",
     "--masks": "MASKS",
     "--weights": "WEIGHTS",
+    "--predictors": "PREDICTOR",
 }
 
 
@@ -212,10 +213,12 @@ def write_experiment(
     settings: Mapping[str, Any],
     seeds: Sequence[int],
     command: Sequence[str],
+    seconds: float | None = None,
 ) -> Path:
     """Write `<name>.json`, with all that is to be known of the run, and `<name>.md`.
 
     Args:
+      seconds: that the run took; None: those that commands have worked in the folder.
       command: the words after `cgnrt-train`; the paths among them are replaced by what they stand for.
     Returns:
       The path of the JSON file.
@@ -226,7 +229,7 @@ def write_experiment(
         "settings": settings,
         "command": shown(command),
         "seeds": list(seeds),
-        "wall_s": round(wall_s(output), 1),
+        "wall_s": round(wall_s(output) if seconds is None else seconds, 1),
         "machine": describe_machine(),
         "versions": {package: importlib.metadata.version(package) for package in ("cgnrt", "numpy", "torch")}
         | {"python": platform.python_version()},
@@ -240,11 +243,12 @@ def write_experiment(
 
 def shown(command: Sequence[str]) -> str:
     """A command line without paths of this machine."""
-    words = [word for text in command for word in _split(text)]
-    before = [None, *words]
-    return shlex.join(
-        ["cgnrt-train", *(_PATHS.get(last or "", word) for last, word in zip(before, words, strict=False))]
-    )
+    words, option = ["cgnrt-train"], ""
+    for word in (part for text in command for part in _split(text)):
+        # An option may have several files; what comes after another word is not its value.
+        words.append(_PATHS.get(option, word) if not word.startswith("--") else word)
+        option = word if word.startswith("--") else option if option == "--predictors" else ""
+    return shlex.join(words)
 
 
 def _split(word: str) -> list[str]:

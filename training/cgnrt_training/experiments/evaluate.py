@@ -25,6 +25,8 @@ from ..ensemble.model import HEADS
 from ..ensemble.sources import places_of
 from ..features.efficientnet_lite import EfficientNetLite
 from ..runs.loop import progress_bar
+from . import evaluate_text
+from .cells import write_experiment
 
 _BATCH = 50
 _WEIGHTS = (0.8, 0.2)  # of the two probabilities of minimality; the benchmark's
@@ -120,6 +122,35 @@ def evaluate(
         },
         "composition": worst,
     }
+
+
+def write_evaluation(
+    output: Path,
+    plan: Path,
+    found: Mapping[str, Any],
+    *,
+    settings: Mapping[str, Any],
+    seed: int,
+    command: Sequence[str],
+    seconds: float,
+) -> Path:
+    """Write `evaluate.json`, whose results are `found` by the plan's name, and `evaluate.md`.
+
+    Returns:
+      The path of the JSON file.
+    """
+    results = {plan.stem: found}
+    output.mkdir(parents=True, exist_ok=True)
+    return write_experiment(
+        output,
+        "evaluate",
+        results,
+        evaluate_text.table(results),
+        settings=settings,
+        seeds=[seed],
+        command=[f"{plan.parent.name}/{plan.name}" if word == str(plan) else word for word in command],
+        seconds=seconds,
+    )
 
 
 def minimality(

@@ -19,7 +19,7 @@ from . import plots
 from .results_page import page
 from .table3_4 import plots as plots_table3_4
 
-EXPERIMENTS = ("table2", "fig7", "table5", "fig6", "table1", "table3", "table4")
+EXPERIMENTS = ("table2", "fig7", "table5", "fig6", "table1", "table3", "table4", "evaluate")
 _DRAWN = {
     "table2": plots.draw_table2,
     "fig7": plots.draw_fig7,
@@ -27,7 +27,7 @@ _DRAWN = {
     "table3": plots_table3_4.draw_table3,
     "table4": plots_table3_4.draw_table4,
 }
-_IN_PARTS = ("fig6", "table3", "table4")  # whose runs stand for a part of the results each
+_IN_PARTS = ("fig6", "table3", "table4", "evaluate")  # whose runs stand for a part of the results each
 _RECORD = ("settings", "command", "seeds", "wall_s", "machine", "versions", "commit")
 
 
@@ -95,8 +95,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def merge(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """Published results with one run's in their place.
 
-    Table 2 is merged row by row, Fig. 6 by number of latents, Tables 3 and 4 by what the classifiers begin with; each
-    keeps the record of every run that still stands for some of its numbers. The others are one run each.
+    Table 2 is merged row by row, Fig. 6 by number of latents, Tables 3 and 4 by what the classifiers begin with, and
+    evaluations by plan. Each keeps the record of every run that still stands for some of its numbers. The others are
+    one run each.
 
     Raises:
       CgnrtError: `run` is not an experiment.

@@ -9,13 +9,14 @@ from typing import Any
 
 from cgnrt.sampling import MECHANISMS
 
-from . import paper, table1_text
+from . import evaluate_text, paper, table1_text
 from .plots import AXIS_TITLES, MECHANISM_TITLES, ROW_TITLES, in_order
 from .table3_4 import text as table3_4_text
 from .tables import markdown, percent
 
 VARIANTS = ("colored", "double-colored", "wildlife")  # in the paper's order
 AT_LEAST = "original+cgn"
+_DIGEST = re.compile("[0-9a-f]{17,}")
 _HEAD = """\
 # Results
 
@@ -54,6 +55,7 @@ def page(content: Mapping[str, Any]) -> str:
         ("table1", _table1),
         ("table3", _table3),
         ("table4", _table4),
+        ("evaluate", _evaluate),
     )
     for name, section in sections:
         if name in content:
@@ -83,6 +85,7 @@ _TITLES = {
     "table1": "Table 1: which losses the CGN of natural images needs",
     "table3": "Table 3: shape or texture",
     "table4": "Table 4: the background's part",
+    "evaluate": "How good the counterfactuals are",
 }
 
 
@@ -297,6 +300,13 @@ def _table4(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield from table3_4_text.parts("table4", results)
 
 
+def _evaluate(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield f"## {_TITLES['evaluate']}"
+    yield evaluate_text.ABOUT
+    yield evaluate_text.table(results)
+    yield evaluate_text.composition(results)
+
+
 def _notes(content: Mapping[str, Any], name: str) -> list[str]:
     notes = content.get("notes", {}).get(name, [])
     return [notes] if isinstance(notes, str) else list(notes)
@@ -327,8 +337,8 @@ def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _flat({f"{name}.{key}": part for key, part in value.items()})
             continue
         text = str(value)
-        # A plan's digest says which plan it was; its first digits do.
-        yield name, f"`{text[:12]}`" if name.startswith("plan") and len(text) > 16 else text
+        # A digest says which file it was; its first digits do.
+        yield name, f"`{text[:12]}`" if _DIGEST.fullmatch(text) else text
 
 
 def _duration(seconds: float) -> str:
