@@ -51,9 +51,9 @@ ABOUT_TABLE4 = (
 ABOUT_PLACES = (
     "Photos' objects moved and scaled over their own filled backgrounds (`cgnrt.real.audit`), by ForNet's definitions "
     "(Nauen et al., 2025). *Centre bias*: 1 - (lowest accuracy in a corner + lowest at a side) / (2 x accuracy in the "
-    "centre), with objects at a third of their size; 0 is none. *x 1/4* and so on: accuracy with the object at that "
-    "factor of its area over accuracy at its own; 100 is no size bias. An object that is larger than the picture is "
-    "cut off."
+    "centre), with objects at a third of their size; 0 means that the place does not matter. *x 1/4* and so on: "
+    "accuracy with the object at that factor of its area over accuracy at its own; 100 means that the size does not "
+    "matter. An object that is larger than the picture is cut off."
 )
 ABOUT_AGAINST = (
     "Against Original of the same seed, mean and spread over seeds; differences are in points. The paper's, in "
