@@ -132,7 +132,8 @@ def test_a_trained_file_is_loaded(folder: Path, tmp_path: Path) -> None:
     assert loaded.config.model.backbone == "resnet18"
     content = load_tensors(path)
     for changed, message in (
-        ({"classes": None}, "classes or size are missing or damaged"),
+        ({"classes": None}, "classes, size or step are missing or damaged"),
+        ({"step": None}, "classes, size or step are missing or damaged"),
         ({"format_version": 2}, r"format version is 2, expected 1\.\.1"),
         ({"config": {"train": {"row": 5}}}, "settings are damaged"),
         ({"config": content["config"] | {"model": {"backbone": "vgg"}}}, "settings are damaged .*vgg"),
@@ -292,6 +293,22 @@ def test_cells_are_measured_apart_from_training(
     assert json.loads(cell.read_text())["measures"]["audit"]["answers"]["mean"]["shape_bias"] != 0.125
 
 
+def test_a_trained_ensemble_is_a_cell(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, output = tmp_path / "run", tmp_path / "tables"
+    assert cli.main(words(folder, run, "--epochs", "0.2", "--row", "original")) == 0
+    (output / "cells").mkdir(parents=True)
+    shutil.copy(run / "ensemble.pt", output / "cells" / "original.0.pt")
+    capsys.readouterr()
+    rows = ("--seeds", "1", "--rows", "original", "--audit", "0", "--places", "0")
+    assert cli.main(table_words(folder, output, *rows)) == 0
+    error = capsys.readouterr().err
+    assert "original.0: measuring sets" in error
+    assert "more steps" not in error  # nothing was trained
+    assert "train_s" not in json.loads((output / "cells" / "original.0.json").read_text())
+
+
 def test_cells_that_are_not_this_commands(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,6 +323,10 @@ def test_cells_that_are_not_this_commands(
     assert "original.1.pt': settings or classes are other ones, expected those of this command" in (
         capsys.readouterr().err
     )
+    save_checkpoint(load_tensors(cells / "original.0.pt") | {"step": 0}, cells / "original.0.pt")
+    (cells / "original.0.json").unlink()
+    assert cli.main(command) == 1
+    assert "original.0.pt': number of steps is 0, expected 1. Train to the end" in capsys.readouterr().err
     (cells / "original.0.json").write_text(json.dumps({"measures": {"sets": 5}}))
     assert cli.main(command) == 1
     assert "original.0.json': measures are damaged" in capsys.readouterr().err

@@ -27,12 +27,14 @@ class Loaded:
       model: in evaluation mode; takes images in [-1, 1].
       classes: their names, in the order of the logits.
       size: side of the pictures that it was trained on.
+      step: how many steps it was trained.
     """
 
     model: Ensemble
     config: EnsembleConfig
     classes: tuple[str, ...]
     size: int
+    step: int
 
 
 def about(config: EnsembleConfig, classes: Sequence[str], size: int, sources: Sources) -> dict[str, Any]:
@@ -69,10 +71,10 @@ def load_ensemble(path: str | os.PathLike[str]) -> Loaded:
     """
     content: Mapping[str, Any] = load_own(path, FORMAT, FORMAT_VERSION)
     config = settings_in(content, EnsembleConfig, str(path))
-    classes, size = content.get("classes"), content.get("size")
+    classes, size, step = (content.get(key) for key in ("classes", "size", "step"))
     well = isinstance(classes, list) and len(classes) > 1 and all(isinstance(name, str) for name in classes)
-    if not well or type(size) is not int:
-        raise CheckpointError(f"load '{path}': classes or size are missing or damaged. Train again.")
+    if not well or type(size) is not int or type(step) is not int:
+        raise CheckpointError(f"load '{path}': classes, size or step are missing or damaged. Train again.")
     try:
         backbone = new_backbone(config.model.backbone)
     except ValueError as error:
@@ -80,4 +82,4 @@ def load_ensemble(path: str | os.PathLike[str]) -> Loaded:
     assert isinstance(classes, list)
     model = build(config, backbone, len(classes))
     load_state(model, content.get("model"), str(path))
-    return Loaded(model.eval(), config, tuple(classes), size)
+    return Loaded(model.eval(), config, tuple(classes), size, step)

@@ -95,6 +95,10 @@ class Cells:
                 f"measure '{path}': settings or classes are other ones, expected those of this command. Remove it to "
                 "train again, or take another folder."
             )
+        if loaded.step != (steps := config.steps(len(self.inputs.photos))):
+            raise ValueError(
+                f"measure '{path}': number of steps is {loaded.step}, expected {steps}. Train to the end, or remove it."
+            )
         model: Any = loaded.model
         moved: Ensemble = model.to(self.device, memory_format=torch.channels_last)
         return moved.eval()
