@@ -23,7 +23,8 @@ NAMES = {
     """,
     "cgnrt.banks": "PhotoBank Recipe TEXTURES from_arrays from_folders from_plan join",
     "cgnrt.real": """
-        Counterfactuals Example Exchange PhotoAudit PhotoRates Saliency audit counterfactuals fill_object usable
+        Counterfactuals CueConflictAudit CueRates Example Exchange In9Audit PhotoAudit PhotoRates Saliency audit
+        counterfactuals cue_conflict fill_object in9 usable
     """,
     "cgnrt.shards": "Manifest ShardRecord generate verify",
     "cgnrt.torch": "CounterfactualDataset Mix Mixed Pairs PlacedSamples Samples join mix",

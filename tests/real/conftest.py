@@ -1,12 +1,18 @@
-"""Photos that tell where each pixel came from: discs on striped grounds, every photo in colours of its own."""
+"""Photos that tell where each pixel came from: discs on striped grounds, every photo in colours of its own.
+
+And folders as ImageNet-9 and Cue Conflict have them, of pictures whose colour tells their groups.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 Array = np.ndarray[Any, Any]
 
@@ -39,3 +45,73 @@ def make_photos(n: int = 5, h: int = 72, w: int = 96) -> Photos:
 @pytest.fixture
 def photos() -> Photos:
     return make_photos()
+
+
+GROUPS = (
+    "dog",
+    "bird",
+    "wheeled vehicle",
+    "reptile",
+    "carnivore",
+    "insect",
+    "musical instrument",
+    "primate",
+    "fish",
+)
+CATEGORIES = (
+    "airplane",
+    "bear",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "car",
+    "cat",
+    "chair",
+    "clock",
+    "dog",
+    "elephant",
+    "keyboard",
+    "knife",
+    "oven",
+    "truck",
+)
+KNOWN_SIDE = 8
+
+
+def paint(path: Path, red: int, green: int) -> None:
+    """A picture of one colour; its content is a PNG's, whatever its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((KNOWN_SIDE, KNOWN_SIDE, 3), (red, green, 0), np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+@pytest.fixture
+def in9_folder(tmp_path: Path) -> Path:
+    """ImageNet-9's sets, four pictures of each group: red is 20 times the object's group, green the background's."""
+    backgrounds: dict[str, Callable[[int, int], int]] = {
+        "original": lambda group, k: group,
+        "mixed_same": lambda group, k: group,
+        "mixed_rand": lambda group, k: (group + k) % 9,
+        "mixed_next": lambda group, k: (group + 1) % 9,
+        "only_fg": lambda group, k: 12,
+    }
+    folder = tmp_path / "bg_challenge"
+    for name, ground in backgrounds.items():
+        for group, title in enumerate(GROUPS):
+            for k in range(4):
+                file = folder / name / "val" / f"{group:02}_{title}" / f"n{group}_{k}.JPEG"
+                paint(file, 20 * group, 20 * ground(group, k))
+    return folder
+
+
+@pytest.fixture
+def cue_folder(tmp_path: Path) -> Path:
+    """Cue Conflict: red is 15 times the shape's category, green the texture's; 16 x 3 conflicts, and 16 without."""
+    folder = tmp_path / "style-transfer-preprocessed-512"
+    for shape, name in enumerate(CATEGORIES):
+        for step in range(4):
+            texture = (shape + 5 * step) % 16
+            file = folder / name / f"{name}{step + 8}-{CATEGORIES[texture]}{step + 1}.png"
+            paint(file, 15 * shape, 15 * texture)
+    return folder

@@ -18,7 +18,7 @@ Name = Callable[[int], str]  # of an image of a batch, for messages
 
 
 class Asker:
-    """A classifier as a function of images that returns checked answers: class indices, int64 (m,).
+    """A classifier as a function of images that returns checked answers.
 
     Args:
       name: of the argument that the classifier is.
@@ -41,13 +41,17 @@ class Asker:
         return self._torch is not None
 
     def __call__(self, images: Any, name: Name) -> np.ndarray:
-        """The answers for images in the form that the classifier takes.
+        """The answers for images in the form that the classifier takes: class indices, int64 (m,).
 
         Args:
           name: what a message calls an image.
         Raises:
           TypeError, ValueError: an answer has the wrong shape or type, is NaN, or is not a class.
         """
+        return highest(self.scores(images, name))
+
+    def scores(self, images: Any, name: Name) -> np.ndarray:
+        """What the classifier returns for images: logits (m, k) or int64 labels (m,), checked as `__call__` checks."""
         m = len(images)
         no_gradients: AbstractContextManager[Any] = (
             nullcontext() if self._torch is None else self._torch.no_grad()
@@ -59,7 +63,23 @@ class Asker:
                 f"audit: answer of the {self._name} has shape {found.shape}, expected {self._expected(m)} "
                 f"({name(0)} and those after it)."
             )
-        return self._highest(found, name) if found.ndim == 2 else self._labels(found, name)
+        return self._logits(found, name) if found.ndim == 2 else self._labels(found, name)
+
+    def unchanged_scores(self, images: np.ndarray, name: Name) -> np.ndarray:
+        """`scores` for an array, after a check that the classifier leaves it as it is.
+
+        Raises:
+          ValueError: the classifier changes its images.
+        """
+        before = images.copy()
+        found = self.scores(self.tensor(images), name)
+        if not np.array_equal(images, before):
+            row = int((images != before).any(axis=(1, 2, 3)).argmax())
+            raise ValueError(
+                f"audit: the {self._name} changed the pixels of {name(row)}, expected images to stay as they are. "
+                "Let it work on a copy."
+            )
+        return found
 
     def tensor(self, images: np.ndarray) -> Any:
         """An array as the classifier takes it."""
@@ -68,7 +88,7 @@ class Asker:
     def _expected(self, m: int) -> str:
         return f"logits ({m}, {'k' if self.k is None else self.k}) or integer labels ({m},)"
 
-    def _highest(self, found: np.ndarray, name: Name) -> np.ndarray:
+    def _logits(self, found: np.ndarray, name: Name) -> np.ndarray:
         if self.k is None:
             self.k = found.shape[1]
         if found.shape[1] != self.k or not self.k:
@@ -91,8 +111,7 @@ class Asker:
                 f"audit: logits of the {self._name} for {name(int(nothing.argmax()))} are all -inf, expected at least "
                 "one number: no class is the answer."
             )
-        highest: np.ndarray = found.argmax(axis=1)
-        return highest.astype(np.int64)
+        return found
 
     def _labels(self, found: np.ndarray, name: Name) -> np.ndarray:
         if found.dtype.kind not in "iu":
@@ -108,6 +127,12 @@ class Asker:
                 f"({name(int(wrong.argmax()))})."
             )
         return found.astype(np.int64)
+
+
+def highest(scores: np.ndarray) -> np.ndarray:
+    """The classes of what `Asker.scores` gives, int64 (m,): the highest logit, the first of equal ones."""
+    found: np.ndarray = scores.argmax(axis=1).astype(np.int64) if scores.ndim == 2 else scores
+    return found
 
 
 def prepared(stack: ExitStack, classifier: Any, inputs: str | None) -> tuple[Any, str]:
@@ -140,6 +165,11 @@ def check_request(classifier: Any, n: Any, batch_size: Any, confidence: Any, inp
     if inputs not in ("numpy", "torch"):
         raise ValueError(f"audit: inputs is {inputs!r}, expected 'numpy' or 'torch'.")
     return check_index("n", n)
+
+
+def spread(n: int, total: int) -> np.ndarray:
+    """n of the numbers 0..total-1, spread over all, since the pictures of a folder are sorted by class; at most all."""
+    return np.arange(min(n, total)) * total // min(n, total)
 
 
 def check_callable(name: str, classifier: Any) -> None:

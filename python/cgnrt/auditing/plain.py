@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 from cgnrt.auditing.rates import Rate
+
+
+def read_json(text: str) -> Any:
+    """The content of JSON text.
+
+    Raises:
+      ValueError: the text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"read audit: content is not JSON ({error}), expected what to_json wrote."
+        ) from error
 
 
 def check_format(content: Any, name: str, version: int) -> None:

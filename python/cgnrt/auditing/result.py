@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict
+from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict, read_json
 from cgnrt.auditing.rates import ByMechanism, Rate
 from cgnrt.request.place import Place
 from cgnrt.sampling import MECHANISMS
@@ -122,13 +122,7 @@ class Audit:
         Raises:
           ValueError: the content is not an audit.
         """
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"read audit: content is not JSON ({error}), expected what to_json wrote."
-            ) from error
-        return _parse(content)
+        return _parse(read_json(text))
 
     def plot(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Draw the rates as bars with their intervals into a PNG.

@@ -1,41 +1,40 @@
-"""`cgnrt audit`: audit a classifier that is named as module:function, on a plan's images or on photos."""
+"""`cgnrt audit`: audit a classifier, named as module:function, on a plan's images, on photos or on a test set."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cgnrt._support.files import refuse_existing, written_beside
 from cgnrt._support.machine import keep_freed_memory
-from cgnrt._support.reading import read_file
-from cgnrt._support.suggest import did_you_mean
 from cgnrt._support.terminal import say
-from cgnrt._support.values import is_int
 from cgnrt.cli.arguments import Commands, add_generator, add_place, open_generator
-from cgnrt.cli.classifiers import current_folder_first, guarded, load_classifier
-from cgnrt.cli.photos import Photos, add_photo_options, check_photo_options, read_photos
+from cgnrt.cli.audit_photos import audit_photos
+from cgnrt.cli.classifiers import guarded, load_classifier, opened_classifier
+from cgnrt.cli.photos import add_photo_options, check_photo_options
 from cgnrt.request.place import read_place
 
 if TYPE_CHECKING:
     from cgnrt.auditing.result import Audit
-    from cgnrt.real import PhotoAudit
+    from cgnrt.real import CueConflictAudit, In9Audit
 
-# Options that only go with one of the two, and the defaults of those that have one.
-_OF_PLANS: dict[str, Any] = {
-    "device": "auto",
-    "precision": "auto",
-    "truncation": None,
-    "distinct": False,
-    "place": [],
-    "mask_classifier": None,
+T = TypeVar("T")
+
+# What is asked about, by the option that stands for the plan.
+_FOLDERS = ("photos", "in9", "cue_conflict")
+# Options that only go with some of these ("plan" is a plan); all others go with each.
+_ONLY = {
+    ("plan",): ("device", "precision", "truncation", "distinct", "place", "mask_classifier"),
+    ("plan", "photos"): ("seed", "backend", "threads"),
+    ("photos",): ("labels", "sheet", "no_places", "masks", "saliency", "min_object", "max_object", "strict"),
+    ("in9",): ("sets",),
+    ("in9", "cue_conflict"): ("classes",),
+    _FOLDERS: ("size",),
 }
-_LARGEST_LABELS = 1 << 24  # bytes of the file
-_OF_PHOTOS = ("masks", "saliency", "labels", "sheet")
 
 
 def add_parser(commands: Commands) -> None:
@@ -43,20 +42,24 @@ def add_parser(commands: Commands) -> None:
         "audit", help="what a classifier's answers follow, on a plan's images or on photos"
     )
     add_generator(parser)
-    parser.stands_for("--photos", "plan")
+    for name in _FOLDERS:
+        parser.stands_for(_option(name), "plan")
     parser.add_argument(
         "classifier",
         metavar="MODULE:FUNCTION",
-        help="from a batch of images (m, 3, h, w), in [-1, 1] of a plan and in [0, 1] of photos, to logits (m, k) or "
+        help="from a batch of images (m, 3, h, w), in [-1, 1] of a plan and in [0, 1] of pictures, to logits (m, k) or "
         "labels (m,), or a torch module; it is imported from the current folder, or from what is installed, so its "
         "code runs",
     )
     parser.add_argument(
-        "-n", type=int, help="images of each kind (10000 of a plan, which has five kinds; one for each photo)"
+        "-n",
+        type=int,
+        help="images of each kind (10000 of a plan, which has five kinds; one for each photo), or pictures of a test "
+        "set (all)",
     )
     parser.add_argument("--seed", type=int, default=0, help="number of the stream (0)")
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="images in a call (256 of a plan, 64 of photos)"
+        "--batch", type=int, metavar="N", help="images in a call (256 of a plan, 64 of pictures)"
     )
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (0.95)")
     parser.add_argument(
@@ -100,7 +103,31 @@ def add_parser(commands: Commands) -> None:
         help="do not move and scale objects: 6 images of a photo instead of 20",
     )
     add_photo_options(photos, size=224, required=False)
-    parser.set_defaults(run=_run)
+    known = parser.add_argument_group("test sets of others, in place of a plan")
+    known.add_argument(
+        "--in9",
+        type=Path,
+        metavar="FOLDER",
+        help="ImageNet-9 (Xiao et al., 2020): a folder with original, mixed_same, mixed_rand and so on",
+    )
+    known.add_argument(
+        "--sets",
+        metavar="A,B,...",
+        help="names of ImageNet-9's sets, as mixed_same,mixed_rand (all in the folder)",
+    )
+    known.add_argument(
+        "--cue-conflict",
+        type=Path,
+        metavar="FOLDER",
+        help="Cue Conflict (Geirhos et al., 2019): a folder with airplane, bear and 14 more",
+    )
+    known.add_argument(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="of a classifier that returns labels: 1000 or 9 for --in9, 16 for --cue-conflict (taken from the logits)",
+    )
+    parser.set_defaults(run=_run, defaults=parser.get_default)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -110,8 +137,9 @@ def _run(arguments: argparse.Namespace) -> None:
       CgnrtError: the classifier is not there, or raised (its traceback is on stderr).
       ValueError: options do not go together.
     """
-    _check(arguments)
-    result = _audit_plan(arguments) if arguments.photos is None else _audit_photos(arguments)
+    source = _source(arguments)
+    _check(arguments, source)
+    result = _AUDITS[source](arguments)
     if arguments.output is not None:
         with written_beside(arguments.output, force=arguments.force) as beside:
             beside.write_text(result.to_json(), encoding="utf-8")
@@ -120,27 +148,32 @@ def _run(arguments: argparse.Namespace) -> None:
     say(result)
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Refuse all that can be refused before the long work."""
-    given = "--photos" if arguments.photos is not None else "a plan"
-    wrong = (
-        [name for name, default in _OF_PLANS.items() if getattr(arguments, name) != default]
-        if arguments.photos is not None
-        else [name for name in _OF_PHOTOS if getattr(arguments, name) is not None]
-    )
-    if wrong:
+def _source(arguments: argparse.Namespace) -> str:
+    """What is asked about.
+
+    Raises:
+      ValueError: several are given.
+    """
+    given = [name for name in ("plan", *_FOLDERS) if getattr(arguments, name) is not None]
+    if len(given) > 1:
+        first, other = given[:2]
         raise ValueError(
-            f"audit: --{wrong[0].replace('_', '-')} is not supported with {given}. Leave it out."
+            f"audit: {first if first == 'plan' else _option(first)} is '{getattr(arguments, first)}' beside "
+            f"{_option(other)}, expected one of the two. Leave one out."
         )
-    if arguments.photos is not None:
-        if arguments.plan is not None:
-            raise ValueError(
-                f"audit: plan is '{arguments.plan}' beside --photos, expected one of the two. Leave one out."
-            )
-        if arguments.masks is None and arguments.saliency is None:
-            raise ValueError(
-                "audit: masks of the photos are missing. Give --masks FOLDER or --saliency PLAN."
-            )
+    return given[0]
+
+
+def _check(arguments: argparse.Namespace, source: str) -> None:
+    """Refuse all that can be refused before the long work."""
+    for sources, names in _ONLY.items():
+        for name in names:
+            if source not in sources and getattr(arguments, name) != arguments.defaults(name):
+                given = "a plan" if source == "plan" else _option(source)
+                raise ValueError(f"audit: {_option(name)} is not supported with {given}. Leave it out.")
+    if source == "photos" and arguments.masks is None and arguments.saliency is None:
+        raise ValueError("audit: masks of the photos are missing. Give --masks FOLDER or --saliency PLAN.")
+    if source in _FOLDERS:
         check_photo_options(arguments)
     targets = ((arguments.output, ".json"), (arguments.plot, ".png"), (arguments.sheet, ".png"))
     for target, suffix in targets:
@@ -154,22 +187,15 @@ def _check(arguments: argparse.Namespace) -> None:
         import_figure()
 
 
-def _loaded(stack: ExitStack, arguments: argparse.Namespace) -> tuple[Any, str | None]:
-    """The named classifier as a function, until the stack ends, and what it takes."""
-    from cgnrt.auditing.modules import classifying, is_module
-
-    stack.enter_context(current_folder_first())
-    classifier, inputs = load_classifier(arguments.classifier), arguments.inputs
-    if is_module(classifier) and inputs != "numpy":
-        classifier, inputs = stack.enter_context(classifying(classifier)), "torch"
-    return guarded(arguments.classifier, classifier), inputs
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _audit_plan(arguments: argparse.Namespace) -> Audit:
     from cgnrt.auditing.run import audit
 
     with ExitStack() as stack:
-        classifier, inputs = _loaded(stack, arguments)
+        classifier, inputs = opened_classifier(stack, arguments.classifier, arguments.inputs)
         masks = None
         if arguments.mask_classifier is not None:
             masks = _mask_classifier(stack, arguments.mask_classifier)
@@ -209,76 +235,40 @@ def _mask_classifier(stack: ExitStack, name: str) -> Any:
     return guarded(name, call)
 
 
-def _audit_photos(arguments: argparse.Namespace) -> PhotoAudit:
+def _audit_in9(arguments: argparse.Namespace) -> In9Audit:
     from cgnrt import real
 
+    sets = None if arguments.sets is None else [name.strip() for name in arguments.sets.split(",")]
+    return _audit_known(arguments, real.in9, arguments.in9, sets=sets)
+
+
+def _audit_cue_conflict(arguments: argparse.Namespace) -> CueConflictAudit:
+    from cgnrt import real
+
+    return _audit_known(arguments, real.cue_conflict, arguments.cue_conflict)
+
+
+def _audit_known(arguments: argparse.Namespace, audit: Callable[..., T], folder: Path, **options: Any) -> T:
+    """The result of `real.in9` or `real.cue_conflict`."""
     keep_freed_memory()  # of one batch for the next, which is as large
     with ExitStack() as stack:
-        classifier, inputs = _loaded(stack, arguments)
-        photos = read_photos(arguments, [arguments.photos])
-        labels, classes = _labels(arguments, photos)
-        result = real.audit(
+        classifier, inputs = opened_classifier(stack, arguments.classifier, arguments.inputs)
+        return audit(
             classifier,
-            photos.images,
-            photos.masks,
-            labels,
+            folder,
             n=arguments.n,
+            classes=arguments.classes,
+            size=arguments.size,
             batch_size=64 if arguments.batch is None else arguments.batch,
-            seed=arguments.seed,
             confidence=arguments.confidence,
             inputs=inputs,
-            classes=classes,
-            names=[str(file) for file in photos.files],
-            places=not arguments.no_places,
-            threads=arguments.threads or 0,
+            **options,
         )
-    if arguments.sheet is not None:
-        if result.examples:
-            result.sheet(arguments.sheet, force=arguments.force)
-        else:
-            say(
-                f"no sheet: no photo is right and lost when something else changes ({arguments.sheet})",
-                sys.stderr,
-            )
-    return result
 
 
-def _labels(arguments: argparse.Namespace, photos: Photos) -> tuple[list[int], list[str] | dict[int, str]]:
-    """The class of each photo as a number of the classifier's answers, and the names of the classes.
-
-    Raises:
-      ValueError: the file of --labels does not have a photo's class, or has another form.
-    """
-    if arguments.labels is None:
-        names = sorted(set(photos.classes))
-        return [names.index(name) for name in photos.classes], names
-    numbers = _read_labels(arguments.labels)
-    for file, name in zip(photos.files, photos.classes, strict=True):
-        if name not in numbers:
-            raise ValueError(
-                f"audit '{arguments.labels}': class '{name}' of photo '{file}' is missing, expected a number for each "
-                f"sub-folder of '{arguments.photos}'.{did_you_mean(name, numbers)}"
-            )
-    return [numbers[name] for name in photos.classes], {number: name for name, number in numbers.items()}
-
-
-def _read_labels(path: Path) -> dict[str, int]:
-    """Numbers by the names of classes."""
-    try:
-        content = json.loads(read_file(path, _LARGEST_LABELS))
-    except FileNotFoundError:
-        raise ValueError(f"audit '{path}': file is missing, expected a .json. Check the path.") from None
-    except ValueError as error:
-        raise ValueError(
-            f"audit '{path}': content is not JSON ({error}), expected numbers of classes."
-        ) from error
-    if isinstance(content, list):
-        content = {name: number for number, name in reversed(list(enumerate(content)))}
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and is_int(number) and number >= 0 for name, number in content.items()
-    ):
-        raise ValueError(
-            f"audit '{path}': content is not an object from names to numbers of 0 or more, or a list of names. "
-            'Write {"cat": 281, "dog": 207}, for example.'
-        )
-    return content
+_AUDITS: Mapping[str, Callable[[argparse.Namespace], Any]] = {
+    "plan": _audit_plan,
+    "photos": audit_photos,
+    "in9": _audit_in9,
+    "cue_conflict": _audit_cue_conflict,
+}

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,21 @@ def current_folder_first() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # the module may have changed the list
             sys.path.remove(folder)
+
+
+def opened_classifier(stack: ExitStack, name: str, inputs: str | None) -> tuple[Any, str | None]:
+    """The named classifier as a function, until the stack ends, and what it takes.
+
+    Raises:
+      ValueError, CgnrtError: as `load_classifier`.
+    """
+    from cgnrt.auditing.modules import classifying, is_module
+
+    stack.enter_context(current_folder_first())
+    classifier = load_classifier(name)
+    if is_module(classifier) and inputs != "numpy":
+        classifier, inputs = stack.enter_context(classifying(classifier)), "torch"
+    return guarded(name, classifier), inputs
 
 
 def load_classifier(name: str) -> Any:

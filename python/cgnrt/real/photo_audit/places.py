@@ -1,7 +1,8 @@
 """Where objects are put, and how large: the cells of a 3 x 3 grid, and factors of the object's area.
 
-As for ForNet (Nauen et al., arXiv 2503.09399): in a cell an object has the share of the cell that it had of the
-picture, so its sides are a third as long; a size factor multiplies its area.
+As for ForNet (Nauen et al., arXiv 2503.09399, "Center Bias" and "Size Bias"): in a cell an object has the share of the
+cell that it had of the picture, so its sides are a third as long; a size factor multiplies its area. ForNet draws the
+place in the cell, and the size; here objects are in the cell's middle, and of their own size.
 """
 
 from __future__ import annotations

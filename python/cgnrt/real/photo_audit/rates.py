@@ -41,9 +41,10 @@ class PhotoRates:
 
     @property
     def centre_bias(self) -> float | None:
-        """1 - (lowest accuracy in a corner + lowest at a side) / (2 x accuracy in the centre), as for ForNet.
+        """1 - (lowest accuracy in a corner + lowest at a side) / (2 x accuracy in the centre).
 
-        None without places, or if no answer is right in the centre.
+        The equation of ForNet's center bias (Nauen et al., arXiv 2503.09399, "Center Bias"). None without places, or if
+        no answer is right in the centre.
         """
         if not self.by_position or not self.by_position[CENTRE].count:
             return None
@@ -52,7 +53,11 @@ class PhotoRates:
 
     @property
     def size_bias(self) -> dict[float, float]:
-        """Accuracy at each size over that at size 1, as for ForNet; empty without places, or if the latter is 0."""
+        """Accuracy at a factor f of the object's area over that at f = 1, by f.
+
+        ForNet's size bias (Nauen et al., arXiv 2503.09399, "Size Bias"). Empty without places, or if no answer is right
+        at f = 1.
+        """
         if not self.by_size or not self.by_size[1.0].count:
             return {}
         return {size: rate.value / self.by_size[1.0].value for size, rate in self.by_size.items()}

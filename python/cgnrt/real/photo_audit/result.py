@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict
+from cgnrt.auditing.plain import check_format, rate_from_dict, rate_to_dict, read_json
 from cgnrt.real.photo_audit.places import POSITIONS
 from cgnrt.real.photo_audit.rates import Example, PhotoRates
 
@@ -86,13 +86,7 @@ class PhotoAudit(PhotoRates):
         Raises:
           ValueError: the content is not an audit of photos.
         """
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"read audit: content is not JSON ({error}), expected what to_json wrote."
-            ) from error
-        return _parse(content)
+        return _parse(read_json(text))
 
     def plot(self, path: str | os.PathLike[str], *, title: str = "", force: bool = False) -> None:
         """Draw the rates with their intervals into a PNG.

@@ -11,7 +11,7 @@ import numpy as np
 
 from cgnrt._support.prefetch import Prefetch
 from cgnrt._support.terminal import steady_progress
-from cgnrt.auditing.asking import Asker, Classifier, check_request, prepared
+from cgnrt.auditing.asking import Asker, Classifier, check_request, highest, prepared, spread
 from cgnrt.real.parts import Grids, Parts
 from cgnrt.real.photo_audit.answers import Answers
 from cgnrt.real.photo_audit.kinds import SWAPS, Kind, PhotoKinds
@@ -99,7 +99,7 @@ def audit(
             whose="the number of classes",
             advice="The labels of photos are numbers of the classifier's classes.",
         )
-        where = _samples(count, len(parts))
+        where = np.arange(count) if count >= len(parts) else spread(count, len(parts))
         answers = Answers(
             kinds.kinds, targets[where % len(parts)], targets[kinds.texture_donors(where)], confidence
         )
@@ -118,11 +118,6 @@ def audit(
         clipped=_clipped(kinds, where % len(parts)),
         examples=tuple(_example(kinds, answers, naming, where, row) for row in answers.worst(examples)),
     )
-
-
-def _samples(n: int, photos: int) -> np.ndarray:
-    """The numbers of the samples; of fewer than the photos, spread over all, since folders are sorted by class."""
-    return np.arange(n) if n >= photos else np.arange(n) * photos // n
 
 
 def _made_ahead(
@@ -146,15 +141,7 @@ def _ask(asker: Asker, kind: Kind, samples: np.ndarray, images: np.ndarray, nami
     def name(row: int) -> str:
         return f"{naming.photo(int(samples[row]) % len(naming))} ({kind.title})"
 
-    before = images.copy()
-    answers = asker(asker.tensor(images), name)
-    if not np.array_equal(images, before):
-        row = int((images != before).any(axis=(1, 2, 3)).argmax())
-        raise ValueError(
-            f"audit: the classifier changed the pixels of {name(row)}, expected images to stay as they are. "
-            "Let it work on a copy."
-        )
-    return answers
+    return highest(asker.unchanged_scores(images, name))
 
 
 def _fields(rates: PhotoRates) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Test sets of others that a user has on disk: ImageNet-9 and Cue Conflict. See `cgnrt.real.in9` and `cue_conflict`."""
