@@ -38,7 +38,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_command(telling: Generator, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    telling: Generator, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cgnrt._support.terminal._ProgressLines.first_s", 1e9)  # on however slow a machine
     path = list(sys.path)
     words = ["audit", str(telling.plan.path), "own_classifiers:constant", "-n", "50", "--threads", "1"]
     assert main([*words, "-o", "audit.json", "--plot", "audit.png"]) == 0
