@@ -345,7 +345,13 @@ def test_rates_of_the_paper_and_of_small() -> None:
     found = [rate(cosine, step, 100, 1) for step in range(100)]
     assert found[0] < found[5] < max(found)
     assert found[99] < 0.001
-    assert config.steps(1_281_167) == round(70 * 1_281_167 / 256)
+
+
+def test_every_row_sees_each_photo_equally_often() -> None:
+    half = EnsembleConfig()  # whose row is original+cgn
+    whole = override(half, {"train": {"row": "original"}})
+    assert half.steps(1_281_167) == round(70 * 1_281_167 / 256)
+    assert whole.steps(1_281_167) == round(70 * 1_281_167 / 512)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..settings import check, check_numbers, check_one_of
 
-# What each classifier is trained on. All rows take the same number of steps and of images in a step.
+# What each classifier is trained on. All rows take the same number of images in a step.
 ROWS: dict[str, str] = {
     "original": "photos alone",
     "original+cgn": "photos and counterfactuals of a plan, with three heads",
@@ -62,7 +62,7 @@ class TrainConfig:
     """The loop."""
 
     row: str = "original+cgn"  # a key of ROWS
-    epochs: float = 70.0  # App. C.4, of the real half of the batches; ref. 45
+    epochs: float = 70.0  # App. C.4, passes over the photos; ref. 45
     batch_size: int = 512  # App. C.4, half of it real; ref. 64
     real_share: float = 0.5  # App. C.4
     reuse: int = 1  # counterfactuals that are composed for each run of a mechanism
@@ -108,8 +108,10 @@ class EnsembleConfig:
         return round(self.train.batch_size * self.train.real_share)
 
     def steps(self, photos: int) -> int:
-        """Steps of a run on so many photos, the same for every row."""
-        return max(1, round(self.train.epochs * photos / self.real))
+        """Steps of a run on so many photos: every row sees each photo equally often (App. C.4), so that a row with
+        other images in its batches takes more steps."""
+        in_step = self.real if self.train.row in WITH_HEADS else self.train.batch_size
+        return max(1, round(self.train.epochs * photos / in_step))
 
 
 MAY_CHANGE = ("train.epochs", "log.")  # when a run is resumed
