@@ -221,6 +221,10 @@ def test_places_given_back_are_taken(gen: Generator) -> None:
     np.testing.assert_array_equal(again.images, batch.images)
     found = np.concatenate([b.images for b in gen.batches(6, 4, seed=4, place=batch.place)])
     np.testing.assert_array_equal(found, batch.images)
+    bytes_before = np.frombuffer(b"." + batch.place.tobytes(), np.uint8)[1:]  # at no multiple of four
+    np.testing.assert_array_equal(
+        gen.sample(6, seed=4, place=bytes_before.view(np.float32).reshape(6, 4)).images, batch.images
+    )
     called = gen(*batch.labels, noise=batch.noise, place=batch.place)
     np.testing.assert_array_equal(called.images, batch.images)
     related = gen.related(seed=4, indices=range(6), place=batch.place)

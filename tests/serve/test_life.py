@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from serving import Gate, generator, running, until
 
+from cgnrt.cli import _parser
+from cgnrt.cli.serve import _open
 from cgnrt.plan import Plan
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.service import Service
@@ -212,6 +214,7 @@ def test_a_token_of_the_environment(golden_plan: Path) -> None:
         (["--max-images", "0"], "--max-images is 0, expected a positive number"),
         (["--timeout", "nan"], "--timeout is nan, expected a positive number"),
         (["--timeout", "inf"], "--timeout is inf, expected a positive number"),
+        (["--bank-cache", "-1"], "--bank-cache is -1, expected 0 or more"),
         (["--port", "70000"], "port is 70000"),
         (["--name", "a/b"], "name is 'a/b', expected 1 to 255 printable characters without '/'"),
         (["--name", ".."], "name is '..'"),
@@ -229,6 +232,16 @@ def test_what_it_does_not_start_with(
 
     assert main(["serve", str(golden_plan), "--no-grpc", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "size"), [(["--bank-cache", "4096"], 4096), ([], 1 << 30)])
+def test_memory_for_the_pictures_of_banks(
+    golden_bank_streams_plan: Path, given: list[str], size: int
+) -> None:
+    arguments = _parser().parse_args(["serve", str(golden_bank_streams_plan), *given])
+    with _open(arguments) as found:
+        assert found._pipeline.options.bank_cache_bytes == size
+        assert (found.dtype, found.image_shape[-1]) == ("uint8", 3)
 
 
 def test_a_port_that_is_taken(golden_plan: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def test_samples_are_those_of_the_stream(triton: Loaded, alone: cgnrt.Generator)
 
 def test_who_names_no_outputs_gets_all(triton: Loaded, alone: cgnrt.Generator) -> None:
     answer = triton.ask(count=integers(3), seed=seed(1), texture=integers(2)).answer()
-    assert list(answer.tensors) == ["images", "labels", *PARTS]
+    assert list(answer.tensors) == ["images", "labels", *PARTS, "place"]
     check(answer, alone.sample(3, seed=1, do={"texture": 2}, parts=True))
 
 
@@ -263,6 +263,11 @@ def test_a_stream_that_nobody_reads_ends(stream: Path) -> None:
     [
         ("queue", "-1", r"load 'v2': parameter queue is '-1', expected a whole number of at least 1"),
         ("timeout_s", "nan", r"parameter timeout_s is 'nan', expected seconds above 0"),
+        (
+            "bank_cache_bytes",
+            "-1",
+            r"parameter bank_cache_bytes is '-1', expected a number of bytes of 0 or more",
+        ),
         ("trust_engines", "yes", r"parameter trust_engines is 'yes', expected true or false"),
         ("backend", "", r"parameter backend is '', expected a name or 'auto'"),
         ("thread", "1", r"parameter is 'thread', expected one of .* Did you mean 'threads'\?"),
@@ -281,6 +286,11 @@ def test_parameters_reach_the_generator(own: Path) -> None:
         service = triton.model._service
         assert (service._generator.threads, service._generator.backend) == (1, "openvino")
         assert service.limits.timeout_s == 2.5
+
+
+def test_memory_for_the_pictures_of_banks(own: Path) -> None:
+    with loaded(edit(own, ("bank_cache_bytes", "0"))) as triton:
+        assert triton.model._service._generator._pipeline.options.bank_cache_bytes == 0
 
 
 def test_an_instance_on_a_gpu_that_is_not_there_does_not_load(folder: Path) -> None:

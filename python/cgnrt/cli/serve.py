@@ -13,11 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgnrt._support.reading import read_text
 from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import Commands, add_generator, open_generator
 from cgnrt.errors import CgnrtError
+
+if TYPE_CHECKING:
+    from cgnrt.generator import Generator
 
 _LONGEST_MODEL_NAME = 255
 TOKEN_VARIABLE = "CGNRT_TOKEN"  # of the environment
@@ -48,6 +52,12 @@ def add_parser(commands: Commands) -> None:
         "--max-queue", type=int, help="images that wait; more are refused (512 of 32 x 32 px)"
     )
     parser.add_argument("--max-body", type=int, metavar="BYTES", help="size of a request (1048576)")
+    parser.add_argument(
+        "--bank-cache",
+        type=int,
+        metavar="BYTES",
+        help="memory for decoded pictures of a plan's banks, which are decoded again where it is full (1 GiB)",
+    )
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="time from a request to its answer (60)"
     )
@@ -82,6 +92,8 @@ def _run(arguments: argparse.Namespace) -> None:
         if value is not None and not 0 < value < math.inf:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"serve: {option} is {value}, expected a positive number.")
+    if arguments.bank_cache is not None and arguments.bank_cache < 0:
+        raise ValueError(f"serve: --bank-cache is {arguments.bank_cache}, expected 0 or more.")
     for name in ("port", "grpc_port"):
         if not 0 <= getattr(arguments, name) <= 65535:
             raise ValueError(f"serve: {name} is {getattr(arguments, name)}, expected 0..65535.")
@@ -96,8 +108,7 @@ def _run(arguments: argparse.Namespace) -> None:
             "warning", message=f"{arguments.host} is open to other machines without a token: see --token-file"
         )
     name = _model_name(arguments.plan.stem if arguments.name is None else arguments.name)
-    with _private_copy(arguments.plan) as arguments.plan:
-        generator = open_generator(arguments, dtype="uint8", layout="NHWC")
+    generator = _open(arguments)
     generator.sample(1, seed=0)  # opens the engines
     limits = Limits.usual(
         generator.resolution,
@@ -136,6 +147,13 @@ def _run(arguments: argparse.Namespace) -> None:
             asyncio.run(live())
     finally:
         log.flush()
+
+
+def _open(arguments: argparse.Namespace) -> Generator:
+    """The generator of a private copy of the plan."""
+    cache = {} if arguments.bank_cache is None else {"bank_cache_bytes": arguments.bank_cache}
+    with _private_copy(arguments.plan) as arguments.plan:
+        return open_generator(arguments, dtype="uint8", layout="NHWC", **cache)
 
 
 def _model_name(name: str) -> str:

@@ -157,6 +157,11 @@ def read_factor(name: str, text: str) -> float | tuple[float, ...]:
     return ends[0]
 
 
+def unmoved(n: int) -> np.ndarray:
+    """The places of n objects that stay where they are, float32 (n, 4)."""
+    return np.tile(np.array([0, 0, 1, 0], np.float32), (n, 1))
+
+
 def check_places(places: Any, n: int) -> np.ndarray:
     """A caller's places for n samples, float32 (n, 4).
 
@@ -170,7 +175,7 @@ def check_places(places: Any, n: int) -> np.ndarray:
             "(dy, dx, scale, flip) in pixels."
         )
     with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, np.float32)
+        array = np.require(array, np.float32, ["C", "A"])  # a message may have it at any address
     good = np.isfinite(array).all(axis=1) & (array[:, 2] > 0) & np.isin(array[:, 3], (0, 1))
     if not good.all():
         at = int(good.argmin())

@@ -14,7 +14,7 @@ from cgnrt.plan import Plan, Truncation
 from cgnrt.request.labels import LONGEST_COMPOSED, LONGEST_SPELT, Label, close_names, list_labels
 from cgnrt.request.noise import check_noise, check_truncation, noise_parts
 from cgnrt.request.options import SampleOptions, beside_pool
-from cgnrt.request.place import Place, check_places
+from cgnrt.request.place import Place, check_places, unmoved
 from cgnrt.sampling import (
     MECHANISMS,
     DrawOptions,
@@ -383,7 +383,9 @@ def merge_requests(requests: Sequence[Request]) -> Request:
         truncation = np.concatenate([request.truncation for request in requests])
     place = None
     if any(request.place is not None for request in requests):
-        place = np.concatenate([_placed(request) for request in requests])
+        place = np.concatenate(
+            [unmoved(len(each.indices)) if each.place is None else each.place for each in requests]
+        )
     return first._replace(
         place=place,
         indices=np.concatenate([request.indices for request in requests]),
@@ -391,10 +393,3 @@ def merge_requests(requests: Sequence[Request]) -> Request:
         given=tuple(map(np.concatenate, zip(*noise, strict=True))),
         truncation=truncation,
     )
-
-
-def _placed(request: Request) -> np.ndarray:
-    """The places of a request; of one without, those where objects are."""
-    if request.place is not None:
-        return request.place
-    return np.tile(np.array([0, 0, 1, 0], np.float32), (len(request.indices), 1))

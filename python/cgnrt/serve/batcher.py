@@ -15,6 +15,7 @@ import numpy as np
 from cgnrt.batch import PICTURE_NAMES, Batch
 from cgnrt.generator import Generator
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import unmoved
 from cgnrt.request.resolver import Request
 from cgnrt.serve.limits import Limits
 from cgnrt.serve.monitoring import Metrics
@@ -67,7 +68,7 @@ class QueueEntry:
 
     @property
     def parts(self) -> bool:
-        """Whether outputs other than images and labels are wanted."""
+        """Whether pictures other than the images are wanted."""
         return any(name in PICTURE_NAMES for name in self.names)
 
     def turn(self, batch: int) -> int:
@@ -84,9 +85,13 @@ class QueueEntry:
 
     def keep(self, batch: Batch) -> bool:
         """Keep the arrays of a turn. Returns whether it was the last turn."""
-        labels = np.stack([np.asarray(column) for column in batch.labels], axis=1)
+        columns = {
+            "labels": np.stack([np.asarray(column) for column in batch.labels], axis=1),
+            "place": unmoved(len(batch)) if batch.place is None else np.asarray(batch.place),
+        }
         found = {
-            name: labels if name == "labels" else np.asarray(getattr(batch, name)) for name in self.names
+            name: columns[name] if name in columns else np.asarray(getattr(batch, name))
+            for name in self.names
         }
         self._made.append(found)
         return self.taken >= self.count

@@ -11,7 +11,7 @@ from cgnrt.generator import Generator
 from cgnrt.plan import Plan
 from cgnrt.sampling import MECHANISMS
 from cgnrt.serve.limits import Limits
-from cgnrt.serve.orders import INPUTS
+from cgnrt.serve.orders import INPUTS, PLACE_VALUES
 
 VERSION = "1"  # of every model
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "system_shared_memory")
@@ -23,7 +23,7 @@ INPUT_TYPES: dict[str, tuple[str, tuple[int, ...]]] = {
         (1,) if name in ("count", "seed", "start", "end") else (-1,),
     )
     for name in INPUTS
-}
+} | {"place": ("FP32", (-1, PLACE_VALUES))}
 
 
 @cache
@@ -81,7 +81,8 @@ def output_types(plan: Plan) -> dict[str, tuple[str, tuple[int, ...]]]:
         for name in MECHANISMS
         for spec in plan.mechanisms[name].spec.outputs
     }
-    return {"images": ("UINT8", (-1, height, width, 3)), "labels": ("INT64", (-1, 3)), **parts}
+    images, place = ("UINT8", (-1, height, width, 3)), ("FP32", (-1, PLACE_VALUES))
+    return {"images": images, "labels": ("INT64", (-1, 3)), **parts, "place": place}
 
 
 def _config_entry(entry: dict[str, Any]) -> dict[str, Any]:

@@ -175,7 +175,8 @@ class _Calls:
         return self._answer("ModelConfig", config=config)
 
     async def model_infer(self, message: Any, held: contextlib.ExitStack) -> bytes:
-        most = max(self._service.limits.images, 3)
+        limits = self._service.limits
+        most = limits.values(limits.images)
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
         response = await self._service.infer(request, held)
@@ -183,7 +184,8 @@ class _Calls:
 
     async def stream(self, message: Any) -> AsyncGenerator[bytes]:
         """The pieces of one request; the last has `triton_final_response`."""
-        most = max(self._service.limits.stream_images, 3)
+        limits = self._service.limits
+        most = limits.values(limits.stream_images)
         request = read_infer(message, self._regions, most_values=most)
         check_regions(request, self._regions)
         slices = output_slices(request)

@@ -161,7 +161,8 @@ class HttpApp:
     async def _infer(self, name: str, version: str, request: Request) -> Answer:
         body = await self._body(request)
         length = request.head.headers.get("inference-header-content-length")
-        most = max(self._service.limits.images, 3)
+        limits = self._service.limits
+        most = limits.values(limits.images)
         read = partial(read_infer, body, length, name, version, self._regions, most_values=most)
         asked = await self._service.aside(read) if len(body) > _SHORT_BODY else read()
         check_regions(asked, self._regions)

@@ -54,6 +54,11 @@ class Limits:
     regions: int = 128
     timeout_s: float = 60.0
 
+    @staticmethod
+    def values(images: int) -> int:
+        """Values of an input of a request for so many images: a place has four for each."""
+        return 4 * max(images, 1)
+
     @property
     def strained_queue(self) -> int:
         """Images that wait after a refusal: with too many requests a longer queue makes all answers late."""

@@ -12,12 +12,14 @@ import numpy as np
 from cgnrt._support.suggest import did_you_mean
 from cgnrt.request.labels import Label
 from cgnrt.request.options import SampleOptions
+from cgnrt.request.place import Place, check_places, read_place
 from cgnrt.sampling import MECHANISMS
 from cgnrt.serve.protocol import InferRequest, ServeError, Tensor, short
 
 DTYPES = ("uint8", "float32", "float16")
 LAYOUTS = ("NHWC", "NCHW")
-INPUTS = ("count", "seed", "start", "end", *MECHANISMS, "truncation", "pool")
+INPUTS = ("count", "seed", "start", "end", *MECHANISMS, "truncation", "pool", "place")
+PLACE_VALUES = 4  # dy, dx, scale, flip
 
 # Parameters that clients of this protocol send for any model, and that have no effect here.
 _TRANSPORT = ("timeout", "binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end")
@@ -31,8 +33,8 @@ class Order:
 
     Attributes:
       end: the sample at the other end of a path of `count` images; None for consecutive samples.
-      options: seed, truncation (None, one number, or float32 (count,)), pool, distinct, and as `do` the mechanisms that
-        have one label for all samples.
+      options: seed, truncation (None, one number, or float32 (count,)), pool, distinct, place (None, what to draw it
+        from, or float32 (count, 4), of a path (2, 4)), and as `do` the mechanisms that have one label for all samples.
       labels: the mechanisms that have a label for each sample; for a path, for its two ends.
       outputs: their names, in order.
     """
@@ -57,6 +59,8 @@ class Order:
         options = self.options
         if isinstance(options.truncation, np.ndarray):
             options = replace(options, truncation=options.truncation[low:high])
+        if isinstance(options.place, np.ndarray):
+            options = replace(options, place=options.place[low:high])
         labels = {name: found[low:high] for name, found in self.labels.items()}
         return replace(self, count=high - low, start=self.start + low, options=options, labels=labels)
 
@@ -78,7 +82,7 @@ def read_order(
     for name, tensor in request.inputs.items():
         if name not in INPUTS:
             raise ServeError("invalid", f"infer: input is {_named(name, INPUTS)}")
-        given[name] = _values(tensor)
+        given[name] = _place_values(tensor) if name == "place" else _values(tensor)
     for name, value in request.parameters.items():
         if name in INPUTS:
             if name in given:
@@ -102,7 +106,8 @@ def read_order(
             "too_large" if count > most_images else "invalid",
             f"infer: count is {count}, expected 0..{most_images}.",
         )
-    wanted = tuple(output.name for output in request.outputs) or ("images", "labels")
+    usual = ("images", "labels", "place") if "place" in given else ("images", "labels")
+    wanted = tuple(output.name for output in request.outputs) or usual
     for name in wanted:
         if name not in outputs:
             raise ServeError("invalid", f"infer: output is {_named(name, outputs)}")
@@ -130,6 +135,7 @@ def read_order(
             truncation=truncation,
             distinct=distinct,
             pool=_pool(given["pool"], most_entries) if "pool" in given else None,
+            place=_place(given["place"], labelled) if "place" in given else None,
         )
     except (ValueError, TypeError) as error:
         raise ServeError("invalid", str(error)) from error
@@ -145,6 +151,34 @@ def _values(tensor: Tensor) -> list[Any]:
         )
     found: list[Any] = tensor.data.ravel().tolist()
     return found
+
+
+def _place_values(tensor: Tensor) -> np.ndarray | list[Any]:
+    """The values of the input `place`: a text as that of a parameter, or the rows of numbers, (n, 4)."""
+    if tensor.datatype == "BYTES":
+        return _values(tensor)
+    if tensor.shape[-1:] != (PLACE_VALUES,) or len(tensor.shape) > 2:
+        raise ServeError(
+            "invalid",
+            f"infer: place has shape {list(tensor.shape)}, expected rows of {PLACE_VALUES}: dy, dx, scale, flip.",
+        )
+    return tensor.data.reshape(-1, PLACE_VALUES)
+
+
+def _place(values: np.ndarray | Sequence[Any], count: int) -> Place | np.ndarray:
+    """What places are drawn from, of a text; or those of all samples, of one row or one for each."""
+    if isinstance(values, np.ndarray):
+        if len(values) not in (1, count):
+            raise ServeError("invalid", f"infer: place has {len(values)} rows, expected 1 or {count}.")
+        return np.broadcast_to(check_places(values, len(values)), (count, PLACE_VALUES))
+    text = _one("place", values)
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    if not isinstance(text, str):
+        raise ServeError(
+            "invalid", f"infer: place is {short(text)}, expected a text such as dx=-0.3:0.3,scale=0.5:1."
+        )
+    return read_place([text])  # type: ignore[return-value]  # of a text it is one, or an error
 
 
 def _integer(name: str, values: Sequence[Any]) -> int:

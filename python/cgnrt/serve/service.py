@@ -317,7 +317,12 @@ class Service:
         make = partial(QueueEntry, (order.dtype, order.layout), order.outputs, order.count)
         options = order.options
         span: dict[str, Any] = {"n": order.count, "start": order.start}
-        common = {"seed": options.seed, "truncation": options.truncation, **order.given}
+        common = {
+            "seed": options.seed,
+            "truncation": options.truncation,
+            "place": options.place,
+            **order.given,
+        }
         try:
             if order.end is not None:
                 path = {"start": order.start, "end": order.end, **common}
@@ -329,9 +334,11 @@ class Service:
                     make, request=self._generator.prepare(**span, distinct=options.distinct, **common)
                 )
             check_span(order.count, order.start)
-            pool = self._generator.check(options)
+            checked = self._generator.check(options, order.count)
             return partial(
-                make, alone=lambda found, parts: found.sample(**span, **replace(pool, parts=parts)), pool=pool
+                make,
+                alone=lambda found, parts: found.sample(**span, **replace(checked, parts=parts)),
+                pool=replace(checked, place=None),  # it serves all places
             )
         except (ValueError, TypeError) as error:
             raise ServeError("invalid", str(error)) from error

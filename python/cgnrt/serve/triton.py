@@ -52,6 +52,7 @@ class TritonOptions:
       backend, precision, threads, trust_engines: as for `Generator`.
       images: limit of one request.  stream_images: limit of one request that is answered as a stream.
       queue: limit of the images that wait.  timeout_s: from a request to its answer.
+      bank_cache_bytes: as for `Generator`; None is its default.
     """
 
     backend: str = "auto"
@@ -62,6 +63,7 @@ class TritonOptions:
     stream_images: int | None = None
     queue: int | None = None
     timeout_s: float | None = None
+    bank_cache_bytes: int | None = None
 
     @classmethod
     def read(cls, model: str, parameters: Mapping[str, Mapping[str, Any]]) -> TritonOptions:
@@ -79,6 +81,7 @@ class TritonOptions:
             "stream_images": _count,
             "queue": _count,
             "timeout_s": _seconds,
+            "bank_cache_bytes": _bytes,
         }
         found: dict[str, Any] = {}
         for name, value in parameters.items():
@@ -125,6 +128,9 @@ class TritonPythonModel:
         self._decoupled = bool(config.get("model_transaction_policy", {}).get("decoupled", False))
         self._outputs = [entry["name"] for entry in config["output"]]
         options = TritonOptions.read(args["model_name"], config.get("parameters", {}))
+        others: dict[str, Any] = {}
+        if options.bank_cache_bytes is not None:
+            others["bank_cache_bytes"] = options.bank_cache_bytes
         generator = Generator(
             Path(args["model_repository"], args["model_version"], PLAN_NAME),
             device=_device(args["model_instance_kind"], args["model_instance_device_id"]),
@@ -134,6 +140,7 @@ class TritonPythonModel:
             trust_engines=options.trust_engines,
             dtype="uint8",
             layout="NHWC",
+            **others,
         )
         generator.sample(1, seed=0).numpy()  # opens the engines
         self._limits = options.limits(generator.resolution)
@@ -192,7 +199,8 @@ class TritonPythonModel:
 
     @property
     def _most_values(self) -> int:
-        return max(8, self._limits.stream_images if self._decoupled else self._limits.images)
+        limits = self._limits
+        return limits.values(limits.stream_images if self._decoupled else limits.images)
 
     # Answers, on the event loop.
 
@@ -265,6 +273,12 @@ def _text(text: str) -> str:
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
         raise ValueError("a whole number of at least 1")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise ValueError("a number of bytes of 0 or more")
     return int(text)
 
 
