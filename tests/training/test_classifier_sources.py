@@ -48,6 +48,27 @@ def test_order_visits_everything_once_an_epoch_in_another_order() -> None:
     assert Order(10, seed=4)(0, 10)[1].tolist() != indices[:10].tolist()
 
 
+@pytest.mark.parametrize("label", ["shape", "texture", "background"])
+@pytest.mark.parametrize("row", ["oracle", "irm-2", "original"])
+def test_real_images_carry_the_label_that_is_learnt(row: str, label: str, mnist: Path) -> None:
+    inputs = Inputs(mnist)
+    data = open_domain("double-colored", inputs, "train")
+    config = ClassifierConfig(row, "double-colored", batch_size=40, label=label, joint_cues=False)
+    found = open_batches(config, data, inputs)(0)
+    expected, first = [], 0
+    for k, (domain, count) in enumerate(zip(environments(config, data), found.sizes, strict=True)):
+        seed = config.seed * 16 + k if row == "irm-2" else config.seed
+        _, indices = Order(len(data), seed)(0, count)
+        batch = domain.batch(indices)
+        np.testing.assert_array_equal(found.images[first : first + count].numpy(), batch.images)
+        expected.append(batch.labels if label == "shape" else getattr(batch, label))
+        first += count
+    assert found.labels.tolist() == np.concatenate(expected).tolist()
+    if row == "oracle" and label != "shape":  # the cues are random there
+        batch = environments(config, data)[0].batch(Order(len(data), 0)(0, 40)[1])
+        assert found.labels.tolist() != batch.labels.tolist()
+
+
 def test_counterfactuals_are_the_stream_and_begin_anew_after_size(demo_plan: Path) -> None:
     told = Told(demo_plan)
     source = Counterfactuals(told, size=8, draws=1000, per_noise=2, seed=5)  # type: ignore[arg-type]

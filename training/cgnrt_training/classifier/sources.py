@@ -92,17 +92,27 @@ class JointCues:
         return found
 
 
-class RealImages:
-    """A domain of a variant, made on the fly: fresh cues in every epoch."""
+def labels_of(batch: Batch, label: str) -> NDArray[np.int64]:
+    """(n,) the digits of a batch for "shape", or the classes of its "texture" or "background"."""
+    found: NDArray[np.int64] = batch.labels if label == "shape" else getattr(batch, label)
+    return found
 
-    def __init__(self, data: Pictures, seed: int) -> None:
-        self.data = data
+
+class RealImages:
+    """A domain of a variant, made on the fly: fresh cues in every epoch.
+
+    Args:
+      label: which mechanism's label the images carry.
+    """
+
+    def __init__(self, data: Pictures, seed: int, label: str = "shape") -> None:
+        self.data, self._label = data, label
         self._order = Order(len(data), seed)
 
     def draw(self, step: int, count: int) -> Images:
         epochs, indices = self._order(step * count, count)
         batch = self.data.batch(epochs * len(self.data) + indices)
-        return torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        return torch.from_numpy(batch.images), torch.from_numpy(labels_of(batch, self._label))
 
 
 class Augmented:
@@ -219,10 +229,10 @@ def open_batches(
     if row in ENVIRONMENTS:
         found = environments(config, data)
         shares = [size * (k + 1) // len(found) - size * k // len(found) for k in range(len(found))]
-        real_parts = [RealImages(e, seed * 16 + k) for k, e in enumerate(found)]
+        real_parts = [RealImages(e, seed * 16 + k, config.label) for k, e in enumerate(found)]
         pairs: list[tuple[Source, int]] = list(zip(real_parts, shares, strict=True))
         return Batches(pairs, environments=row != "pooled-5")
-    real: Source = RealImages(environments(config, data)[0], seed)
+    real: Source = RealImages(environments(config, data)[0], seed, config.label)
     if row in ("colour-jitter", "background-mix"):
         real = Augmented(real, jitter if row == "colour-jitter" else blend, seed)
     generated: Source | None = None

@@ -31,6 +31,7 @@ from .sources import (
     Inputs,
     Pictures,
     environments,
+    labels_of,
     open_batches,
     open_domain,
     open_generator,
@@ -169,12 +170,11 @@ def accuracy_on(model: Classifier, data: Pictures, label: str = "shape", n: int 
     """The share of at most n images, evenly spread over a domain, whose label the classifier names."""
     count = min(n, len(data))
     indices = np.arange(count, dtype=np.int64) * len(data) // count
-    name = "labels" if label == "shape" else label
 
     def parts() -> Iterable[tuple[Tensor, NDArray[np.int64]]]:
         for start in range(0, count, _EVALUATION_BATCH):
             batch = data.batch(indices[start : start + _EVALUATION_BATCH])
-            yield torch.from_numpy(batch.images), getattr(batch, name)
+            yield torch.from_numpy(batch.images), labels_of(batch, label)
 
     return _accuracy(model, parts())
 
