@@ -379,7 +379,13 @@ def test_shape_bias_and_summary() -> None:
 def test_rows_against_original_of_the_same_seed() -> None:
     def cell(gap: float, accuracy: float, shape: float) -> dict[str, dict[str, float]]:
         return {
-            "mean": {"bg_gap": gap, "original": accuracy, "only_background": 0.3, "shape_bias": shape},
+            "mean": {
+                "bg_gap": gap,
+                "original": accuracy,
+                "only_background": 0.3,
+                "shape_bias": shape,
+                "follows_background": 2 * shape,
+            },
             "mean-logits": {"bg_gap": gap, "original": accuracy, "only_background": 0.5},
         }
 
@@ -388,15 +394,17 @@ def test_rows_against_original_of_the_same_seed() -> None:
         "original+cgn": [cell(0.1, 0.8, 0.5), cell(0.1, 0.8, 0.5)],
     }
     found = summary(against_base(by_row))
-    assert set(found["original"]) == {"bg_gap", "original", "only_background", "shape_bias"}
+    assert set(found["original"]) == set(by_row["original"][0]["mean"])
     ours = found["original+cgn"]
     assert ours["bg_gap_over_original"] == pytest.approx([0.375, 0.176777])  # of 1/2 and 1/4
     assert ours["original_minus_original"] == pytest.approx([-0.05, 0.070711])
     assert ours["shape_bias_minus_original"] == pytest.approx([0.125, 0.176777])
     assert ours["texture_bias_minus_original"] == pytest.approx([-0.125, 0.176777])
+    assert ours["follows_background_minus_original"] == pytest.approx([0.25, 0.353553])
     assert found["original+cgn/mean-logits"]["only_background_minus_original"] == pytest.approx([0.2, 0.0])
     assert set(columns("table3", ours)) == {
-        *("original", "shape_bias", "shape_bias_minus_original", "texture_bias_minus_original")
+        *("original", "shape_bias", "shape_bias_minus_original", "texture_bias_minus_original"),
+        *("follows_background", "follows_background_minus_original"),
     }
     assert "bg_gap_over_original" in columns("table4", ours)
     assert columns("table3", found["original+cgn/mean-logits"]) == {}

@@ -9,7 +9,7 @@ from ..cells import mean_std
 from .measures import Found
 
 BASE = "original"  # the row that others are compared with
-_DIFFERENCES = ("original", "only_background", "shape_bias")
+_DIFFERENCES = ("original", "only_background", "shape_bias", "follows_background")
 
 
 def against_base(by_row: Mapping[str, Sequence[Found]]) -> dict[str, list[Found]]:

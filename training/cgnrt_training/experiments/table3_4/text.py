@@ -77,6 +77,7 @@ AGAINST = {
     "table3": {
         "shape_bias_minus_original": "shape bias",
         "texture_bias_minus_original": "texture bias",
+        "follows_background_minus_original": "follows background",
     },
     "table4": {
         "bg_gap_over_original": "BG-gap, over Original's",
