@@ -18,15 +18,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIPLET = "aarch64-linux-gnu"
-NEEDED = (
-    "numpy",
-    "pillow",
-    "tqdm",
-    "pytest",
-    "hypothesis",
-    "pybind11",
+NEEDED = ("numpy", "pillow", "tqdm", "pytest", "hypothesis", "pybind11")
+# A version that has no CUDA on ARM. pip asks for what torch needs on this machine, so that is named here.
+TORCH = (
     "torch==2.6.*",
-)  # that torch has no CUDA on ARM
+    "filelock",
+    "fsspec",
+    "jinja2",
+    "markupsafe",
+    "mpmath",
+    "networkx",
+    "sympy<2",
+    "typing-extensions",
+)
 
 
 def run(*words: object, **environment: str) -> None:
@@ -97,7 +101,9 @@ def main() -> None:
     if not packages.exists():
         platform = ("--platform", "manylinux_2_28_aarch64", "--platform", "manylinux2014_aarch64")
         only = ("--only-binary", ":all:", "--python-version", version, "--implementation", "cp")
-        run(sys.executable, "-m", "pip", "install", "-q", "--target", packages, *platform, *only, *NEEDED)
+        pip = (sys.executable, "-m", "pip", "install", "-q", "--target", packages, *platform, *only)
+        run(*pip, *NEEDED)
+        run(*pip, "--no-deps", *TORCH)
     path = os.pathsep.join(map(str, (folder / "package", packages)))
     emulated = ("qemu-aarch64-static", "-L", tree, python)
     run(*emulated, "-c", "import cgnrt; print(cgnrt.build_info())", PYTHONPATH=path)

@@ -9,18 +9,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_commands import PAGES, ROOT, commands
 
 import cgnrt.cli
 import cgnrt_export.cli
 import cgnrt_training.cli
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 COMMANDS = {
     "cgnrt": cgnrt.cli._parser,
@@ -52,14 +49,18 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
             exec(code, namespace)
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """The commands of cgnrt on a page, as a shell cuts them: in fenced blocks and in indented ones."""
-    joined = re.sub(r"\\\n\s*", " ", text)
-    for line in joined.splitlines():
-        found = re.match(r"\s*(?:[A-Z_]+=\S+ )?((?:cgnrt|cgnrt-train|cgnrt-export) .+)", line)
-        # Prose that begins with a command's name has it in backquotes.
-        if found and "`" not in line and "|" not in line:
-            yield shlex.split(found[1], comments=True)
+def test_python_is_in_blocks_of_its_own() -> None:
+    """Not in indented lines, which would not be run."""
+    fences = re.compile(r"^```.*?^```", re.M | re.S)
+    found = [
+        f"{page.name}: {line.strip()}"
+        for page in PAGES
+        for line in fences.sub("", page.read_text()).splitlines()
+        if re.match(
+            r" {4,}(from [\w.]+ import |import \w|\w+ = \w+\.\w+\(|for \w+ in .*:|with .*:|print\()", line
+        )
+    ]
+    assert found == []
 
 
 def parser_of(words: list[str]) -> argparse.ArgumentParser:
