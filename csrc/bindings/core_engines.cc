@@ -50,6 +50,7 @@ small::Layer layer_argument(const py::dict& spec, const std::string& subject) {
     layer.weight = float_vector(spec["weight"], subject + " weight");
     layer.bias = float_vector(spec["bias"], subject + " bias");
   }
+  if (spec.contains("wrap")) layer.wrap = py::cast<bool>(spec["wrap"]);
   if (spec.contains("slope")) layer.slope = number(spec, "slope");
   if (layer.kind == small::LayerKind::kInstanceNorm) layer.epsilon = number(spec, "epsilon");
   if (layer.kind == small::LayerKind::kClip) {

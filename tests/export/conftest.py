@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from cgnrt_export import MechanismModule, ParityReport, export_plan
 from cgnrt_export.graph import trace
-from cgnrt_training.mnist.models import CGN
+from cgnrt_training.mnist.models import CGN, TexturePadding
 
 Mechanisms = dict[str, MechanismModule]
 
@@ -33,10 +33,10 @@ def operators_once() -> Iterator[None]:
         yield
 
 
-def _small_cgn() -> CGN:
+def _small_cgn(padding: TexturePadding = "zeros") -> CGN:
     """A CGN of few channels with biases and batch norm statistics as after training."""
     torch.manual_seed(0)
-    model = CGN(n_classes=4, noise_size=6, channels=4, resolution=32, init="normal", gain=0.3)
+    model = CGN(4, 6, 4, 32, init="normal", gain=0.3, texture_padding=padding)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -177,3 +177,24 @@ def exported(authors_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
         path, checkpoint.mechanisms, family=checkpoint.family, sources=checkpoint.sources, batch_sizes=(1, 7)
     )
     return path, report
+
+
+@pytest.fixture(scope="session")
+def seamless_plan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CGN]:
+    """A plan of a CGN whose textures pad with the opposite side, and the CGN."""
+    from cgnrt_export import read_checkpoint
+
+    folder = tmp_path_factory.mktemp("seamless")
+    model = _small_cgn("circular")
+    names = {name: [f"{name} {k}" for k in range(4)] for name in ("shape", "texture", "background")}
+    content = {
+        "format": "cgnrt-mnist-cgn",
+        "format_version": 1,
+        "model": model.state_dict(),
+        "config": {"model": {"texture_padding": "circular"}},
+        "class_names": names,
+    }
+    torch.save(content, folder / "cgn.pt")
+    checkpoint = read_checkpoint(folder / "cgn.pt")
+    export_plan(folder / "cgn.plan", checkpoint.mechanisms, family=checkpoint.family, batch_sizes=(1, 7))
+    return folder / "cgn.plan", model

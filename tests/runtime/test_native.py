@@ -55,6 +55,38 @@ def test_layers_are_torchs(isa: str, n: int, channels: int, size: tuple[int, int
         np.testing.assert_allclose(found, expected.numpy(), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("isa", build_info()["cpu"]["isas"])
+@pytest.mark.parametrize(("channels", "size", "outs"), [(4, (8, 8), 3), (13, (8, 24), 4), (64, (8, 8), 32)])
+def test_layers_on_a_torus_are_torchs(isa: str, channels: int, size: tuple[int, int], outs: int) -> None:
+    """Both convolutions with the opposite side as their border, behind a layer in place and behind each other."""
+    torch.manual_seed(channels)
+    linear = nn.Linear(6, channels * size[0] * size[1])
+    up = nn.Conv2d(channels, outs, 3, padding=1, padding_mode="circular")
+    conv = nn.Conv2d(outs, 3, 3, padding=1, padding_mode="circular")
+    last = nn.Conv2d(3, 3, 3, padding=1)
+    with torch.no_grad():
+        inputs = torch.randn(7, 6)
+        x = nn.functional.leaky_relu(linear(inputs).view(7, channels, *size), 0.1)
+        x = nn.functional.leaky_relu(up(nn.functional.interpolate(x, scale_factor=2)), 0.2)
+        expected = last(torch.tanh(conv(x)))
+        layers: list[dict[str, Any]] = [
+            {"kind": "leaky_relu", "slope": 0.1},
+            {
+                "kind": "up_conv",
+                "weight": transposed(up.weight),
+                "bias": up.bias.numpy(),
+                "slope": 0.2,
+                "wrap": True,
+            },
+            {"kind": "conv3", "weight": conv.weight.numpy(), "bias": conv.bias.numpy(), "wrap": True},
+            {"kind": "tanh"},
+            {"kind": "conv3", "weight": last.weight.numpy(), "bias": last.bias.numpy(), "wrap": False},
+        ]
+        weights = linear.weight.numpy(), linear.bias.numpy()
+    engine = _core.SmallGenerator([6], *weights, [channels, *size], layers, isa=isa)
+    np.testing.assert_allclose(engine.run([inputs.numpy()]), expected.numpy(), atol=TOLERANCE)
+
+
 def transposed(weight: torch.Tensor) -> np.ndarray:
     """The 4x4 transposed convolution of a 3x3 one behind nearest x2 up-sampling, tap by tap."""
     reads = {0: [2], 1: [1, 2], 2: [0, 1], 3: [0]}

@@ -42,6 +42,21 @@ def test_authors_layout_loads_strictly(tmp_path: Path, state: dict[str, torch.Te
     assert loaded.variant is None
 
 
+def test_padding_of_the_textures_is_the_settings(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    for config, expected in (
+        ({}, "zeros"),  # from before it was a setting
+        ({"model": {"texture_padding": "zeros"}}, "zeros"),
+        ({"model": {"texture_padding": "circular"}}, "circular"),
+    ):
+        torch.save(own(state, config=config), tmp_path / "cgn.pt")
+        assert load_cgn(tmp_path / "cgn.pt").model.texture_padding == expected
+    torch.save(own(state, config={"model": {"texture_padding": "mirror"}}), tmp_path / "cgn.pt")
+    with pytest.raises(
+        CheckpointError, match=r"texture_padding is 'mirror', expected one of zeros, circular"
+    ):
+        load_cgn(tmp_path / "cgn.pt")
+
+
 @pytest.mark.parametrize("form", WRAPPED)
 def test_weights_as_training_scripts_save_them(
     form: str, tmp_path: Path, state: dict[str, torch.Tensor]

@@ -5,7 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from cgnrt_training.mnist.discriminators import DiscConv, DiscLin, DiscStrided, standardise
-from cgnrt_training.mnist.models import CGN, MASK_RANGE, Parts, compose, cyclic_shift, upsample_conv
+from cgnrt_training.mnist.models import (
+    CGN,
+    MASK_RANGE,
+    Parts,
+    compose,
+    cyclic_shift,
+    run_fused,
+    upsample_conv,
+)
 
 
 def _texture(name: str) -> dict[str, tuple[int, ...]]:
@@ -127,6 +135,24 @@ def test_fused_is_the_same_function() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("padding", "seamless"), [("circular", True), ("zeros", False)])
+def test_circular_textures_roll_with_their_first_map(padding, seamless: bool, fused: bool) -> None:
+    """Behind the linear layer a texture mechanism knows no place: a roll by 1 there is a roll by 4 of the picture."""
+    torch.manual_seed(0)
+    cgn = CGN(10, 8, 4, 16, init="normal", gain=0.5, texture_padding=padding).double().eval()
+    for mechanism in (cgn.f_text1, cgn.f_text2):
+        layers = mechanism[2:]
+        first = torch.randn(2, 8, 4, 4, dtype=torch.float64)
+
+        def draw(x: torch.Tensor, layers: torch.nn.Sequential = layers) -> torch.Tensor:
+            picture: torch.Tensor = run_fused(layers, x) if fused else layers(x)
+            return picture
+
+        rolled = draw(first.roll((1, 2), (2, 3)))
+        assert torch.allclose(draw(first).roll((4, 8), (2, 3)), rolled, atol=1e-12) == seamless
+
+
 def test_texture_reuse_shares_textures_not_shapes_or_rolls() -> None:
     cgn = CGN(10, 8, 4, 16).eval()
     y = torch.tensor([3, 3, 5, 5])

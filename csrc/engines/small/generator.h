@@ -30,7 +30,7 @@ struct PictureShape {
 
 enum class LayerKind {
   kUpConv,  // nearest x2 up-sampling and a 3x3 convolution, given as a 4x4 transposed convolution of stride 2
-  kConv3,   // 3x3 convolution, padding 1
+  kConv3,   // 3x3 convolution, padding 1; both pad with zeros, or with the opposite side (`wrap`)
   kInstanceNorm,  // in place, as are the following
   kLeakyRelu,
   kTanh,
@@ -47,8 +47,9 @@ struct Layer {
   float epsilon = 0;
   float low = 0;
   float high = 0;
-  int out_pad = 0;  // border of zeros around this layer's output, which the next convolution reads
-  Floats packed;    // the weight as the kernel of this instruction set reads it
+  bool wrap = false;  // a convolution's border: the opposite side of the picture, not zeros
+  int out_pad = 0;    // border around this layer's output, which the next convolution reads
+  Floats packed;      // the weight as the kernel of this instruction set reads it
 };
 
 struct SmallGenerator {

@@ -101,6 +101,7 @@ void run_group(const SmallGenerator& net, const std::vector<const float*>& input
         apply_in_place(layer, view);
         continue;
       }
+      if (layer.wrap) wrap_border(view);
       float* const to = k == last ? out + (first + m) * net.last.count() : scratch + w.buffers[next];
       const View result{to, layer.out, layer.out_pad};
       clear_border(result);

@@ -112,6 +112,21 @@ void clear_border(const View& v) {
   }
 }
 
+// The picture on a torus: beyond each side lies the opposite one.
+void wrap_border(const View& v) {
+  const int height = v.shape.height;
+  const int width = v.shape.width;
+  for (int c = 0; c < v.shape.channels; ++c) {
+    for (int y = 0; y < height; ++y) {
+      float* const row = v.row(c, y);
+      row[-1] = row[width - 1];
+      row[width] = row[0];
+    }
+    std::copy_n(v.row(c, height - 1) - 1, v.stride(), v.row(c, -1) - 1);
+    std::copy_n(v.row(c, 0) - 1, v.stride(), v.row(c, height) - 1);
+  }
+}
+
 }  // namespace
 }  // namespace CGNRT_ISA
 }  // namespace small

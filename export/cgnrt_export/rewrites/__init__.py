@@ -25,11 +25,12 @@ from cgnrt_export.rewrites.sizes import name_factors
 from cgnrt_export.rewrites.slices import hoist_slices
 from cgnrt_export.rewrites.upsample import merge_upsampling
 from cgnrt_export.rewrites.wide import merge_linears, merge_lookups
+from cgnrt_export.rewrites.wraps import merge_wraps
 
 # In order: no-ops and calls in place stand between layers that belong together, and weights must be tensors
 # before anything is folded into them. Layers merge before the arithmetic on their results does. A 1x1
 # convolution has to reach the layer that it is folded into, and a batch norm goes into a convolution before
-# that becomes a transposed one.
+# that becomes a transposed one, or one that makes the border for the next.
 REWRITES: Mapping[str, Callable[[fx.GraphModule], int]] = {
     "no-ops removed": remove_no_ops,
     "writes in place removed": remove_writes,
@@ -45,6 +46,7 @@ REWRITES: Mapping[str, Callable[[fx.GraphModule], int]] = {
     "1x1 convolutions split": split_pointwise,
     "1x1 convolutions moved down": move_pointwise_down,
     "1x1 convolutions folded": fold_pointwise,
+    "circular paddings merged": merge_wraps,
     "up-samplings merged": merge_upsampling,
     "sizes made factors": name_factors,
 }

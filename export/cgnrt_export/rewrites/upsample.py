@@ -53,7 +53,7 @@ def merge_upsampling(module: fx.GraphModule) -> int:
     """Replace each nearest x2 up-sampling whose every reader is such a convolution."""
     merged = 0
     for upsampling in list(module.graph.nodes):
-        if not is_call(upsampling, *_NEAREST) or not _doubles(upsampling):
+        if not doubles(upsampling):
             continue
         convolutions = list(upsampling.users)
         if not convolutions or not all(
@@ -67,8 +67,9 @@ def merge_upsampling(module: fx.GraphModule) -> int:
     return merged
 
 
-def _doubles(upsampling: fx.Node) -> bool:
-    source = upsampling.args[0]
+def doubles(upsampling: fx.Node) -> bool:
+    """Whether a node is nearest x2 up-sampling of pictures."""
+    source = upsampling.args[0] if is_call(upsampling, *_NEAREST) else None
     if not isinstance(source, fx.Node):
         return False
     before, after = shape_of(source), shape_of(upsampling)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast, get_args
 
 from cgnrt.errors import CheckpointError
 from cgnrt.plan import MECHANISMS
 
 from ..checkpoints import check_format, has_memory, load_state, load_weights, shown
 from .config import VARIANTS
-from .models import CGN
+from .models import CGN, TexturePadding
 
 FORMAT = "cgnrt-mnist-cgn"
 FORMAT_VERSION = 1
@@ -52,7 +52,7 @@ def build_cgn(content: Any, subject: str) -> CGNCheckpoint:
     if "format" not in content:
         return CGNCheckpoint(_build(content, subject))
     check_format(content, FORMAT, FORMAT_VERSION, subject)
-    model = _build(content.get("model"), subject)
+    model = _build(content.get("model"), subject, _padding(content.get("config"), subject))
     given = {key: content.get(key) for key in ("variant", "class_names", "training_data", "step", "config")}
     if fault := _fault(given, model.n_classes):
         raise CheckpointError(f"load '{subject}': {fault}. Fetch or train the checkpoint again.")
@@ -102,7 +102,19 @@ def _names_fault(names: Any, n_classes: int) -> str | None:
     return None
 
 
-def _build(state: Any, subject: str) -> CGN:
+def _padding(config: Any, subject: str) -> TexturePadding:
+    """What a checkpoint's settings say of the textures' padding; those from before it was a setting had zeros."""
+    model = config.get("model") if isinstance(config, dict) else None
+    padding = model.get("texture_padding", "zeros") if isinstance(model, dict) else "zeros"
+    if not (isinstance(padding, str) and padding in get_args(TexturePadding)):
+        raise CheckpointError(
+            f"load '{subject}': config.model.texture_padding is {shown(padding)}, expected one of "
+            f"{', '.join(get_args(TexturePadding))}. Fetch or train the checkpoint again."
+        )
+    return cast(TexturePadding, padding)
+
+
+def _build(state: Any, subject: str, padding: TexturePadding = "zeros") -> CGN:
     """A CGN of the size that the tensors have, or the default size, whose check then names the faults."""
     size = (10, 32, 32, 32)
     try:
@@ -115,6 +127,6 @@ def _build(state: Any, subject: str) -> CGN:
             size = (n_classes, noise_size, channels, resolution)
     except (KeyError, AttributeError, ValueError, IndexError, TypeError, ZeroDivisionError):
         pass
-    model = CGN(*size, init="normal")
+    model = CGN(*size, init="normal", texture_padding=padding)
     load_state(model, state, subject)
     return model.eval()

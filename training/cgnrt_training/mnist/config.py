@@ -24,6 +24,8 @@ class ModelConfig:
     channels: int = 32  # width of the last convolutions; ref.
     init: Literal["orthogonal", "normal"] = "orthogonal"  # ref., by variant
     gain: float = 0.1  # ref., by variant
+    # circular is not in ref.: textures without a seam when they are rolled
+    texture_padding: Literal["zeros", "circular"] = "zeros"
     match_borders: bool = False  # backgrounds start in the colours of the images' border; not in ref.
 
 

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 MASK_RANGE = (1e-4, 0.9999)  # the binary entropy of Eq. 3 needs masks away from 0 and 1
 
+# What lies beyond a texture's border for a convolution: zeros, as in the authors' code, or the opposite side. The
+# texture shuffle rolls pictures on a torus, and only with the latter is a texture seamless there.
+TexturePadding = Literal["zeros", "circular"]
+
 
 def initialise(module: nn.Module, kind: Literal["orthogonal", "normal"], gain: float) -> None:
     """Set the weights of every linear, convolution and batch norm layer in place; biases become 0.
@@ -51,10 +55,10 @@ def compose(parts: Parts) -> Tensor:
     return parts.mask * parts.foreground + (1 - parts.mask) * parts.background
 
 
-def _upsample_block(c_in: int, c_out: int) -> list[nn.Module]:
+def _upsample_block(c_in: int, c_out: int, padding: TexturePadding = "zeros") -> list[nn.Module]:
     return [
         nn.Upsample(scale_factor=2),
-        nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
+        nn.Conv2d(c_in, c_out, 3, padding=1, bias=False, padding_mode=padding),
         nn.BatchNorm2d(c_out),
         nn.LeakyReLU(0.2),
     ]
@@ -74,15 +78,15 @@ def _shape_layers(size_in: int, channels: int, resolution: int) -> list[nn.Modul
     ]
 
 
-def _texture_layers(size_in: int, channels: int, resolution: int) -> list[nn.Module]:
+def _texture_layers(size_in: int, channels: int, resolution: int, padding: TexturePadding) -> list[nn.Module]:
     start = resolution // 4
     wide = 2 * channels
     return [
         nn.Linear(size_in, wide * start * start),
         nn.Unflatten(1, (wide, start, start)),
-        *_upsample_block(wide, wide),
-        *_upsample_block(wide, channels),
-        nn.Conv2d(channels, 3, 3, padding=1),
+        *_upsample_block(wide, wide, padding),
+        *_upsample_block(wide, channels, padding),
+        nn.Conv2d(channels, 3, 3, padding=1, padding_mode=padding),
         nn.BatchNorm2d(3),
         nn.Tanh(),
     ]
@@ -121,7 +125,7 @@ def cyclic_shift(images: Tensor, shifts: Tensor) -> Tensor:
     return rolled
 
 
-def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
+def upsample_conv(x: Tensor, weight: Tensor, circular: bool = False) -> Tensor:
     """Nearest x2 up-sampling and a padded 3x3 convolution as one 4x4 stride-2 transposed convolution.
 
     Exactly the same function with 16 instead of 36 multiplications per output and channel pair, since
@@ -131,21 +135,27 @@ def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     Args:
       x: (n, c_in, h, w).
       weight: (c_out, c_in, 3, 3) of the convolution.
+      circular: whether the convolution pads with the opposite side, not with zeros.
     Returns:
       (n, c_out, 2h, 2w).
     """
     c_out, c_in = weight.shape[:2]
     kernels = weight.flip(2, 3).reshape(c_out * c_in, 1, 3, 3)
     spread = F.conv2d(kernels, kernels.new_ones(1, 1, 2, 2), padding=1)
-    return F.conv_transpose2d(x, spread.reshape(c_out, c_in, 4, 4).transpose(0, 1), stride=2, padding=1)
+    padding = 1
+    if circular:
+        x = F.pad(x, (1, 1, 1, 1), mode="circular")
+        padding = 3
+    return F.conv_transpose2d(x, spread.reshape(c_out, c_in, 4, 4).transpose(0, 1), stride=2, padding=padding)
 
 
-def _run_fused(mechanism: nn.Sequential, x: Tensor) -> Tensor:
+def run_fused(mechanism: nn.Sequential, x: Tensor) -> Tensor:
+    """What the layers give, with each up-sampling and the convolution behind it in one step."""
     layers = iter(mechanism)
     for layer in layers:
         if isinstance(layer, nn.Upsample):
-            weight = next(layers).weight
-            x = upsample_conv(x, cast(Tensor, weight))
+            convolution = cast(nn.Conv2d, next(layers))
+            x = upsample_conv(x, convolution.weight, convolution.padding_mode == "circular")
         else:
             x = layer(x)
     return x
@@ -160,6 +170,8 @@ class CGN(nn.Module):
       channels: width of the last convolutions; the first are twice as wide.
       resolution: h and w of the pictures, a multiple of 4.
       init: how the weights start, "orthogonal" or "normal", with `gain`.
+      texture_padding: "zeros" as in the authors' code, or "circular": then rolling the first spatial map of a texture
+        mechanism by 1 rolls its picture by 4, and the texture shuffle shows no seam.
 
     Attributes:
       fused: compute up-sampling and convolution in one step (`upsample_conv`): the same function, faster to
@@ -175,6 +187,7 @@ class CGN(nn.Module):
         *,
         init: Literal["orthogonal", "normal"] = "orthogonal",
         gain: float = 0.1,
+        texture_padding: TexturePadding = "zeros",
     ) -> None:
         super().__init__()
         if resolution < 4 or resolution % 4:
@@ -183,12 +196,14 @@ class CGN(nn.Module):
         self.noise_size = noise_size
         self.channels = channels
         self.resolution = resolution
+        self.texture_padding = texture_padding
         self.fused = False
         size_in = noise_size + n_classes
         self.label_emb = nn.Embedding(n_classes, n_classes)
         self.f_shape = nn.Sequential(*_shape_layers(size_in, channels, resolution))
-        self.f_text1 = nn.Sequential(*_texture_layers(size_in, channels, resolution))  # foreground
-        self.f_text2 = nn.Sequential(*_texture_layers(size_in, channels, resolution))  # background
+        texture = (size_in, channels, resolution, texture_padding)
+        self.f_text1 = nn.Sequential(*_texture_layers(*texture))  # foreground
+        self.f_text2 = nn.Sequential(*_texture_layers(*texture))  # background
         initialise(self, init, gain)
 
     def forward(
@@ -243,5 +258,5 @@ class CGN(nn.Module):
 
     def _draw(self, mechanism: nn.Sequential, noise: Tensor, labels: Tensor) -> Tensor:
         inputs = torch.cat([noise, self.label_emb(labels)], dim=1)
-        picture: Tensor = _run_fused(mechanism, inputs) if self.fused else mechanism(inputs)
+        picture: Tensor = run_fused(mechanism, inputs) if self.fused else mechanism(inputs)
         return picture

@@ -38,7 +38,14 @@ class Run:
         self.device = device or torch.device("cpu")
         model, disc = config.model, config.discriminator
         self.config = config
-        self.cgn = CGN(N_CLASSES, model.noise_size, model.channels, init=model.init, gain=model.gain)
+        self.cgn = CGN(
+            N_CLASSES,
+            model.noise_size,
+            model.channels,
+            init=model.init,
+            gain=model.gain,
+            texture_padding=model.texture_padding,
+        )
         self.cgn.fused = True
         if model.match_borders:
             match_borders(self.cgn, torch.from_numpy(data.batch(range(min(512, len(data)))).images))

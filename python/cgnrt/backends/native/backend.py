@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cgnrt.backends.native.graph import (
     floats,
     number,
 )
+from cgnrt.backends.native.periodic import Border, LayerProgram, unpack_windows
 from cgnrt.errors import BackendError
 from cgnrt.plan import Network
 from cgnrt.plan.onnx.model import Node
@@ -77,18 +78,6 @@ class NativeBackend:
         return examine(network)
 
 
-@dataclass
-class LayerProgram:
-    """Constructor arguments of `_core.SmallGenerator`. `inputs` are the graph's, in the order that joins them."""
-
-    inputs: list[str]
-    widths: list[int]
-    weight: np.ndarray
-    bias: np.ndarray
-    shape: list[int]
-    layers: list[dict[str, Any]] = field(default_factory=list)
-
-
 def compile_layers(network: Network) -> LayerProgram:
     """Read Concat, Gemm, Reshape, then a chain of the layers that the engine has.
 
@@ -97,16 +86,19 @@ def compile_layers(network: Network) -> LayerProgram:
     """
     graph = _Chain(network)
     program = _head(graph, network)
+    border = Border(program)
     while (node := graph.take()) is not None:
         compile_node = _LAYERS.get(node.op)
         if compile_node is None:
             raise UnsupportedGraphError(f"operator {node.op}")
         layer = compile_node(graph, node)
+        border.follow(layer)
         before = program.layers[-1] if program.layers else {"kind": ""}
         if layer["kind"] == "leaky_relu" and before["kind"] in ("up_conv", "conv3") and "slope" not in before:
             before["slope"] = layer["slope"]
         else:
             program.layers.append(layer)
+    border.finish()
     return program
 
 
@@ -175,10 +167,30 @@ def _up_conv(graph: _Chain, node: Node) -> dict[str, Any]:
     return {"kind": "up_conv", "weight": weight, "bias": _bias(graph, node, weight.shape[1])}
 
 
-def _conv3(graph: _Chain, node: Node) -> dict[str, Any]:
+def _conv(graph: _Chain, node: Node) -> dict[str, Any]:
     weight = floats(graph.constant(node.inputs[1]))
-    _check_window(node, weight, kernel=3, strides=[1, 1])
-    return {"kind": "conv3", "weight": weight, "bias": _bias(graph, node, weight.shape[0])}
+    if weight.ndim == 4 and weight.shape[2:] == (2, 2):
+        return _window_conv(graph, node, weight)
+    # Without padding, the picture has its border already: `Border` checks that.
+    wrap = node.attributes.get("pads", [0, 0, 0, 0]) == [0, 0, 0, 0]
+    _check_window(node, weight, kernel=3, strides=[1, 1], pad=0 if wrap else 1)
+    return {"kind": "conv3", "weight": weight, "bias": _bias(graph, node, weight.shape[0]), "wrap": wrap}
+
+
+def _window_conv(graph: _Chain, node: Node, weight: np.ndarray) -> dict[str, Any]:
+    """A 2x2 convolution with four outputs a channel, a leaky ReLU if there is one, and depth-to-space."""
+    _check_window(node, weight, kernel=2, strides=[1, 1], pad=0)
+    bias = _bias(graph, node, weight.shape[0])
+    layer: dict[str, Any] = {"kind": "up_conv", "wrap": True}
+    following = graph.take()
+    if following is not None and following.op in ("LeakyRelu", "Relu"):
+        layer |= {"slope": _LAYERS[following.op](graph, following)["slope"]}
+        following = graph.take()
+    if following is None or following.op != "DepthToSpace" or number(following, "blocksize", 0) != 2:
+        raise UnsupportedGraphError("2x2 convolutions without depth-to-space by 2")
+    taps, offsets = unpack_windows(weight, bias, following.attributes.get("mode", "DCR"))
+    check_up_taps(taps)
+    return layer | {"weight": taps, "bias": offsets}
 
 
 def _instance_norm(graph: _Chain, node: Node) -> dict[str, Any]:
@@ -215,7 +227,7 @@ def _clip(graph: _Chain, node: Node) -> dict[str, Any]:
 
 _LAYERS = {
     "ConvTranspose": _up_conv,
-    "Conv": _conv3,
+    "Conv": _conv,
     "InstanceNormalization": _instance_norm,
     "LeakyRelu": _leaky_relu,
     "Relu": _relu,
@@ -224,10 +236,10 @@ _LAYERS = {
 }
 
 
-def _check_window(node: Node, weight: np.ndarray, *, kernel: int, strides: list[int]) -> None:
+def _check_window(node: Node, weight: np.ndarray, *, kernel: int, strides: list[int], pad: int = 1) -> None:
     if weight.ndim != 4 or weight.shape[2:] != (kernel, kernel):
         raise UnsupportedGraphError(f"{node.op} with weights {weight.shape}")
-    check_window(node, [kernel, kernel], strides=strides, pads=[1, 1, 1, 1])
+    check_window(node, [kernel, kernel], strides=strides, pads=[pad] * 4)
 
 
 def _bias(graph: _Chain, node: Node, channels: int) -> np.ndarray:
