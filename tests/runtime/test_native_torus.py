@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from .onnx_graphs import mechanism, node, run_onnx_runtime
 
 from cgnrt.backends.native import examine
 from cgnrt.backends.native.periodic import unpack_windows
 from cgnrt.errors import BackendError
+
+from .onnx_graphs import mechanism, node, run_onnx_runtime
 
 RNG = np.random.default_rng(0)
 ROWS = [7, *range(8), 0]

@@ -19,13 +19,17 @@ from cgnrt_training import cli
 from cgnrt_training.checkpoints import save
 from cgnrt_training.classifier.config import ClassifierConfig
 from cgnrt_training.classifier.model import Classifier, save_classifier
+from cgnrt_training.classifier.reader import Reader
 from cgnrt_training.ensemble.backbones import new_backbone
 from cgnrt_training.ensemble.config import EnsembleConfig
 from cgnrt_training.ensemble.files import about, build
+from cgnrt_training.experiments.digits import evaluate_digits, unrolled
 from cgnrt_training.experiments.evaluate import evaluate, load_predictors, minimality
 from cgnrt_training.experiments.results import merge
 from cgnrt_training.experiments.results_page import page
 from cgnrt_training.features.efficientnet_lite import EfficientNetLite
+from cgnrt_training.features.squeezenet import SqueezeNetFeatures
+from cgnrt_training.mnist.data import VariantMnist
 from cgnrt_training.settings import override, to_dict
 
 COLOURS = np.array([photo_runs.CLASSES[name] for name in ("red", "green", "blue")], np.float32)
@@ -159,3 +163,52 @@ def test_wrong_predictors(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "shape has 3 classes, expected 10" in error("--predictors", digits, digits, digits)
     with Generator(plan, device="cpu") as generator, pytest.raises(CheckpointError, match="unreadable"):
         load_predictors([tmp_path / "missing.pt"], generator)
+
+
+def test_mechanisms_of_digits(
+    demo_plan: Path,
+    mnist: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cgnrt_training.experiments.digits.PATCHES", 4)
+    monkeypatch.setattr("cgnrt_training.classifier.reader.STEPS", 2)
+    torch.save(SqueezeNetFeatures().state_dict(), tmp_path / "squeezenet.pth")
+    how = ["evaluate", str(demo_plan), "--data", str(mnist), "--samples", "8", "--threads", "1"]
+    assert cli.main([*how, "--variant", "double-colored"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"seams", "coverage", "features", "masks"}
+    assert found["features"] == "pixels"
+    for name in ("seams", "coverage"):
+        assert {key: len(values) for key, values in found[name].items()} == {"texture": 10, "background": 10}
+    assert len(found["masks"]["by_class"]) == 10
+    features = ["--patch-features", str(tmp_path / "squeezenet.pth")]
+    assert cli.main([*how, "--variant", "double-colored", *features]) == 0
+    assert json.loads(capsys.readouterr().out)["features"] == "SqueezeNet 1.1"
+    for words, message in (
+        (how, "--data is given and --variant is missing, expected both or none"),
+        (how[:2], "--predictors and --data are missing, expected one of them"),
+    ):
+        assert cli.main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_unrolled_parts_are_the_mechanisms_own(demo_plan: Path) -> None:
+    """The same noise and labels, without the texture shuffle: rolled, they are the sample's parts."""
+    with Generator(demo_plan, device="cpu") as generator:
+        drawn = unrolled(generator, 3, 6, seed=1)
+        sample = generator.sample(6, seed=1, do={"shape": 3, "texture": 3, "background": 3}, parts=True)
+        for k, name in enumerate(("foreground", "background")):
+            for picture, expected, (dy, dx) in zip(
+                drawn[k + 1], getattr(sample, name), sample.noise.rolls[:, k], strict=True
+            ):
+                np.testing.assert_allclose(picture.roll((int(dy), int(dx)), (1, 2)), expected, atol=1e-5)
+
+
+def test_a_plan_of_other_classes_has_no_digits(plan: Path, mnist: Path) -> None:
+    with (
+        Generator(plan, device="cpu") as generator,
+        pytest.raises(ValueError, match=r"has 3 classes, expected 10"),
+    ):
+        evaluate_digits(generator, VariantMnist("colored", mnist), Reader())

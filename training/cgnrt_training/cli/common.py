@@ -64,10 +64,14 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """`--data` and `--textures`: where the MNIST files and the textures of wildlife lie."""
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="the original MNIST IDX files, .gz or not"
+        "--data",
+        type=Path,
+        required=required,
+        metavar="DIR",
+        help="the original MNIST IDX files, .gz or not",
     )
     parser.add_argument(
         "--textures",

@@ -179,6 +179,15 @@ class VariantMnist:
         mask = self.digits[digit][:, None, :, :]
         return Batch(np.where(mask, front, back) * np.float32(2) - np.float32(1), labels, texture, background)
 
+    def fills(self, indices: NDArray[np.integer] | Sequence[int], cue: int, *, front: bool) -> Floats:
+        """What objects (`front`) or what is behind them is filled with, whole: (n, 3, 32, 32) in [-1, 1].
+
+        Of the images at `indices`, if their cue were this class.
+        """
+        index = np.asarray(indices, dtype=np.int64).reshape(-1)
+        filled = self._fill(index, np.full(len(index), cue), front=front) * np.float32(2) - np.float32(1)
+        return np.ascontiguousarray(np.broadcast_to(filled, (len(index), 3, RESOLUTION, RESOLUTION)))
+
     def _cue(self, index: Ints, labels: Ints, slot: int) -> Ints:
         follows = uniform(self.seed, index, slot) < self.correlation
         drawn = (uniform(self.seed, index, slot + 1) * N_CLASSES).astype(np.int64)
