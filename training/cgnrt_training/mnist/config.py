@@ -54,6 +54,12 @@ class LossConfig:
     # Not in ref.; what teacher.py says. Without reconstruction there is no teacher, and the others are idle.
     reconstruction: float = 0.0  # squared error of the masks of real images, drawn again
     kl: float = 0.006  # a nat of the encoder's distance from N(0, 1)
+    fills: float = (
+        0.0  # absolute error of what is seen of objects and backgrounds of real images, drawn again
+    )
+    fills_kl: float = 0.003  # a nat of their encoders' distance from N(0, 1)
+    mask_judge: float = 0.0  # masks should pass for those found in real images with their label
+    mask_label: float = 0.0  # and a classifier of those should name their label
     mask_gradient: float = 1.0  # share of the adversarial gradient that reaches masks after train.teach_from
     perceptual: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # Gram losses, shallow to deep; ref.
 
@@ -107,6 +113,11 @@ class Config:
         check_one_of("variant", self.variant, VARIANTS)
         check_numbers(self, positive={"reach_factor"}, fractions=_FRACTIONS, within=_WITHIN)
         loss, train = self.loss, self.train
+        for name in ("fills", "mask_judge", "mask_label"):
+            weight = getattr(loss, name)
+            check(
+                f"loss.{name}", weight, not weight or loss.reconstruction > 0, "0 without loss.reconstruction"
+            )
         check("loss.mask_high", loss.mask_high, loss.mask_low < loss.mask_high <= 1, "in (loss.mask_low, 1]")
         check(
             "train.batch_size",

@@ -217,6 +217,7 @@ class CGN(nn.Module):
         generator: torch.Generator | None = None,
         texture_reuse: int = 1,
         masks: Tensor | None = None,
+        fills: tuple[Tensor, Tensor] | None = None,
     ) -> Parts:
         """Draw n masks, foregrounds and backgrounds.
 
@@ -229,6 +230,7 @@ class CGN(nn.Module):
           texture_reuse: k draws the textures of rows 0, k, 2k, ... alone and rolls each anew for k rows.
             It saves most of the work, for the shape is the smallest network. n must be a multiple.
           masks: (n, 1, h, w) that `draw_masks` gave, instead of drawing them here.
+          fills: foregrounds and backgrounds that `draw_fills` gave, n / texture_reuse each, likewise.
         """
         n = len(shape)
         device = self.label_emb.weight.device
@@ -240,12 +242,13 @@ class CGN(nn.Module):
         labels = (shape, shape if texture is None else texture, shape if background is None else background)
         if n % texture_reuse:
             raise ValueError(f"draw: n is {n}, expected a multiple of texture_reuse {texture_reuse}.")
+        if fills is None:
+            some = slice(None, None, texture_reuse)
+            fills = self.draw_fills((noise[some, 1], labels[1][some]), (noise[some, 2], labels[2][some]))
         fill = [
-            self._draw(mechanism, noise[::texture_reuse, k], labels[k][::texture_reuse])
-            for k, mechanism in ((1, self.f_text1), (2, self.f_text2))
+            pictures.repeat_interleave(texture_reuse, 0) if texture_reuse > 1 else pictures
+            for pictures in fills
         ]
-        if texture_reuse > 1:
-            fill = [picture.repeat_interleave(texture_reuse, 0) for picture in fill]
         return Parts(
             mask=self.draw_masks(noise[:, 0], shape) if masks is None else masks,
             foreground=cyclic_shift(fill[0], shifts[:, 0]),
@@ -255,6 +258,12 @@ class CGN(nn.Module):
     def draw_masks(self, noise: Tensor, labels: Tensor) -> Tensor:
         """The shape mechanism alone: noise (n, z), labels (n,) -> (n, 1, h, w) in `MASK_RANGE`."""
         return self._draw(self.f_shape, noise, labels).clamp(*MASK_RANGE)
+
+    def draw_fills(
+        self, texture: tuple[Tensor, Tensor], background: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Both texture mechanisms, each for noise (n, z) and labels (n,): pictures (n, 3, h, w), not rolled."""
+        return self._draw(self.f_text1, *texture), self._draw(self.f_text2, *background)
 
     def _draw(self, mechanism: nn.Sequential, noise: Tensor, labels: Tensor) -> Tensor:
         inputs = torch.cat([noise, self.label_emb(labels)], dim=1)

@@ -53,22 +53,36 @@ class Teacher(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(u | x, y) of the shape's noise, a diagonal normal distribution."""
+    """q(u | x, y) of a mechanism's noise, a diagonal normal distribution.
+
+    Args:
+      contrast: also look at the standardised image.
+      planes: channels of the images.
+    """
 
     def __init__(
-        self, n_classes: int = 10, noise_size: int = 32, width: int = 32, resolution: int = 32
+        self,
+        n_classes: int = 10,
+        noise_size: int = 32,
+        width: int = 32,
+        resolution: int = 32,
+        *,
+        contrast: bool = True,
+        planes: int = 3,
     ) -> None:
         super().__init__()
+        self.contrast = contrast
         self.label_embedding = nn.Embedding(n_classes, 1)
-        layers: list[nn.Module] = [nn.Conv2d(7, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        inputs = planes * (2 if contrast else 1) + 1
+        layers: list[nn.Module] = [nn.Conv2d(inputs, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for c_in, c_out in ((width, 2 * width), (2 * width, 4 * width)):
             layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
         features = 4 * width * (resolution // 8) ** 2
         self.model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 2 * noise_size))
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, h, w) in [-1, 1], labels (n,) -> mean and log variance, (n, z) each."""
-        views = images_with_label(images, labels, self.label_embedding, contrast=True)
+        """Images (n, planes, h, w) in [-1, 1], labels (n,) -> mean and log variance, (n, z) each."""
+        views = images_with_label(images, labels, self.label_embedding, self.contrast)
         mean, log_variance = self.model(views).chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCE)
 
@@ -110,9 +124,9 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 class ShapeTeacher(Teacher):
     """Encoder and segmenter, and what they are trained with.
 
-    In each step: `encode` the real images, draw masks of their u beside the generator's own, add `losses` to the
-    generator's, and afterwards `learn`. The encoder is trained with the generator (`encoder.parameters()`), the
-    segmenter here.
+    In each step: `encode` the real images and `find` their masks, draw masks of their u beside the generator's own,
+    add `losses` to the generator's, and afterwards `learn`. The encoder is trained with the generator
+    (`encoder.parameters()`), the segmenter here.
     """
 
     def __init__(self, config: Config, device: torch.device | None = None) -> None:
@@ -129,10 +143,14 @@ class ShapeTeacher(Teacher):
         mean, log_variance = self.encoder(real, labels)
         return draw(mean, log_variance), kl_divergence(mean, log_variance)
 
-    def losses(self, masks: Tensor, kl: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def find(self, real: Tensor, labels: Tensor) -> Tensor:
+        """The masks of real images, (n, 1, h, w) in [0, 1]."""
+        found: Tensor = self.segmenter(real, labels).sigmoid()
+        return found
+
+    def losses(self, masks: Tensor, kl: Tensor, found: Tensor) -> dict[str, Tensor]:
         """The generator's: masks of `encode`'s noise should be those found in the real images."""
-        with torch.no_grad():
-            found = self.segmenter(real, labels).sigmoid()
         return {
             "reconstruction": self.weights.reconstruction * (masks - found).square().mean(),
             "kl": self.weights.kl * kl,

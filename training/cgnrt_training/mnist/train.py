@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,13 +22,29 @@ from .batches import Batches
 from .config import MAY_CHANGE, N_CLASSES, Config
 from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
+from .fills import FillTeacher
 from .losses import StyleLoss, adversarial, mask_losses
-from .models import CGN, Parts, compose
+from .mask_judge import MaskTeacher
+from .measures import measure_textures
+from .models import CGN, Parts, compose, cyclic_shift
 from .sheet import sheet
-from .surroundings import BackgroundTeacher, match_borders
+from .surroundings import BackgroundTeacher, behind, match_borders, surroundings
 from .teacher import ShapeTeacher
 
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the generator draws in one step, and what is known about the real images beside it."""
+
+    labels: Tensor  # (n,), of the parts
+    parts: Parts
+    masks: Tensor  # all that were drawn: those of the parts, then those of the real images' noise
+    backgrounds: Tensor  # of the parts, then those of some real images' noise, all rolled
+    background_labels: Tensor
+    found: Tensor | None  # (n, 1, h, w) masks of the real images, from when they are found
+    losses: dict[str, Tensor]  # of what was drawn from the real images' noise
 
 
 class Run:
@@ -60,6 +77,9 @@ class Run:
         self.discriminator.to(self.device)
         self.teacher = ShapeTeacher(config, self.device) if config.loss.reconstruction else None
         self.background_teacher = BackgroundTeacher(config, self.device) if config.loss.surroundings else None
+        self.fill_teacher = FillTeacher(config, self.device) if config.loss.fills else None
+        judged = config.loss.mask_judge or config.loss.mask_label
+        self.mask_teacher = MaskTeacher(config, self.device) if judged else None
         self.average = deepcopy(self.cgn) if config.train.ema else self.cgn  # what is saved and shown
         betas = (config.optimizer.beta1, config.optimizer.beta2)
         rates = config.optimizer
@@ -67,6 +87,7 @@ class Run:
         reach = [*self.cgn.f_text1[-2].parameters(), *self.cgn.f_text2[-2].parameters()]
         rest = [p for p in self.cgn.parameters() if all(p is not q for q in reach)]
         rest += self.teacher.encoder.parameters() if self.teacher else ()
+        rest += self.fill_teacher.parameters() if self.fill_teacher else ()
         groups = [
             {"params": rest, "lr": rates.lr_generator},
             {"params": reach, "lr": rates.lr_generator * rates.reach_factor},
@@ -82,6 +103,8 @@ class Run:
                 "discriminator": self.discriminator,
                 "teacher": self.teacher.parts() if self.teacher else None,
                 "background_teacher": self.background_teacher.parts() if self.background_teacher else None,
+                "fill_teacher": self.fill_teacher,
+                "mask_teacher": self.mask_teacher.parts() if self.mask_teacher else None,
                 "optimizer_g": self.optimizer_g,
                 "optimizer_d": self.optimizer_d,
                 **random_parts(self.device),
@@ -102,14 +125,96 @@ class Run:
         for group, faster in zip(self.optimizer_g.param_groups, (1.0, c.reach_factor), strict=True):
             group["lr"] = c.lr_generator * faster * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
-        for helper in (self.teacher, self.background_teacher):
+        for helper in (self.teacher, self.background_teacher, self.mask_teacher):
             if helper is not None:
                 helper.set_learning_rate(factor)
+
+    def draw(self, real: Tensor, y_real: Tensor) -> Drawn:
+        """Draw composites, and the masks, objects and backgrounds of real images again.
+
+        All of a mechanism at once, so that one batch norm sees them.
+        """
+        train, size = self.config.train, self.config.model.noise_size
+        n, reuse = train.batch_size, train.texture_reuse
+        # Labels take turns from a random start, so that every class has its share of each batch.
+        start = torch.randint(N_CLASSES, (), device=self.device)
+        turns = torch.arange(n // reuse, device=self.device) + start
+        labels = (turns % N_CLASSES).repeat_interleave(reuse)
+        noise = torch.randn(n, 3, size, device=self.device)
+        found = None
+        losses: dict[str, Tensor] = {}
+        u_masks, y_masks = noise[:, 0], labels
+        kl = None
+        if self.teacher is not None:
+            u_real, kl = self.teacher.encode(real, y_real)
+            u_masks, y_masks = torch.cat([u_masks, u_real]), torch.cat([labels, y_real])
+            found = self.teacher.find(real, y_real)
+        masks = self.cgn.draw_masks(u_masks, y_masks)
+        if self.teacher is not None and kl is not None and found is not None:
+            losses |= self.teacher.losses(masks[n:], kl, found)
+        found = found if self.finds_masks else None
+
+        some = n // reuse
+        sources = [(noise[::reuse, k], labels[::reuse]) for k in (1, 2)]
+        fill_kl = None
+        if self.fill_teacher is not None and found is not None:
+            u_fills, fill_kl = self.fill_teacher.encode(real[:some], y_real[:some], found[:some])
+            sources = [
+                (torch.cat([u, u_real]), torch.cat([y, y_real[:some]]))
+                for (u, y), u_real in zip(sources, u_fills, strict=True)
+            ]
+        foregrounds, backgrounds = self.cgn.draw_fills(sources[0], sources[1])
+        fills = foregrounds[:some], backgrounds[:some]
+        parts = self.cgn(labels, noise=noise, texture_reuse=reuse, masks=masks[:n], fills=fills)
+        every, y_every = parts.background, labels
+        if self.fill_teacher is not None and found is not None and fill_kl is not None:
+            again = foregrounds[some:], backgrounds[some:]
+            losses |= self.fill_teacher.losses(again, fill_kl, real[:some], found[:some])
+            shifts = torch.randint(self.cgn.resolution, (some, 2), device=self.device)
+            every = torch.cat([every, cyclic_shift(again[1], shifts)])
+            y_every = torch.cat([labels, y_real[:some]])
+        return Drawn(labels, parts, masks, every, y_every, found, losses)
+
+    def seen_behind(self, drawn: Drawn, real: Tensor) -> Tensor:
+        """Where real images and composites show background; with rows for all of `drawn.backgrounds`."""
+        if drawn.found is None:
+            return surroundings(real)
+        seen = behind(drawn.found, drawn.parts.mask)
+        return torch.cat([seen, seen[: len(drawn.backgrounds) - len(seen)]])
+
+    def helpers_losses(self, drawn: Drawn, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
+        """The generator's losses beside the adversarial one."""
+        losses = mask_losses(drawn.masks, self.config.loss) | drawn.losses
+        if self.background_teacher is not None:
+            seen = self.seen_behind(drawn, real)
+            losses |= self.background_teacher.losses(drawn.backgrounds, drawn.background_labels, seen)
+        if self.mask_teacher is not None and drawn.found is not None:
+            losses |= self.mask_teacher.losses(drawn.parts.mask, drawn.labels)
+        return losses
+
+    def helpers_learn(self, drawn: Drawn, fake: Tensor, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
+        """A step of every helper on what was drawn."""
+        losses: dict[str, Tensor] = {}
+        if self.teacher is not None:
+            losses |= self.teacher.learn(fake, drawn.parts.mask, drawn.labels)
+        if self.background_teacher is not None:
+            seen = self.seen_behind(drawn, real)
+            losses |= self.background_teacher.learn(
+                (real, y_real, seen[: len(real)]), (drawn.backgrounds, drawn.background_labels, seen)
+            )
+        if self.mask_teacher is not None and drawn.found is not None:
+            losses |= self.mask_teacher.learn(drawn.found, y_real, drawn.parts.mask, drawn.labels)
+        return losses
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether the teacher knows by now where the objects of real images are."""
+        return self.teacher is not None and self.state.step >= self.config.train.teach_from
 
     def weaken_mask_gradient(self, parts: Parts) -> Parts:
         """The same parts; once the teacher knows masks, the discriminator has less say in them."""
         share = self.config.loss.mask_gradient
-        if self.teacher is None or share == 1 or self.state.step < self.config.train.teach_from:
+        if share == 1 or not self.finds_masks:
             return parts
         return parts._replace(mask=share * parts.mask + (1 - share) * parts.mask.detach())
 
@@ -167,10 +272,8 @@ def train(
     folder.restore(state, log)
     run.cgn.train()
     run.discriminator.train()
-    teacher, background_teacher = run.teacher, run.background_teacher
-
-    batch_size, steps, reuse = config.train.batch_size, config.train.steps, config.train.texture_reuse
-    batches = Batches(data, batch_size, config.train.seed, run.device)
+    steps = config.train.steps
+    batches = Batches(data, config.train.batch_size, config.train.seed, run.device)
     with (
         folder.tensorboard(state, log) as board,
         progress_bar(steps, state.step, config.variant) as progress,
@@ -181,24 +284,10 @@ def train(
 
             # Generator: its composites should pass as real.
             run.discriminator.requires_grad_(False)
-            # Labels take turns from a random start, so that every class has its share of each batch.
-            start = torch.randint(N_CLASSES, (), device=run.device)
-            turns = torch.arange(batch_size // reuse, device=run.device) + start
-            y_gen = (turns % N_CLASSES).repeat_interleave(reuse)
-            noise = torch.randn(batch_size, 3, config.model.noise_size, device=run.device)
-            u_shape, y_shape = noise[:, 0], y_gen
-            if teacher is not None:  # masks of real images, through the same batch norm
-                u_real, kl = teacher.encode(real, y_real)
-                u_shape, y_shape = torch.cat([u_shape, u_real]), torch.cat([y_gen, y_real])
-            masks = run.cgn.draw_masks(u_shape, y_shape)
-            parts = run.cgn(y_gen, noise=noise, texture_reuse=reuse, masks=masks[:batch_size])
-            fake = compose(run.weaken_mask_gradient(parts))
-            losses = {"adversarial": adversarial(run.discriminator(fake, y_gen), real=True)}
-            losses |= mask_losses(masks, config.loss)
-            if teacher is not None:
-                losses |= teacher.losses(masks[batch_size:], kl, real, y_real)
-            if background_teacher is not None:
-                losses |= background_teacher.losses(parts.background, y_gen)
+            drawn = run.draw(real, y_real)
+            fake = compose(run.weaken_mask_gradient(drawn.parts))
+            losses = {"adversarial": adversarial(run.discriminator(fake, drawn.labels), real=True)}
+            losses |= run.helpers_losses(drawn, real, y_real)
             if style is not None:
                 losses["perceptual"] = style(fake, real)
             run.optimizer_g.zero_grad(set_to_none=True)
@@ -207,33 +296,32 @@ def train(
 
             # Discriminator: tell them apart.
             run.discriminator.requires_grad_(True)
-            scores_real, scores_fake = run.judge(real, y_real, fake.detach(), y_gen)
+            scores_real, scores_fake = run.judge(real, y_real, fake.detach(), drawn.labels)
             losses["d_real"] = adversarial(scores_real, real=True)
             losses["d_fake"] = adversarial(scores_fake, real=False)
             run.optimizer_d.zero_grad(set_to_none=True)
             ((losses["d_real"] + losses["d_fake"]) / 2).backward()  # type: ignore[no-untyped-call]
             run.optimizer_d.step()
-
-            if teacher is not None:
-                losses |= teacher.learn(fake, parts.mask, y_gen)
-            if background_teacher is not None:
-                losses |= background_teacher.learn(real, y_real, parts.background, y_gen)
+            losses |= run.helpers_learn(drawn, fake, real, y_real)
 
             if run.average is not run.cgn:
                 update_average(run.average, run.cgn, state.step, config.train.ema)
             values = check_losses(losses, state.step, output)
             state.step += 1
             progress.update()
-            if state.step % config.log.scalars_every == 0:
-                values["mean_mask"] = _checked_mean_mask(parts.mask, state.step, log)
+            shows = state.step % config.log.samples_every == 0 or state.step == steps
+            if shows:
+                values |= measure_textures(run.average, data, None if style is None else style.features)
+            if shows or state.step % config.log.scalars_every == 0:
+                values["mean_mask"] = _checked_mean_mask(drawn.parts.mask, state.step, log)
                 folder.add_scalars(state.step, values, board)
                 adversarial_loss, mean_mask = (f"{values[name]:.2f}" for name in ("adversarial", "mean_mask"))
                 progress.set_postfix(adv=adversarial_loss, mask=mean_mask, refresh=False)
-            if state.step % config.log.samples_every == 0 or state.step == steps:
-                drawn = sheet(run.average)
-                folder.add_sheet(state.step, drawn)
+            if shows:
+                shown = sheet(run.average)
+                folder.add_sheet(state.step, shown)
                 if board is not None:
-                    board.add_image("samples", drawn.picture, state.step)
+                    board.add_image("samples", shown.picture, state.step)
             if state.step % config.log.checkpoint_every == 0 or state.step == steps:
                 folder.save(state, run.about(data), "cgn.pt")
     return output / "cgn.pt"
