@@ -188,6 +188,10 @@ def test_mechanisms_of_digits(
     assert json.loads(capsys.readouterr().out)["features"] == "SqueezeNet 1.1"
     for words, message in (
         (how, "--data is given and --variant is missing, expected both or none"),
+        (
+            [*how[:2], "--output", "x", "--data", "y", "--variant", "colored"],
+            "--predictors is missing, expected both",
+        ),
         (how[:2], "--predictors and --data are missing, expected one of them"),
     ):
         assert cli.main(words) == 2

@@ -100,7 +100,7 @@ def _counterfactuals(args: argparse.Namespace, generator: Generator) -> dict[str
     begin = time.perf_counter()
     predictors = load_predictors(args.predictors, generator)
     weights = args.features or installed_features()
-    found = _rounded(
+    found: dict[str, Any] = _rounded(
         evaluate(generator, predictors, load_classifier(weights), samples=args.samples, seed=args.seed)
     )
     if args.output is not None:
@@ -132,10 +132,14 @@ def _mechanisms(args: argparse.Namespace, generator: Generator) -> dict[str, Any
     data = VariantMnist(args.variant, args.data, textures=args.textures)
     features = None if args.patch_features is None else SqueezeNetFeatures.load(args.patch_features, 1)
     reader = train_reader(digits_of(data), torch.from_numpy(data.labels))
-    return _rounded(evaluate_digits(generator, data, reader, features, samples=args.samples, seed=args.seed))
+    found = evaluate_digits(generator, data, reader, features, samples=args.samples, seed=args.seed)
+    rounded: dict[str, Any] = _rounded(found)
+    return rounded
 
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_rounded(entry) for entry in value]
     return round(value, 4) if isinstance(value, float) else value
