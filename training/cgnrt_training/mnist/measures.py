@@ -14,11 +14,11 @@ from .config import N_CLASSES
 from .data import VariantMnist
 from .models import CGN
 
-VISIBLE = 2 / 255  # a level of 8 bits on [-1, 1]: smaller differences are no line
+VISIBLE = 2 / 255  # a level of 8 bits on [-1, 1]: smaller differences show no line
 
 
 def seam_ratio(pictures: Tensor) -> float:
-    """How much more the two sides that a roll joins differ than neighbours do elsewhere; 1 is no seam.
+    """How much more the two sides that a roll joins differ than neighbours do elsewhere; 1 shows no seam.
 
     The mean absolute difference of the first and the last column, and of the first and the last row, over that of
     neighbouring columns and rows. A level of 8 bits is added to both, so that black on black has none.
