@@ -44,7 +44,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[standin_device.DeviceMod
 
 def assert_same(there: Batch, here: Batch, tolerance: float) -> None:
     columns = there.torch()
-    for column, value in zip((*columns.labels, columns.indices, columns.index), _columns(here), strict=True):
+    told = (*columns.labels, columns.indices, columns.index, columns.place)
+    for column, value in zip(told, _columns(here), strict=True):
         assert (column is None) == (value is None)
         if value is not None:
             np.testing.assert_array_equal(column.cpu().numpy(), value)
@@ -63,7 +64,7 @@ def assert_same(there: Batch, here: Batch, tolerance: float) -> None:
 
 
 def _columns(batch: Batch) -> list[Any]:
-    return [*batch.labels, batch.indices, batch.index]
+    return [*batch.labels, batch.indices, batch.index, batch.place]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
