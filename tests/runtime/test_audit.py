@@ -148,7 +148,7 @@ def test_distinct_replaces_by_every_class_that_is_left(make_golden: ModuleType, 
     labels = labels._replace(
         texture=np.where(labels.background == 1, 1, 0)
     )  # "blue" on "green", else "green"
-    job = Job(Generator(path), ("0", "1", "2", "3"), 4000, 256, 0, None, True)
+    job = Job(Generator(path), ("0", "1", "2", "3"), 4000, 256, 0, None, True, None)
     random = np.random.default_rng(0).random(4000)
     pairs = np.stack([labels.background, job.changed(labels, "texture", random).texture], axis=1)
     # Background "red" has no texture of its name; "green" is texture 0, "blue" 1, "lime" 2.
