@@ -1,8 +1,9 @@
 """The loop of docs/training-loops.md against the same step on tensors in memory, alone and beside busy processes.
 
 Nothing is set for torch: no number of threads, no OMP_WAIT_POLICY, unless you set it or pass --torch-threads. The
-classifier is the CNN of Table 2, batches of 64 from a renewing pool of 256 entries that are reused 16 times. A round
-takes some steps of each case in turn, first without and then with two processes that do nothing but count.
+classifier is the CNN of Table 2, batches of 64 from a renewing pool of 512 entries that are reused 16 times, made
+between two steps on torch's own threads (`prefetch=0`) or by a thread in the background. A round takes some steps of
+each case in turn, first without and then with two processes that do nothing but count.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from cgnrt_training.classifier.model import Classifier
 
 BATCH = 64
 KEPT = 64  # batches in memory: 50 MB, more than the processor's caches
+
+WINDOW = 512 * 16 // BATCH  # batches until every entry is one that came later
 
 
 def main() -> None:
@@ -53,11 +56,20 @@ def main() -> None:
 def measure(plan: Path, rounds: int, steps: int, neighbours: int) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     rows = []
-    with cgnrt.Generator(plan) as gen, gen.stream(BATCH, seed=0, pool=256, refresh=16) as stream:
+    options: dict[str, Any] = {"pool": 512, "refresh": 16}
+    with (
+        cgnrt.Generator(plan) as gen,
+        cgnrt.Generator(plan) as other,
+        gen.stream(BATCH, seed=0, **options, prefetch=0) as stream,
+        other.stream(BATCH, seed=0, **options) as threaded,
+    ):
         kept = [next(stream).torch() for _ in range(KEPT)]
+        for _, _ in zip(range(WINDOW), zip(stream, threaded, strict=True), strict=False):
+            pass
         cases = {
             "in memory": training(itertools.cycle(kept), steps),
-            "streamed": training((batch.torch() for batch in stream), steps),
+            "prefetch=0": training((batch.torch() for batch in stream), steps),
+            "by a thread": training((batch.torch() for batch in threaded), steps),
         }
         for name, beside in (("alone", 0), (f"beside {neighbours} busy processes", neighbours)):
             with busy(beside):

@@ -23,7 +23,7 @@ file(GLOB CGNRT_CPU_SOURCES CONFIGURE_DEPENDS
   ${CGNRT_CSRC}/ops/*_ref.cc ${CGNRT_CSRC}/ops/*_cpu.cc ${CGNRT_CSRC}/engines/*.cc ${CGNRT_CSRC}/engines/*/*.cc)
 list(REMOVE_ITEM CGNRT_CPU_SOURCES ${CGNRT_ENGINE_KERNELS})
 list(APPEND CGNRT_CPU_SOURCES ${CGNRT_CHECKS} ${CGNRT_CSRC}/common/cpu.cc ${CGNRT_CSRC}/common/cpu_quota.cc
-  ${CGNRT_CSRC}/common/thread_pool.cc)
+  ${CGNRT_CSRC}/common/thread_pool.cc ${CGNRT_CSRC}/common/torch_team.cc)
 file(GLOB CGNRT_CPU_BINDINGS CONFIGURE_DEPENDS ${CGNRT_CSRC}/bindings/core_*.cc)
 list(APPEND CGNRT_CPU_BINDINGS ${CGNRT_BINDINGS})
 

@@ -8,6 +8,7 @@
 #include "common/cpu.h"
 #include "common/cpu_quota.h"
 #include "common/thread_pool.h"
+#include "common/torch_team.h"
 
 namespace py = pybind11;
 
@@ -48,6 +49,8 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.def("bfloat16_dlpack", &cgnrt::bfloat16_dlpack, pybind11::arg("bits"), pybind11::kw_only(),
              pybind11::arg("max_version") = pybind11::none(),
              "A DLPack capsule of dtype bfloat16 over the memory of a uint16 array.");
+  module.def("use_torch_team", &cgnrt::use_torch_team, pybind11::arg("on"),
+             "Whether calls from this thread run on the threads that PyTorch's operations run on.");
   module.def("build_info", &cgnrt::build_info,
              "What this build of the ops is and what it uses on this machine.");
   module.def(

@@ -18,6 +18,7 @@
 #endif
 
 #include "common/cpu_quota.h"
+#include "common/torch_team.h"
 
 // GCC 12's headers ask for a version of this function that came with GCC 12's runtime. The one of GCC 4.4
 // does the same, and a wheel that asks for it also runs on systems with an older runtime.
@@ -76,9 +77,29 @@ class BlockedSignals {
   sigset_t saved_;
 };
 
+// Runs tasks until none is left.
+void drain(std::atomic<std::int64_t>& next, std::int64_t tasks,
+           const std::function<void(std::int64_t)>& body) {
+  DefaultFloatEnvironment environment;
+  for (;;) {
+    const std::int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+    if (task >= tasks) return;
+    body(task);
+  }
+}
+
 void run_alone(std::int64_t tasks, const std::function<void(std::int64_t)>& body) {
   DefaultFloatEnvironment environment;
   for (std::int64_t task = 0; task < tasks; ++task) body(task);
+}
+
+// On the threads that PyTorch's operations run on; false where that is not wanted or not possible.
+bool run_in_team(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body) {
+  std::atomic<std::int64_t> next{0};
+  std::atomic<int> vacancies{threads};
+  return run_in_torch_team([&] {
+    if (vacancies.fetch_sub(1, std::memory_order_relaxed) > 0) drain(next, tasks, body);
+  });
 }
 
 class ThreadPool {
@@ -94,7 +115,7 @@ class ThreadPool {
       grow(helpers);
     }
     for (int i = 0; i < helpers; ++i) wake_.notify_one();
-    drain(call);
+    drain(call.next, call.tasks, call.body);
     std::unique_lock<std::mutex> lock(mutex_);
     Call** own = &calls_;
     while (*own != &call) own = &(*own)->next_call;
@@ -131,7 +152,7 @@ class ThreadPool {
       --call->vacancies;
       ++call->active;
       lock.unlock();
-      drain(*call);
+      drain(call->next, call->tasks, call->body);
       lock.lock();
       if (--call->active == 0) call->done.notify_one();
     }
@@ -145,15 +166,6 @@ class ThreadPool {
       call = call->next_call;
     }
     return call;
-  }
-
-  void drain(Call& call) {
-    DefaultFloatEnvironment environment;
-    for (;;) {
-      const std::int64_t task = call.next.fetch_add(1, std::memory_order_relaxed);
-      if (task >= call.tasks) return;
-      call.body(task);
-    }
   }
 
   std::mutex mutex_;  // guards the members below
@@ -201,6 +213,7 @@ int cpus_for(std::int64_t wanted) {
 
 void parallel_for(std::int64_t tasks, int threads, const std::function<void(std::int64_t)>& body) {
   if (threads <= 1 || tasks <= 1) return run_alone(tasks, body);
+  if (run_in_team(tasks, threads, body)) return;
   pool().run(tasks, threads, body);
 }
 

@@ -24,6 +24,7 @@ inline Run all(float x) { return Run{x, x, x, x, x, x, x, x}; }
 constexpr int kWide = 16;
 typedef float Wide __attribute__((vector_size(64)));
 typedef float WideAt __attribute__((vector_size(64), aligned(4), may_alias));
+typedef std::int32_t WideBits __attribute__((vector_size(64)));
 inline Wide spread(float x) { return Wide{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 #else
 constexpr int kWide = 8;
@@ -40,8 +41,23 @@ constexpr int kRows = 6;
 inline Wide load_wide(const float* p) { return *reinterpret_cast<const WideAt*>(p); }
 inline void store_wide(float* p, Wide v) { *reinterpret_cast<WideAt*>(p) = v; }
 
-inline Run leaky(Run v, float slope) {
-  const Run scaled = v * slope;
+// Of any vector type.
+template <typename Vector>
+inline Vector load_as(const float* p) {
+  Vector v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <typename Vector>
+inline void store_as(float* p, Vector v) {
+  std::memcpy(p, &v, sizeof v);
+}
+template <typename Vector>
+constexpr int kLanes = static_cast<int>(sizeof(Vector) / sizeof(float));
+
+template <typename Vector>
+inline Vector leaky(Vector v, float slope) {
+  const Vector scaled = v * slope;
   return v > 0 ? v : scaled;
 }
 

@@ -177,6 +177,26 @@ class Batch:
             **{name: None if picture is None else picture[part] for name, picture in pictures.items()},
         )
 
+    def rows(self, part: slice, draw_noise: Callable[[], Noise]) -> Batch:
+        """Some of a batch on the host, whose noise is drawn as given; all arrays are views."""
+
+        def cut(array: Any) -> Any:
+            return None if array is None else array[part]
+
+        return Batch(
+            images=self.images[part],
+            labels=Labels(*map(cut, self.labels)),
+            seed=self.seed,
+            indices=self.indices[part],
+            index=cut(self.index),
+            place=cut(self.place),
+            mask=cut(self.mask),
+            foreground=cut(self.foreground),
+            background=cut(self.background),
+            pre_mask=cut(self.pre_mask),
+            draw_noise=draw_noise,
+        )
+
     def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
         """The same batch with torch tensors on a device of torch: all of them, labels and indices too.
 
@@ -211,19 +231,30 @@ class Batch:
             raise missing_dependency("batch.torch", error) from error
 
         def share(array: Any) -> Any:
-            if array is None or isinstance(array, torch.Tensor):
-                return array
+            if array is None:
+                return None
             if isinstance(array, np.ndarray):
                 return torch.from_numpy(array)
+            if isinstance(array, torch.Tensor):
+                return array
             return torch.utils.dlpack.from_dlpack(array)
 
-        there = self.on_device
-        found = {name: getattr(self, name) for name in ("images", *PICTURE_NAMES, *_COLUMNS)}
-        labels: tuple[Any, Any, Any] = self.labels
-        if there is not None:
-            found |= {name: getattr(there, name) for name in _COLUMNS}
-            labels = there.labels
+        columns: Batch | DeviceColumns = self
+        if self.on_device is not None:
+            columns = self.on_device
             if isinstance(self.images, torch.Tensor):  # it was `out`: its owner does not know our stream
-                there.order_before(self.images)
-        shared = {name: share(array) for name, array in found.items()}
-        return replace(self, labels=Labels(*map(share, labels)), on_device=None, **shared)
+                self.on_device.order_before(self.images)
+        # Written out: `replace` takes several times as long, in every step of a training loop.
+        return Batch(
+            images=share(self.images),
+            labels=Labels(*map(share, columns.labels)),
+            seed=self.seed,
+            indices=share(columns.indices),
+            index=share(columns.index),
+            place=share(columns.place),
+            mask=share(self.mask),
+            foreground=share(self.foreground),
+            background=share(self.background),
+            pre_mask=share(self.pre_mask),
+            draw_noise=self.draw_noise,
+        )

@@ -232,14 +232,15 @@ class Generator(Described):
         prefetch: int = 2,
         **options: Any,
     ) -> Stream:
-        """Batches of samples `start` to `stop - 1` for a training loop, made in the background.
+        """Batches of samples `start` to `stop - 1` for a training loop, made in the background or between its steps.
 
         Args:
           batch_size: samples in a batch, at least 1; the last batch may have fewer.
           seed: as for `sample`; None draws one, which is in `stream.seed`.
           stop: None is without end.
-          prefetch: how many batches wait or are being made, at most; with 0 each is made when it is asked for. It has
-            no effect on a GPU.
+          prefetch: how many batches a background thread has made or is making, at most. With 0 there is no thread:
+            batches are made when they are asked for, on the threads of PyTorch where it is loaded. Use that for a
+            training on the CPU. From a pool up to 16 small batches are then made in one go. It has no effect on a GPU.
           options: of `sample`, such as `pool` and `refresh`; not `indices`, `noise` and `out`.
         Returns:
           A `cgnrt.stream.Stream`: an iterator to be used as a context, or closed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from cgnrt.backends import choose
 from cgnrt.batch import Batch
 from cgnrt.errors import PlanError
 from cgnrt.plan import Plan
-from cgnrt.render.pools import PoolKey
+from cgnrt.render.pools import PoolKey, PoolNoise
 from cgnrt.render.renderer import Renderer
 from cgnrt.request.options import GeneratorOptions, SampleOptions, beside_pool
 from cgnrt.request.place import Place
@@ -25,6 +26,11 @@ from cgnrt.sampling import STREAM_VERSION, check_index, check_span, resolve_indi
 if TYPE_CHECKING:
     from cgnrt.request.interpolation import Interpolation
     from cgnrt.stream import Stream
+
+# Batches of a stream without a thread that are made in one go, and their bytes, at most: these stay in the last-level
+# cache until they are used.
+_TOGETHER = 16
+_TOGETHER_BYTES = 16 << 20
 
 
 class Pipeline:
@@ -110,8 +116,13 @@ class Pipeline:
         indices: Any = None,
         noise: Any = None,
         out: Any = None,
+        together: int = 1,
     ) -> Iterator[Batch]:
-        """`Generator.batches`: checks now, renders when the iterator is asked. Memory does not grow with n."""
+        """`Generator.batches`: checks now, renders when the iterator is asked. Memory does not grow with n.
+
+        Args:
+          together: of batches from a pool as many may be made in one go, into one block of memory.
+        """
         size = check_batch_size(batch_size)
         where: np.ndarray | None = None
         if indices is None:
@@ -144,6 +155,8 @@ class Pipeline:
                 out=None if out is None else out[: high - low],
             )
 
+        if together > 1 and options.pool is not None:
+            return _together(make, count, size, together)
         made = (make(low, min(low + size, count)) for low in range(0, count, size))
         if self.renderer.ahead != "stream" or out is not None:
             return made
@@ -155,12 +168,19 @@ class Pipeline:
         self, options: SampleOptions, batch_size: int, *, start: int, stop: int | None, prefetch: int
     ) -> Stream:
         """`Generator.stream`."""
-        from cgnrt.stream import Stream  # programs without one start faster
+        from cgnrt.stream import Stream, on_torch_threads  # programs without one start faster
 
-        depth = check_index("prefetch", prefetch) if self.renderer.ahead == "thread" else 0
+        on_cpu = self.renderer.ahead == "thread"
+        depth = check_index("prefetch", prefetch) if on_cpu else 0
+        batch_bytes = self.pixels.item_bytes * math.prod(self.pixels.shape(batch_size, *self.resolution))
+        together = (
+            max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, batch_bytes))) if on_cpu and not depth else 1
+        )
 
         def batches(seed: int, start: int, n: int) -> Iterator[Batch]:
-            return self.batches(replace(options, seed=seed), n, batch_size, start=start)
+            asked = replace(options, seed=seed)
+            made = self.batches(asked, n, batch_size, start=start, together=together)
+            return on_torch_threads(made) if on_cpu and not depth else made
 
         return Stream(batches, options.seed, start=start, stop=stop, prefetch=depth)
 
@@ -198,6 +218,28 @@ class Pipeline:
             self.options.threads,
             self.options.bank_cache_bytes,
         )
+
+
+def _together(make: Callable[[int, int], Batch], count: int, size: int, most: int) -> Iterator[Batch]:
+    """Batches from a pool of `size` samples, `most` of them made in one go: first one, then twice as many each time.
+
+    The networks find their weights in the caches, and Python its code, for all but the first of them.
+    """
+    low, several = 0, 1
+    while low < count:
+        high = min(low + several * size, count)
+        try:
+            whole = make(low, high)
+        except Exception:
+            if several == 1:
+                raise
+            several = 1  # the exception comes where its batch would
+            continue
+        assert isinstance(whole.draw_noise, PoolNoise)  # there is a pool
+        for begin in range(0, high - low, size):
+            part = slice(begin, min(begin + size, high - low))
+            yield whole.rows(part, whole.draw_noise.cut(part))
+        low, several = high, min(2 * several, most)
 
 
 def check_batch_size(batch_size: object) -> int:

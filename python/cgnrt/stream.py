@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
+from typing import TypeVar
 
+from cgnrt import _core
 from cgnrt._support.prefetch import Prefetch
 from cgnrt.batch import Batch
 from cgnrt.sampling import check_index, check_span, resolve_seed
+
+T = TypeVar("T")
 
 _MAX_INDEX = 2**63 - 1
 
@@ -16,7 +20,7 @@ class Stream(Iterator[Batch]):
     """Batches of consecutive samples of a stream, `Generator.stream`.
 
     On the CPU a background thread makes them, up to `prefetch` ahead; it starts with the first batch that is asked for.
-    On a GPU there is no thread: a batch is handed out when the next one is enqueued.
+    With `prefetch=0` there is no thread, nor on a GPU, where a batch is handed out when the next one is enqueued.
     Each batch has memory of its own. An exception is raised in place of its batch, and ends the stream.
 
     Leaving the context, or `close`, ends the thread and waits for it. So do, at the latest, garbage collection
@@ -94,6 +98,22 @@ class Stream(Iterator[Batch]):
         count = max(0, self._stop - self.position)
         check_span(count, self.position)
         return self._make_batches(self.seed, self.position, count)
+
+
+def on_torch_threads(made: Iterator[T]) -> Iterator[T]:
+    """The same items, made on the threads that PyTorch trains on, where it is loaded.
+
+    These keep their cores while they wait for the next operation, so that other threads would get none beside them.
+    """
+    while True:
+        _core.use_torch_team(True)
+        try:
+            item = next(made)
+        except StopIteration:
+            return
+        finally:
+            _core.use_torch_team(False)
+        yield item
 
 
 def one_ahead(made: Iterator[Batch]) -> Iterator[Batch]:

@@ -155,7 +155,7 @@ def test_memory_is_bounded(demo: Generator) -> None:
     for _ in demo.batches(1000, 100, seed=3, pool=POOL, refresh=1):
         pass
     assert demo._pipeline.renderer._pool is pool
-    assert all(len(slots._slots) <= 70 for slots in pool._slots.values())  # type: ignore[union-attr]
+    assert all(len(slots) <= 70 for slots in pool._slots.values())  # type: ignore[union-attr]
 
 
 def test_a_failing_network_leaves_the_generator_usable(
@@ -238,7 +238,7 @@ def naive_slots(entries: Iterator[list[int]], count: int) -> None:
     """Drives `Slots` as a pool does, and looks at every promise."""
     slots, memory = Slots(count), np.full(count, -1, np.int64)
     for wanted in entries:
-        places = slots.place(np.array(wanted), (min(wanted), max(wanted)))
+        places = slots.place(np.array(wanted), (min(wanted), max(wanted) + 1))
         assert len(set(places.slots.tolist())) == len(places.missing)
         memory[places.slots] = places.missing
         slots.fill(places.slots, places.missing)

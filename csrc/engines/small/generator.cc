@@ -92,16 +92,16 @@ void run(const SmallGenerator& generator, const std::vector<const float*>& input
          int threads) {
   const SmallKernel& kernel = CGNRT_PICK_VARIANT(kSmall, generator.isa);
   const std::int64_t wanted = threads > 0 ? threads : cpus_for(n);
-  // Groups of fewer images if only so every thread is busy.
-  const std::int64_t group = std::clamp<std::int64_t>((n + wanted - 1) / wanted, 1, kGroup);
-  const std::int64_t tasks = (n + group - 1) / group;
-  const auto threads_used = static_cast<int>(std::min(wanted, std::max<std::int64_t>(tasks, 1)));
-  parallel_with_scratch(tasks, threads_used, kernel.scratch(generator),
-                        [&](std::int64_t task, float* scratch) {
-                          const std::int64_t first = task * group;
-                          kernel.run_group(generator, inputs, first,
-                                           static_cast<int>(std::min(group, n - first)), out, scratch);
-                        });
+  const auto threads_used = static_cast<int>(std::clamp<std::int64_t>(n, 1, wanted));
+  // As many groups for each thread, of one size or two: a thread would wait for another's last group.
+  const std::int64_t rounds = (n + kGroup * threads_used - 1) / (kGroup * threads_used);
+  const std::int64_t tasks = std::min(n, rounds * threads_used);
+  parallel_with_scratch(
+      tasks, threads_used, kernel.scratch(generator), [&](std::int64_t task, float* scratch) {
+        const std::int64_t first = n * task / tasks;
+        const std::int64_t last = n * (task + 1) / tasks;
+        kernel.run_group(generator, inputs, first, static_cast<int>(last - first), out, scratch);
+      });
 }
 
 }  // namespace small

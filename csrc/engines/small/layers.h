@@ -21,48 +21,61 @@ namespace {
 // its difference from its neighbours in these directions.
 enum Panel { kPlain, kUp, kDown, kLeft, kRight, kUpLeft, kUpRight, kDownLeft, kDownRight, kPanels };
 
+// By vectors of one row each.
+template <typename Vector>
 void fill_panels(const View& in, std::int64_t position, float* panels) {
   const std::int64_t step = static_cast<std::int64_t>(in.shape.channels) * kTile;
   const std::int64_t stride = in.stride();
-  for (int s = 0; s < kTile; s += kRun) {
+  for (int s = 0; s < kTile; s += kLanes<Vector>) {
     const int y = static_cast<int>((position + s) / in.shape.width);
     const int x = static_cast<int>((position + s) % in.shape.width);
     for (int c = 0; c < in.shape.channels; ++c) {
       const float* row = in.row(c, y) + x;
       float* to = panels + static_cast<std::int64_t>(c) * kTile + s;
-      const Run here = load(row);
-      const Run up = load(row - stride);
-      const Run down = load(row + stride);
-      const Run left = load(row - 1) - here;
-      const Run right = here - load(row + 1);
-      store(to + kPlain * step, here);
-      store(to + kUp * step, up - here);
-      store(to + kDown * step, here - down);
-      store(to + kLeft * step, left);
-      store(to + kRight * step, right);
-      store(to + kUpLeft * step, (load(row - stride - 1) - up) - left);
-      store(to + kUpRight * step, (up - load(row - stride + 1)) - right);
-      store(to + kDownLeft * step, left - (load(row + stride - 1) - down));
-      store(to + kDownRight * step, right - (down - load(row + stride + 1)));
+      const auto at = [row](std::int64_t offset) { return load_as<Vector>(row + offset); };
+      const auto put = [to, step](Panel panel, Vector v) { store_as(to + panel * step, v); };
+      const Vector here = at(0);
+      const Vector up = at(-stride);
+      const Vector down = at(stride);
+      const Vector left = at(-1) - here;
+      const Vector right = here - at(1);
+      put(kPlain, here);
+      put(kUp, up - here);
+      put(kDown, here - down);
+      put(kLeft, left);
+      put(kRight, right);
+      put(kUpLeft, (at(-stride - 1) - up) - left);
+      put(kUpRight, (up - at(-stride + 1)) - right);
+      put(kDownLeft, left - (at(stride - 1) - down));
+      put(kDownRight, right - (down - at(stride + 1)));
     }
   }
 }
 
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
-#define CGNRT_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define CGNRT_SHUFFLE(Bits, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #endif
 #endif
 #if !defined(CGNRT_SHUFFLE)
-#define CGNRT_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, RunBits{__VA_ARGS__})
+#define CGNRT_SHUFFLE(Bits, a, b, ...) __builtin_shuffle(a, b, Bits{__VA_ARGS__})
 #endif
 
 inline void store_interleaved(float* to, Run even, Run odd) {
-  store(to, CGNRT_SHUFFLE(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
-  store(to + kRun, CGNRT_SHUFFLE(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
+  store(to, CGNRT_SHUFFLE(RunBits, even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
+  store(to + kRun, CGNRT_SHUFFLE(RunBits, even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
 }
 
-void up_conv(const Layer& layer, const View& in, const View& out, float* scratch) {
+#if defined(__AVX512F__)
+inline void store_interleaved(float* to, Wide even, Wide odd) {
+  store_wide(to, CGNRT_SHUFFLE(WideBits, even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  store_wide(to + kWide, CGNRT_SHUFFLE(WideBits, even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
+                                       30, 15, 31));
+}
+#endif
+
+template <typename Vector>
+void up_conv_by(const Layer& layer, const View& in, const View& out, float* scratch) {
   const int depth = layer.in.channels;
   const int rows = layer.out.channels;
   const std::int64_t panel = static_cast<std::int64_t>(depth) * kTile;
@@ -75,7 +88,7 @@ void up_conv(const Layer& layer, const View& in, const View& out, float* scratch
   float* const diagonal[2] = {plain + 5 * sums, plain + 6 * sums};
   const auto weight = [&](int k) { return layer.packed.data() + k * weights; };
   for (std::int64_t position = 0; position < layer.in.pixels(); position += kTile) {
-    fill_panels(in, position, panels);
+    fill_panels<Vector>(in, position, panels);
     multiply<false>(weight(kPlain), panels, depth, rows, plain, plain);
     multiply<true>(weight(kUp), panels + kUp * panel, depth, rows, plain, vertical[0]);
     multiply<true>(weight(kDown), panels + kDown * panel, depth, rows, plain, vertical[1]);
@@ -87,19 +100,23 @@ void up_conv(const Layer& layer, const View& in, const View& out, float* scratch
         multiply<true>(weight(k), panels + k * panel, depth, rows, horizontal[b], diagonal[b]);
       }
       for (int m = 0; m < rows; ++m) {
-        const Run bias = all(layer.bias[m]);
-        for (int s = 0; s < kTile; s += kRun) {
+        for (int s = 0; s < kTile; s += kLanes<Vector>) {
           const int y = static_cast<int>((position + s) / layer.in.width);
           const int x = static_cast<int>((position + s) % layer.in.width);
           const std::int64_t at = static_cast<std::int64_t>(m) * kTile + s;
-          const Run shared = load(vertical[a] + at) + bias;
+          const Vector shared = load_as<Vector>(vertical[a] + at) + layer.bias[m];
           store_interleaved(out.row(m, 2 * y + a) + 2 * x,
-                            leaky(shared + load(diagonal[0] + at), layer.slope),
-                            leaky(shared + load(diagonal[1] + at), layer.slope));
+                            leaky(shared + load_as<Vector>(diagonal[0] + at), layer.slope),
+                            leaky(shared + load_as<Vector>(diagonal[1] + at), layer.slope));
         }
       }
     }
   }
+}
+
+void up_conv(const Layer& layer, const View& in, const View& out, float* scratch) {
+  if (layer.in.width % kWide == 0) return up_conv_by<Wide>(layer, in, out, scratch);
+  up_conv_by<Run>(layer, in, out, scratch);
 }
 
 // The nine (out, in) matrices of the panels.
@@ -127,29 +144,35 @@ void pack_up_conv(Layer& layer) {
   }
 }
 
-// `Channels` output channels of `Runs` runs of a row at a time.
-template <int Channels, int Runs>
+// `Channels` output channels of `Rows` rows at a time, of `Runs` vectors in each.
+template <typename Vector, int Channels, int Rows, int Runs>
 void conv3_block(const Layer& layer, const View& in, const View& out, int channel, const float* weight) {
-  for (int y = 0; y < layer.in.height; ++y) {
-    for (int x = 0; x < layer.in.width; x += Runs * kRun) {
-      Run sum[Channels][Runs];
+  for (int y = 0; y < layer.in.height; y += Rows) {
+    for (int x = 0; x < layer.in.width; x += Runs * kLanes<Vector>) {
+      Vector sum[Channels][Rows][Runs];
 #pragma GCC unroll 4
       for (int m = 0; m < Channels; ++m) {
 #pragma GCC unroll 4
-        for (int r = 0; r < Runs; ++r) sum[m][r] = all(layer.bias[channel + m]);
+        for (int t = 0; t < Rows; ++t) {
+#pragma GCC unroll 4
+          for (int r = 0; r < Runs; ++r) sum[m][t][r] = Vector{} + layer.bias[channel + m];
+        }
       }
       const float* factor = weight;
       for (int c = 0; c < layer.in.channels; ++c) {
 #pragma GCC unroll 3
         for (int dy = -1; dy <= 1; ++dy) {
-          const float* row = in.row(c, y + dy) + x;
 #pragma GCC unroll 3
           for (int dx = -1; dx <= 1; ++dx, factor += Channels) {
 #pragma GCC unroll 4
-            for (int r = 0; r < Runs; ++r) {
-              const Run pixels = load(row + r * kRun + dx);
+            for (int t = 0; t < Rows; ++t) {
+              const float* row = in.row(c, y + t + dy) + x + dx;
 #pragma GCC unroll 4
-              for (int m = 0; m < Channels; ++m) sum[m][r] += all(factor[m]) * pixels;
+              for (int r = 0; r < Runs; ++r) {
+                const Vector pixels = load_as<Vector>(row + r * kLanes<Vector>);
+#pragma GCC unroll 4
+                for (int m = 0; m < Channels; ++m) sum[m][t][r] += factor[m] * pixels;
+              }
             }
           }
         }
@@ -157,19 +180,28 @@ void conv3_block(const Layer& layer, const View& in, const View& out, int channe
 #pragma GCC unroll 4
       for (int m = 0; m < Channels; ++m) {
 #pragma GCC unroll 4
-        for (int r = 0; r < Runs; ++r) {
-          store(out.row(channel + m, y) + x + r * kRun, leaky(sum[m][r], layer.slope));
+        for (int t = 0; t < Rows; ++t) {
+          float* to = out.row(channel + m, y + t) + x;
+#pragma GCC unroll 4
+          for (int r = 0; r < Runs; ++r) {
+            store_as(to + r * kLanes<Vector>, leaky(sum[m][t][r], layer.slope));
+          }
         }
       }
     }
   }
 }
 
+// In blocks of as many sums as keep both multipliers busy, where the picture's size allows them.
 template <int Channels>
 void conv3_rows(const Layer& layer, const View& in, const View& out, int channel, const float* weight) {
-  if (layer.in.width % (4 * kRun) == 0) return conv3_block<Channels, 4>(layer, in, out, channel, weight);
-  if (layer.in.width % (2 * kRun) == 0) return conv3_block<Channels, 2>(layer, in, out, channel, weight);
-  conv3_block<Channels, 1>(layer, in, out, channel, weight);
+  const int width = layer.in.width;
+  if (kWide > kRun && width % (2 * kWide) == 0 && layer.in.height % 2 == 0) {
+    return conv3_block<Wide, Channels, 2, 2>(layer, in, out, channel, weight);
+  }
+  if (width % (4 * kRun) == 0) return conv3_block<Run, Channels, 1, 4>(layer, in, out, channel, weight);
+  if (width % (2 * kRun) == 0) return conv3_block<Run, Channels, 1, 2>(layer, in, out, channel, weight);
+  conv3_block<Run, Channels, 1, 1>(layer, in, out, channel, weight);
 }
 
 void conv3(const Layer& layer, const View& in, const View& out) {

@@ -1,7 +1,8 @@
 """Memory of large arrays, used again once they are gone.
 
-The C library gives blocks of more than 32 MiB back to the system when they are freed, and the system clears the pages
-of the next one: for 64 images of 224 px as float32 that takes as long as composing them.
+The C library gives large blocks back to the system when they are freed: always those of more than 32 MiB, smaller ones
+if they were the last in memory. The system clears the pages of the next one: for 64 images of 224 px as float32 that
+takes as long as composing them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-_LARGE = 32 << 20  # bytes; what is smaller stays with the C library
+_LARGE = 1 << 20  # bytes; what is smaller stays with the C library
 _KEPT = 256 << 20  # bytes that wait for the next array, at most
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -101,6 +101,9 @@ class Places:
     slots: np.ndarray
 
 
+_NONE = np.empty(0, np.int64)
+
+
 class Slots:
     """Where the entries of one mechanism of a renewing pool are held: entry numbers to rows of its memory.
 
@@ -109,33 +112,56 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
-        self._slots: dict[int, int] = {}  # by entry
-        self._free = set(range(count))
+        self._count = count
+        self._entries = np.empty(0, np.int64)  # in rising order
+        self._slots = np.empty(0, np.int64)  # of each
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def place(self, entries: np.ndarray, window: tuple[int, int]) -> Places:
         """Slots for the entries of samples, one each. If there are not enough, other entries leave.
 
         First all outside the window (first, last + 1) leave; if that is not enough, the oldest inside.
         """
-        wanted = set(entries.tolist())
-        missing = sorted(wanted - self._slots.keys())
-        if len(missing) > len(self._free):
-            low, high = window
-            spare = sorted(self._slots.keys() - wanted)
-            outside = [entry for entry in spare if not low <= entry < high]
-            inside = [entry for entry in spare if low <= entry < high]
-            short = max(0, len(missing) - len(self._free) - len(outside))
-            self._free.update(self._slots.pop(entry) for entry in outside + inside[:short])
-        found = dict(zip(missing, sorted(self._free), strict=False))
-        slots = np.array(list(found.values()), np.int64)
-        found |= self._slots
-        index = np.array([found[entry] for entry in entries.tolist()], np.int32)
-        return Places(index, np.array(missing, np.int64), slots)
+        at, held = self._find(entries)
+        if held.all():
+            return Places(self._slots[at].astype(np.int32), _NONE, _NONE)
+        missing = np.unique(entries[~held])
+        self._leave(entries, window, len(missing) + len(self) - self._count)
+        taken = np.zeros(self._count, bool)
+        taken[self._slots] = True
+        slots = np.flatnonzero(~taken)[: len(missing)]
+        at, held = self._find(entries)
+        index = np.empty(len(entries), np.int32)
+        index[held] = self._slots[at[held]]
+        index[~held] = slots[np.searchsorted(missing, entries[~held])]
+        return Places(index, missing, slots)
 
     def fill(self, slots: np.ndarray, entries: np.ndarray) -> None:
         """Record that the pictures of these entries are there."""
-        self._free.difference_update(slots.tolist())
-        self._slots.update(zip(entries.tolist(), slots.tolist(), strict=True))
+        every = np.concatenate([self._entries, entries])
+        order = every.argsort()
+        self._entries, self._slots = every[order], np.concatenate([self._slots, slots])[order]
+
+    def _find(self, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where entries would be in `_entries`, and which of them are there."""
+        if not len(self):
+            return np.zeros(len(entries), np.int64), np.zeros(len(entries), bool)
+        at = np.minimum(np.searchsorted(self._entries, entries), len(self) - 1)
+        return at, self._entries[at] == entries
+
+    def _leave(self, wanted: np.ndarray, window: tuple[int, int], count: int) -> None:
+        """Make at least `count` slots free, if any."""
+        if count <= 0:
+            return
+        low, high = np.searchsorted(self._entries, window)
+        if (short := count - (len(self) - int(high - low))) > 0:
+            oldest = np.setdiff1d(self._entries[low:high], wanted)[:short]
+            stays = ~np.isin(self._entries[low:high], oldest)
+            self._entries, self._slots = self._entries[low:high][stays], self._slots[low:high][stays]
+        else:
+            self._entries, self._slots = self._entries[low:high], self._slots[low:high]
 
 
 class NewEntries(NamedTuple):
@@ -334,3 +360,7 @@ class PoolNoise:
             for column, name in enumerate(MECHANISMS)
         )
         return Noise(shape, texture, background, self.sampler.rolls(self.options, self.indices))
+
+    def cut(self, part: slice) -> PoolNoise:
+        """That of some of the samples."""
+        return replace(self, index=self.index[part], indices=self.indices[part])

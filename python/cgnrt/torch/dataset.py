@@ -21,7 +21,7 @@ from cgnrt.pipeline import check_batch_size
 from cgnrt.request.options import SampleOptions
 from cgnrt.request.place import require_drawn
 from cgnrt.sampling import MECHANISMS, Labels, check_index, check_span
-from cgnrt.stream import one_ahead
+from cgnrt.stream import on_torch_threads, one_ahead
 from cgnrt.torch import transport
 from cgnrt.torch.epochs import Epochs, Position
 from cgnrt.torch.samples import Pairs, PlacedSamples, Samples, samples_of
@@ -45,7 +45,7 @@ class CounterfactualDataset(IterableDataset[Any]):
       label: "shape", "texture" or "background": yields `Pairs`, which unpack as `images, labels`; not with `transform`.
       transform: makes what is yielded from a `Batch` of tensors, in the process that makes the batch; by default
         `Samples`, or with `place` `PlacedSamples`. It has to pickle for spawned workers.
-      prefetch: as for `Generator.stream`; it has no effect in workers.
+      prefetch: as for `Generator.stream`, but batches are made one by one; it has no effect in workers.
       options: of `Generator.sample`, such as `pool`, `refresh` and `place`; not `indices`, `noise` and `out`.
     Raises:
       TypeError, ValueError: as `sample`, and at once.
@@ -202,10 +202,12 @@ class CounterfactualDataset(IterableDataset[Any]):
         if generator.device != "cpu":
             # `finish` comes last: it makes torch's stream wait for the batch, which must not happen earlier.
             made = map(finish, one_ahead(samples()))
-        elif self._prefetch and get_worker_info() is None:  # the loader lets workers work ahead
+        elif get_worker_info() is not None:  # the loader lets workers work ahead
+            made = map(finish, samples())
+        elif self._prefetch:
             made = Prefetch(map(finish, samples()), depth=self._prefetch)
         else:
-            made = map(finish, samples())
+            made = on_torch_threads(map(finish, samples()))
         for length, item in made:
             if self.batch_size is not None:
                 self._advance(position)
