@@ -27,7 +27,7 @@ from cgnrt_training.classifier.model import Classifier
 
 BATCH = 64
 KEPT = 64  # batches in memory: 50 MB, more than the processor's caches
-
+OPTIONS: dict[str, Any] = {"pool": 512, "refresh": 16}
 WINDOW = 512 * 16 // BATCH  # batches until every entry is one that came later
 
 
@@ -56,12 +56,11 @@ def main() -> None:
 def measure(plan: Path, rounds: int, steps: int, neighbours: int) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     rows = []
-    options: dict[str, Any] = {"pool": 512, "refresh": 16}
     with (
         cgnrt.Generator(plan) as gen,
         cgnrt.Generator(plan) as other,
-        gen.stream(BATCH, seed=0, **options, prefetch=0) as stream,
-        other.stream(BATCH, seed=0, **options) as threaded,
+        gen.stream(BATCH, seed=0, **OPTIONS, prefetch=0) as stream,
+        other.stream(BATCH, seed=0, **OPTIONS) as threaded,
     ):
         kept = [next(stream).torch() for _ in range(KEPT)]
         for _, _ in zip(range(WINDOW), zip(stream, threaded, strict=True), strict=False):

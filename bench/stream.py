@@ -5,7 +5,7 @@ networks run for 4 new entries a batch. Every case goes on in a stream of its ow
 window made before the clock starts.
 
 - loop: `gen.sample(64, seed, start=..., pool=256, refresh=16)`, the next when the one before is there;
-- stream: `gen.stream(64, seed, pool=256, refresh=16)`;
+- stream: `gen.stream(64, seed, pool=256, refresh=16)`; and with `prefetch=0`, which has no thread;
 - workers: `DataLoader(CounterfactualDataset(gen, 64, ...), batch_size=None, num_workers=2)`, a thread each;
 - the consumer's own work beside a stream, on one thread each: what the background thread costs it. Python code is the
   worst case, since it holds the interpreter's lock; a training step seldom does;
@@ -89,10 +89,15 @@ def against_a_loop(plan: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for name, options in (("renewing pool", POOL), ("fixed pool", {"pool": 256}), ("every image new", {})):
         n = max(1, count // 8) if not options else count
-        with Generator(plan).stream(BATCH, next(SEEDS), **options) as stream:
+        warm = WINDOW if options else 2
+        with (
+            Generator(plan).stream(BATCH, next(SEEDS), **options) as stream,
+            Generator(plan).stream(BATCH, next(SEEDS), prefetch=0, **options) as unthreaded,
+        ):
             cases = {
-                f"{name}: loop": taking(loop(Generator(plan), **options), n, WINDOW if options else 2),
-                f"{name}: stream": taking(stream, n, WINDOW if options else 2),
+                f"{name}: loop": taking(loop(Generator(plan), **options), n, warm),
+                f"{name}: stream": taking(stream, n, warm),
+                f"{name}: stream, prefetch=0": taking(unthreaded, n, warm),
             }
             times = time_in_turns(cases, rounds=rounds)
         rows += _rows(times, n, f"{name}: loop")
