@@ -80,7 +80,9 @@ def test_every_half_is_read_exactly(implementation: str) -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(16, 1, 64, 64)
     ones, zeros = np.ones_like(halves), np.full_like(halves, -0.0)
     got = core.compose(ones, halves, zeros, implementation=implementation)
-    np.testing.assert_array_equal(got, halves.astype(np.float32))
+    with np.errstate(invalid="ignore"):  # what ARM says of a signalling NaN
+        expected = halves.astype(np.float32)
+    np.testing.assert_array_equal(got, expected)
     back = core.compose(ones, halves, zeros, dtype="float16", implementation=implementation)
     finite = ~np.isnan(halves)
     np.testing.assert_array_equal(back.view(np.uint16)[finite], halves.view(np.uint16)[finite])
