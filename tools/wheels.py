@@ -64,8 +64,8 @@ def main() -> None:
     pythons = [find_python(name)[0] for name in arguments.pythons]
     if arguments.sdist:
         run(sys.executable, "-m", "build", "--sdist", "--outdir", arguments.output, ROOT)
-        (sdist,) = arguments.output.glob("cgnrt-*.tar.gz")
-        print(f"{sdist}: {sdist.stat().st_size / 1e6:.1f} MB", flush=True)
+        for sdist in arguments.output.glob("cgnrt-*.tar.gz"):
+            print(f"{sdist}: {sdist.stat().st_size / 1e6:.1f} MB", flush=True)
     failed = False
     for python in pythons:
         begin = time.monotonic()
