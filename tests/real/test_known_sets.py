@@ -321,6 +321,7 @@ def test_the_tables(in9_folder: Path, cue_folder: Path) -> None:
     shown = str(in9(BACKGROUND, in9_folder))
     assert shown.startswith("ImageNet-9: 180 pictures of 5 sets, answers of 1,000 classes, 95 % intervals\n")
     assert "  mixed_rand    25.0 % (13.8..41.1)" in shown
+    assert "36 pictures of 1 set, " in str(in9(OBJECT, in9_folder, sets=["original"]))
     assert "BG-gap (mixed_same less mixed_rand): 75.0 points (" in shown
     assert "  musical instrument  25.0 % (" in shown
     shown = str(cues(reads(RED, 15), cue_folder))

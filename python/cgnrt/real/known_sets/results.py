@@ -108,9 +108,9 @@ class In9Audit:
 
     @property
     def _head(self) -> str:
-        total = sum(rate.n for rate in self.accuracy.values())
+        total, sets = sum(rate.n for rate in self.accuracy.values()), len(self.accuracy)
         return (
-            f"ImageNet-9: {total:,} pictures of {len(self.accuracy)} sets, answers of {self.classes:,} classes, "
+            f"ImageNet-9: {total:,} pictures of {sets} set{'s'[: sets > 1]}, answers of {self.classes:,} classes, "
             f"{100 * self.confidence:g} % intervals"
         )
 
