@@ -88,7 +88,7 @@ def loop(generator: Generator, **options: Any) -> Iterator[Any]:
 def against_a_loop(plan: Path, count: int, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for name, options in (("renewing pool", POOL), ("fixed pool", {"pool": 256}), ("every image new", {})):
-        n = max(1, count // 8) if not options else count
+        n = count if options else max(1, count // 2)
         warm = WINDOW if options else 2
         with (
             Generator(plan).stream(BATCH, next(SEEDS), **options) as stream,
