@@ -320,11 +320,15 @@ def test_cells_that_are_not_this_commands(
     cells = output / "cells"
     shutil.copy(cells / "original.0.pt", cells / "original.1.pt")
     assert cli.main([*command, "--seeds", "2"]) == 1
-    assert "original.1.pt': settings or classes are other ones, expected those of this command" in (
+    assert "original.1.pt': settings are changed: train.seed (0 -> 1), expected those of this command" in (
         capsys.readouterr().err
     )
-    save_checkpoint(load_tensors(cells / "original.0.pt") | {"step": 0}, cells / "original.0.pt")
+    content = load_tensors(cells / "original.0.pt")
+    save_checkpoint(content | {"classes": ["a", "b", "c"]}, cells / "original.0.pt")
     (cells / "original.0.json").unlink()
+    assert cli.main(command) == 1
+    assert "original.0.pt': settings are changed: classes, expected" in capsys.readouterr().err
+    save_checkpoint(content | {"step": 0}, cells / "original.0.pt")
     assert cli.main(command) == 1
     assert "original.0.pt': number of steps is 0, expected 1. Train to the end" in capsys.readouterr().err
     (cells / "original.0.json").write_text(json.dumps({"measures": {"sets": 5}}))

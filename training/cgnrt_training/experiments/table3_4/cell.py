@@ -20,6 +20,7 @@ from ...ensemble.files import about, load_ensemble
 from ...ensemble.model import Ensemble
 from ...ensemble.train import Inputs, train
 from ...runs.folder import write_text
+from ...settings import differences
 from ..workers import read_result
 from .measures import Found, Measure
 
@@ -90,10 +91,13 @@ class Cells:
     def _load(self, name: str, config: EnsembleConfig) -> Ensemble:
         path = self._weights(name)
         loaded = load_ensemble(path)
-        if loaded.config != config or loaded.classes != self.inputs.photos.classes:
+        changed = [text for text in differences(loaded.config, config) if not text.startswith("log.")]
+        if loaded.classes != self.inputs.photos.classes:
+            changed.append("classes")
+        if changed:
             raise ValueError(
-                f"measure '{path}': settings or classes are other ones, expected those of this command. Remove it to "
-                "train again, or take another folder."
+                f"measure '{path}': settings are changed: {', '.join(changed)}, expected those of this command. Remove "
+                "it to train again, or take another folder."
             )
         if loaded.step != (steps := config.steps(len(self.inputs.photos))):
             raise ValueError(
