@@ -74,6 +74,13 @@ def test_misspelt_words_get_a_hint(
     assert not hint or f"Did you mean {hint}" in error
 
 
+def test_unknown_options_are_named_beside_missing_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cgnrt.cli.main(["sample", "x.plan", "--amount", "2", "-o", "x.npz"])
+    error = "error: unrecognized arguments: --amount; the following arguments are required: -n\n"
+    assert error in capsys.readouterr().err
+
+
 def test_words_that_are_close_to_nothing_get_no_hint(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cgnrt.cli.main(["sample", "x.plan", "-n", "2", "-o", "x.npz", "--zebra"])

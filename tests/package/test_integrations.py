@@ -1,4 +1,4 @@
-"""docs/integrations.md as a whole, and the example with Lightning, by the libraries that they are about."""
+"""The example with Lightning, by the library itself."""
 
 from __future__ import annotations
 
@@ -21,14 +21,6 @@ def run(root: Path, folder: Path, *words: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def test_every_block_of_the_page_runs(root: Path, tmp_path: Path) -> None:
-    page = (root / "docs/integrations.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    assert len(blocks) == 6
-    (tmp_path / "page.py").write_text("\n".join(blocks))
-    assert "PngImageFile" in run(root, tmp_path, "page.py")
 
 
 def test_the_example_with_lightning_learns(root: Path, tmp_path: Path) -> None:

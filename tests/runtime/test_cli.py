@@ -348,6 +348,10 @@ def test_example_writes_a_plan_once(
     assert main(["example"]) == 0
     assert Path("plans/double-colored.plan").read_bytes() == demo_plan.read_bytes()
     capsys.readouterr()
+    before = Path("plans/double-colored.plan").stat().st_mtime_ns
+    assert main(["example"]) == 0  # it is there
+    assert Path("plans/double-colored.plan").stat().st_mtime_ns == before
+    Path("plans/double-colored.plan").write_text("another")
     assert main(["example"]) == 1
     assert "exists" in capsys.readouterr().err
     assert main(["example", "--force"]) == 0

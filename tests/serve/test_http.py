@@ -150,7 +150,7 @@ def test_many_at_once(client: triton.InferenceServerClient, alone: cgnrt.Generat
 @pytest.mark.parametrize(
     ("inputs", "parameters", "status", "message"),
     [
-        ({}, {}, "400", "input 'count' is missing"),
+        ({}, {}, "400", "input 'count' is missing, expected the number of images as an input or,"),
         ({"count": [-1]}, {}, "400", r"count is -1, expected 0\.\."),
         ({"count": [10**6]}, {}, "413", r"count is 1000000, expected 0\.\.65536"),
         ({"count": [1, 2]}, {}, "400", "count has 2 values, expected one"),

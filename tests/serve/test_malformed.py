@@ -162,7 +162,9 @@ def test_no_packed_body(server: Running, encoding: str, body: bytes, status: int
     "path", ["/", "/v2/models//infer", "/v2/models/v2/infer/x", "/v2/" + "x" * 5000, "/%ff"]
 )
 def test_nothing_there(server: Running, path: str) -> None:
-    assert post(server, b"{}", path=path)[0] == 404
+    status, message = post(server, b"{}", path=path)
+    assert status == 404
+    assert "See /v2/models/v2 for the model" in message or "expected" in message
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,10 @@ class CommandParser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        hints = "".join(did_you_mean(name, self._options()) for name in self._unknown_options())
+        unknown = self._unknown_options()
+        if unknown and not message.startswith("unrecognized"):  # something else was found first
+            message = f"unrecognized arguments: {' '.join(unknown)}; {message}"
+        hints = "".join(did_you_mean(name, self._options()) for name in unknown)
         super().error(printable(f"{message}{'.' if hints else ''}{hints}"))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

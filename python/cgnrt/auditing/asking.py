@@ -57,7 +57,15 @@ class Asker:
             nullcontext() if self._torch is None else self._torch.no_grad()
         )
         with no_gradients:
-            found = _to_numpy(self._name, self._classifier(images))
+            try:
+                answer = self._classifier(images)
+            except Exception as error:
+                # What a network of other sizes raises does not say what it was given.
+                error.add_note(
+                    f"audit: the {self._name} was asked about {images.dtype} of shape {tuple(images.shape)}."
+                )
+                raise
+            found = _to_numpy(self._name, answer)
         if found.ndim not in (1, 2) or len(found) != m:
             raise ValueError(
                 f"audit: answer of the {self._name} has shape {found.shape}, expected {self._expected(m)} "

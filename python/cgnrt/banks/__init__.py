@@ -3,8 +3,8 @@
     from cgnrt import banks
     banks.from_plan("bank.plan", "cgn.plan", 10_000)  # what a plan's networks draw
     banks.from_folders("photos.plan", "photos/", saliency="u2netp.plan")
-    banks.from_arrays("photos.plan", photos, masks, labels, classes=["cat", "dog"])
-    banks.join("mixed.plan", shape="photos.plan", texture="cgn.plan", background="photos.plan")
+    banks.from_arrays("arrays.plan", photos, masks, labels, classes=["cat", "dog"])
+    banks.join("mixed.plan", shape="bank.plan", texture="cgn.plan", background="bank.plan")  # plans of one size
 
 Everything that takes a plan takes the result (`docs/banks.md`).
 """

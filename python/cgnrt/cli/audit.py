@@ -172,7 +172,10 @@ def _check(arguments: argparse.Namespace, source: str) -> None:
                 given = "a plan" if source == "plan" else _option(source)
                 raise ValueError(f"audit: {_option(name)} is not supported with {given}. Leave it out.")
     if source == "photos" and arguments.masks is None and arguments.saliency is None:
-        raise ValueError("audit: masks of the photos are missing. Give --masks FOLDER or --saliency PLAN.")
+        raise ValueError(
+            "audit: masks of the photos are missing. Give --masks FOLDER or --saliency PLAN, which cgnrt-export makes "
+            "of U2-Net's weights."
+        )
     if source in _FOLDERS:
         check_photo_options(arguments)
     targets = ((arguments.output, ".json"), (arguments.plot, ".png"), (arguments.sheet, ".png"))

@@ -186,7 +186,8 @@ def _from_photos(arguments: argparse.Namespace, given: dict[str, object]) -> Non
 
     if arguments.saliency is None and arguments.masks is None:
         raise ValueError(
-            "bank: what finds the photos' objects is missing, expected --saliency PLAN or --masks FOLDER."
+            "bank: what finds the photos' objects is missing, expected --saliency PLAN or --masks FOLDER. "
+            "cgnrt-export makes such a plan of U2-Net's weights."
         )
     if (texture := arguments.texture) is not None and texture not in TEXTURES and texture.endswith(".plan"):
         raise ValueError(

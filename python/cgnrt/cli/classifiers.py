@@ -80,6 +80,7 @@ def guarded(name: str, classifier: Any) -> Any:
         try:
             return classifier(images)
         except Exception as error:
+            error.add_note(f"audit: it was asked about {images.dtype} of shape {tuple(images.shape)}.")
             raise _raised(name, error) from error
 
     return call

@@ -27,6 +27,13 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with written_beside(arguments.output, force=arguments.force) as beside:
-        beside.write_bytes((resources.files("cgnrt") / "examples" / _PLAN).read_bytes())
+    content = (resources.files("cgnrt") / "examples" / _PLAN).read_bytes()
+    if not _is_there(arguments.output, content):
+        with written_beside(arguments.output, force=arguments.force) as beside:
+            beside.write_bytes(content)
     say(f"{arguments.output}: digits of 32 px. Try: cgnrt sheet {arguments.output} -o sheet.png")
+
+
+def _is_there(path: Path, content: bytes) -> bool:
+    """Whether the file has been written before, or came with a checkout."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content

@@ -32,7 +32,12 @@ def add_photo_options(parser: argparse._ActionsContainer, *, size: int, required
       required: whether the command cannot do without masks.
     """
     source = parser.add_mutually_exclusive_group(required=required)
-    source.add_argument("--saliency", type=Path, metavar="PLAN", help="a plan that finds the photos' objects")
+    source.add_argument(
+        "--saliency",
+        type=Path,
+        metavar="PLAN",
+        help="a plan that finds the photos' objects, which cgnrt-export makes of U2-Net's weights",
+    )
     source.add_argument(
         "--masks",
         type=Path,

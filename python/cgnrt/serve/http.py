@@ -129,7 +129,11 @@ class HttpApp:
                 return Answer()
             case ["GET", "v2", "cudasharedmemory", *rest] if rest[-1:] == ["status"]:
                 return Answer([])
-        raise ServeError("not_found", f"{method[:20]} {path[:100]}: this path is unknown.")
+        raise ServeError(
+            "not_found",
+            f"{method[:20]} {path[:100]}: this path is unknown. "
+            f"See /v2/models/{self._service.name} for the model, and send requests to its /infer.",
+        )
 
     def _model(self, name: str, version: str, rest: Sequence[str]) -> Answer:
         match rest:

@@ -99,7 +99,11 @@ def read_order(
         elif name not in _TRANSPORT and not name.startswith("triton_"):
             raise ServeError("invalid", f"infer: parameter is {_named(name, (*INPUTS, *form, 'distinct'))}")
     if "count" not in given:
-        raise ServeError("invalid", "infer: input 'count' is missing, expected the number of images.")
+        raise ServeError(
+            "invalid",
+            "infer: input 'count' is missing, expected the number of images as an input or, as in "
+            '"parameters": {"count": 2}, a parameter.',
+        )
     count = _integer("count", given["count"])
     if not 0 <= count <= most_images:
         raise ServeError(
