@@ -62,6 +62,8 @@ class Pasted:
 
     def python(self, text: str, line: int) -> None:
         self.provide(re.findall(r"[\w./-]+", text))
+        if named := re.match(r"# (\w+\.py)\n", text):  # a file of the user's
+            (self.folder / named[1]).write_text(text)
         if text.startswith(PHOTOS):
             self.namespace |= photos()
         for told, small in {**self.addresses, **page_rules.REPLACED.get(self.page.name, {})}.items():
@@ -163,7 +165,9 @@ def paste(tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> It
     yield run
     for here in started:
         here.stop()
-    sys.modules.pop("my_module", None)
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 def rule_of(page: Path, text: str, rules: Iterable[str]) -> str | None:

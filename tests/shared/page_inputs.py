@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,23 +45,27 @@ model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), t
 LPIPS_CHANNELS = (64, 128, 256, 384, 384, 512, 512)
 
 
-def write_photos(folder: Path, classes: Sequence[str], per_class: int = 8) -> None:
-    """`images` and `masks`, each with a folder for each class: a bright disc on a dark ground of stripes."""
+def write_photos(
+    folder: Path, classes: Sequence[str], per_class: int = 8, splits: Sequence[str] = (".",)
+) -> None:
+    """`images` and `masks`, each with a folder for each class: a bright disc on a dark ground of stripes.
+
+    Args:
+      splits: the folders of the classes' folders.
+    """
     random = np.random.default_rng(0)
     y, x = np.mgrid[:72, :96]
-    for number, name in enumerate(classes):
-        for k in range(per_class):
-            centre_y, centre_x = random.integers(28, 44), random.integers(30, 66)
-            inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < random.integers(14, 22) ** 2
-            ground = np.array((20 + 8 * number, 40, 10 + 9 * k)) + 20 * (x % 8 < 4)[..., None]
-            colour = np.array((200, 120 + 12 * number, 255 - 20 * number)) + random.integers(
-                -20, 20, (72, 96, 3)
-            )
-            picture = np.where(inside[..., None], colour, ground).clip(0, 255).astype(np.uint8)
-            for kind, pixels in (("images", picture), ("masks", (inside * 255).astype(np.uint8))):
-                path = folder / kind / name / f"{k}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
+    for (number, name), k, split in itertools.product(enumerate(classes), range(per_class), splits):
+        centre_y, centre_x = random.integers(28, 44), random.integers(30, 66)
+        inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < random.integers(14, 22) ** 2
+        ground = np.array((20 + 8 * number, 40, 10 + 9 * k)) + 20 * (x % 8 < 4)[..., None]
+        noise = random.integers(-20, 20, (72, 96, 3))
+        colour = np.array((200, 120 + 12 * number, 255 - 20 * number)) + noise
+        picture = np.where(inside[..., None], colour, ground).clip(0, 255).astype(np.uint8)
+        for kind, pixels in (("images", picture), ("masks", (inside * 255).astype(np.uint8))):
+            path = folder / kind / split / name / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
 
 
 def write_mnist(folder: Path) -> None:
@@ -115,7 +120,8 @@ class Inputs:
     def photos(self, name: str, classes: Sequence[str]) -> Path:
         folder = self.store / f"photos-{len(classes)}"
         if not folder.exists():
-            write_photos(folder, classes)
+            many = len(classes) > 2
+            write_photos(folder, classes, 3 if many else 8, ("train", "val") if many else (".",))
         return folder / ("masks" if name.lower() == "masks" else "images")
 
     def mnist(self, name: str, classes: Sequence[str]) -> Path:

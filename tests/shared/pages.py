@@ -15,7 +15,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 # A fenced block, or lines that are indented by four spaces and stand after an empty line, as Markdown has it.
 _BLOCK = re.compile(
-    r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?<=\n\n)(?P<indented>(?:    [^\n]*\n|\n(?=    ))+)",
+    r"^```(?P<language>\w*)\n(?P<fenced>.*?)^```$|(?<=\n\n)(?P<indented>(?:    [^\n]*\n|\n+(?=    ))+)",
     re.M | re.S,
 )
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
