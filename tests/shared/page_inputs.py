@@ -96,7 +96,8 @@ def bright_objects(path: Path) -> Path:
     weight[:, :, 1, 1] = 2
     name = manifest["saliency"]["weights"]
     rest = members[name][weight.nbytes :]
-    return write_plan(path, manifest, members | {name: weight.tobytes() + rest})
+    write_plan(path, manifest, members | {name: weight.tobytes() + rest})
+    return path
 
 
 class Inputs:

@@ -30,7 +30,8 @@ SMALL = {
     "cgnrt-train fig7": "--plan plans/wildlife.plan --steps 2 --set batch_size=10 --jobs 0 --reuse 1,4",
     "cgnrt-train fig6": "--steps 2 --set batch_size=8",
     "cgnrt-train table1": "--samples 4 --steps 1 --set train.pseudo_batch=1 --set log.sheet_samples=1",
-    "cgnrt-train table3-4": "--plan plans/imagenette64.plan --epochs 0.1 --set train.batch_size=4 --audit 10 --places 4 --seeds 1",
+    "cgnrt-train table3-4": "--plan plans/imagenette64.plan --epochs 0.1 --set train.batch_size=4 --audit 10 "
+    "--places 4 --seeds 1",
     "cgnrt-train ensemble": "--epochs 0.1 --set train.batch_size=4",
     "cgnrt-train evaluate": "--samples 6",
     "cgnrt-train saliency": "--steps 2 --set train.width=2 --set train.batch_size=4 --set log.sheet_photos=1",
@@ -89,7 +90,7 @@ EXTENDED = {
     "# mine.py": "after a training",
     "cgnrt audit plans/imagenette64.plan mine:": "after a training",
     "ensemble.md: cgnrt audit --photos": "after a training",
-    "ensemble.md: cp ": "after a training",
+    "cp runs/": "after a training",
     "# needs: lightning": "its library",
     "# needs: wids": "its library",
     "cgnrt generate plans/double-colored.plan -n 10_000 -o out-ray": "Ray",

@@ -52,7 +52,10 @@ def blocks(page: str) -> Iterator[Block]:
 
 def begins_with_a_command(text: str) -> bool:
     return (
-        re.match(r"(?:[A-Z_]+=\S+ )?(?:cgnrt|cgnrt-train|cgnrt-export|python|pip|make|torchrun) ", text)
+        re.match(
+            r"(?:[A-Z_]+=\S+ )?(?:cgnrt|cgnrt-train|cgnrt-export|python|pip|make|torchrun|mkdir|cp|curl|docker) ",
+            text,
+        )
         is not None
     )
 
