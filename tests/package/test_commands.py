@@ -76,8 +76,8 @@ def test_misspelt_words_get_a_hint(
 
 def test_unknown_options_are_named_beside_missing_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cgnrt.cli.main(["sample", "x.plan", "--amount", "2", "-o", "x.npz"])
-    error = "error: unrecognized arguments: --amount; the following arguments are required: -n\n"
+        cgnrt.cli.main(["sample", "x.plan", "--zebra", "-o", "x.npz"])
+    error = "error: unrecognized arguments: --zebra; the following arguments are required: -n\n"
     assert error in capsys.readouterr().err
 
 

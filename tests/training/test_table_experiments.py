@@ -182,9 +182,9 @@ def test_table2_checks_files_before_it_starts(
     shared = ["table2", "--data", str(mnist), "--jobs", "0", "--output", str(tmp_path / "t2")]
     colored = [*shared, "--variant", "colored"]
     for command, message, code in (
-        ([*colored, "--rows", "original+cgn"], "--plans is not given", FAILED),
+        ([*colored, "--rows", "original+cgn"], "Give it, or leave the row out of --rows", FAILED),
         ([*colored, "--rows", "original+gan", "--gans", str(tmp_path)], "colored.pt is missing", FAILED),
-        ([*shared, "--variant", "wildlife", "--rows", "original"], "--textures is not given", FAILED),
+        ([*shared, "--variant", "wildlife", "--rows", "original"], "Give it, or another --variant", FAILED),
         ([*colored, "--rows", "orignal"], "Did you mean original", USAGE),
         ([*colored, "--seeds", "0"], "--seeds is 0, expected >= 1", USAGE),
         ([*colored, "--set", "seed=3"], "expected a setting that all cells share", USAGE),

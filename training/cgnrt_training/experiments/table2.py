@@ -90,7 +90,10 @@ def _cell(options: Table2, variant: str, row: str, seed: int) -> cells.Cell:
     gan = options.gans / f"{variant}.pt" if options.gans else None
     for option, path, rows in (("--plans", plan, NEEDS_PLAN), ("--gans", gan, NEEDS_GAN)):
         if row in rows and path is None:
-            raise ValueError(f"table2: {option} is not given, expected its folder for row {row}.")
+            raise ValueError(
+                f"table2: {option} is not given, expected its folder for row {row}. Give it, or leave the row out of "
+                "--rows."
+            )
         if row in rows and path is not None and not path.is_file():
             raise ValueError(
                 f"table2: {path} is missing, expected it for row {row}. Train it, or leave the row out."
@@ -99,7 +102,9 @@ def _cell(options: Table2, variant: str, row: str, seed: int) -> cells.Cell:
         plan = None
     textures = options.textures if variant == "wildlife" else None
     if variant == "wildlife" and textures is None:
-        raise ValueError("table2: --textures is not given, expected it for variant wildlife.")
+        raise ValueError(
+            "table2: --textures is not given, expected it for variant wildlife. Give it, or another --variant."
+        )
     inputs = Inputs(options.data, textures, plan, gan if row in NEEDS_GAN else None)
     audit = options.audit if seed == 0 and plan is not None else 0
     return cells.Cell(config, inputs, audit=audit, device=options.device)
