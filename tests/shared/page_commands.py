@@ -38,7 +38,7 @@ def unknown_options(words: list[str]) -> list[str]:
 def replaced(words: list[str], options: list[str]) -> list[str]:
     """A command line with other values of some options: replaced where it has them, else added.
 
-    `--set` and other options of a setting each are added to those that are there.
+    `--set`, which takes a setting each time, is added to those of the command line.
     """
     words = list(words)
     known = parser_of(words)._option_string_actions if words[0] in PARSERS else {}
