@@ -10,6 +10,8 @@ from cgnrt_training.mnist.fills import FillTeacher, inner_weights, where_seen
 from cgnrt_training.mnist.models import CGN
 from cgnrt_training.settings import load_toml, override
 
+KNOWN = torch.ones(4, dtype=torch.bool)
+
 
 def _teacher() -> FillTeacher:
     torch.manual_seed(0)
@@ -46,17 +48,27 @@ def test_losses_are_of_what_is_seen() -> None:
     assert [u.shape for u in noise] == [(4, 32), (4, 32)]
     # Whatever is drawn where the image does not show it.
     fills = real * front + 5 * (1 - front), real * back - 5 * (1 - back)
-    exact = teacher.losses(fills, kl, real, found)
+    exact = teacher.losses(fills, kl, real, found, KNOWN)
     assert exact["fills"].item() == pytest.approx(0, abs=1e-6)
     assert exact["fills_kl"].item() == pytest.approx(teacher.weights.fills_kl * kl.item())
-    wrong = teacher.losses((fills[0], fills[1] + 0.5), kl, real, found)
+    wrong = teacher.losses((fills[0], fills[1] + 0.5), kl, real, found, KNOWN)
     assert wrong["fills"].item() == pytest.approx(0.5 * teacher.weights.fills, rel=0.01)
+
+
+def test_images_whose_masks_are_not_trusted_say_nothing() -> None:
+    teacher = _teacher()
+    real, known = torch.rand(4, 3, 32, 32), torch.tensor([True, True, False, False])
+    fills = real.clone(), real.clone()
+    for picture in fills:
+        picture[2:] += 1
+    found = teacher.losses(fills, torch.tensor(0.0), real, _found(), known)
+    assert found["fills"] == 0
 
 
 def test_nothing_is_seen_of_an_image_whose_mask_is_full() -> None:
     teacher = _teacher()
     real, full = torch.rand(4, 3, 32, 32), torch.ones(4, 1, 32, 32)
-    found = teacher.losses((real + 1, real + 1), torch.tensor(0.0), real, full)
+    found = teacher.losses((real + 1, real + 1), torch.tensor(0.0), real, full, KNOWN)
     assert torch.isfinite(found["fills"])
 
 
@@ -71,7 +83,7 @@ def test_two_backgrounds_of_a_class_are_told_apart() -> None:
     for _ in range(40):
         (u_front, u_back), kl = teacher.encode(real, labels, found)
         fills = cgn.draw_fills((u_front, labels), (u_back, labels))
-        loss = torch.stack(list(teacher.losses(fills, kl, real, found).values())).sum()
+        loss = torch.stack(list(teacher.losses(fills, kl, real, found, KNOWN.repeat(4)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

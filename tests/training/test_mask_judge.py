@@ -53,3 +53,13 @@ def test_weights_scale_the_losses() -> None:
     silent = MaskTeacher(override(config, {"loss": {"mask_label": 0.0, "mask_judge": 0.0}}))
     losses = silent.losses(torch.rand(10, 1, 32, 32), torch.arange(10))
     assert [float(value) for value in losses.values()] == [0.0, 0.0]
+
+
+def test_without_masks_to_be_trusted_nothing_is_judged() -> None:
+    teacher = _teacher()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    masks, labels = torch.rand(10, 1, 32, 32), torch.arange(10)
+    assert teacher.losses(masks[:0], labels[:0]) == {}
+    assert teacher.learn(masks[:0], labels[:0], masks, labels) == {}
+    assert teacher.learn(masks, labels, masks[:0], labels[:0]) == {}
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

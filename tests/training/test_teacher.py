@@ -76,6 +76,27 @@ def test_losses_of_the_teacher() -> None:
     assert all(p.grad is None for p in teacher.segmenter.parameters())
 
 
+def test_knows_classes_whose_masks_are_sure() -> None:
+    teacher = _teacher()
+    real, labels = torch.zeros(4, 3, 32, 32), torch.tensor([0, 0, 1, 1])
+    every = torch.arange(10)
+    assert not teacher.knows(every).any()
+    with torch.no_grad():
+        for parameter in teacher.segmenter.parameters():
+            parameter.zero_()
+        # The first layer tells the classes apart: class 0 is sure that there is no object, class 1 is not.
+        teacher.segmenter.convolutions[0].bias.fill_(1)  # type: ignore[union-attr, operator]
+        teacher.segmenter.by_class[0].weight[1, :16] = -1  # type: ignore[index]
+        teacher.segmenter.convolutions[1].weight[:, :, 1, 1] = 1  # type: ignore[index]
+        teacher.segmenter.out.weight.fill_(-0.1)
+    for _ in range(40):
+        found = teacher.find(real, labels)
+    assert found[0].max() < 0.01
+    assert found[2].min() > 0.4
+    assert teacher.knows(every).tolist() == [True] + [False] * 9
+    assert teacher.doubt[2:].tolist() == [1.0] * 8  # of classes that no image has shown, nothing is known
+
+
 def test_learning_changes_the_segmenter_alone() -> None:
     teacher = _teacher()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}

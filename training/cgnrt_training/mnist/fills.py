@@ -43,10 +43,14 @@ class FillTeacher(nn.Module):
         return noise, torch.stack(kl).sum()
 
     def losses(
-        self, fills: tuple[Tensor, Tensor], kl: Tensor, real: Tensor, found: Tensor
+        self, fills: tuple[Tensor, Tensor], kl: Tensor, real: Tensor, found: Tensor, known: Tensor
     ) -> dict[str, Tensor]:
-        """The generator's: pictures of `encode`'s noise should be the real images where these show them."""
-        room = inner_weights(real)
+        """The generator's: pictures of `encode`'s noise should be the real images where these show them.
+
+        Args:
+          known: (n,) whether an image's mask is to be trusted; others say nothing.
+        """
+        room = inner_weights(real) * known.to(real.dtype)[:, None, None, None]
         errors = []
         for pictures, seen in zip(fills, where_seen(found), strict=True):
             weight = seen * room

@@ -53,6 +53,8 @@ class MaskTeacher(Teacher):
 
     def losses(self, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The generator's: masks of random noise should pass for masks of real images, and show their label."""
+        if not len(masks):
+            return {}
         self.net.requires_grad_(False)
         scores, logits = self.net(masks, labels)
         self.net.requires_grad_(True)
@@ -63,6 +65,8 @@ class MaskTeacher(Teacher):
 
     def learn(self, found: Tensor, found_labels: Tensor, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """A step of the judge, on masks found in real images and drawn ones."""
+        if not (len(found) and len(masks)):
+            return {}
         images, both = torch.cat([found, masks.detach()]), torch.cat([found_labels, labels])
         scores, logits = self.net(images, both)
         n = len(found)

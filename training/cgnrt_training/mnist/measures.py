@@ -76,10 +76,12 @@ def coverage(real: Tensor, drawn: Tensor, other: Tensor, features: FeatureMaps |
 
 @torch.no_grad()
 def measure_textures(
-    cgn: CGN, data: VariantMnist, features: FeatureMaps | None = None, samples: int = 60
+    cgn: CGN, data: VariantMnist, features: FeatureMaps | None = None, samples: int = 40
 ) -> dict[str, float]:
     """Means over the classes, for the curves of a training: a small form of what `cgnrt-train evaluate` measures.
 
+    Args:
+      features: on the CGN's device.
     Returns:
       seam_texture, seam_background; coverage_texture and coverage_background, whose names end with _pixels where these
       were compared.
@@ -95,13 +97,12 @@ def measure_textures(
         for name, drawn in (("texture", parts.foreground), ("background", parts.background)):
             front = name == "texture"
             pictures = [
-                torch.from_numpy(data.fills(range(start, start + count), label, front=front))
+                torch.from_numpy(data.fills(range(start, start + count), label, front=front)).to(device)
                 for start, count in ((0, samples // 4), (len(data), samples))
             ]
             kind = "" if features is not None else "_pixels"
-            near = features.cpu() if features is not None else None
-            found.setdefault(f"seam_{name}", []).append(seam_ratio(drawn.cpu()))
-            value = coverage(pictures[0], drawn.cpu(), pictures[1], near)
+            found.setdefault(f"seam_{name}", []).append(seam_ratio(drawn))
+            value = coverage(pictures[0], drawn, pictures[1], features)
             found.setdefault(f"coverage_{name}{kind}", []).append(value)
     cgn.train(was_training)
     return {name: sum(values) / len(values) for name, values in found.items()}

@@ -3,7 +3,7 @@
 Near its border a picture shows background and nothing else. A discriminator of its own compares the border of real
 images with that of generated backgrounds, before anything is composed; so the background mechanism cannot learn the
 object's texture, and an inverted mask explains nothing. The paper's background loss serves the same end on ImageNet, by
-a saliency detector. Once masks are found in real images, it sees all that is behind no object.
+a saliency detector. Once the masks of a class are found in real images, it sees all that is behind no object.
 """
 
 from __future__ import annotations

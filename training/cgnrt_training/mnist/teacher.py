@@ -20,6 +20,8 @@ from ..runs.state import Part
 from .config import N_CLASSES, Config, OptimizerConfig
 from .discriminators import images_with_label
 
+DOUBT = 0.25  # a class whose masks are less sure, on average, teaches nothing else
+FOLLOWS = 0.1  # share of a new batch in that average
 _LOG_VARIANCE = (-8.0, 4.0)  # exp() of what an untrained encoder says should stay finite
 
 
@@ -134,6 +136,8 @@ class ShapeTeacher(Teacher):
         self.weights = config.loss
         self.encoder = Encoder(N_CLASSES, config.model.noise_size)
         self.segmenter = Segmenter(N_CLASSES)
+        self.doubt: Tensor
+        self.register_buffer("doubt", torch.ones(N_CLASSES))
         self.to(device)
         rate = 4 * config.optimizer.lr_generator  # the segmenter follows a generator that moves
         self.optimise(self.segmenter.parameters(), rate, config.optimizer)
@@ -145,9 +149,18 @@ class ShapeTeacher(Teacher):
 
     @torch.no_grad()
     def find(self, real: Tensor, labels: Tensor) -> Tensor:
-        """The masks of real images, (n, 1, h, w) in [0, 1]."""
+        """The masks of real images, (n, 1, h, w) in [0, 1]. What it finds also tells of which classes it is sure."""
         found: Tensor = self.segmenter(real, labels).sigmoid()
+        between = (4 * found * (1 - found)).mean((1, 2, 3))  # 0 where all pixels are 0 or 1
+        one_hot = F.one_hot(labels, N_CLASSES).to(between.dtype)
+        counts = one_hot.sum(0)
+        means = torch.where(counts > 0, (between[:, None] * one_hot).sum(0) / counts.clamp(min=1), self.doubt)
+        self.doubt.lerp_(means, FOLLOWS)
         return found
+
+    def knows(self, labels: Tensor) -> Tensor:
+        """(n,) whether the masks found in images of a class are sure enough to teach anything else by them."""
+        return self.doubt[labels] < DOUBT
 
     def losses(self, masks: Tensor, kl: Tensor, found: Tensor) -> dict[str, Tensor]:
         """The generator's: masks of `encode`'s noise should be those found in the real images."""

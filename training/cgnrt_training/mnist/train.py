@@ -44,6 +44,8 @@ class Drawn:
     backgrounds: Tensor  # of the parts, then those of some real images' noise, all rolled
     background_labels: Tensor
     found: Tensor | None  # (n, 1, h, w) masks of the real images, from when they are found
+    known_real: Tensor  # (n,) whether they are to be trusted
+    known: Tensor  # (n,) likewise of the labels
     losses: dict[str, Tensor]  # of what was drawn from the real images' noise
 
 
@@ -152,7 +154,14 @@ class Run:
         masks = self.cgn.draw_masks(u_masks, y_masks)
         if self.teacher is not None and kl is not None and found is not None:
             losses |= self.teacher.losses(masks[n:], kl, found)
-        found = found if self.finds_masks else None
+        known_real, known = (
+            torch.zeros_like(y_real, dtype=torch.bool),
+            torch.zeros_like(labels, dtype=torch.bool),
+        )
+        if self.teacher is not None and self.finds_masks:
+            known_real, known = self.teacher.knows(y_real), self.teacher.knows(labels)
+        else:
+            found = None
 
         some = n // reuse
         sources = [(noise[::reuse, k], labels[::reuse]) for k in (1, 2)]
@@ -169,17 +178,18 @@ class Run:
         every, y_every = parts.background, labels
         if self.fill_teacher is not None and found is not None and fill_kl is not None:
             again = foregrounds[some:], backgrounds[some:]
-            losses |= self.fill_teacher.losses(again, fill_kl, real[:some], found[:some])
+            losses |= self.fill_teacher.losses(again, fill_kl, real[:some], found[:some], known_real[:some])
             shifts = torch.randint(self.cgn.resolution, (some, 2), device=self.device)
             every = torch.cat([every, cyclic_shift(again[1], shifts)])
             y_every = torch.cat([labels, y_real[:some]])
-        return Drawn(labels, parts, masks, every, y_every, found, losses)
+        return Drawn(labels, parts, masks, every, y_every, found, known_real, known, losses)
 
     def seen_behind(self, drawn: Drawn, real: Tensor) -> Tensor:
         """Where real images and composites show background; with rows for all of `drawn.backgrounds`."""
         if drawn.found is None:
             return surroundings(real)
-        seen = behind(drawn.found, drawn.parts.mask)
+        known = drawn.known_real[:, None, None, None]
+        seen = torch.where(known, behind(drawn.found, drawn.parts.mask), surroundings(real))
         return torch.cat([seen, seen[: len(drawn.backgrounds) - len(seen)]])
 
     def helpers_losses(self, drawn: Drawn, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
@@ -189,7 +199,7 @@ class Run:
             seen = self.seen_behind(drawn, real)
             losses |= self.background_teacher.losses(drawn.backgrounds, drawn.background_labels, seen)
         if self.mask_teacher is not None and drawn.found is not None:
-            losses |= self.mask_teacher.losses(drawn.parts.mask, drawn.labels)
+            losses |= self.mask_teacher.losses(drawn.parts.mask[drawn.known], drawn.labels[drawn.known])
         return losses
 
     def helpers_learn(self, drawn: Drawn, fake: Tensor, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
@@ -203,7 +213,10 @@ class Run:
                 (real, y_real, seen[: len(real)]), (drawn.backgrounds, drawn.background_labels, seen)
             )
         if self.mask_teacher is not None and drawn.found is not None:
-            losses |= self.mask_teacher.learn(drawn.found, y_real, drawn.parts.mask, drawn.labels)
+            real_masks = drawn.found[drawn.known_real], y_real[drawn.known_real]
+            losses |= self.mask_teacher.learn(
+                *real_masks, drawn.parts.mask[drawn.known], drawn.labels[drawn.known]
+            )
         return losses
 
     @property
@@ -313,6 +326,8 @@ def train(
             if shows:
                 values |= measure_textures(run.average, data, None if style is None else style.features)
             if shows or state.step % config.log.scalars_every == 0:
+                if run.teacher is not None:
+                    values["doubt"] = float(run.teacher.doubt.max())
                 values["mean_mask"] = _checked_mean_mask(drawn.parts.mask, state.step, log)
                 folder.add_scalars(state.step, values, board)
                 adversarial_loss, mean_mask = (f"{values[name]:.2f}" for name in ("adversarial", "mean_mask"))
