@@ -31,7 +31,7 @@ SMALL = {
     "cgnrt-train fig6": "--steps 2 --set batch_size=8",
     "cgnrt-train table1": "--samples 4 --steps 1 --set train.pseudo_batch=1 --set log.sheet_samples=1",
     "cgnrt-train table3-4": "--plan plans/imagenette64.plan --epochs 0.1 --set train.batch_size=4 --audit 10 "
-    "--places 4 --seeds 1",
+    "--places 20 --seeds 1",
     "cgnrt-train ensemble": "--epochs 0.1 --set train.batch_size=4",
     "cgnrt-train evaluate": "--samples 6",
     "cgnrt-train saliency": "--steps 2 --set train.width=2 --set train.batch_size=4 --set log.sheet_photos=1",
@@ -74,6 +74,8 @@ NOT_RUN = {
     "cgnrt generate /shared/cgn.plan": "needs a Ray cluster",
     "cgnrt audit --in9": "needs ImageNet-9: tests/real/test_known_sets.py draws such folders",
     "cgnrt audit --cue-conflict": "needs Cue Conflict: tests/real/test_known_sets.py draws such folders",
+    "# needs: runs/ensemble/ensemble.pt of ImageNet's classes": "needs both: tests/real draws such folders",
+    "results.md: cgnrt-train ": "the record of a run of hours: tests/training runs each job",
     "# needs: bg_challenge/": "needs both: tests/real/test_known_sets.py draws such folders",
     "# needs: an NVIDIA GPU": "tests marked gpu run the same",
     "# needs: tritonclient, and Triton with the model": "needs Triton: tests/serve/test_triton_server.py asks it",
