@@ -20,10 +20,10 @@ def add(jobs: common.Jobs) -> None:
         "table3-4",
         help="Tables 3 and 4: shape bias and BG-gap of classifiers of photos, over several seeds",
         description="Tables 3 and 4 (Sec. 4.3) on photos of your own: train classifiers with counterfactuals, with "
-        "exchanged photos and with simple augmentations, in the same number of steps; measure accuracy on val, on "
-        "Mixed-Same, Mixed-Rand and backgrounds alone, audit them with the plan, and move and scale objects. Prints "
-        "the path of table4.json; table3.json, tables and plots are beside it. The same command started again trains "
-        "and measures only what is missing.",
+        "exchanged photos and with simple augmentations, for the same number of epochs of the photos; measure "
+        "accuracy on val, on Mixed-Same, Mixed-Rand and backgrounds alone, audit them with the plan, and move and "
+        "scale objects. Prints the path of table4.json; table3.json, tables and plots are beside it. The same command "
+        "started again trains and measures only what is missing.",
     )
     add_photos(parser)
     parser.add_argument(
