@@ -21,10 +21,10 @@ def ready(root: Path, tmp_path: Path) -> Path:
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, tmp_path / name)
-    version = cgnrt_version(root)
-    change(tmp_path / "CHANGELOG.md", "## [Unreleased]", f"## [Unreleased]\n\n## [{version}] - 2026-12-31")
+    (tmp_path / "CHANGELOG.md").write_text(f"## [Unreleased]\n\n## [{cgnrt_version(root)}] - 2026-12-31\n")
+    citation = (root / "CITATION.cff").read_text()
     (tmp_path / "CITATION.cff").write_text(
-        (root / "CITATION.cff").read_text() + "date-released: 2026-12-31\n"
+        re.sub(r"^date-released: .+\n", "", citation, flags=re.M) + "date-released: 2026-12-31\n"
     )
     return tmp_path
 
