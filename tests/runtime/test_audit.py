@@ -307,7 +307,8 @@ def test_a_module_of_another_picture_size_fails_before_the_work(telling: Generat
         cgnrt.audit(module, telling, N)
     assert sizes == [1]
     assert module.training
-    (note,) = caught.value.__notes__
+    asked, note = caught.value.__notes__
+    assert "was asked about torch.float32 of shape (1, 3, 8, 8)" in asked
     assert re.search(
         r"was given images \(1, 3, 8, 8\) float32 of '.*telling\.plan'\. .* pass Generator", note
     )

@@ -141,5 +141,6 @@ def test_only_the_backend_that_runs_is_imported(demo_plan: Path) -> None:
             "native",
             "native.backend",
             "native.graph",
+            "native.periodic",
         )
     ]

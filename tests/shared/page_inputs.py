@@ -167,6 +167,7 @@ class Inputs:
 
     def classifier(self, name: str, classes: Sequence[str]) -> Path:
         path = self.store / name
+        torch.manual_seed(0)
         save_classifier(Classifier(), {}, path)
         return path
 
@@ -208,6 +209,7 @@ class Inputs:
 
     def lpips(self, name: str, classes: Sequence[str]) -> Path:
         path = self.store / name
+        torch.manual_seed(0)
         torch.save(
             {f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1) for k, c in enumerate(LPIPS_CHANNELS)}, path
         )

@@ -72,6 +72,7 @@ NOT_RUN = {
     "cgnrt-train fetch DATA --only mnist --from": "downloads: tests/training/test_fetch.py has a server of its own",
     "cgnrt-export cgn.plan -o with-engines.plan --tensorrt": "needs an NVIDIA GPU",
     "cgnrt generate /shared/cgn.plan": "needs a Ray cluster",
+    "audit.md: python my_script.py": "a script of the reader's",
     "cgnrt audit --in9": "needs ImageNet-9: tests/real/test_known_sets.py draws such folders",
     "cgnrt audit --cue-conflict": "needs Cue Conflict: tests/real/test_known_sets.py draws such folders",
     "# needs: runs/ensemble/ensemble.pt of ImageNet's classes": "needs both: tests/real draws such folders",

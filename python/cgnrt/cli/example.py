@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from cgnrt._support.files import written_beside
+from cgnrt._support.reading import read_file
 from cgnrt._support.terminal import say
 from cgnrt.cli.arguments import Commands
 
@@ -36,4 +37,4 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _is_there(path: Path, content: bytes) -> bool:
     """Whether the file has been written before, or came with a checkout."""
-    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+    return path.is_file() and path.stat().st_size == len(content) and read_file(path) == content
