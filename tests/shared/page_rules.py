@@ -61,6 +61,7 @@ EXIT = {"cgnrt-train fetch DATA": 1}  # the digits here are not MNIST's, and it 
 WARNINGS = (  # of other libraries, where their own defaults are used
     "ignore:unclosed file",
     "ignore:String specifications for transformations are deprecated",
+    "ignore:`use_\\w+` is deprecated",
 )
 NOT_RUN = {
     "make ": "builds or tests this checkout",
