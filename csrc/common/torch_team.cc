@@ -35,7 +35,7 @@ int find_torch(dl_phdr_info* library, std::size_t, void* path) {
   return 1;
 }
 
-// The function that PyTorch itself calls; a process may have several OpenMP runtimes. Null: there is none.
+// The function that PyTorch itself calls; a process may have several OpenMP runtimes. Null if there is none.
 Parallel find_parallel() {
   std::string path;
   if (dl_iterate_phdr(find_torch, &path) == 0) return nullptr;

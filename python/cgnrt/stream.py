@@ -21,7 +21,8 @@ class Stream(Iterator[Batch]):
 
     On the CPU a background thread makes them, up to `prefetch` ahead; it starts with the first batch that is asked for.
     With `prefetch=0` there is no thread, nor on a GPU, where a batch is handed out when the next one is enqueued.
-    Each batch has memory of its own. An exception is raised in place of its batch, and ends the stream.
+    Nothing else writes into a batch. With `prefetch=0` and a pool, several lie in one block of at most 16 MiB, or one
+    batch, which is freed with the last of them. An exception is raised in place of its batch, and ends the stream.
 
     Leaving the context, or `close`, ends the thread and waits for it. So do, at the latest, garbage collection
     (without waiting) and the end of the interpreter.
