@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cgnrt import banks
 from cgnrt._support import forking
 from cgnrt._support.forking import ForkLock
 from cgnrt.backends import load_engine
@@ -138,6 +139,63 @@ def test_forked_workers_and_their_parent_go_on(program: str, engine_plan: Engine
 @pytest.mark.parametrize("backend", ["native", "openvino", "onnxruntime"])
 def test_masks_in_workers_forked_while_threads_find_masks(backend: str, golden_saliency_plan: Path) -> None:
     run(MASKS_IN_A_THREAD, golden_saliency_plan, backend)
+
+
+# The decoding threads are the standard library's, whose own lock every fork takes.
+DECODING_IN_A_THREAD = """
+import os, sys, threading, time, warnings
+from cgnrt import Generator
+
+warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
+gen = Generator(sys.argv[1], device="cpu", threads=2, bank_cache_bytes=0)
+expected = gen.sample(64, seed=1).images
+stop = threading.Event()
+
+def use():
+    while not stop.is_set():
+        gen.sample(64, seed=1)
+
+thread = threading.Thread(target=use)
+thread.start()
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if (gen.sample(64, seed=1).images == expected).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+thread.join()
+print("the same on both sides")
+"""
+
+
+def test_forks_while_a_thread_decodes_pictures(demo_plan: Path, tmp_path: Path) -> None:
+    banks.from_plan(tmp_path / "webp.plan", demo_plan, 200, seed=5, store="webp")
+    run(DECODING_IN_A_THREAD, tmp_path / "webp.plan")
+
+
+# OpenVINO's pool lives as long as a thread that computed with it: see whether it is gone at a fork.
+NO_ENGINE_THREADS = """
+import os, sys
+import numpy as np
+from cgnrt._support.forking import before_fork
+from cgnrt.real import Saliency
+
+threads, found = lambda: set(os.listdir("/proc/self/task")), []
+find = Saliency(sys.argv[1], backend="openvino", threads=2)
+photos = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64)).astype(np.uint8)
+find(photos)
+before_fork(lambda: found.append(threads()))  # after the engine's own
+for _ in range(4):
+    find(photos)
+    assert len(threads()) > 1
+    os.fork() or os._exit(0)
+assert all(len(now) == 1 for now in found[1:]), found  # at the first fork numpy's threads end, too
+print("the same on both sides")
+"""
+
+
+def test_no_thread_of_openvino_is_there_at_a_fork(golden_saliency_plan: Path) -> None:
+    run(NO_ENGINE_THREADS, golden_saliency_plan)
 
 
 def in_a_child(check: Callable[[], bool]) -> bool:

@@ -31,6 +31,7 @@ class ForkLock:
         _locks[id(self._lock)] = self._lock
 
     def __enter__(self) -> None:
+        wait_first()
         held = getattr(_thread, "held", 0)
         if _forking.is_set() and not held:  # a fork waits: it goes first, unless it waits for this thread
             _forked.wait(_COURTESY_S)
@@ -53,6 +54,18 @@ class cached_property(functools.cached_property[T]):  # noqa: N801  as in functo
             _locks[id(self.lock)] = self.lock
 
 
+def wait_first() -> None:
+    """Let forks wait for these locks before they take those of modules that were imported since.
+
+    A fork runs what was registered last first. The standard library's executors and logs register a lock each when they
+    are imported; a fork that held one of them would wait for a thread that needs it.
+    """
+    imported = sum(name in sys.modules for name in _TAKE_LOCKS)
+    if imported > _registered[-1]:
+        _registered.append(imported)
+        _register()
+
+
 def before_fork(prepare: Callable[[], None]) -> None:
     """Call a function before every fork, when all locks are held."""
     _preparations.append(prepare)
@@ -67,13 +80,17 @@ def never_freed_in_child(thing: T) -> T:
 _locks: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id
 _kept: weakref.WeakSet[Any] = weakref.WeakSet()
 _preparations: list[Callable[[], None]] = []
-_thread = threading.local()  # `held`: how many of the locks a thread holds
+# `held`: how many of the locks a thread holds; `forks`: whether it is about to fork.
+_thread = threading.local()
 _forking, _forked = threading.Event(), threading.Event()
 _turn = threading.RLock()  # of threads that fork
 _held: list[Any] = []
 
 
 def _quiesce() -> None:
+    if getattr(_thread, "forks", False):  # registered twice, and called before
+        return
+    _thread.forks = True
     _turn.acquire()
     _forked.clear()
     _forking.set()
@@ -115,6 +132,9 @@ def _release() -> None:
 
 
 def _go_on() -> None:
+    if not getattr(_thread, "forks", False):
+        return
+    _thread.forks = False
     _release()
     _forking.clear()
     _forked.set()
@@ -123,6 +143,9 @@ def _go_on() -> None:
 
 def _begin_child() -> None:
     global _forking, _forked
+    if not getattr(_thread, "forks", False):
+        return
+    _thread.forks = False
     for thing in list(_kept):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))  # also when the interpreter ends
     _release()
@@ -130,5 +153,13 @@ def _begin_child() -> None:
     _turn.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_quiesce, after_in_parent=_go_on, after_in_child=_begin_child)
+_TAKE_LOCKS = ("concurrent.futures.thread", "logging")
+_registered = [-1]  # how many of these were imported when the functions below were registered
+
+
+def _register() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_quiesce, after_in_parent=_go_on, after_in_child=_begin_child)
+
+
+wait_first()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from cgnrt.plan.onnx.graph import relocate
 # OpenVINO's ONNX reader takes the offset of an initializer at this location for an address in memory.
 _MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_PATIENCE_S = 0.2  # for threads that end before a fork
 
 # Held while the core is used, unless an engine's lock is: the process does not fork meanwhile.
 _core_lock = ForkLock()
@@ -76,10 +80,10 @@ class OpenVinoEngine:
 
     def _open(self) -> Any:
         try:
-            model = _core().read_model(model=self._graph)
+            model = _compile(self._graph, self._config)
             # OpenVINO drops an input that nothing reads, and would refuse a value for it.
             self._inputs = {name for port in model.inputs for name in port.names}
-            self._request = _core().compile_model(model, "CPU", self._config).create_infer_request()
+            self._request = model.create_infer_request()
         except Exception as error:
             raise BackendError(
                 f"load mechanism '{self._name}': OpenVINO refused the graph: {_first_line(error)}"
@@ -100,26 +104,66 @@ class OpenVinoEngine:
             request = self._request or self._open()
             try:
                 taken = {name: array for name, array in inputs.items() if name in self._inputs}
-                request.infer(taken, share_inputs=True, share_outputs=True)
+                # On a thread of the library: `infer` would make this thread one that its pool waits for (see below).
+                request.start_async(taken, share_inputs=True)
+                request.wait()
             except Exception as error:
                 raise BackendError(f"run: OpenVINO failed: {_first_line(error)}") from error
             produced = {name: request.get_tensor(name).data for name in self._outputs}
             return deliver(produced, outputs)
 
 
+def _compile(graph: bytes, config: Mapping[str, Any]) -> Any:
+    """Compile a graph on a thread that ends with it: whoever compiles keeps the library's pool of threads alive."""
+    core, compiled, errors = _core(), [], []
+
+    def work() -> None:
+        try:
+            compiled.append(core.compile_model(core.read_model(model=graph), "CPU", config))
+        except Exception as error:
+            errors.append(error)
+
+    # An executor would not do: a fork takes the lock of all executors before it waits for this engine's.
+    thread = threading.Thread(target=work, name="cgnrt-compile")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return compiled[0]
+
+
 _engines: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
+_strangers: set[int] = set()  # threads that did not end with the library
 
 
 def _close_before_fork() -> None:
     """Leave no OpenVINO for a forked child to inherit.
 
-    Its thread pools are shared by the process, and a child that compiles with one whose threads stayed behind in the
-    parent waits for ever. When the last engine and the core are gone so are the pools; both sides open new ones on
-    their next run. No engine runs or opens meanwhile: the fork holds their locks. OpenVINO used elsewhere keeps them.
+    The process shares one pool of threads (TBB's). A child would take the parent's for its own and wait, now and then
+    for ever, for threads that are not there. The pool ends when the core, the engines and every thread that computed
+    with it are gone; so no thread of the user's does. Both sides open new ones on their next run. No engine runs or
+    opens meanwhile: the fork holds their locks. OpenVINO used elsewhere keeps the pool.
     """
+    if not _open_core.cache_info().currsize:
+        return
+    running = _foreign_threads()
     for engine in list(_engines):
         engine.close()
     _open_core.cache_clear()
+    # The threads end a little later, and one of them may hold a lock of its allocator's until then.
+    patience = time.monotonic() + _PATIENCE_S
+    while ending := (running & _foreign_threads()) - _strangers:
+        if time.monotonic() > patience:
+            _strangers.update(ending)  # never waited for again
+        else:
+            time.sleep(0.0002)
+
+
+def _foreign_threads() -> set[int]:
+    """Ids of the threads of this process that Python did not start; none where the system does not list them."""
+    tasks = Path("/proc/self/task")
+    running = {int(task.name) for task in tasks.iterdir()} if tasks.is_dir() else set()
+    return running - {thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
 
 
 before_fork(_close_before_fork)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from cgnrt._support.forking import wait_first
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import COPY_AGAIN, PlanError, refuse, show, within
 from cgnrt.plan.bank_streams import check_index, decode_stream
@@ -207,6 +208,7 @@ class Bank:
             return
         from concurrent.futures import ThreadPoolExecutor  # programs that read few pictures start faster
 
+        wait_first()
         executor = ThreadPoolExecutor(count)
         try:
             yield from executor.map(digest, chunks)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cgnrt._support.forking import wait_first
 from cgnrt._support.machine import available_cores
 from cgnrt.errors import PlanError, within
 from cgnrt.plan import Bank, Plan
@@ -109,6 +110,7 @@ class BankPictures:
         if self._executor is None or self._executor[0] != os.getpid():
             from concurrent.futures import ThreadPoolExecutor  # programs that decode nothing start faster
 
+            wait_first()
             self._executor = os.getpid(), ThreadPoolExecutor(threads, thread_name_prefix="cgnrt-decode")
         return self._executor[1]
 
