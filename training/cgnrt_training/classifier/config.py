@@ -58,13 +58,13 @@ class ClassifierConfig:
 
     row: str
     variant: str
-    steps: int = 1200  # 3 epochs of the 50,000 real images
+    steps: int = 2400  # 6 epochs of the 50,000 real images
     batch_size: int = 128
     lr: float = 5e-3  # Adam's peak: up linearly over `warmup`, then down on a cosine
     warmup: float = 0.2  # share of the steps
     seed: int = 0  # of weights, data order, cues and counterfactuals
     # Generated data (rows with +gan, +cgn, cgn-only).
-    counterfactuals: int = 100_000  # beside 50,000 real images, which is also their share of a batch
+    counterfactuals: int = 200_000  # beside 50,000 real images, which is also their share of a batch
     per_noise: int = 1  # counterfactuals that share a shape and its noise (App. A.3)
     reuse: int = 1  # images composed for each run of a mechanism; 1 means without a pool
     label: str = "shape"  # which mechanism's label is learnt; App. H takes the others

@@ -37,7 +37,7 @@ def add(jobs: common.Jobs) -> None:
     common.add_output(parser)
     common.add_settings(
         parser,
-        "steps of 128 images; 1,200 by default",
+        "steps of 128 images; 2,400 by default",
         "lr=0.002, counterfactuals=100000, per_noise=10 or reuse=16",
     )
     common.add_device(parser)

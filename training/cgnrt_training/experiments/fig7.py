@@ -18,7 +18,7 @@ from . import cells, plots
 from .tables import markdown, percent
 
 AXES: dict[str, tuple[int, ...]] = {
-    "counterfactuals": (10_000, 30_000, 100_000, 300_000, 1_000_000),
+    "counterfactuals": (10_000, 50_000, 200_000, 500_000, 1_000_000),
     "per_noise": (1, 5, 10, 20),
     "reuse": (1, 4, 16, 64, 256, 1024),
 }
