@@ -24,7 +24,7 @@ from cgnrt.plan.onnx.graph import relocate
 # OpenVINO's ONNX reader takes the offset of an initializer at this location for an address in memory.
 _MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_PATIENCE_S = 0.2  # for threads that end before a fork
+_PATIENCE_S = 1.0  # for threads that end before a fork; others are waited for once
 
 # Held while the core is used, unless an engine's lock is: the process does not fork meanwhile.
 _core_lock = ForkLock()
