@@ -3,15 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cgnrt_training.mnist.config import RECIPES, reference
 from cgnrt_training.mnist.models import CGN
-from cgnrt_training.mnist.surroundings import WIDTH, BackgroundTeacher, behind, match_borders, surroundings
-from cgnrt_training.settings import load_toml, override
-
-
-def _teacher() -> BackgroundTeacher:
-    torch.manual_seed(0)
-    return BackgroundTeacher(override(reference("wildlife"), load_toml("fast", RECIPES)))
+from cgnrt_training.mnist.surroundings import WIDTH, behind, match_borders, surroundings
 
 
 def test_surroundings_hold_no_object() -> None:
@@ -32,30 +25,6 @@ def test_behind_objects_nothing_is_seen_and_both_share_a_hole() -> None:
     expected[0, 0, 1:4, 1:4] = expected[0, 0, 4:7, 5:8] = 0
     assert torch.equal(seen, expected)
     assert not seen.requires_grad
-
-
-def test_teaches_backgrounds_by_what_is_seen_alone() -> None:
-    teacher = _teacher()
-    backgrounds = torch.rand(10, 3, 32, 32, requires_grad=True)
-    seen = surroundings(backgrounds)
-    loss = teacher.losses(backgrounds, torch.arange(10), seen)["surroundings"]
-    loss.backward()
-    assert backgrounds.grad is not None
-    assert (backgrounds.grad[..., WIDTH:-WIDTH, WIDTH:-WIDTH] == 0).all()
-    assert (backgrounds.grad[..., :WIDTH] != 0).any()
-    assert all(p.grad is None for p in teacher.judge.parameters())
-
-
-def test_learns_to_tell_real_backgrounds() -> None:
-    teacher = _teacher()
-    labels = torch.arange(10)
-    real, fake = torch.full((10, 3, 32, 32), 0.5), torch.full((20, 3, 32, 32), -0.5)
-    seen = surroundings(real)
-    both = (real, labels, seen), (fake, labels.repeat(2), seen)  # more of those that are drawn
-    first = teacher.learn(*both)
-    for _ in range(20):
-        last = teacher.learn(*both)
-    assert sum(last.values()) < sum(first.values()) / 2
 
 
 def test_backgrounds_start_in_the_colours_of_the_border() -> None:

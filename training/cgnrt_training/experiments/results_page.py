@@ -93,8 +93,9 @@ def _table2(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield f"## {_TITLES['table2']}"
     rows = in_order([row for of_rows in results.values() for row in of_rows])
     yield (
-        "One network and one number of steps for all rows. *Train* is the accuracy on the data that the row trains on, "
-        "*test* on the test domain; *difference* is ours minus the paper's, in points of test accuracy."
+        "One network for all rows; how many steps it took is in the records below. *Train* is the accuracy on the data "
+        "that the row trains on, *test* on the test domain; *difference* is ours minus the paper's, in points of test "
+        "accuracy."
     )
     yield "\n".join(f"- **{ROW_TITLES.get(row, row)}**: {_ROWS.get(row, row)}" for row in rows)
     for variant in sorted(results, key=_place):
@@ -321,7 +322,7 @@ def _records(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         extensions = ", ".join(machine.get("matrix_extensions", [])) or "none"
         lines = [
             f"Run: seed{'s' * (len(record['seeds']) > 1)} {seeds}; {_duration(record['wall_s'])} in all on "
-            f"{machine['cpu']}, {machine['cores']} cores (matrix extensions: {extensions}); {versions}; commit "
+            f"{machine['cpu']}, {machine['cores']} core{'s' * (machine['cores'] != 1)} (matrix extensions: {extensions}); {versions}; commit "
             f"{record['commit']}.",
             f"    {record['command']}",
             f"Settings: {settings}." if settings else "",

@@ -22,15 +22,19 @@ from .batches import Batches
 from .config import MAY_CHANGE, N_CLASSES, Config
 from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
-from .fills import FillTeacher
+from .fill_judge import FillJudge, one_of_label
+from .fills import FillTeacher, where_seen
 from .losses import StyleLoss, adversarial, mask_losses
 from .mask_judge import MaskTeacher
 from .measures import measure_textures
 from .models import CGN, Parts, compose, cyclic_shift
 from .sheet import sheet
-from .surroundings import BackgroundTeacher, behind, match_borders, surroundings
+from .surroundings import behind, match_borders, surroundings
 from .teacher import ShapeTeacher
 
+Fills = tuple[
+    Tensor, Tensor, Tensor
+]  # pictures (n, 3, h, w), their labels (n,), what is seen of them (n, 1, h, w)
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
 
 
@@ -41,8 +45,9 @@ class Drawn:
     labels: Tensor  # (n,), of the parts
     parts: Parts
     masks: Tensor  # all that were drawn: those of the parts, then those of the real images' noise
-    backgrounds: Tensor  # of the parts, then those of some real images' noise, all rolled
-    background_labels: Tensor
+    foregrounds: Tensor  # of the parts, then those of some real images' noise, all rolled
+    backgrounds: Tensor  # likewise
+    fill_labels: Tensor
     found: Tensor | None  # (n, 1, h, w) masks of the real images, from when they are found
     known_real: Tensor  # (n,) whether they are to be trusted
     known: Tensor  # (n,) likewise of the labels
@@ -78,7 +83,11 @@ class Run:
         self.cgn.to(self.device)
         self.discriminator.to(self.device)
         self.teacher = ShapeTeacher(config, self.device) if config.loss.reconstruction else None
-        self.background_teacher = BackgroundTeacher(config, self.device) if config.loss.surroundings else None
+        loss = config.loss
+        self.background_judge, self.object_judge = (
+            FillJudge(config, name, weight, self.device) if weight else None
+            for name, weight in (("surroundings", loss.surroundings), ("objects", loss.objects))
+        )
         self.fill_teacher = FillTeacher(config, self.device) if config.loss.fills else None
         judged = config.loss.mask_judge or config.loss.mask_label
         self.mask_teacher = MaskTeacher(config, self.device) if judged else None
@@ -104,7 +113,8 @@ class Run:
                 "cgn": self.cgn,
                 "discriminator": self.discriminator,
                 "teacher": self.teacher.parts() if self.teacher else None,
-                "background_teacher": self.background_teacher.parts() if self.background_teacher else None,
+                "background_judge": self.background_judge.parts() if self.background_judge else None,
+                "object_judge": self.object_judge.parts() if self.object_judge else None,
                 "fill_teacher": self.fill_teacher,
                 "mask_teacher": self.mask_teacher.parts() if self.mask_teacher else None,
                 "optimizer_g": self.optimizer_g,
@@ -127,7 +137,7 @@ class Run:
         for group, faster in zip(self.optimizer_g.param_groups, (1.0, c.reach_factor), strict=True):
             group["lr"] = c.lr_generator * faster * factor
         self.optimizer_d.param_groups[0]["lr"] = c.lr_discriminator * factor
-        for helper in (self.teacher, self.background_teacher, self.mask_teacher):
+        for helper in (self.teacher, self.background_judge, self.object_judge, self.mask_teacher):
             if helper is not None:
                 helper.set_learning_rate(factor)
 
@@ -175,14 +185,15 @@ class Run:
         foregrounds, backgrounds = self.cgn.draw_fills(sources[0], sources[1])
         fills = foregrounds[:some], backgrounds[:some]
         parts = self.cgn(labels, noise=noise, texture_reuse=reuse, masks=masks[:n], fills=fills)
-        every, y_every = parts.background, labels
+        behind_all, before_all, y_every = parts.background, parts.foreground, labels
         if self.fill_teacher is not None and found is not None and fill_kl is not None:
             again = foregrounds[some:], backgrounds[some:]
             losses |= self.fill_teacher.losses(again, fill_kl, real[:some], found[:some], known_real[:some])
             shifts = torch.randint(self.cgn.resolution, (some, 2), device=self.device)
-            every = torch.cat([every, cyclic_shift(again[1], shifts)])
+            behind_all = torch.cat([behind_all, cyclic_shift(again[1], shifts)])
+            before_all = torch.cat([before_all, cyclic_shift(again[0], shifts)])
             y_every = torch.cat([labels, y_real[:some]])
-        return Drawn(labels, parts, masks, every, y_every, found, known_real, known, losses)
+        return Drawn(labels, parts, masks, before_all, behind_all, y_every, found, known_real, known, losses)
 
     def seen_behind(self, drawn: Drawn, real: Tensor) -> Tensor:
         """Where real images and composites show background; with rows for all of `drawn.backgrounds`."""
@@ -192,12 +203,29 @@ class Run:
         seen = torch.where(known, behind(drawn.found, drawn.parts.mask), surroundings(real))
         return torch.cat([seen, seen[: len(drawn.backgrounds) - len(seen)]])
 
+    def objects(self, drawn: Drawn, real: Tensor, y_real: Tensor) -> tuple[Fills, Fills] | None:
+        """Objects of real images, and drawn foregrounds seen through their masks: pictures, labels and what is seen.
+
+        A foreground is seen through the mask of a real image with its label, whose form so tells nothing. None where no
+        such mask is known.
+        """
+        if drawn.found is None or not drawn.known_real.any():
+            return None
+        known = drawn.known_real
+        seen, y_known = where_seen(drawn.found)[0][known], y_real[known]
+        some, places = one_of_label(y_known, drawn.fill_labels)
+        if not some.any():
+            return None
+        return (real[known], y_known, seen), (drawn.foregrounds[some], drawn.fill_labels[some], seen[places])
+
     def helpers_losses(self, drawn: Drawn, real: Tensor, y_real: Tensor) -> dict[str, Tensor]:
         """The generator's losses beside the adversarial one."""
         losses = mask_losses(drawn.masks, self.config.loss) | drawn.losses
-        if self.background_teacher is not None:
+        if self.background_judge is not None:
             seen = self.seen_behind(drawn, real)
-            losses |= self.background_teacher.losses(drawn.backgrounds, drawn.background_labels, seen)
+            losses |= self.background_judge.losses(drawn.backgrounds, drawn.fill_labels, seen)
+        if self.object_judge is not None and (objects := self.objects(drawn, real, y_real)) is not None:
+            losses |= self.object_judge.losses(*objects[1])
         if self.mask_teacher is not None and drawn.found is not None:
             losses |= self.mask_teacher.losses(drawn.parts.mask[drawn.known], drawn.labels[drawn.known])
         return losses
@@ -207,11 +235,13 @@ class Run:
         losses: dict[str, Tensor] = {}
         if self.teacher is not None:
             losses |= self.teacher.learn(fake, drawn.parts.mask, drawn.labels)
-        if self.background_teacher is not None:
+        if self.background_judge is not None:
             seen = self.seen_behind(drawn, real)
-            losses |= self.background_teacher.learn(
-                (real, y_real, seen[: len(real)]), (drawn.backgrounds, drawn.background_labels, seen)
+            losses |= self.background_judge.learn(
+                (real, y_real, seen[: len(real)]), (drawn.backgrounds, drawn.fill_labels, seen)
             )
+        if self.object_judge is not None and (objects := self.objects(drawn, real, y_real)) is not None:
+            losses |= self.object_judge.learn(*objects)
         if self.mask_teacher is not None and drawn.found is not None:
             real_masks = drawn.found[drawn.known_real], y_real[drawn.known_real]
             losses |= self.mask_teacher.learn(
