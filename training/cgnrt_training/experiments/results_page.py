@@ -319,10 +319,11 @@ def _records(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         seeds = ", ".join(map(str, record["seeds"]))
         settings = ", ".join(f"{name} {value}" for name, value in _flat(record["settings"]))
+        cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
         extensions = ", ".join(machine.get("matrix_extensions", [])) or "none"
         lines = [
             f"Run: seed{'s' * (len(record['seeds']) > 1)} {seeds}; {_duration(record['wall_s'])} in all on "
-            f"{machine['cpu']}, {machine['cores']} core{'s' * (machine['cores'] != 1)} (matrix extensions: {extensions}); {versions}; commit "
+            f"{machine['cpu']}, {cores} (matrix extensions: {extensions}); {versions}; commit "
             f"{record['commit']}.",
             f"    {record['command']}",
             f"Settings: {settings}." if settings else "",
