@@ -217,7 +217,7 @@ def test_colours_are_quantised_to_eight_levels_and_black_to_none() -> None:
 
 def test_settings() -> None:
     base = ClassifierConfig("original+cgn", "wildlife")
-    assert base.generated_share == 85  # 2 : 1 of 128
+    assert base.generated_share == 102  # 4 : 1 of 128
     assert replace(base, counterfactuals=50_000).generated_share == 64
     assert ClassifierConfig("cgn-only", "wildlife").generated_share == 128
     assert ClassifierConfig("lntl", "wildlife").generated_share == 0

@@ -19,7 +19,7 @@ def test_three_axes_share_their_common_cell(
 ) -> None:
     output = tmp_path / "f7"
     command = ["fig7", "--variant", "double-colored", "--data", str(mnist), "--plan", str(demo_plan)]
-    command += ["--counterfactuals", "10000,100000", "--per-noise", "1,5", "--reuse", "1,4"]
+    command += ["--counterfactuals", "10000,200000", "--per-noise", "1,5", "--reuse", "1,4"]
     command += [
         "--seeds",
         "1",
@@ -37,21 +37,21 @@ def test_three_axes_share_their_common_cell(
     names = {path.name for path in (output / "cells").glob("*.json")}
     assert names == {
         "n10000.k1.r1.0.json",
-        "n100000.k1.r1.0.json",
-        "n100000.k5.r1.0.json",
-        "n100000.k1.r4.0.json",
+        "n200000.k1.r1.0.json",
+        "n200000.k5.r1.0.json",
+        "n200000.k1.r4.0.json",
     }
     results = json.loads((output / "fig7.json").read_text())["results"]
     assert results["variant"] == "double-colored"
     axes = results["axes"]
     assert {axis: list(points) for axis, points in axes.items()} == {
-        "counterfactuals": ["10000", "100000"],
+        "counterfactuals": ["10000", "200000"],
         "per_noise": ["1", "5"],
         "reuse": ["1", "4"],
     }
-    assert axes["counterfactuals"]["100000"] == axes["per_noise"]["1"] == axes["reuse"]["1"]
+    assert axes["counterfactuals"]["200000"] == axes["per_noise"]["1"] == axes["reuse"]["1"]
     assert axes["counterfactuals"]["10000"]["distinct"] == 2  # 1 of a batch of 8, for 2 steps
-    assert axes["counterfactuals"]["100000"]["distinct"] == 10
+    assert axes["counterfactuals"]["200000"]["distinct"] == 12  # 6 of 8
     assert (output / "fig7.md").read_text().count("held-out counterfactuals") == 3
 
 
