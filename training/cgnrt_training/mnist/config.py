@@ -50,7 +50,7 @@ class LossConfig:
     mask_high: float = 0.9  # 1 - tau of Eq. 3: no mask covers more
     surroundings: float = 0.0  # backgrounds should look like the border of real images; not in ref.
     objects: float = (
-        0.0  # foregrounds should look like the objects of real images, where masks are found; not in ref.
+        0.0  # foregrounds should look like the objects that are found in real images; not in ref.
     )
     border: float = 0.0  # mean mask at the picture's border; not in ref., against inverted masks
     smooth: float = 0.0  # total variation of the mask; not in ref., against speckle

@@ -32,9 +32,8 @@ from .sheet import sheet
 from .surroundings import behind, match_borders, surroundings
 from .teacher import ShapeTeacher
 
-Fills = tuple[
-    Tensor, Tensor, Tensor
-]  # pictures (n, 3, h, w), their labels (n,), what is seen of them (n, 1, h, w)
+# Pictures (n, 3, h, w), their labels (n,), what is seen of them (n, 1, h, w).
+Fills = tuple[Tensor, Tensor, Tensor]
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
 
 
