@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 _COURTESY_S = 0.05  # how long others let a fork that waits go first
 _PATIENCE_S = 60.0  # for one lock; a thread that keeps it for longer probably waits for the thread that forks
+_TAKE_LOCKS = ("concurrent.futures.thread", "logging")  # modules that take a lock of theirs before a fork
+_imported = -1  # how many of these were imported when this module's functions were registered last
 
 
 class ForkLock:
@@ -60,10 +62,12 @@ def wait_first() -> None:
     A fork runs what was registered last first. The standard library's executors and logs register a lock each when they
     are imported; a fork that held one of them would wait for a thread that needs it.
     """
+    global _imported
     imported = sum(name in sys.modules for name in _TAKE_LOCKS)
-    if imported > _registered[-1]:
-        _registered.append(imported)
-        _register()
+    if imported > _imported:
+        _imported = imported
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=_quiesce, after_in_parent=_go_on, after_in_child=_begin_child)
 
 
 def before_fork(prepare: Callable[[], None]) -> None:
@@ -151,15 +155,6 @@ def _begin_child() -> None:
     _release()
     _forking, _forked = threading.Event(), threading.Event()  # their own locks may be taken
     _turn.release()
-
-
-_TAKE_LOCKS = ("concurrent.futures.thread", "logging")
-_registered = [-1]  # how many of these were imported when the functions below were registered
-
-
-def _register() -> None:
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_quiesce, after_in_parent=_go_on, after_in_child=_begin_child)
 
 
 wait_first()

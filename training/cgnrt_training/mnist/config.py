@@ -49,9 +49,7 @@ class LossConfig:
     mask_low: float = 0.1  # tau of Eq. 3: no mask covers less
     mask_high: float = 0.9  # 1 - tau of Eq. 3: no mask covers more
     surroundings: float = 0.0  # backgrounds should look like the border of real images; not in ref.
-    objects: float = (
-        0.0  # foregrounds should look like the objects that are found in real images; not in ref.
-    )
+    objects: float = 0.0  # foregrounds should look like the objects of real images; not in ref.
     border: float = 0.0  # mean mask at the picture's border; not in ref., against inverted masks
     smooth: float = 0.0  # total variation of the mask; not in ref., against speckle
     # Not in ref.; what teacher.py says. Without reconstruction there is no teacher, and the others are idle.

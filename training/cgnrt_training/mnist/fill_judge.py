@@ -16,6 +16,9 @@ from .discriminators import DiscStrided
 from .losses import adversarial
 from .teacher import Teacher
 
+# Pictures (n, 3, h, w), their labels (n,), and 1 where they are seen, else 0 (n or 1, 1, h, w).
+Seen = tuple[Tensor, Tensor, Tensor]
+
 
 class FillJudge(Teacher):
     """The discriminator of one mechanism. In each step: add `losses` to the generator's, and afterwards `learn`.
@@ -43,10 +46,8 @@ class FillJudge(Teacher):
         self.judge.requires_grad_(True)
         return {self.name: self.weight * adversarial(scores, real=True)}
 
-    def learn(
-        self, real: tuple[Tensor, Tensor, Tensor], drawn: tuple[Tensor, Tensor, Tensor]
-    ) -> dict[str, Tensor]:
-        """A step of the discriminator, on real images and textures, each with labels and what is seen of them."""
+    def learn(self, real: Seen, drawn: Seen) -> dict[str, Tensor]:
+        """A step of the discriminator, on real images and textures."""
         images = torch.cat([pictures.detach() * seen for pictures, _, seen in (real, drawn)])
         scores = self.judge(images, torch.cat([real[1], drawn[1]]))
         n = len(real[0])

@@ -22,7 +22,7 @@ from .batches import Batches
 from .config import MAY_CHANGE, N_CLASSES, Config
 from .data import VariantMnist
 from .discriminators import DiscConv, DiscLin, DiscStrided
-from .fill_judge import FillJudge, one_of_label
+from .fill_judge import FillJudge, Seen, one_of_label
 from .fills import FillTeacher, where_seen
 from .losses import StyleLoss, adversarial, mask_losses
 from .mask_judge import MaskTeacher
@@ -32,8 +32,6 @@ from .sheet import sheet
 from .surroundings import behind, match_borders, surroundings
 from .teacher import ShapeTeacher
 
-# Pictures (n, 3, h, w), their labels (n,), what is seen of them (n, 1, h, w).
-Fills = tuple[Tensor, Tensor, Tensor]
 COLLAPSED = (0.02, 0.7)  # a mean mask (mu_mask, Sec. 4.2) outside of this holds no digits
 
 
@@ -202,7 +200,7 @@ class Run:
         seen = torch.where(known, behind(drawn.found, drawn.parts.mask), surroundings(real))
         return torch.cat([seen, seen[: len(drawn.backgrounds) - len(seen)]])
 
-    def objects(self, drawn: Drawn, real: Tensor, y_real: Tensor) -> tuple[Fills, Fills] | None:
+    def objects(self, drawn: Drawn, real: Tensor, y_real: Tensor) -> tuple[Seen, Seen] | None:
         """Objects of real images, and drawn foregrounds seen through their masks: pictures, labels and what is seen.
 
         A foreground is seen through the mask of a real image with its label, whose form so tells nothing. None where no
